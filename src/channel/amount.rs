@@ -1,0 +1,81 @@
+use bitcoin::Amount;
+use thiserror::Error;
+
+/// The amount locked in the funding output, in satoshi.
+///
+/// At most [`Capacity::MAX`]: a one-way channel is for small payments (both source documents warn against
+/// large ones), and the bound keeps every amount of the conversation within five bytes of CBOR.
+///
+/// ```
+/// use bitcoin::Amount;
+/// use spilman::channel::Capacity;
+///
+/// let capacity = Capacity::new(Amount::from_btc(10.0)?)?;
+/// assert_eq!(capacity.to_amount(), Amount::from_sat(1_000_000_000));
+/// assert!(Capacity::new(Amount::from_btc(50.0)?).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Capacity(Amount);
+
+impl Capacity {
+    /// 42.94967295 BTC, the largest number of satoshi that fits into 32 bits.
+    pub const MAX: Self = Self(Amount::from_sat(u32::MAX as u64));
+
+    /// # Errors
+    /// If `amount` is zero or above [`Capacity::MAX`].
+    pub fn new(amount: Amount) -> Result<Self, CapacityError> {
+        if amount == Amount::ZERO || amount > Self::MAX.0 {
+            return Err(CapacityError { amount, max: Self::MAX.0 });
+        }
+        Ok(Self(amount))
+    }
+
+    /// The capacity in satoshi.
+    #[must_use]
+    pub const fn to_amount(self) -> Amount {
+        self.0
+    }
+}
+
+/// A capacity of zero, or one that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("capacity must be between 1 sat and {max}, got {amount}")]
+pub struct CapacityError {
+    amount: Amount,
+    max: Amount,
+}
+
+/// How the funding output's value is divided by one payment: `capacity = paid + change + fee`.
+///
+/// `paid` and `change` are what the two parties are *owed*; an owed sum below the dust limit of its output
+/// script cannot be an output, so that the miner gets it ([`Balance::fee_on_chain`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    /// What the payee has been paid in all, in satoshi.
+    pub paid: Amount,
+    /// What is left for the payer, in satoshi.
+    pub change: Amount,
+    /// The agreed fee, in satoshi.
+    pub fee: Amount,
+    /// The payee's output, or `None` while `paid` is below the dust limit.
+    pub to_payee: Option<Amount>,
+    /// The payer's output, or `None` when `change` is below the dust limit.
+    pub to_payer: Option<Amount>,
+}
+
+impl Balance {
+    /// Whether the payee can claim `paid` on chain. A sum below the dust limit exists off chain only.
+    #[must_use]
+    pub const fn is_enforceable(&self) -> bool {
+        self.to_payee.is_some()
+    }
+
+    /// The fee that the transaction really pays: the agreed one plus what was too small for an output.
+    #[must_use]
+    pub fn fee_on_chain(&self) -> Amount {
+        let dropped_payee = if self.to_payee.is_none() { self.paid } else { Amount::ZERO };
+        let dropped_change = if self.to_payer.is_none() { self.change } else { Amount::ZERO };
+        self.fee + dropped_payee + dropped_change
+    }
+}

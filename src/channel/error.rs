@@ -1,0 +1,376 @@
+use std::fmt;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence};
+use thiserror::Error;
+
+use super::keys::SignatureError;
+use super::limits::TermsError;
+use super::lock::Expiry;
+use super::message::Kind;
+use super::params::{ChannelId, ParamsError};
+use super::transaction::FundingError;
+use super::verify::SpendError;
+
+/// The peer sent something that is not accepted. The state is what it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The message belongs to another channel.
+    #[error("the message is for channel {received}, this is channel {expected}")]
+    WrongChannel {
+        /// This channel.
+        expected: ChannelId,
+        /// The message's.
+        received: ChannelId,
+    },
+    /// The message has no place here.
+    #[error("unexpected message {received} while {stage}")]
+    Unexpected {
+        /// What this side is doing.
+        stage: Stage,
+        /// What came.
+        received: Kind,
+    },
+    /// The proposal is out of this side's limits.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// Keys, scripts and terms do not make a channel.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// The refund is not the agreed one.
+    #[error(transparent)]
+    Refund(#[from] RefundError),
+    /// The funding transaction is not the agreed one.
+    #[error(transparent)]
+    Funding(#[from] FundingError),
+    /// A signature is wrong.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The finished spend would not be taken by the network.
+    #[error(transparent)]
+    Spend(#[from] SpendError),
+    /// The payment's amount or moment is wrong.
+    #[error(transparent)]
+    Payment(#[from] PaymentError),
+}
+
+/// The refund that the payer asked the payee to sign differs from the one that follows from the terms.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RefundError {
+    /// Transaction version.
+    #[error("the refund has version {received}, agreed is {expected}")]
+    Version {
+        /// Agreed.
+        expected: Version,
+        /// Received.
+        received: Version,
+    },
+    /// A refund spends the funding output and nothing else.
+    #[error("the refund has {received} inputs, agreed is {expected}")]
+    InputCount {
+        /// Agreed.
+        expected: usize,
+        /// Received.
+        received: usize,
+    },
+    /// The refund has to arrive unsigned.
+    #[error("the refund's input already carries a script or witness of {received} bytes, expected none")]
+    AlreadySigned {
+        /// Bytes of input script and witness.
+        received: usize,
+    },
+    /// With a final sequence the lock does nothing, and the payer could take everything at once.
+    #[error("the refund's sequence {received} is final and disables its lock, agreed is {expected}")]
+    FinalSequence {
+        /// Agreed.
+        expected: Sequence,
+        /// Received.
+        received: Sequence,
+    },
+    /// Another sequence than the agreed one.
+    #[error("the refund has sequence {received}, agreed is {expected}")]
+    Sequence {
+        /// Agreed.
+        expected: Sequence,
+        /// Received.
+        received: Sequence,
+    },
+    /// No lock at all.
+    #[error("the refund has no lock, agreed is {expected}")]
+    MissingLock {
+        /// Agreed.
+        expected: Expiry,
+    },
+    /// Another lock than the agreed one.
+    #[error("the refund is locked until {received}, agreed is {expected}")]
+    WrongLock {
+        /// Agreed.
+        expected: Expiry,
+        /// Received.
+        received: LockTime,
+    },
+    /// The refund pays to more or fewer outputs than one.
+    #[error("the refund has {received} outputs, agreed is {expected}")]
+    OutputCount {
+        /// Agreed.
+        expected: usize,
+        /// Received.
+        received: usize,
+    },
+    /// The refund pays to another script.
+    #[error("the refund pays to {received}, agreed is {expected}")]
+    OutputScript {
+        /// Agreed.
+        expected: ScriptBuf,
+        /// Received.
+        received: ScriptBuf,
+    },
+    /// The refund pays another amount.
+    #[error("the refund pays {received}, agreed is {expected}")]
+    OutputAmount {
+        /// Agreed.
+        expected: Amount,
+        /// Received.
+        received: Amount,
+    },
+    /// An outpoint that no transaction can have.
+    #[error("the refund spends {received}, which is not an output of any transaction")]
+    NullOutpoint {
+        /// Received.
+        received: OutPoint,
+    },
+}
+
+/// A payment that does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PaymentError {
+    /// Less than what was already paid.
+    #[error("the payment lowers the sum from {previous} to {received}")]
+    Decreased {
+        /// Held.
+        previous: Amount,
+        /// Received.
+        received: Amount,
+    },
+    /// Just what was already paid.
+    #[error("the payment repeats the sum: {received}, and {previous} is held already")]
+    Repeated {
+        /// Held.
+        previous: Amount,
+        /// Received.
+        received: Amount,
+    },
+    /// More than the channel holds.
+    #[error("the payment of {received} exceeds what the channel can pay, {spendable}")]
+    ExceedsCapacity {
+        /// Capacity less fee.
+        spendable: Amount,
+        /// Received.
+        received: Amount,
+    },
+    /// The settlement is not for what was last accepted.
+    #[error("the settlement is for {received}, last accepted was {expected}")]
+    SettlementDiffers {
+        /// Held.
+        expected: Amount,
+        /// Received.
+        received: Amount,
+    },
+    /// The payee acknowledges a sum that was not sent.
+    #[error("the payee acknowledges {received}, between {acknowledged} and {sent} was sent")]
+    NotSent {
+        /// Last acknowledged.
+        acknowledged: Amount,
+        /// Last sent.
+        sent: Amount,
+        /// Received.
+        received: Amount,
+    },
+    /// The funding transaction is not deep enough.
+    #[error("the funding transaction has {confirmations} confirmations, {required} are needed")]
+    Unconfirmed {
+        /// Seen.
+        confirmations: u32,
+        /// Agreed.
+        required: u32,
+    },
+    /// Too near to the expiry to take more.
+    #[error("the channel is {left} before its lock at {expiry} (blocks or seconds) and only settles now")]
+    Expiring {
+        /// The lock.
+        expiry: Expiry,
+        /// How far ahead, in blocks or seconds.
+        left: u32,
+    },
+}
+
+/// What this side's own user asked for cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// More than is left.
+    #[error("cannot pay {asked}: {left} is left in the channel")]
+    InsufficientBalance {
+        /// What is left, in satoshi.
+        left: Amount,
+        /// The increment asked for, in satoshi.
+        asked: Amount,
+    },
+    /// A payment of nothing.
+    #[error("a payment must be of at least 1 sat, got {asked}")]
+    Nothing {
+        /// The increment asked for.
+        asked: Amount,
+    },
+    /// Not in this state.
+    #[error("cannot {command} while {stage}")]
+    WrongStage {
+        /// What was asked for.
+        command: &'static str,
+        /// What this side is doing.
+        stage: Stage,
+    },
+    /// Too near to the expiry.
+    #[error("cannot pay: the channel is {left} before its lock at {expiry} (blocks or seconds)")]
+    Expiring {
+        /// The lock.
+        expiry: Expiry,
+        /// How far ahead, in blocks or seconds.
+        left: u32,
+    },
+}
+
+/// Why an event was not applied. The state is what it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ApplyError {
+    /// The peer is at fault.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The user is.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// Where a party stands, in the words of an error message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The payer has proposed and waits for K2; the payee waits for a proposal.
+    Proposing,
+    /// Keys are exchanged; the refund is not signed yet.
+    SigningRefund,
+    /// The refund is signed; the funding transaction is not handed over yet.
+    Protected,
+    /// The funding transaction is not deep enough in the chain.
+    AwaitingFunding,
+    /// Payments flow.
+    Open,
+    /// A settlement or refund is on its way.
+    Closing,
+    /// The funding output is spent, deep enough.
+    Closed,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proposing => "proposing",
+            Self::SigningRefund => "signing the refund",
+            Self::Protected => "waiting to fund",
+            Self::AwaitingFunding => "waiting for the funding transaction to confirm",
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $number:literal, $name:literal;)*) => {
+        /// The closed list of reasons for which a message is refused, with their numbers on the wire. The
+        /// same list names the reasons of the rejection fixtures.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "the name says it, and the error that it stands for has the details")]
+        pub enum Reason {
+            $($variant = $number),*
+        }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The published name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    Malformed = 0, "malformed";
+    WrongChannel = 1, "wrong-channel";
+    UnexpectedMessage = 2, "unexpected-message";
+    TermsOutOfLimits = 3, "terms-out-of-limits";
+    BadParams = 4, "bad-params";
+    RefundFinalSequence = 5, "refund-final-sequence";
+    RefundLock = 6, "refund-lock";
+    RefundTemplate = 7, "refund-template";
+    FundingMismatch = 8, "funding-mismatch";
+    SignatureOutOfRange = 9, "signature-out-of-range";
+    SignatureHighS = 10, "signature-high-s";
+    SignatureWrong = 11, "signature-wrong";
+    SpendInvalid = 12, "spend-invalid";
+    PaidDecreased = 13, "paid-decreased";
+    PaidRepeated = 14, "paid-repeated";
+    PaidExceedsCapacity = 15, "paid-exceeds-capacity";
+    SettlementDiffers = 16, "settlement-differs";
+    AcknowledgedUnsent = 17, "acknowledged-unsent";
+    FundingUnconfirmed = 18, "funding-unconfirmed";
+    ChannelExpiring = 19, "channel-expiring";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Refusal {
+    /// The reason's place in the closed list, as it is told to the peer.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::WrongChannel { .. } => Reason::WrongChannel,
+            Self::Unexpected { .. } => Reason::UnexpectedMessage,
+            Self::Terms(_) => Reason::TermsOutOfLimits,
+            Self::Params(_) => Reason::BadParams,
+            Self::Refund(RefundError::FinalSequence { .. }) => Reason::RefundFinalSequence,
+            Self::Refund(RefundError::MissingLock { .. } | RefundError::WrongLock { .. }) => {
+                Reason::RefundLock
+            }
+            Self::Refund(_) => Reason::RefundTemplate,
+            Self::Funding(_) => Reason::FundingMismatch,
+            Self::Signature(SignatureError::OutOfRange) => Reason::SignatureOutOfRange,
+            Self::Signature(SignatureError::HighS { .. }) => Reason::SignatureHighS,
+            Self::Signature(SignatureError::Wrong { .. }) => Reason::SignatureWrong,
+            Self::Spend(_) => Reason::SpendInvalid,
+            Self::Payment(error) => match error {
+                PaymentError::Decreased { .. } => Reason::PaidDecreased,
+                PaymentError::Repeated { .. } => Reason::PaidRepeated,
+                PaymentError::ExceedsCapacity { .. } => Reason::PaidExceedsCapacity,
+                PaymentError::SettlementDiffers { .. } => Reason::SettlementDiffers,
+                PaymentError::NotSent { .. } => Reason::AcknowledgedUnsent,
+                PaymentError::Unconfirmed { .. } => Reason::FundingUnconfirmed,
+                PaymentError::Expiring { .. } => Reason::ChannelExpiring,
+            },
+        }
+    }
+}

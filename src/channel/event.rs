@@ -1,0 +1,141 @@
+use bitcoin::{Amount, Script, Transaction, Txid};
+
+use super::amount::Balance;
+use super::error::Reason;
+use super::lock::Tip;
+use super::message::Envelope;
+use super::params::ChannelParams;
+use super::transaction::SpendRole;
+
+/// How deep the spend of the funding output has to be in the chain before a channel counts as closed.
+/// Until then both sides stand ready to broadcast again.
+pub const SETTLED_DEPTH: u32 = 6;
+
+/// What a party is told: by its peer, by the chain, by the node that it broadcasts through, or by its user.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer said something.
+    Message(Envelope),
+    /// The chain moved; this is how it looks now. Views are complete, so that a missed one does no harm and
+    /// a reorganisation is just another view.
+    Chain(ChainView),
+    /// A node's answer to [`Action::Broadcast`].
+    Broadcast(BroadcastResult),
+    /// The payer's user: pay so much more, in satoshi.
+    Pay(Amount),
+    /// The payee's user (`bond`): ask for so much more, in satoshi.
+    RequestPayment(Amount),
+    /// The user: close the channel.
+    Close,
+}
+
+/// The chain, as far as one channel is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainView {
+    /// The chain's end.
+    pub tip: Tip,
+    /// Confirmations of the funding transaction; 0 while it is not in the chain.
+    pub confirmations: u32,
+    /// What spends the funding output, in the chain or in the mempool.
+    pub spend: Option<SeenSpend>,
+}
+
+/// A transaction that spends the funding output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSpend {
+    /// The transaction.
+    pub tx: Transaction,
+    /// Its confirmations; 0 in the mempool.
+    pub confirmations: u32,
+}
+
+/// What a node said to a broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroadcastResult {
+    /// What the transaction is for.
+    pub role: SpendRole,
+    /// The transaction.
+    pub txid: Txid,
+    /// The reason, in the node's words, if it was not taken.
+    pub rejected: Option<String>,
+}
+
+/// What a party has to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Send this to the peer, if it is still connected.
+    Send(Envelope),
+    /// Give this to the network, and answer with [`Event::Broadcast`].
+    Broadcast {
+        /// What it is for.
+        role: SpendRole,
+        /// The transaction.
+        tx: Transaction,
+    },
+    /// Tell the user.
+    Notify(Notice),
+}
+
+/// What a user of a channel wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Someone else can change the funding transaction's id before it is mined, and the refund with it
+    /// becomes worthless: do nothing that depends on the channel before it is confirmed.
+    MalleableFunding,
+    /// Payments count from now on.
+    Ready,
+    /// The funding transaction was reorganised out of the chain, or is not as deep as agreed any more:
+    /// payments do not count until it is.
+    FundingLost {
+        /// How deep it is now.
+        confirmations: u32,
+    },
+    /// The payee asks to be paid this much in all.
+    PaymentRequested {
+        /// Cumulative, in satoshi.
+        paid: Amount,
+    },
+    /// A payment is checked and kept (payee), or acknowledged (payer).
+    PaymentAccepted(Balance),
+    /// The peer refused what this side sent, and will say nothing more.
+    PeerRefused {
+        /// Why.
+        reason: Reason,
+    },
+    /// The peer has broadcast the settlement.
+    PeerSettled {
+        /// The transaction.
+        txid: Txid,
+    },
+    /// The network did not take a transaction. It is tried again with every block.
+    BroadcastRejected(BroadcastResult),
+    /// The funding output is spent, deep enough.
+    Closed(Outcome),
+}
+
+/// How a channel ended on chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The transaction that spent the funding output.
+    pub txid: Txid,
+    /// What the payer got, in satoshi.
+    pub to_payer: Amount,
+    /// What the payee got, in satoshi.
+    pub to_payee: Amount,
+}
+
+impl Outcome {
+    pub(crate) fn of(params: &ChannelParams, tx: &Transaction) -> Self {
+        let sum = |script: &Script| {
+            tx.output.iter().filter(|o| *o.script_pubkey == *script).map(|o| o.value).sum()
+        };
+        Self {
+            txid: tx.compute_txid(),
+            to_payer: sum(params.payer_payout()),
+            to_payee: sum(params.payee_payout()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+use std::fmt;
+
+use bitcoin::{Amount, ScriptBuf, Transaction, Txid};
+
+use super::error::Reason;
+use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
+use super::params::{ChannelId, Terms};
+
+/// A message and the channel that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What is said.
+    pub message: Message,
+}
+
+/// Everything that payer and payee can say to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// Payer: let us open a channel; here is K1, please send K2.
+    Open {
+        /// The proposal.
+        terms: Terms,
+        /// K1.
+        payer_key: PayerKey,
+        /// Where refund and change go.
+        payer_payout: ScriptBuf,
+    },
+    /// Payee: agreed, here is K2.
+    Accept {
+        /// K2.
+        payee_key: PayeeKey,
+        /// Where payments go.
+        payee_payout: ScriptBuf,
+        /// Confirmations of the funding transaction before payments count.
+        confirmations: u32,
+    },
+    /// Payer: please sign this refund. It is unsigned, and names the funding transaction by its hash only.
+    RefundRequest {
+        /// T2.
+        tx: Transaction,
+    },
+    /// Payee: signed.
+    RefundSignature {
+        /// K2's signature over T2.
+        signature: UnverifiedSignature,
+    },
+    /// Payee (`bond`): hand over the bond transaction.
+    FundingRequest,
+    /// Payer: the funding transaction, signed.
+    Funding {
+        /// T1.
+        tx: Transaction,
+    },
+    /// Payee: the funding transaction is deep enough in the chain, payments count from now on.
+    Ready,
+    /// Payee (`bond`): the work is done, sign the version that pays this much in all.
+    PaymentRequest {
+        /// Cumulative, in satoshi.
+        paid: Amount,
+    },
+    /// Payer: you have now been paid this much in all.
+    Payment {
+        /// Cumulative, in satoshi.
+        paid: Amount,
+        /// K1's signature over the payment transaction.
+        signature: UnverifiedSignature,
+    },
+    /// Payee: the payment is checked and kept.
+    PaymentAccepted {
+        /// Cumulative, in satoshi.
+        paid: Amount,
+    },
+    /// Payee: let us close.
+    CloseRequest,
+    /// Payer: let us close; the final division, without any lock.
+    Settlement {
+        /// Cumulative, in satoshi; what was last accepted.
+        paid: Amount,
+        /// K1's signature over the settlement transaction.
+        signature: UnverifiedSignature,
+    },
+    /// Payee: the settlement is with the network.
+    Closed {
+        /// The transaction that spends the funding output.
+        txid: Txid,
+    },
+    /// Either: what you sent is refused, and nothing more will be said.
+    Refuse {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl Message {
+    /// The message's kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Open { .. } => Kind::Open,
+            Self::Accept { .. } => Kind::Accept,
+            Self::RefundRequest { .. } => Kind::RefundRequest,
+            Self::RefundSignature { .. } => Kind::RefundSignature,
+            Self::FundingRequest => Kind::FundingRequest,
+            Self::Funding { .. } => Kind::Funding,
+            Self::Ready => Kind::Ready,
+            Self::PaymentRequest { .. } => Kind::PaymentRequest,
+            Self::Payment { .. } => Kind::Payment,
+            Self::PaymentAccepted { .. } => Kind::PaymentAccepted,
+            Self::CloseRequest => Kind::CloseRequest,
+            Self::Settlement { .. } => Kind::Settlement,
+            Self::Closed { .. } => Kind::Closed,
+            Self::Refuse { .. } => Kind::Refuse,
+        }
+    }
+}
+
+/// Kinds of message, with the numbers that stand for them on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each is the message of the same name")]
+pub enum Kind {
+    Open = 0,
+    Accept = 1,
+    RefundRequest = 2,
+    RefundSignature = 3,
+    FundingRequest = 4,
+    Funding = 5,
+    Ready = 6,
+    PaymentRequest = 7,
+    Payment = 8,
+    PaymentAccepted = 9,
+    CloseRequest = 10,
+    Settlement = 11,
+    Closed = 12,
+    Refuse = 13,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
+        Self::Open,
+        Self::Accept,
+        Self::RefundRequest,
+        Self::RefundSignature,
+        Self::FundingRequest,
+        Self::Funding,
+        Self::Ready,
+        Self::PaymentRequest,
+        Self::Payment,
+        Self::PaymentAccepted,
+        Self::CloseRequest,
+        Self::Settlement,
+        Self::Closed,
+        Self::Refuse,
+    ];
+
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Accept => "accept",
+            Self::RefundRequest => "refund-request",
+            Self::RefundSignature => "refund-signature",
+            Self::FundingRequest => "funding-request",
+            Self::Funding => "funding",
+            Self::Ready => "ready",
+            Self::PaymentRequest => "payment-request",
+            Self::Payment => "payment",
+            Self::PaymentAccepted => "payment-accepted",
+            Self::CloseRequest => "close-request",
+            Self::Settlement => "settlement",
+            Self::Closed => "closed",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

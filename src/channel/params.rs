@@ -1,0 +1,310 @@
+use std::fmt;
+
+use bitcoin::{Amount, FeeRate, Script, ScriptBuf, Weight};
+use thiserror::Error;
+
+use super::amount::{Balance, Capacity};
+use super::construction::Construction;
+use super::keys::{PayeeKey, PayerKey};
+use super::lock::{ClosingMargin, Expiry, LockKind, Tip};
+
+/// A conversation: who sends what, in which order, and who broadcasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The article's seven steps: payments carry a lock of their own, earlier than the refund's.
+    SteppedLocktime,
+    /// The Bitcoin wiki's Example 7, rapidly adjusted payments to a pre-determined party.
+    Example7,
+    /// The developer guide's micropayment channel: the payee broadcasts the bond and asks for each payment.
+    Bond,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SteppedLocktime, Self::Example7, Self::Bond];
+
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SteppedLocktime => "stepped-locktime",
+            Self::Example7 => "example-7",
+            Self::Bond => "bond",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Names one channel on one connection. The payer chooses it; every message carries it.
+///
+/// It routes messages. What binds a payment to its channel is the signature, which commits to the funding
+/// output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChannelId(pub u16);
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What the payer proposes: everything about a channel but keys and payout scripts.
+///
+/// ```
+/// use bitcoin::absolute::{Height, Time};
+/// use bitcoin::Amount;
+/// use spilman::channel::{Capacity, Protocol, Terms, Tip};
+///
+/// let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
+/// let capacity = Capacity::new(Amount::from_btc(10.0)?)?;
+/// let terms = Terms::new(Protocol::Example7, capacity, tip).expect("the tip is far from the last height");
+/// assert_eq!(terms.expiry.distance(tip), 144);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The conversation.
+    pub protocol: Protocol,
+    /// What the funding output is made of.
+    pub construction: Construction,
+    /// What the payer locks.
+    pub capacity: Capacity,
+    /// Feerate of refund, payments and settlement. Default 2 sat/vB.
+    pub feerate: FeeRate,
+    /// Dust relay feerate: an output below `minimal_non_dust_custom` of it is left out. Default 3 sat/vB,
+    /// as in Bitcoin Core.
+    pub dust_feerate: FeeRate,
+    /// The refund's lock. Default one day: 144 blocks, for [`Protocol::Bond`] 24 hours of median time past.
+    pub expiry: Expiry,
+    /// The payments' lock, for [`Protocol::SteppedLocktime`] only. Default one closing margin before
+    /// `expiry`.
+    pub payment_expiry: Option<Expiry>,
+    /// Default [`ClosingMargin::DEFAULT`].
+    pub closing_margin: ClosingMargin,
+}
+
+impl Terms {
+    /// 24 hours.
+    pub const DAY: u32 = 24 * 60 * 60;
+    /// The blocks that are expected in a day.
+    pub const DAY_OF_BLOCKS: u32 = 144;
+    /// 2 sat/vB.
+    pub const FEERATE: FeeRate = FeeRate::from_sat_per_kwu(500);
+    /// 3 sat/vB.
+    pub const DUST_FEERATE: FeeRate = FeeRate::from_sat_per_kwu(750);
+
+    /// Terms with every default, for a channel of one day from `tip`; `None` if no lock that late exists.
+    #[must_use]
+    pub fn new(protocol: Protocol, capacity: Capacity, tip: Tip) -> Option<Self> {
+        let margin = ClosingMargin::DEFAULT;
+        let expiry = match protocol {
+            Protocol::Bond => Expiry::seconds_after(tip, Self::DAY)?,
+            Protocol::SteppedLocktime | Protocol::Example7 => Expiry::blocks_after(tip, Self::DAY_OF_BLOCKS)?,
+        };
+        let payment_expiry = match protocol {
+            Protocol::SteppedLocktime => {
+                Some(Expiry::blocks_after(tip, Self::DAY_OF_BLOCKS - margin.of_kind(LockKind::Height))?)
+            }
+            Protocol::Example7 | Protocol::Bond => None,
+        };
+        Some(Self {
+            protocol,
+            construction: Construction::P2sh,
+            capacity,
+            feerate: Self::FEERATE,
+            dust_feerate: Self::DUST_FEERATE,
+            expiry,
+            payment_expiry,
+            closing_margin: margin,
+        })
+    }
+
+    /// Whether the payee has to stop and settle: the payments' own lock has passed, or the refund's lock is
+    /// no further away than the closing margin.
+    #[must_use]
+    pub fn must_settle(&self, tip: Tip) -> bool {
+        match self.payment_expiry {
+            Some(payment_expiry) => payment_expiry.is_final(tip),
+            None => self.expiry.is_within(self.closing_margin, tip),
+        }
+    }
+}
+
+/// Everything that two parties have agreed. Every transaction of the channel follows from it and the
+/// funding outpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelParams {
+    id: ChannelId,
+    terms: Terms,
+    payer_key: PayerKey,
+    payee_key: PayeeKey,
+    payer_payout: ScriptBuf,
+    payee_payout: ScriptBuf,
+    confirmations: u32,
+    fees: Fees,
+}
+
+/// What each party brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parties {
+    pub payer_key: PayerKey,
+    pub payee_key: PayeeKey,
+    pub payer_payout: ScriptBuf,
+    pub payee_payout: ScriptBuf,
+}
+
+/// Fees and dust limits, in satoshi, that follow from the terms and the payout scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fees {
+    refund: Amount,
+    payment: Amount,
+    payer_dust: Amount,
+    payee_dust: Amount,
+}
+
+impl ChannelParams {
+    pub(crate) fn new(
+        id: ChannelId,
+        terms: Terms,
+        parties: Parties,
+        confirmations: u32,
+    ) -> Result<Self, ParamsError> {
+        let Parties { payer_key, payee_key, payer_payout, payee_payout } = parties;
+        if payer_key.to_public_key() == payee_key.to_public_key() {
+            return Err(ParamsError::SameKey { key: payee_key });
+        }
+        let fees = Fees {
+            refund: fee(&terms, &[&payer_payout])?,
+            payment: fee(&terms, &[&payer_payout, &payee_payout])?,
+            payer_dust: payer_payout.minimal_non_dust_custom(terms.dust_feerate),
+            payee_dust: payee_payout.minimal_non_dust_custom(terms.dust_feerate),
+        };
+        // With this much, one of the two outputs is always above dust, whatever was paid.
+        let needed = fees.payment + fees.payer_dust + fees.payee_dust;
+        if terms.capacity.to_amount() < needed {
+            return Err(ParamsError::CapacityTooSmall { needed, capacity: terms.capacity.to_amount() });
+        }
+        Ok(Self { id, terms, payer_key, payee_key, payer_payout, payee_payout, confirmations, fees })
+    }
+
+    /// The channel's name on its connection.
+    #[must_use]
+    pub const fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// What the payer proposed.
+    #[must_use]
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// K1.
+    #[must_use]
+    pub const fn payer_key(&self) -> PayerKey {
+        self.payer_key
+    }
+
+    /// K2.
+    #[must_use]
+    pub const fn payee_key(&self) -> PayeeKey {
+        self.payee_key
+    }
+
+    /// Where refund and change go.
+    #[must_use]
+    pub fn payer_payout(&self) -> &Script {
+        &self.payer_payout
+    }
+
+    /// Where payments go.
+    #[must_use]
+    pub fn payee_payout(&self) -> &Script {
+        &self.payee_payout
+    }
+
+    /// How many confirmations of the funding transaction the payee wants before any payment counts.
+    #[must_use]
+    pub const fn confirmations(&self) -> u32 {
+        self.confirmations
+    }
+
+    /// The script of the funding output.
+    #[must_use]
+    pub fn funding_script(&self) -> ScriptBuf {
+        self.terms.construction.funding_script(self.payer_key, self.payee_key)
+    }
+
+    /// What the refund pays out: the capacity less its fee, in satoshi.
+    #[must_use]
+    pub fn refund_amount(&self) -> Amount {
+        self.terms.capacity.to_amount() - self.fees.refund
+    }
+
+    /// The most that can ever be paid: the capacity less the fee, in satoshi.
+    #[must_use]
+    pub fn spendable(&self) -> Amount {
+        self.terms.capacity.to_amount() - self.fees.payment
+    }
+
+    /// The smallest sum that the payee can claim on chain, in satoshi.
+    #[must_use]
+    pub const fn payee_dust(&self) -> Amount {
+        self.fees.payee_dust
+    }
+
+    /// How the capacity is divided when `paid` has been paid in all; `None` above [`Self::spendable`].
+    #[must_use]
+    pub fn balance(&self, paid: Amount) -> Option<Balance> {
+        let change = self.spendable().checked_sub(paid)?;
+        let output = |amount, dust| (amount > Amount::ZERO && amount >= dust).then_some(amount);
+        Some(Balance {
+            paid,
+            change,
+            fee: self.fees.payment,
+            to_payee: output(paid, self.fees.payee_dust),
+            to_payer: output(change, self.fees.payer_dust),
+        })
+    }
+}
+
+/// The fee of a spend of the funding output, rounded up to the next satoshi.
+fn fee(terms: &Terms, outputs: &[&ScriptBuf]) -> Result<Amount, ParamsError> {
+    let input = terms.construction.input_weight();
+    let weight: Weight =
+        bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()));
+    terms.feerate.fee_wu(weight).ok_or(ParamsError::FeeOverflow { feerate: terms.feerate, weight })
+}
+
+/// The parties' contributions do not make a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ParamsError {
+    /// Both sides brought the same key: whoever holds it could spend alone.
+    #[error("payer and payee have the same key {key}")]
+    SameKey {
+        /// The key.
+        key: PayeeKey,
+    },
+    /// Fee and dust leave nothing to pay with.
+    #[error("a capacity of {capacity} is too small: fee and two outputs above dust need {needed}")]
+    CapacityTooSmall {
+        /// The least capacity.
+        needed: Amount,
+        /// The proposed one.
+        capacity: Amount,
+    },
+    /// The feerate is absurd.
+    #[error("the fee at {feerate} sat/kwu for {weight} overflows")]
+    FeeOverflow {
+        /// The proposed feerate.
+        feerate: FeeRate,
+        /// The transaction's weight.
+        weight: Weight,
+    },
+}

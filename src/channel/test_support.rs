@@ -1,0 +1,52 @@
+//! A channel for the unit tests of this module.
+
+use bitcoin::absolute::{Height, Time};
+use bitcoin::hashes::{sha256, Hash};
+use bitcoin::secp256k1::SecretKey;
+use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+
+use super::keys::ChannelKey;
+use super::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
+use super::transaction::Spend;
+use super::{Capacity, PayeeKey, PayerKey, Tip};
+
+pub struct Example {
+    pub params: ChannelParams,
+    pub payer: ChannelKey,
+    pub payee: ChannelKey,
+}
+
+pub fn tip(height: u32, mtp: u32) -> Tip {
+    Tip { height: Height::from_consensus(height).unwrap(), mtp: Time::from_consensus(mtp).unwrap() }
+}
+
+pub fn key(label: &str) -> ChannelKey {
+    ChannelKey::new(SecretKey::from_slice(&sha256::Hash::hash(label.as_bytes()).to_byte_array()).unwrap())
+}
+
+pub fn payout(key: &ChannelKey) -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key()).wpubkey_hash())
+}
+
+pub fn example() -> Example {
+    let (payer, payee) = (key("spilman/test/payer"), key("spilman/test/payee"));
+    let capacity = Capacity::new(Amount::from_sat(1_000_000)).unwrap();
+    let terms = Terms::new(Protocol::Example7, capacity, tip(200, 1_700_000_000)).unwrap();
+    let parties = Parties {
+        payer_key: PayerKey::new(payer.public_key()),
+        payee_key: PayeeKey::new(payee.public_key()),
+        payer_payout: payout(&payer),
+        payee_payout: payout(&payee),
+    };
+    Example { params: ChannelParams::new(ChannelId(1), terms, parties, 3).unwrap(), payer, payee }
+}
+
+pub fn finished_refund(example: &Example) -> (Transaction, TxOut) {
+    let spend = Spend::refund(&example.params, OutPoint::new(Txid::from_byte_array([7; 32]), 0));
+    let (payer, payee) = (spend.sign(&example.payer), spend.sign(&example.payee));
+    let prevout = TxOut {
+        value: example.params.terms().capacity.to_amount(),
+        script_pubkey: example.params.funding_script(),
+    };
+    (spend.complete(payer, payee).unwrap(), prevout)
+}

@@ -1,0 +1,379 @@
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::Message;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use thiserror::Error;
+
+use super::amount::Balance;
+use super::keys::{ChannelKey, SignatureError, UnverifiedSignature, VerifiedSignature};
+use super::params::{ChannelParams, Protocol};
+use super::verify::{verify_spend, SpendError};
+
+/// Sequence of a locked input: below the maximum, so that consensus looks at `nLockTime`, and without
+/// signalling replaceability (BIP 125).
+pub const LOCKED_SEQUENCE: Sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
+
+/// A spend of the funding output, built here from the agreed parameters and not yet signed.
+///
+/// Nobody signs or accepts a signature over anything else: what the peer sends is compared with this, never
+/// used in its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Spend<'a> {
+    params: &'a ChannelParams,
+    tx: Transaction,
+    digest: Message,
+}
+
+impl<'a> Spend<'a> {
+    /// T2: the whole capacity back to the payer, locked until the expiry.
+    pub fn refund(params: &'a ChannelParams, funding: OutPoint) -> Self {
+        let output =
+            TxOut { value: params.refund_amount(), script_pubkey: params.payer_payout().to_owned() };
+        Self::new(params, funding, Some(params.terms().expiry.to_lock_time()), vec![output])
+    }
+
+    /// T3: `balance` divided between the two, locked in the stepped protocol only.
+    pub fn payment(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
+        let lock = params.terms().payment_expiry.map(super::lock::Expiry::to_lock_time);
+        Self::new(params, funding, lock, outputs(params, balance))
+    }
+
+    /// The same division without any lock, to close at once.
+    pub fn settlement(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
+        Self::new(params, funding, None, outputs(params, balance))
+    }
+
+    fn new(
+        params: &'a ChannelParams,
+        funding: OutPoint,
+        lock: Option<LockTime>,
+        output: Vec<TxOut>,
+    ) -> Self {
+        let tx = Transaction {
+            version: Version::TWO,
+            lock_time: lock.unwrap_or(LockTime::ZERO),
+            input: vec![TxIn {
+                previous_output: funding,
+                script_sig: ScriptBuf::new(),
+                sequence: if lock.is_some() { LOCKED_SEQUENCE } else { Sequence::MAX },
+                witness: Witness::new(),
+            }],
+            output,
+        };
+        let digest = params.terms().construction.digest(params, &tx);
+        Self { params, tx, digest }
+    }
+
+    pub const fn unsigned(&self) -> &Transaction {
+        &self.tx
+    }
+
+    pub fn sign(&self, key: &ChannelKey) -> VerifiedSignature {
+        key.sign(&self.digest)
+    }
+
+    pub fn verify_payer(
+        &self,
+        signature: UnverifiedSignature,
+    ) -> Result<VerifiedSignature, SignatureError> {
+        signature.verify(&self.digest, &self.params.payer_key().to_public_key())
+    }
+
+    pub fn verify_payee(
+        &self,
+        signature: UnverifiedSignature,
+    ) -> Result<VerifiedSignature, SignatureError> {
+        signature.verify(&self.digest, &self.params.payee_key().to_public_key())
+    }
+
+    /// Adds both signatures and runs the result through full script verification: a spend that comes out
+    /// of here is one that the network takes.
+    pub fn complete(
+        self,
+        payer: VerifiedSignature,
+        payee: VerifiedSignature,
+    ) -> Result<Transaction, SpendError> {
+        let prevout = TxOut {
+            value: self.params.terms().capacity.to_amount(),
+            script_pubkey: self.params.funding_script(),
+        };
+        let tx = self.params.terms().construction.satisfy(self.params, self.tx, payer, payee);
+        verify_spend(&tx, &prevout)?;
+        Ok(tx)
+    }
+}
+
+/// Payer first, then payee, as in Example 7; an output below dust is left out.
+fn outputs(params: &ChannelParams, balance: &Balance) -> Vec<TxOut> {
+    let output = |value: Option<Amount>, script: &Script| {
+        value.map(|value| TxOut { value, script_pubkey: script.to_owned() })
+    };
+    [
+        output(balance.to_payer, params.payer_payout()),
+        output(balance.to_payee, params.payee_payout()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// T1, signed by the payer, with the 2-of-2 output found and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FundingTx {
+    tx: Transaction,
+    outpoint: OutPoint,
+}
+
+impl FundingTx {
+    /// Looks for the agreed output in a transaction of one's own.
+    ///
+    /// # Errors
+    /// If no output, or more than one, has the channel's script and amount.
+    pub fn find(params: &ChannelParams, tx: Transaction) -> Result<Self, FundingError> {
+        let wanted = funding_output(params);
+        let mut found = tx.output.iter().enumerate().filter(|(_, output)| **output == wanted);
+        let Some((vout, _)) = found.next() else {
+            return Err(FundingError::NoSuchOutput { wanted, txid: tx.compute_txid() });
+        };
+        if let Some((second, _)) = found.next() {
+            return Err(FundingError::TwoOutputs { first: vout, second });
+        }
+        let vout = u32::try_from(vout).expect("a transaction has fewer than 2^32 outputs");
+        Ok(Self { outpoint: OutPoint::new(tx.compute_txid(), vout), tx })
+    }
+
+    /// Checks a transaction that the peer handed over against the output that the refund spends.
+    pub(crate) fn check(
+        params: &ChannelParams,
+        outpoint: OutPoint,
+        tx: Transaction,
+    ) -> Result<Self, FundingError> {
+        let txid = tx.compute_txid();
+        if txid != outpoint.txid {
+            return Err(FundingError::WrongTxid { expected: outpoint.txid, received: txid });
+        }
+        let Some(output) = tx.output.get(outpoint.vout as usize) else {
+            return Err(FundingError::MissingOutput { vout: outpoint.vout, outputs: tx.output.len() });
+        };
+        let wanted = funding_output(params);
+        if output.script_pubkey != wanted.script_pubkey {
+            return Err(FundingError::WrongScript {
+                expected: wanted.script_pubkey,
+                received: output.script_pubkey.clone(),
+            });
+        }
+        if output.value != wanted.value {
+            return Err(FundingError::WrongAmount { expected: wanted.value, received: output.value });
+        }
+        Ok(Self { tx, outpoint })
+    }
+
+    /// The 2-of-2 output.
+    #[must_use]
+    pub const fn outpoint(&self) -> OutPoint {
+        self.outpoint
+    }
+
+    /// The signed transaction.
+    #[must_use]
+    pub const fn tx(&self) -> &Transaction {
+        &self.tx
+    }
+
+    /// Whether someone else can change the transaction's id before it is mined, by changing the signature
+    /// of an input that is not segwit. The pre-signed refund would then spend an output that never exists,
+    /// so nothing should depend on this transaction before it is confirmed.
+    #[must_use]
+    pub fn is_malleable(&self) -> bool {
+        self.tx.input.iter().any(|input| input.witness.is_empty())
+    }
+}
+
+fn funding_output(params: &ChannelParams) -> TxOut {
+    TxOut { value: params.terms().capacity.to_amount(), script_pubkey: params.funding_script() }
+}
+
+/// The funding transaction is not the one that was agreed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FundingError {
+    /// One's own transaction does not fund the channel.
+    #[error("transaction {txid} has no output of {} to the script {}", wanted.value, wanted.script_pubkey)]
+    NoSuchOutput {
+        /// The agreed output.
+        wanted: TxOut,
+        /// The transaction.
+        txid: Txid,
+    },
+    /// One's own transaction funds the channel twice; only one of the outputs would have a refund.
+    #[error("outputs {first} and {second} both fund the channel")]
+    TwoOutputs {
+        /// Index of the first.
+        first: usize,
+        /// Index of the second.
+        second: usize,
+    },
+    /// Not the transaction that the refund spends.
+    #[error("the refund spends {expected}, but the funding transaction is {received}")]
+    WrongTxid {
+        /// What the refund spends.
+        expected: Txid,
+        /// What came.
+        received: Txid,
+    },
+    /// The refund spends an output that the transaction does not have.
+    #[error("the refund spends output {vout}, but the funding transaction has {outputs} outputs")]
+    MissingOutput {
+        /// The output that the refund spends.
+        vout: u32,
+        /// How many there are.
+        outputs: usize,
+    },
+    /// The output belongs to other keys.
+    #[error("the funding output has the script {received}, agreed was {expected}")]
+    WrongScript {
+        /// The agreed script.
+        expected: ScriptBuf,
+        /// What came.
+        received: ScriptBuf,
+    },
+    /// The output has another amount.
+    #[error("the funding output has {received}, agreed was {expected}")]
+    WrongAmount {
+        /// The capacity.
+        expected: Amount,
+        /// What came.
+        received: Amount,
+    },
+    /// The transaction does not fit into a message.
+    #[error("the funding transaction has {size} bytes, and a message takes at most {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The most that a message takes.
+        limit: usize,
+    },
+}
+
+/// The payer's way out: T2 with both signatures, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundTx(Transaction);
+
+impl RefundTx {
+    pub(crate) fn complete(
+        spend: Spend<'_>,
+        payer: VerifiedSignature,
+        payee: VerifiedSignature,
+    ) -> Result<Self, SpendError> {
+        spend.complete(payer, payee).map(Self)
+    }
+
+    /// Ready to broadcast once the channel's expiry is final.
+    #[must_use]
+    pub const fn tx(&self) -> &Transaction {
+        &self.0
+    }
+}
+
+/// A payment that the payee holds: the payer's signature, verified, over a division of the capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaymentTx {
+    balance: Balance,
+    payer: VerifiedSignature,
+}
+
+impl PaymentTx {
+    pub(crate) const fn new(balance: Balance, payer: VerifiedSignature) -> Self {
+        Self { balance, payer }
+    }
+
+    /// Who owns what.
+    #[must_use]
+    pub const fn balance(&self) -> &Balance {
+        &self.balance
+    }
+
+    /// Adds the payee's signature.
+    pub(crate) fn redeem(
+        &self,
+        params: &ChannelParams,
+        funding: OutPoint,
+        key: &ChannelKey,
+    ) -> Result<SettlementTx, SpendError> {
+        let spend = Spend::payment(params, funding, &self.balance);
+        let payee = spend.sign(key);
+        let role = match params.terms().protocol {
+            // Still locked, so not what the protocol calls the settlement.
+            Protocol::SteppedLocktime => SpendRole::Payment,
+            Protocol::Example7 | Protocol::Bond => SpendRole::Settlement,
+        };
+        Ok(SettlementTx { role, balance: self.balance, tx: spend.complete(self.payer, payee)? })
+    }
+
+    /// The division without the payments' lock, with a signature of its own.
+    pub(crate) fn settle(
+        &self,
+        params: &ChannelParams,
+        funding: OutPoint,
+        key: &ChannelKey,
+    ) -> Result<SettlementTx, SpendError> {
+        let spend = Spend::settlement(params, funding, &self.balance);
+        let payee = spend.sign(key);
+        let tx = spend.complete(self.payer, payee)?;
+        Ok(SettlementTx { role: SpendRole::Settlement, balance: self.balance, tx })
+    }
+}
+
+/// The payee's way to its money: a division of the capacity with both signatures, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettlementTx {
+    role: SpendRole,
+    balance: Balance,
+    tx: Transaction,
+}
+
+impl SettlementTx {
+    /// Ready to broadcast (in the stepped protocol a payment only once its own lock is final).
+    #[must_use]
+    pub const fn tx(&self) -> &Transaction {
+        &self.tx
+    }
+
+    /// A redeemed payment, or a settlement.
+    #[must_use]
+    pub const fn role(&self) -> SpendRole {
+        self.role
+    }
+
+    /// Who gets what.
+    #[must_use]
+    pub const fn balance(&self) -> &Balance {
+        &self.balance
+    }
+}
+
+/// What a transaction is for in the life of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SpendRole {
+    /// T1.
+    Funding,
+    /// T2.
+    Refund,
+    /// T3, redeemed at the payments' own lock.
+    Payment,
+    /// The last T3, or the article's step 7.
+    Settlement,
+}
+
+impl SpendRole {
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Funding => "funding",
+            Self::Refund => "refund",
+            Self::Payment => "payment",
+            Self::Settlement => "settlement",
+        }
+    }
+}
