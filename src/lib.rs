@@ -1,6 +1,7 @@
 //! One-way Bitcoin payment channels on a real Bitcoin Core regtest node.
 
 pub mod channel;
+pub mod transcript;
 pub mod wire;
 
 #[cfg(feature = "regtest")]

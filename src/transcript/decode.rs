@@ -1,0 +1,316 @@
+//! A transaction as its raw bytes state it.
+
+use std::fmt;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::encode::{self, Decodable};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Address, Amount, Network, OutPoint, PublicKey, Script, ScriptBuf, Sequence, Transaction, TxOut, Txid,
+    Weight, Wtxid,
+};
+
+use super::locate::locate;
+use super::spend::{self, Item, Problem, Role, SpendKind};
+
+/// Why raw bytes could not be shown as a transaction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A field of the transaction cannot be read.
+    #[error("cannot read {field} at byte {position} of {length}")]
+    Field {
+        /// Which field, such as `the value of output 1`.
+        field: String,
+        /// Where that field begins.
+        position: usize,
+        /// How many bytes there are.
+        length: usize,
+        /// What is wrong with it.
+        source: encode::Error,
+    },
+    /// Bytes follow after the end of the transaction.
+    #[error("the transaction ends at byte {position} of {length}")]
+    TrailingBytes {
+        /// Where the transaction ends.
+        position: usize,
+        /// How many bytes there are.
+        length: usize,
+    },
+    /// There must be one spent output for each input, or none at all.
+    #[error("{prevouts} spent outputs given for {inputs} inputs")]
+    PrevoutCount {
+        /// Inputs of the transaction.
+        inputs: usize,
+        /// Spent outputs given.
+        prevouts: usize,
+    },
+}
+
+/// The fee, as far as it can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fee {
+    /// Spent amounts less outputs.
+    Known(Amount),
+    /// The spent outputs are not known.
+    Unknown,
+    /// More goes out than comes in, or a sum overflows: no node accepts this.
+    Negative,
+    /// A coinbase transaction pays no fee, it collects fees.
+    Coinbase,
+}
+
+/// The form of an output script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the whole meaning
+pub enum ScriptType {
+    P2pk,
+    P2pkh,
+    P2sh,
+    P2wpkh,
+    P2wsh,
+    P2tr,
+    Multisig,
+    OpReturn,
+    Other,
+}
+
+impl ScriptType {
+    /// The type of an output script.
+    #[must_use]
+    pub fn of(script: &Script) -> Self {
+        type Test = fn(&Script) -> bool;
+        let tests: [(Test, ScriptType); 8] = [
+            (Script::is_p2pk, Self::P2pk),
+            (Script::is_p2pkh, Self::P2pkh),
+            (Script::is_p2sh, Self::P2sh),
+            (Script::is_p2wpkh, Self::P2wpkh),
+            (Script::is_p2wsh, Self::P2wsh),
+            (Script::is_p2tr, Self::P2tr),
+            (Script::is_multisig, Self::Multisig),
+            (Script::is_op_return, Self::OpReturn),
+        ];
+        tests
+            .into_iter()
+            .find(|(is, _)| is(script))
+            .map_or(Self::Other, |(_, kind)| kind)
+    }
+}
+
+impl fmt::Display for ScriptType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P2pk => "P2PK",
+            Self::P2pkh => "P2PKH",
+            Self::P2sh => "P2SH",
+            Self::P2wpkh => "P2WPKH",
+            Self::P2wsh => "P2WSH",
+            Self::P2tr => "P2TR",
+            Self::Multisig => "bare multisig",
+            Self::OpReturn => "OP_RETURN",
+            Self::Other => "unknown",
+        })
+    }
+}
+
+/// A transaction, decoded from its raw bytes.
+#[derive(Debug, Clone)]
+pub struct DecodedTx {
+    /// The hash without witnesses.
+    pub txid: Txid,
+    /// The hash with witnesses; equal to the txid where there are none.
+    pub wtxid: Wtxid,
+    /// The version.
+    pub version: Version,
+    /// The lock time, which counts only if [`lock_enabled`](Self::lock_enabled).
+    pub lock_time: LockTime,
+    /// The weight (BIP 141).
+    pub weight: Weight,
+    /// The virtual size in vbytes, rounded up.
+    pub vsize: usize,
+    /// The fee.
+    pub fee: Fee,
+    /// The inputs.
+    pub inputs: Vec<DecodedInput>,
+    /// The outputs.
+    pub outputs: Vec<DecodedOutput>,
+}
+
+impl DecodedTx {
+    /// Whether consensus looks at the lock time: it does not when every input's sequence is final.
+    #[must_use]
+    pub fn lock_enabled(&self) -> bool {
+        self.inputs
+            .iter()
+            .any(|input| input.sequence.enables_absolute_lock_time())
+    }
+}
+
+/// An input.
+#[derive(Debug, Clone)]
+pub struct DecodedInput {
+    /// What it spends.
+    pub outpoint: OutPoint,
+    /// The sequence.
+    pub sequence: Sequence,
+    /// The spent output, if it was given.
+    pub spent: Option<TxOut>,
+    /// The rules by which it is unlocked.
+    pub kind: SpendKind,
+    /// Whether [`kind`](Self::kind) was guessed from the items, because the spent output was not given.
+    pub inferred: bool,
+    /// How many signatures it needs; 0 where that is not known.
+    pub required: usize,
+    /// The keys that may sign; empty where they are not known.
+    pub keys: Vec<PublicKey>,
+    /// What the scriptSig pushes.
+    pub script_sig: Vec<Item>,
+    /// The witness.
+    pub witness: Vec<Item>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+impl DecodedInput {
+    /// Whether there is nothing at all that could unlock it.
+    #[must_use]
+    pub fn is_unsigned(&self) -> bool {
+        self.script_sig.is_empty() && self.witness.is_empty()
+    }
+
+    /// The keys whose signatures verify, in the order of the signatures.
+    #[must_use]
+    pub fn signers(&self) -> Vec<PublicKey> {
+        spend::signers(&self.script_sig)
+            .chain(spend::signers(&self.witness))
+            .collect()
+    }
+
+    /// Whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
+    #[must_use]
+    pub fn lacks_signatures(&self) -> bool {
+        let failing = self.signers().len() < self.required || !self.problems.is_empty();
+        self.is_unsigned() || (self.required > 0 && failing)
+    }
+
+    /// Whether a signature is there that was made by no key of the script or cannot be read.
+    #[must_use]
+    pub fn has_invalid_signature(&self) -> bool {
+        use super::signature::Signer::{Malformed, NoKey};
+        self.script_sig.iter().chain(&self.witness).any(
+            |item| matches!(&item.role, Role::Signature(signature) if matches!(signature.signer, NoKey | Malformed)),
+        )
+    }
+}
+
+/// An output.
+#[derive(Debug, Clone)]
+pub struct DecodedOutput {
+    /// The amount.
+    pub value: Amount,
+    /// The script.
+    pub script: ScriptBuf,
+    /// The type of the script.
+    pub script_type: ScriptType,
+}
+
+impl DecodedOutput {
+    /// The address of the script, if it has one.
+    #[must_use]
+    pub fn address(&self, network: Network) -> Option<Address> {
+        Address::from_script(&self.script, network).ok()
+    }
+
+    /// The script in assembly, with every key and hash in full.
+    #[must_use]
+    pub fn asm(&self) -> String {
+        super::script::asm(&self.script, &super::Names::default()).join(" ")
+    }
+}
+
+/// Decodes a transaction from its raw bytes; `prevouts` are the outputs it spends, one for each input.
+///
+/// Without `prevouts` (an empty slice) the fee stays unknown, and so do signatures that commit to amounts.
+/// A prevout that is not the one really spent makes the signatures fail or the hashes mismatch, and that
+/// is shown; only its amount cannot be checked where the signatures are legacy ones.
+///
+/// # Errors
+///
+/// When the bytes are not exactly one transaction, or when the number of `prevouts` is not right.
+pub fn decode(raw: &[u8], prevouts: &[TxOut]) -> Result<DecodedTx, DecodeError> {
+    let tx = parse(raw)?;
+    if !prevouts.is_empty() && prevouts.len() != tx.input.len() {
+        return Err(DecodeError::PrevoutCount {
+            inputs: tx.input.len(),
+            prevouts: prevouts.len(),
+        });
+    }
+    Ok(DecodedTx {
+        txid: tx.compute_txid(),
+        wtxid: tx.compute_wtxid(),
+        version: tx.version,
+        lock_time: tx.lock_time,
+        weight: tx.weight(),
+        vsize: tx.vsize(),
+        fee: fee(&tx, prevouts),
+        inputs: (0..tx.input.len())
+            .map(|index| input(&tx, index, prevouts.get(index)))
+            .collect(),
+        outputs: tx.output.iter().map(output).collect(),
+    })
+}
+
+fn input(tx: &Transaction, index: usize, spent: Option<&TxOut>) -> DecodedInput {
+    let read = spend::read(tx, index, spent);
+    DecodedInput {
+        outpoint: tx.input[index].previous_output,
+        sequence: tx.input[index].sequence,
+        spent: spent.cloned(),
+        kind: read.kind,
+        inferred: read.inferred,
+        required: read.required,
+        keys: read.keys,
+        script_sig: read.script_sig,
+        witness: read.witness,
+        problems: read.problems,
+    }
+}
+
+fn output(out: &TxOut) -> DecodedOutput {
+    let script = out.script_pubkey.clone();
+    DecodedOutput {
+        value: out.value,
+        script_type: ScriptType::of(&script),
+        script,
+    }
+}
+
+fn fee(tx: &Transaction, prevouts: &[TxOut]) -> Fee {
+    if tx.is_coinbase() {
+        return Fee::Coinbase;
+    }
+    if prevouts.is_empty() {
+        return Fee::Unknown;
+    }
+    let sum = |outs: &[TxOut]| {
+        outs.iter()
+            .try_fold(Amount::ZERO, |sum, out| sum.checked_add(out.value))
+    };
+    let fee = sum(prevouts)
+        .zip(sum(&tx.output))
+        .and_then(|(paid_in, out)| paid_in.checked_sub(out));
+    fee.map_or(Fee::Negative, Fee::Known)
+}
+
+fn parse(raw: &[u8]) -> Result<Transaction, DecodeError> {
+    let mut rest = raw;
+    let tx =
+        Transaction::consensus_decode_from_finite_reader(&mut rest).map_err(|source| locate(raw, source))?;
+    if rest.is_empty() {
+        return Ok(tx);
+    }
+    Err(DecodeError::TrailingBytes {
+        position: raw.len() - rest.len(),
+        length: raw.len(),
+    })
+}
