@@ -6,3 +6,5 @@ pub mod wire;
 
 #[cfg(feature = "regtest")]
 pub mod regtest;
+#[cfg(feature = "service")]
+pub mod service;

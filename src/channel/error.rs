@@ -253,6 +253,9 @@ pub enum ApplyError {
     /// The user is.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// An accepted payment cannot be completed. Acceptance checks that it can, so this is a defect here.
+    #[error("a payment that was accepted cannot be settled: {0}")]
+    Spend(#[from] SpendError),
 }
 
 /// Where a party stands, in the words of an error message.

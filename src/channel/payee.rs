@@ -10,6 +10,7 @@ use super::params::{ChannelParams, Parties, Protocol};
 use super::payer::for_channel;
 use super::transaction::{FundingTx, PaymentTx, SettlementTx, Spend, SpendRole};
 use super::unexpected;
+use super::verify::SpendError;
 
 /// The payee before the channel is funded: [`Accepted`], then [`RefundSigned`].
 #[derive(Debug)]
@@ -241,9 +242,9 @@ impl Payee {
     ///
     /// # Errors
     /// Never for a payment that was accepted; the property is tested against the node.
-    pub fn redeemable(&self) -> Result<Option<SettlementTx>, Refusal> {
+    pub fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
         let redeem = |payment: PaymentTx| payment.redeem(&self.params, self.funding.outpoint(), &self.key);
-        Ok(self.best.map(redeem).transpose()?)
+        self.best.map(redeem).transpose()
     }
 
     /// The one way in which the state changes.
@@ -336,7 +337,7 @@ impl Payee {
         Ok(vec![self.settle(settlement)])
     }
 
-    fn on_chain(&mut self, view: ChainView) -> Result<Vec<Action>, Refusal> {
+    fn on_chain(&mut self, view: ChainView) -> Result<Vec<Action>, SpendError> {
         if self.stage == Stage::Closed {
             return Ok(Vec::new());
         }

@@ -157,6 +157,10 @@ impl PayerOpening<Held> {
         self.state.funding.outpoint()
     }
 
+    pub(crate) const fn funding(&self) -> &FundingTx {
+        &self.state.funding
+    }
+
     /// Step 5: verifies the payee's signature over the refund, adds one's own, and runs the finished refund
     /// through full script verification.
     ///

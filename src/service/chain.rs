@@ -1,0 +1,44 @@
+use std::error::Error as StdError;
+use std::future::Future;
+
+use bitcoin::{OutPoint, Transaction};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::channel::{ChainView, Tip};
+
+/// All that a party knows of the chain, and all that it can do there.
+///
+/// Safety decisions rest on what this says and on nothing else: no clock is read.
+pub trait Chain: Send + Sync + 'static {
+    /// The chain's end.
+    fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send;
+
+    /// The chain as far as the channel with this funding output is concerned.
+    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send;
+
+    /// Gives a transaction to the network: `None` if it was taken (or known already), otherwise the reason
+    /// in the node's words.
+    fn broadcast(
+        &self,
+        tx: &Transaction,
+    ) -> impl Future<Output = Result<Option<String>, ChainError>> + Send;
+
+    /// A number that grows whenever the chain may have changed, and wakes up who waits for it.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// One's own view of the chain failed: the node is down, slow, or answers nonsense. Never the peer's fault.
+#[derive(Debug, Error)]
+#[error("cannot {task}")]
+pub struct ChainError {
+    task: &'static str,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl ChainError {
+    /// `task` completes the sentence "cannot …".
+    pub fn new(task: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { task, source: source.into() }
+    }
+}

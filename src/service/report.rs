@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use bitcoin::{Amount, Transaction};
+
+use crate::channel::{ApplyError, FundingTx, Notice, Outcome, Refusal, RefundTx, SpendRole, Stage};
+
+use super::chain::ChainError;
+use super::connection::ConnectionError;
+
+/// What a party tells its user while it works, in the order in which it happens.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Report<'a> {
+    /// The payer holds the signed funding transaction.
+    FundingHeld(&'a FundingTx),
+    /// The payer's refund is complete and verified.
+    Refundable(&'a RefundTx),
+    /// A transaction was given to the network; `rejected` has the reason if it was not taken.
+    Broadcast {
+        /// What it is for.
+        role: SpendRole,
+        /// The transaction.
+        tx: &'a Transaction,
+        /// The node's words.
+        rejected: Option<&'a str>,
+    },
+    /// Something that the state machine wants the user to know.
+    Notice(&'a Notice),
+    /// The peer's message was refused, and the connection ended.
+    Refused(&'a Refusal),
+    /// The peer sent no message but rubbish, and the connection ended.
+    Garbled(&'a ConnectionError),
+    /// The peer is gone. The channel is not: it still settles or refunds by itself.
+    Disconnected,
+    /// An event could not be applied, by no fault of the peer's. The state is what it was.
+    Failed(&'a ApplyError),
+    /// This side's own view of the chain failed; it is asked again at the next change.
+    ChainFailed(&'a ChainError),
+}
+
+/// Takes the reports. Called from the party's task, so it should not take long.
+pub type Observer = Arc<dyn Fn(Report<'_>) + Send + Sync>;
+
+/// An observer that looks away.
+#[must_use]
+pub fn no_observer() -> Observer {
+    Arc::new(|_| {})
+}
+
+/// Where a party stands, for whoever waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The channel's stage.
+    pub stage: Stage,
+    /// Paid in all, in satoshi: signed (payer) or accepted (payee).
+    pub paid: Amount,
+    /// Whether the peer is connected.
+    pub connected: bool,
+    /// Messages received and dealt with.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// The newest [`Chain::changes`](super::Chain::changes) that was dealt with.
+    pub seen: u64,
+    /// How the channel ended, once it has.
+    pub outcome: Option<Outcome>,
+}

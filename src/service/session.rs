@@ -1,0 +1,284 @@
+use std::collections::VecDeque;
+
+use bitcoin::{Amount, OutPoint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::channel::{
+    Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Payee, Payer,
+    Reason, SettlementTx, SpendError, Stage,
+};
+
+use super::chain::Chain;
+use super::connection::{Connection, ConnectionError};
+use super::report::{Observer, Report, Status};
+
+/// What the loop below needs of either side.
+pub(super) trait Party: Send + 'static {
+    fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError>;
+    fn funding_outpoint(&self) -> OutPoint;
+    fn channel(&self) -> crate::channel::ChannelId;
+    fn stage(&self) -> Stage;
+    fn paid(&self) -> Amount;
+    fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError>;
+}
+
+macro_rules! party {
+    ($name:ident, $redeemable:expr) => {
+        impl Party for $name {
+            fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
+                self.apply(event)
+            }
+            fn funding_outpoint(&self) -> OutPoint {
+                self.funding().outpoint()
+            }
+            fn channel(&self) -> crate::channel::ChannelId {
+                self.params().id()
+            }
+            fn stage(&self) -> Stage {
+                self.stage()
+            }
+            fn paid(&self) -> Amount {
+                self.paid()
+            }
+            fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
+                let redeemable: fn(&Self) -> Result<Option<SettlementTx>, SpendError> = $redeemable;
+                redeemable(self)
+            }
+        }
+    };
+}
+
+party!(Payer, |_| Ok(None));
+party!(Payee, Payee::redeemable);
+
+/// What a handle asks of its session.
+pub(super) enum Request {
+    Apply(Event, oneshot::Sender<Result<(), ApplyError>>),
+    Pay(Amount, oneshot::Sender<Result<Balance, PayError>>),
+    Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
+}
+
+/// A payment that was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayError {
+    /// It was not even sent.
+    #[error(transparent)]
+    NotSent(#[from] ApplyError),
+    /// The payee refused it.
+    #[error("the payee refused the payment: {reason}")]
+    Refused {
+        /// Why.
+        reason: Reason,
+    },
+    /// The payee is gone, and may or may not have got it. The sum is cumulative, so nothing is paid twice.
+    #[error("the connection ended before the payee acknowledged {paid} in all")]
+    Unacknowledged {
+        /// Cumulative, in satoshi.
+        paid: Amount,
+    },
+}
+
+/// One party on one connection, after the opening.
+pub(super) struct Session<P, IO, C> {
+    party: P,
+    connection: Connection<IO>,
+    chain: C,
+    observer: Observer,
+    status: watch::Sender<Status>,
+    unacknowledged: VecDeque<(Amount, oneshot::Sender<Result<Balance, PayError>>)>,
+    seen: u64,
+    outcome: Option<Outcome>,
+}
+
+impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, IO, C> {
+    pub fn new(
+        party: P,
+        connection: Connection<IO>,
+        chain: C,
+        observer: Observer,
+    ) -> (Self, watch::Receiver<Status>) {
+        let (status, receiver) = watch::channel(Status {
+            stage: party.stage(),
+            paid: party.paid(),
+            connected: true,
+            received: connection.received,
+            sent: connection.sent,
+            seen: 0,
+            outcome: None,
+        });
+        let unacknowledged = VecDeque::new();
+        let session =
+            Self { party, connection, chain, observer, status, unacknowledged, seen: 0, outcome: None };
+        (session, receiver)
+    }
+
+    /// Deals with one thing after the other until the funding output is spent for good.
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Outcome {
+        let mut changes = self.chain.changes();
+        // The chain may have moved during the opening.
+        changes.mark_changed();
+        let mut commanded = true;
+        loop {
+            self.publish();
+            if let Some(outcome) = self.outcome {
+                return outcome;
+            }
+            tokio::select! {
+                // In this order when several are ready: what the chain says decides over money, and a fixed
+                // order makes a run repeatable.
+                biased;
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        // No more news can come. Without the chain there is nothing left to decide.
+                        std::future::pending::<()>().await;
+                    }
+                    let serial = *changes.borrow_and_update();
+                    self.on_change().await;
+                    self.seen = serial;
+                }
+                received = self.connection.receive(), if self.connection.is_open() => {
+                    self.on_received(received).await;
+                }
+                request = requests.recv(), if commanded => match request {
+                    Some(request) => self.on_request(request).await,
+                    // The handle is gone; the channel still has to be brought to its end.
+                    None => commanded = false,
+                },
+            }
+        }
+    }
+
+    /// Carries out the actions of the opening's last step.
+    pub async fn perform(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Send(envelope) => self.connection.send(&envelope).await,
+                Action::Notify(notice) => self.on_notice(&notice),
+                Action::Broadcast { role, tx } => {
+                    let rejected = match self.chain.broadcast(&tx).await {
+                        Ok(rejected) => rejected,
+                        Err(error) => {
+                            (self.observer)(Report::ChainFailed(&error));
+                            continue;
+                        }
+                    };
+                    (self.observer)(Report::Broadcast { role, tx: &tx, rejected: rejected.as_deref() });
+                    let result = BroadcastResult { role, txid: tx.compute_txid(), rejected };
+                    if let Ok(more) = self.party.apply(Event::Broadcast(result)) {
+                        actions.extend(more);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Apply(event, reply) => {
+                let result = self.apply(event).await;
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(result);
+            }
+            Request::Pay(amount, reply) => match self.party.apply(Event::Pay(amount)) {
+                Ok(actions) => {
+                    self.unacknowledged.push_back((self.party.paid(), reply));
+                    self.perform(actions).await;
+                    if !self.connection.is_open() {
+                        self.give_up_waiting(None);
+                    }
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error.into()));
+                }
+            },
+            Request::Redeemable(reply) => {
+                let _ = reply.send(self.party.redeemable());
+            }
+        }
+    }
+
+    async fn apply(&mut self, event: Event) -> Result<(), ApplyError> {
+        let actions = self.party.apply(event)?;
+        self.perform(actions).await;
+        Ok(())
+    }
+
+    async fn on_received(&mut self, received: Option<Result<Envelope, ConnectionError>>) {
+        let envelope = match received {
+            Some(Ok(envelope)) => envelope,
+            Some(Err(error)) => {
+                (self.observer)(Report::Garbled(&error));
+                return self.hang_up(Reason::Malformed).await;
+            }
+            None => {
+                (self.observer)(Report::Disconnected);
+                return self.give_up_waiting(None);
+            }
+        };
+        match self.party.apply(Event::Message(envelope)) {
+            Ok(actions) => self.perform(actions).await,
+            Err(ApplyError::Refused(refusal)) => {
+                (self.observer)(Report::Refused(&refusal));
+                self.hang_up(refusal.reason()).await;
+            }
+            Err(error) => (self.observer)(Report::Failed(&error)),
+        }
+    }
+
+    /// One wrong message ends the connection: what the peer sends next is not worth reading.
+    async fn hang_up(&mut self, reason: Reason) {
+        let message = Message::Refuse { reason };
+        self.connection.send(&Envelope { channel: self.party.channel(), message }).await;
+        self.connection.close();
+        self.give_up_waiting(None);
+    }
+
+    async fn on_change(&mut self) {
+        match self.chain.view(self.party.funding_outpoint()).await {
+            Ok(view) => match self.party.apply(Event::Chain(view)) {
+                Ok(actions) => self.perform(actions).await,
+                Err(error) => (self.observer)(Report::Failed(&error)),
+            },
+            Err(error) => (self.observer)(Report::ChainFailed(&error)),
+        }
+    }
+
+    fn on_notice(&mut self, notice: &Notice) {
+        (self.observer)(Report::Notice(notice));
+        match notice {
+            Notice::PaymentAccepted(balance) => {
+                while self.unacknowledged.front().is_some_and(|(paid, _)| *paid <= balance.paid) {
+                    if let Some((_, reply)) = self.unacknowledged.pop_front() {
+                        let _ = reply.send(Ok(*balance));
+                    }
+                }
+            }
+            Notice::PeerRefused { reason } => self.give_up_waiting(Some(*reason)),
+            Notice::Closed(outcome) => self.outcome = Some(*outcome),
+            _ => {}
+        }
+    }
+
+    fn give_up_waiting(&mut self, refused: Option<Reason>) {
+        for (paid, reply) in self.unacknowledged.drain(..) {
+            let error = refused
+                .map_or(PayError::Unacknowledged { paid }, |reason| PayError::Refused { reason });
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    fn publish(&self) {
+        self.status.send_replace(Status {
+            stage: self.party.stage(),
+            paid: self.party.paid(),
+            connected: self.connection.is_open(),
+            received: self.connection.received,
+            sent: self.connection.sent,
+            seen: self.seen,
+            outcome: self.outcome,
+        });
+    }
+}
