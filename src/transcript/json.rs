@@ -1,0 +1,63 @@
+//! A transcript for programs. Amounts in satoshi, hex in lower case, txids as nodes show them.
+
+use bitcoin::hex::DisplayHex;
+use serde_json::{json, Value};
+
+use super::record::{Entry, RecordedTx, Transcript};
+use crate::wire;
+
+/// The whole transcript as one JSON document.
+#[must_use]
+pub fn to_json(transcript: &Transcript) -> Value {
+    json!({
+        "scenario": transcript.scenario,
+        "summary": transcript.summary,
+        "protocol": transcript.protocol.name(),
+        "construction": transcript.construction.name(),
+        "network": transcript.network.to_string(),
+        "transactions": transcript.transactions.iter().map(transaction).collect::<Vec<_>>(),
+        "timeline": transcript.entries.iter().map(entry).collect::<Vec<_>>(),
+    })
+}
+
+fn transaction(tx: &RecordedTx) -> Value {
+    let decoded = bitcoin::consensus::deserialize::<bitcoin::Transaction>(&tx.raw).ok();
+    json!({
+        "name": tx.name,
+        "by": tx.by.name(),
+        "txid": decoded.as_ref().map(|tx| tx.compute_txid().to_string()),
+        "wtxid": decoded.as_ref().map(|tx| tx.compute_wtxid().to_string()),
+        "weight": decoded.as_ref().map(|tx| tx.weight().to_wu()),
+        "hex": tx.raw.to_lower_hex_string(),
+        "prevouts": tx.prevouts.iter().map(|output| json!({
+            "value": output.value.to_sat(),
+            "script": output.script_pubkey.to_hex_string(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn entry(entry: &Entry) -> Value {
+    match entry {
+        Entry::Step(text) => json!({ "event": "step", "text": text }),
+        Entry::Message { from, bytes, tampered } => json!({
+            "event": "message",
+            "from": from.name(),
+            "kind": wire::decode(bytes).ok().map(|envelope| envelope.message.kind().name()),
+            "hex": bytes.to_lower_hex_string(),
+            "tampered": tampered,
+        }),
+        Entry::Built { by, name } => json!({ "event": "built", "by": by.name(), "transaction": name }),
+        Entry::Broadcast { by, name, rejected } => json!({
+            "event": "broadcast", "by": by.name(), "transaction": name, "rejected": rejected,
+        }),
+        Entry::Asked { name, rejected } => {
+            json!({ "event": "asked", "transaction": name, "rejected": rejected })
+        }
+        Entry::Blocks { blocks } => json!({ "event": "blocks", "blocks": blocks }),
+        Entry::Block { hash, names } => {
+            json!({ "event": "block", "hash": hash.to_string(), "transactions": names })
+        }
+        Entry::Tip { height, mtp } => json!({ "event": "tip", "height": height, "mtp": mtp }),
+        Entry::Notice { by, text } => json!({ "event": "notice", "by": by.name(), "text": text }),
+    }
+}

@@ -1,0 +1,168 @@
+//! What happened, in order: one data model behind every rendering.
+
+use std::fmt;
+
+use bitcoin::{BlockHash, Network, Transaction, TxOut};
+
+use super::names::Names;
+use crate::channel::{Construction, Protocol};
+
+/// Who does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// The side that pays.
+    Payer,
+    /// The side that is paid.
+    Payee,
+    /// Somebody else who can broadcast or mine.
+    Outsider,
+}
+
+impl Actor {
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Payer => "payer",
+            Self::Payee => "payee",
+            Self::Outsider => "outsider",
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// In which unit a story counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unit {
+    /// 1.
+    #[default]
+    Satoshi,
+    /// 100,000,000 satoshi.
+    Bitcoin,
+    /// The guide's unit: 100,000 satoshi.
+    Millidash,
+}
+
+/// A transaction, by its raw bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedTx {
+    /// Unique within its transcript: `funding`, `refund`, `payment-2`.
+    pub name: String,
+    /// Who built it.
+    pub by: Actor,
+    /// Consensus encoding.
+    pub raw: Vec<u8>,
+    /// What its inputs spend, in order.
+    pub prevouts: Vec<TxOut>,
+}
+
+/// What a node said to a transaction, in its own words; `None` if it was taken.
+pub type Rejection = Option<String>;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Entry {
+    /// The story, in the narrator's words.
+    Step(String),
+    /// A message, as it went over the wire.
+    Message {
+        /// The sender.
+        from: Actor,
+        /// Without the frame's header.
+        bytes: Vec<u8>,
+        /// Whether somebody on the way changed it.
+        tampered: bool,
+    },
+    /// A transaction was built; the name leads to [`Transcript::transactions`].
+    Built {
+        /// Who built it.
+        by: Actor,
+        /// Its name.
+        name: String,
+    },
+    /// A transaction was given to the network.
+    Broadcast {
+        /// By whom.
+        by: Actor,
+        /// Its name.
+        name: String,
+        /// The node's verdict.
+        rejected: Rejection,
+    },
+    /// The node was asked what it would say, and nothing was given to the network.
+    Asked {
+        /// The transaction's name.
+        name: String,
+        /// The node's verdict.
+        rejected: Rejection,
+    },
+    /// Blocks were added without any of the transcript's transactions, `blocks` of them.
+    Blocks {
+        /// How many.
+        blocks: u32,
+    },
+    /// A block was added with some of the transcript's transactions.
+    Block {
+        /// Its hash.
+        hash: BlockHash,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Where the chain ends now.
+    Tip {
+        /// Height.
+        height: u32,
+        /// Median time past, in seconds since 1970.
+        mtp: u32,
+    },
+    /// A party told its user something.
+    Notice {
+        /// The party.
+        by: Actor,
+        /// What.
+        text: String,
+    },
+}
+
+/// Everything that happened in one scenario.
+#[derive(Debug, Clone)]
+pub struct Transcript {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The scenario's one-line summary.
+    pub summary: String,
+    /// The conversation.
+    pub protocol: Protocol,
+    /// What the funding output is made of.
+    pub construction: Construction,
+    /// In which unit the story counts.
+    pub unit: Unit,
+    /// The chain.
+    pub network: Network,
+    /// In order.
+    pub entries: Vec<Entry>,
+    /// In the order in which they were built.
+    pub transactions: Vec<RecordedTx>,
+    /// What keys, scripts and transactions are called.
+    pub names: Names,
+}
+
+impl Transcript {
+    /// The transaction of that name.
+    #[must_use]
+    pub fn transaction(&self, name: &str) -> Option<&RecordedTx> {
+        self.transactions.iter().find(|tx| tx.name == name)
+    }
+
+    /// Decodes the transaction of that name.
+    #[must_use]
+    pub fn decoded(&self, name: &str) -> Option<Transaction> {
+        bitcoin::consensus::deserialize(&self.transaction(name)?.raw).ok()
+    }
+}

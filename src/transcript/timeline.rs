@@ -1,0 +1,215 @@
+//! The conversation and the chain's movements as text, decoded from the bytes that were sent.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bitcoin::hex::DisplayHex;
+use bitcoin::{Amount, Transaction};
+
+use super::record::{Actor, Entry, Rejection, Transcript, Unit};
+use super::units::{sat, thousands, utc};
+use crate::channel::{ChannelId, Expiry, LockKind, Message, Terms};
+use crate::wire;
+
+/// Renders everything but the transactions themselves.
+#[must_use]
+pub fn timeline(transcript: &Transcript) -> String {
+    let mut out = format!("{}\n{}\n", transcript.scenario, transcript.summary);
+    let _ = writeln!(out, "protocol {}, construction {}", transcript.protocol, transcript.construction);
+    let mut writer = Timeline { transcript, channels: BTreeMap::new(), tip: None };
+    for entry in &transcript.entries {
+        // Writing into a String cannot fail.
+        let _ = writer.entry(&mut out, entry);
+    }
+    out
+}
+
+/// What the reader of a conversation remembers while reading on.
+struct Timeline<'a> {
+    transcript: &'a Transcript,
+    channels: BTreeMap<u16, Seen>,
+    tip: Option<(u32, u32)>,
+}
+
+struct Seen {
+    capacity: Amount,
+    paid: Amount,
+}
+
+impl Timeline<'_> {
+    fn entry(&mut self, out: &mut String, entry: &Entry) -> std::fmt::Result {
+        match entry {
+            Entry::Step(text) => writeln!(out, "\n# {text}"),
+            Entry::Message { from, bytes, tampered } => self.message(out, *from, bytes, *tampered),
+            Entry::Built { by, name } => writeln!(out, "{:<8} builds {}", by.name(), self.tx(name)),
+            Entry::Broadcast { by, name, rejected } => {
+                writeln!(out, "{:<8} broadcasts {name}: {}", by.name(), verdict(rejected))
+            }
+            Entry::Asked { name, rejected } => {
+                writeln!(out, "node     is asked about {name}: {}", verdict(rejected))
+            }
+            Entry::Blocks { blocks: 1 } => writeln!(out, "chain    grows by 1 block"),
+            Entry::Blocks { blocks } => writeln!(out, "chain    grows by {blocks} blocks"),
+            Entry::Block { hash, names } => {
+                writeln!(out, "chain    grows by a block with {}\n         {hash}", names.join(", "))
+            }
+            Entry::Tip { height, mtp } => {
+                self.tip = Some((*height, *mtp));
+                let time = utc(*mtp);
+                writeln!(out, "tip      height {height}, median time past {mtp} ({time})")
+            }
+            Entry::Notice { by, text } => writeln!(out, "{:<8} {text}", by.name()),
+        }
+    }
+
+    fn tx(&self, name: &str) -> String {
+        let txid = self.transcript.decoded(name).map(|tx| tx.compute_txid().to_string());
+        format!("{name}\n         txid {}", txid.as_deref().unwrap_or("unknown"))
+    }
+
+    fn message(&mut self, out: &mut String, from: Actor, bytes: &[u8], tampered: bool) -> std::fmt::Result {
+        let to = if from == Actor::Payer { Actor::Payee } else { Actor::Payer };
+        let framed = wire::FRAME_HEADER + bytes.len();
+        let changed = if tampered { " (changed on the way)" } else { "" };
+        match wire::decode(bytes) {
+            Ok(envelope) => {
+                let kind = envelope.message.kind();
+                writeln!(
+                    out,
+                    "{from} -> {to}  {kind} on channel {}, {framed} bytes framed{changed}",
+                    envelope.channel
+                )?;
+                for line in self.describe(envelope.channel, &envelope.message) {
+                    writeln!(out, "         {line}")?;
+                }
+            }
+            Err(error) => writeln!(out, "{from} -> {to}  not a message: {error}{changed}")?,
+        }
+        writeln!(out, "         {}", bytes.as_hex())
+    }
+
+    fn describe(&mut self, channel: ChannelId, message: &Message) -> Vec<String> {
+        match message {
+            Message::Open { terms, payer_key, .. } => {
+                let capacity = terms.capacity.to_amount();
+                self.channels.insert(channel.0, Seen { capacity, paid: Amount::ZERO });
+                let mut lines = self.terms(terms);
+                lines.push(format!("K1 {payer_key}"));
+                lines
+            }
+            Message::Accept { payee_key, confirmations, .. } => {
+                vec![format!("K2 {payee_key}"), format!("payments count from {confirmations} confirmations on")]
+            }
+            Message::RefundRequest { tx } => vec![format!(
+                "unsigned refund of {} to the payer, lock {}, spends {}",
+                self.amount(tx.output.iter().map(|o| o.value).sum()),
+                tx.lock_time,
+                tx.input.first().map_or_else(String::new, |i| i.previous_output.to_string()),
+            )],
+            Message::Funding { tx } => vec![format!("{} {}", self.name_of(tx), tx.compute_txid())],
+            Message::PaymentRequest { paid } => vec![self.sum(channel, *paid, false)],
+            Message::Payment { paid, .. } => vec![self.sum(channel, *paid, true)],
+            Message::Settlement { paid, .. } => vec![self.sum(channel, *paid, false)],
+            Message::PaymentAccepted { paid } => vec![format!("{} in all", self.amount(*paid))],
+            Message::Closed { txid } => vec![format!("settlement {txid}")],
+            Message::Refuse { reason } => vec![format!("reason: {reason}")],
+            _ => Vec::new(),
+        }
+    }
+
+    fn terms(&self, terms: &Terms) -> Vec<String> {
+        let mut lines = vec![
+            format!("capacity {}", self.amount(terms.capacity.to_amount())),
+            format!(
+                "feerate {} sat/kwu, dust feerate {} sat/kwu, closing margin {}",
+                terms.feerate.to_sat_per_kwu(),
+                terms.dust_feerate.to_sat_per_kwu(),
+                terms.closing_margin
+            ),
+            format!("refund locked until {}", self.lock(terms.expiry)),
+        ];
+        if let Some(expiry) = terms.payment_expiry {
+            lines.push(format!("payments locked until {}", self.lock(expiry)));
+        }
+        lines
+    }
+
+    /// A lock, and how far it is ahead of the last tip.
+    fn lock(&self, expiry: Expiry) -> String {
+        let value = expiry.to_lock_time().to_consensus_u32();
+        match (expiry.kind(), self.tip) {
+            (LockKind::Height, Some((height, _))) => {
+                format!("{expiry}, {} blocks ahead", value.saturating_sub(height))
+            }
+            (LockKind::Time, Some((_, mtp))) => {
+                let seconds = value.saturating_sub(mtp);
+                let ahead = if seconds % 3_600 == 0 {
+                    format!("{} hours", seconds / 3_600)
+                } else {
+                    format!("{} seconds", thousands(u64::from(seconds)))
+                };
+                format!("{expiry} ({}), {ahead} ahead", utc(value))
+            }
+            (_, None) => expiry.to_string(),
+        }
+    }
+
+    /// A cumulative sum, the step to it, and what is left.
+    fn sum(&mut self, channel: ChannelId, paid: Amount, remember: bool) -> String {
+        let unit = self.transcript.unit;
+        let Some(seen) = self.channels.get_mut(&channel.0) else {
+            return format!("{} in all", amount(unit, paid));
+        };
+        let step = paid.checked_sub(seen.paid).filter(|step| *step > Amount::ZERO);
+        let back = seen.capacity.checked_sub(paid);
+        if remember {
+            seen.paid = paid;
+        }
+        let step = step.map_or_else(String::new, |step| format!(" (+{})", short(unit, step)));
+        let back = back.map_or_else(
+            || format!("more than the capacity of {}", amount(unit, seen.capacity)),
+            |back| format!("{} back, less the fee", amount(unit, back)),
+        );
+        format!("{}{step} in all to the payee, {back}", amount(unit, paid))
+    }
+
+    fn amount(&self, sum: Amount) -> String {
+        amount(self.transcript.unit, sum)
+    }
+
+    fn name_of(&self, tx: &Transaction) -> String {
+        let raw = bitcoin::consensus::serialize(tx);
+        let found = self.transcript.transactions.iter().find(|recorded| recorded.raw == raw);
+        found.map_or_else(|| "unknown transaction".to_owned(), |recorded| recorded.name.clone())
+    }
+}
+
+fn verdict(rejected: &Rejection) -> String {
+    rejected.as_ref().map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
+}
+
+/// In the story's unit, and in satoshi.
+fn amount(unit: Unit, sum: Amount) -> String {
+    let short = short(unit, sum);
+    if unit == Unit::Satoshi || short.ends_with("sat") {
+        short
+    } else {
+        format!("{short} ({})", sat(sum))
+    }
+}
+
+/// In the story's unit where it comes out even, otherwise in satoshi.
+fn short(unit: Unit, sum: Amount) -> String {
+    let (size, name) = match unit {
+        Unit::Satoshi => return sat(sum),
+        Unit::Bitcoin => (Amount::ONE_BTC.to_sat() / 1_000, "BTC"),
+        Unit::Millidash => (100_000, "millidash"),
+    };
+    if sum.to_sat() % size != 0 {
+        return sat(sum);
+    }
+    match unit {
+        Unit::Bitcoin => format!("{} {name}", sum.to_btc()),
+        _ => format!("{} {name}", thousands(sum.to_sat() / size)),
+    }
+}
