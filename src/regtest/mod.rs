@@ -1,1 +1,66 @@
+//! A real Bitcoin Core node for each test: started, mined on, moved through time, paid from, thrown away.
+//!
+//! Nothing here knows what is being tested. A wallet, an indexer or a payment service can be driven with it
+//! just as well as a payment channel.
+//!
+//! - [`Regtest`] is what most tests want: a node with mature coins, and one call for each thing to do.
+//! - [`Node`] is one `bitcoind`, with typed functions for its RPCs and [`Node::client`] for all others.
+//! - [`Miner`] builds every block itself, so that the chain does not depend on the version of the node.
+//! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
+//! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
+//! - [`Verdict`] is what the node said of a transaction, the same in every Core version.
+//!
+//! All of it is synchronous and can be used in a plain `#[test]`; in async code wrap the calls in
+//! `spawn_blocking`. Neither the system clock nor a random number has any influence: the same calls give the
+//! same blocks, to the byte, on every run and every machine.
+//!
+//! ```
+//! use spilman::regtest::{CoinKind, Regtest, RejectReason, Spend};
+//! use bitcoin::{absolute::LockTime, Amount, TxOut};
+//!
+//! let mut chain = Regtest::start()?;
+//! let coin = chain.fund(Amount::from_sat(100_000), CoinKind::Segwit)?;
+//!
+//! // A transaction that pays 500 satoshi as fee, locked until three blocks from now.
+//! let output = TxOut { value: Amount::from_sat(99_500), script_pubkey: coin.output.script_pubkey.clone() };
+//! let lock = LockTime::from_height(chain.tip()?.height + 3)?;
+//! let tx = Spend::of(&[coin]).to(vec![output]).lock_time(lock).sign()?;
+//!
+//! chain.stop_before(lock)?;
+//! assert!(chain.node().submit(&tx)?.rejected_for(RejectReason::NonFinal));
+//! chain.make_final(lock)?;
+//! assert!(chain.node().submit(&tx)?.is_accepted());
+//!
+//! let block = chain.mine(1)?.remove(0);
+//! assert_eq!(block.txids, [tx.compute_txid()]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod binary;
+mod clock;
+mod coin;
+mod error;
+mod faucet;
+mod keys;
+mod miner;
+mod node;
+mod policy;
+#[allow(clippy::module_inception)] // the bundle has the name of what it is
+mod regtest;
+mod rpc;
+mod verdict;
+
+pub use binary::{find_bitcoind, find_electrs, BinaryError, Found, Source};
+/// The client crate of [`Node::client`], so that a user need not match its version.
+pub use bitcoincore_rpc;
+pub use clock::{ChainClock, Crossing, BLOCK_INTERVAL};
+pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
+pub use error::{Error, Misuse, NodeError};
+pub use faucet::Faucet;
+pub use keys::labelled_key;
+pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
+pub use node::{Node, NodeBuilder, Tip, START_TIME};
+pub use policy::Policy;
+pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
+pub use rpc::{BlockTemplate, TemplateTransaction, Utxo};
+pub use verdict::{RejectReason, Rejection, Verdict};

@@ -1,0 +1,131 @@
+//! What can go wrong, split by who has to act.
+
+use std::path::PathBuf;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::{Amount, BlockHash, OutPoint, Txid};
+
+use super::binary::BinaryError;
+use super::node::Tip;
+
+/// Why a call of the harness failed.
+///
+/// A transaction that the node refuses is not an error but a [`Verdict`](super::Verdict).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A program is missing or does not start.
+    #[error(transparent)]
+    Binary(#[from] BinaryError),
+    /// The node, or the way to it, failed.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The caller asked for something that cannot be.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+}
+
+/// The node, or the connection to it, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The node did not come up.
+    #[error("{} did not start with {arguments:?}: {reason}", path.display())]
+    Start {
+        /// The program.
+        path: PathBuf,
+        /// Its arguments, without those that the `bitcoind` crate adds.
+        arguments: Vec<String>,
+        /// What the program or the operating system said.
+        reason: String,
+    },
+    /// The node did not stop cleanly.
+    #[error("the node did not stop: {0}")]
+    Stop(String),
+    /// A call failed, or the node answered it with an error.
+    #[error("{call} failed: {source}")]
+    Rpc {
+        /// The RPC's name.
+        call: &'static str,
+        /// What the client or the node said.
+        source: Box<bitcoincore_rpc::Error>,
+    },
+    /// The node answered something that this crate does not understand.
+    #[error("{call} answered what was not expected: {answer}")]
+    Answer {
+        /// The RPC's name.
+        call: &'static str,
+        /// The answer, or the part of it that surprised.
+        answer: String,
+    },
+    /// The node refused a block.
+    #[error("the node refused block {hash}: {words}")]
+    BlockRefused {
+        /// The block.
+        hash: BlockHash,
+        /// The node's own words.
+        words: String,
+    },
+}
+
+/// The caller asked for something that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// One cannot stop before a lock time that is final already.
+    #[error("lock time {lock} is final already at {tip}")]
+    LockPassed {
+        /// The lock time asked for.
+        lock: LockTime,
+        /// Where the chain is.
+        tip: Tip,
+    },
+    /// A lock time is so far away that it must be a mistake, or cannot be reached at all.
+    #[error("lock time {lock} is too far away from {tip}")]
+    LockTooFar {
+        /// The lock time asked for.
+        lock: LockTime,
+        /// Where the chain is.
+        tip: Tip,
+    },
+    /// Time only moves forwards.
+    #[error("mock time cannot go back from {now} to {asked}")]
+    TimeBackwards {
+        /// The node's mock time, in seconds since 1970.
+        now: u32,
+        /// The time asked for, in seconds since 1970.
+        asked: u32,
+    },
+    /// The faucet's mature funds do not suffice; mining more blocks gives it more.
+    #[error("the faucet has {available} in mature coins, {needed} are needed: mine more blocks first")]
+    FundsShort {
+        /// The sum of the outputs asked for.
+        needed: Amount,
+        /// What the faucet could spend in the next block.
+        available: Amount,
+    },
+    /// A transaction cannot pay out more than it takes in.
+    #[error("outputs of {outputs} exceed the inputs of {inputs}")]
+    OutputsExceedInputs {
+        /// The sum of the coins.
+        inputs: Amount,
+        /// The sum of the outputs, fee included where one was asked for.
+        outputs: Amount,
+    },
+    /// A coin cannot sign a transaction that does not spend it.
+    #[error("transaction {txid} does not spend {outpoint}")]
+    NotSpent {
+        /// The transaction.
+        txid: Txid,
+        /// The coin.
+        outpoint: OutPoint,
+    },
+    /// The tag does not fit into the coinbase.
+    #[error("a coinbase tag has room for {max} bytes, got {length}")]
+    TagTooLong {
+        /// The tag's length in bytes.
+        length: usize,
+        /// The longest that is possible.
+        max: usize,
+    },
+}

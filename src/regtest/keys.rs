@@ -1,0 +1,18 @@
+//! Keys that anybody can recompute.
+
+use bitcoin::hashes::{sha256, Hash};
+use bitcoin::secp256k1::SecretKey;
+
+/// The secret key that is the SHA-256 of a label.
+///
+/// A reader of a test can check every signature with nothing but the label. Never use it for real money.
+///
+/// ```
+/// let key = spilman::regtest::labelled_key("spilman/faucet/0");
+/// assert_eq!(key, spilman::regtest::labelled_key("spilman/faucet/0"));
+/// ```
+#[must_use]
+pub fn labelled_key(label: &str) -> SecretKey {
+    SecretKey::from_slice(&sha256::Hash::hash(label.as_bytes()).to_byte_array())
+        .expect("a hash is outside the group order with probability 2^-128")
+}

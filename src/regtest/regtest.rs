@@ -1,0 +1,208 @@
+//! Everything that most tests want, in one.
+
+use std::sync::Arc;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::SecretKey;
+use bitcoin::{Amount, Transaction, TxOut};
+
+use super::clock::{ChainClock, Crossing, BLOCK_INTERVAL};
+use super::coin::{Coin, CoinKind};
+use super::error::Error;
+use super::faucet::Faucet;
+use super::miner::{BlockContent, MineParams, MinedBlock, Miner};
+use super::node::{Node, NodeBuilder, Tip};
+
+/// The height at which a [`Regtest`] starts: two coinbases of 50 bitcoin can be spent.
+pub const START_HEIGHT: u32 = 101;
+
+/// A node, a clock with a miner, and a faucet with funds.
+///
+/// After the start the tip is at [`START_HEIGHT`], and its time is the node's mock time,
+/// [`START_TIME`](super::START_TIME).
+#[derive(Debug)]
+pub struct Regtest {
+    node: Arc<Node>,
+    clock: ChainClock,
+    faucet: Faucet,
+}
+
+impl Regtest {
+    /// Starts a node and mines the first coins.
+    ///
+    /// # Errors
+    ///
+    /// If there is no `bitcoind`, or it does not start.
+    pub fn start() -> Result<Self, Error> {
+        Self::builder().start()
+    }
+
+    /// Starts with other than the defaults.
+    #[must_use]
+    pub fn builder() -> RegtestBuilder {
+        RegtestBuilder::default()
+    }
+
+    /// The node, which threads can share.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &ChainClock {
+        &self.clock
+    }
+
+    /// The faucet.
+    #[must_use]
+    pub fn faucet(&self) -> &Faucet {
+        &self.faucet
+    }
+
+    /// The best block.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn tip(&self) -> Result<Tip, Error> {
+        self.node.tip()
+    }
+
+    /// Mines blocks with what is in the mempool, ten minutes apart.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn mine(&self, count: u32) -> Result<Vec<MinedBlock>, Error> {
+        self.clock.advance(&self.node, count)
+    }
+
+    /// Mines blocks without transactions, ten minutes apart.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn mine_empty(&self, count: u32) -> Result<Vec<MinedBlock>, Error> {
+        (0..count)
+            .map(|_| self.clock.step(&self.node, BlockContent::empty()))
+            .collect()
+    }
+
+    /// Mines one block with just these transactions, ten minutes later, whether or not the node would relay them.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if they are against the consensus rules, or the
+    /// node fails.
+    pub fn mine_exactly(&self, transactions: &[Transaction]) -> Result<MinedBlock, Error> {
+        self.clock
+            .step(&self.node, BlockContent::Exactly(transactions.to_vec()))
+    }
+
+    /// As [`ChainClock::make_final`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn make_final(&self, lock: LockTime) -> Result<Crossing, Error> {
+        self.clock.make_final(&self.node, lock)
+    }
+
+    /// As [`ChainClock::stop_before`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn stop_before(&self, lock: LockTime) -> Result<Crossing, Error> {
+        self.clock.stop_before(&self.node, lock)
+    }
+
+    /// As [`Faucet::fund`]: a coin of exactly this amount with a new key, in a block.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fund(&mut self, amount: Amount, kind: CoinKind) -> Result<Coin, Error> {
+        self.faucet.fund(&self.node, &self.clock, amount, kind)
+    }
+
+    /// As [`Faucet::fund_key`]: a coin for a key of the caller.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fund_key(&self, amount: Amount, kind: CoinKind, key: SecretKey) -> Result<Coin, Error> {
+        self.faucet.fund_key(&self.node, &self.clock, amount, kind, key)
+    }
+
+    /// As [`Faucet::pay`]: any outputs, in a block.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn pay(&self, outputs: Vec<TxOut>) -> Result<(Transaction, MinedBlock), Error> {
+        self.faucet.pay(&self.node, &self.clock, outputs)
+    }
+}
+
+/// How a [`Regtest`] is started.
+#[derive(Debug, Clone)]
+pub struct RegtestBuilder {
+    node: NodeBuilder,
+    height: u32,
+}
+
+impl Default for RegtestBuilder {
+    fn default() -> Self {
+        Self {
+            node: Node::builder(),
+            height: START_HEIGHT,
+        }
+    }
+}
+
+impl RegtestBuilder {
+    /// The node to start.
+    #[must_use]
+    pub fn node(mut self, node: NodeBuilder) -> Self {
+        self.node = node;
+        self
+    }
+
+    /// The height to mine to. At 100 the first coinbase can be spent, and with every further block another. They are
+    /// worth 50 bitcoin each, from height 150 on half as much.
+    #[must_use]
+    pub fn height(mut self, height: u32) -> Self {
+        self.height = height;
+        self
+    }
+
+    /// Starts.
+    ///
+    /// # Errors
+    ///
+    /// If there is no `bitcoind`, or it does not start.
+    pub fn start(self) -> Result<Regtest, Error> {
+        let node = self.node.start()?;
+        let faucet = Faucet::new();
+        let miner = Miner::new(faucet.script());
+        let now = node.mock_time();
+        for left in (0..self.height).rev() {
+            // The first blocks lie in the past and the last is of now: the clock need not be moved, and the tip is
+            // so recent that the node leaves initial block download.
+            let params = MineParams {
+                content: BlockContent::empty(),
+                time: Some(now.saturating_sub(left.saturating_mul(BLOCK_INTERVAL))),
+                ..MineParams::default()
+            };
+            miner.mine(&node, params)?;
+        }
+        Ok(Regtest {
+            node: Arc::new(node),
+            clock: ChainClock::new(miner),
+            faucet,
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! What a node says of a transaction, in the same terms for every Core version.
+
+use std::fmt;
+
+use bitcoin::Txid;
+
+/// What a node said of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// The transaction is, or would be, in the mempool.
+    Accepted {
+        /// Its id, as the node computed it.
+        txid: Txid,
+    },
+    /// The node does not take the transaction.
+    Rejected(Rejection),
+}
+
+/// A refusal: the reason, and how the node put it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The reason, the same in all versions.
+    pub reason: RejectReason,
+    /// The node's own words, which differ between versions.
+    pub words: String,
+}
+
+/// Why a node refuses a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// The lock time is not final for the next block (BIP 113 for times).
+    NonFinal,
+    /// A relative lock has not passed (BIP 68).
+    NonBip68Final,
+    /// An input does not exist or is spent.
+    MissingInputs,
+    /// A coinbase is spent before it has 100 blocks on it.
+    ImmatureCoinbase,
+    /// The transaction pays out more than it takes in.
+    OutputsExceedInputs,
+    /// A replacement does not pay enough more than what it replaces (BIP 125).
+    InsufficientFee,
+    /// The fee is below what the node relays, or below what its full mempool asks.
+    MinRelayFee,
+    /// An output is too small to be worth spending.
+    Dust,
+    /// Another transaction of the mempool spends the same output and is not replaced.
+    MempoolConflict,
+    /// The transaction, or one with the same id, is in the mempool.
+    AlreadyInMempool,
+    /// The transaction is in a block.
+    AlreadyKnown,
+    /// A script or a signature does not verify; the words say what about it.
+    ScriptFailed,
+    /// An input script is not of a form that the node relays.
+    ScriptSig,
+    /// An output script is not of a form that the node relays.
+    ScriptPubKey,
+    /// A rule of version-3 transactions is broken (BIP 431).
+    Truc,
+    /// Anything else; the words say what.
+    Other,
+}
+
+impl RejectReason {
+    /// Sorts a node's words: the reject reason, optionally followed by a comma or a parenthesis with details.
+    #[must_use]
+    pub fn of(words: &str) -> Self {
+        // The order matters only where one prefix begins another.
+        const TABLE: &[(&str, RejectReason)] = &[
+            ("non-final", RejectReason::NonFinal),
+            ("bad-txns-nonfinal", RejectReason::NonFinal),
+            ("non-BIP68-final", RejectReason::NonBip68Final),
+            ("missing-inputs", RejectReason::MissingInputs),
+            ("missingorspent", RejectReason::MissingInputs),
+            ("bad-txns-inputs-missingorspent", RejectReason::MissingInputs),
+            (
+                "bad-txns-premature-spend-of-coinbase",
+                RejectReason::ImmatureCoinbase,
+            ),
+            ("bad-txns-in-belowout", RejectReason::OutputsExceedInputs),
+            ("insufficient fee", RejectReason::InsufficientFee),
+            ("replacement-failed", RejectReason::InsufficientFee),
+            ("min relay fee not met", RejectReason::MinRelayFee),
+            ("mempool min fee not met", RejectReason::MinRelayFee),
+            ("dust", RejectReason::Dust),
+            ("txn-mempool-conflict", RejectReason::MempoolConflict),
+            ("bad-txns-spends-conflicting-tx", RejectReason::MempoolConflict),
+            ("txn-already-in-mempool", RejectReason::AlreadyInMempool),
+            (
+                "txn-same-nonwitness-data-in-mempool",
+                RejectReason::AlreadyInMempool,
+            ),
+            ("txn-already-known", RejectReason::AlreadyKnown),
+            ("Transaction already in block chain", RejectReason::AlreadyKnown),
+            (
+                "Transaction outputs already in utxo set",
+                RejectReason::AlreadyKnown,
+            ),
+            ("mempool-script-verify-flag-failed", RejectReason::ScriptFailed),
+            ("mandatory-script-verify-flag-failed", RejectReason::ScriptFailed),
+            ("non-mandatory-script-verify-flag", RejectReason::ScriptFailed),
+            ("scriptsig-", RejectReason::ScriptSig),
+            ("bad-txns-nonstandard-inputs", RejectReason::ScriptSig),
+            ("bad-witness-nonstandard", RejectReason::ScriptSig),
+            ("scriptpubkey", RejectReason::ScriptPubKey),
+            ("TRUC-", RejectReason::Truc),
+            ("v3-", RejectReason::Truc),
+        ];
+        let reason = TABLE.iter().find(|(start, _)| words.starts_with(start));
+        reason.map_or(Self::Other, |(_, reason)| *reason)
+    }
+}
+
+impl Verdict {
+    /// A refusal in the node's own words.
+    pub(super) fn rejected(words: impl Into<String>) -> Self {
+        let words = words.into();
+        Self::Rejected(Rejection {
+            reason: RejectReason::of(&words),
+            words,
+        })
+    }
+
+    /// Whether the node takes the transaction.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+
+    /// The refusal, if it is one.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::Rejected(rejection) => Some(rejection),
+        }
+    }
+
+    /// Whether the node refuses the transaction for just this reason.
+    #[must_use]
+    pub fn rejected_for(&self, reason: RejectReason) -> bool {
+        self.rejection()
+            .is_some_and(|rejection| rejection.reason == reason)
+    }
+
+    /// The transaction's id, in a test that needs it accepted.
+    ///
+    /// # Panics
+    ///
+    /// If the node refuses it, with the node's words.
+    #[track_caller]
+    pub fn expect_accepted(&self) -> Txid {
+        match self {
+            Self::Accepted { txid } => *txid,
+            Self::Rejected(rejection) => panic!("expected the node to accept, but it {rejection}"),
+        }
+    }
+
+    /// The refusal, in a test that needs one for just this reason.
+    ///
+    /// # Panics
+    ///
+    /// If the node accepts, or refuses for another reason; the message says both.
+    #[track_caller]
+    #[allow(clippy::must_use_candidate)] // the assertion is use enough
+    pub fn expect_rejected(&self, reason: RejectReason) -> &Rejection {
+        match self {
+            Self::Rejected(rejection) if rejection.reason == reason => rejection,
+            _ => panic!("expected the node to reject for {reason:?}, but it {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { txid } => write!(f, "accepted {txid}"),
+            Self::Rejected(rejection) => rejection.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rejected ({:?}): {}", self.reason, self.words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of Core 28 to 31, as sent by `sendrawtransaction` and by `testmempoolaccept` (with and without
+    /// `reject-details`).
+    #[test]
+    fn words_of_all_versions_are_sorted() {
+        use RejectReason as R;
+        let table = [
+            ("non-final", R::NonFinal),
+            ("non-BIP68-final", R::NonBip68Final),
+            ("missing-inputs", R::MissingInputs),
+            ("bad-txns-inputs-missingorspent", R::MissingInputs),
+            ("bad-txns-premature-spend-of-coinbase, tried to spend coinbase at depth 99", R::ImmatureCoinbase),
+            ("bad-txns-in-belowout, value in (0.00001) < value out (0.00002)", R::OutputsExceedInputs),
+            ("insufficient fee", R::InsufficientFee),
+            ("insufficient fee, rejecting replacement 00ff, not enough additional fees to relay", R::InsufficientFee),
+            ("replacement-failed, insufficient feerate: does not improve feerate diagram", R::InsufficientFee),
+            ("min relay fee not met", R::MinRelayFee),
+            ("min relay fee not met, 0 < 110", R::MinRelayFee),
+            ("mempool min fee not met, 100 < 200", R::MinRelayFee),
+            ("dust", R::Dust),
+            ("dust, tx with dust output must be 0-fee", R::Dust),
+            ("txn-mempool-conflict", R::MempoolConflict),
+            ("bad-txns-spends-conflicting-tx, 00 spends conflicting transaction 11", R::MempoolConflict),
+            ("txn-already-in-mempool", R::AlreadyInMempool),
+            ("txn-same-nonwitness-data-in-mempool", R::AlreadyInMempool),
+            ("txn-already-known", R::AlreadyKnown),
+            ("Transaction already in block chain", R::AlreadyKnown),
+            ("Transaction outputs already in utxo set", R::AlreadyKnown),
+            ("mandatory-script-verify-flag-failed (Signature must be zero for failed CHECK(MULTI)SIG operation)", R::ScriptFailed),
+            ("non-mandatory-script-verify-flag (Non-canonical signature: S value is unnecessarily high)", R::ScriptFailed),
+            ("mempool-script-verify-flag-failed (Non-canonical signature: S value is unnecessarily high), input 0 of 00", R::ScriptFailed),
+            ("scriptsig-not-pushonly", R::ScriptSig),
+            ("scriptsig-size", R::ScriptSig),
+            ("bad-txns-nonstandard-inputs, input 0 script unknown", R::ScriptSig),
+            ("scriptpubkey", R::ScriptPubKey),
+            ("TRUC-violation, version=3 tx 00 is too big", R::Truc),
+            ("v3-rule-violation", R::Truc),
+            ("version", R::Other),
+            ("tx-size-small", R::Other),
+            ("", R::Other),
+        ];
+        for (words, reason) in table {
+            assert_eq!(RejectReason::of(words), reason, "{words}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "expected the node to reject for NonFinal, but it rejected (Dust): dust")]
+    fn another_reason_is_not_good_enough() {
+        Verdict::rejected("dust").expect_rejected(RejectReason::NonFinal);
+    }
+}
