@@ -6,5 +6,7 @@ pub mod wire;
 
 #[cfg(feature = "regtest")]
 pub mod regtest;
+#[cfg(feature = "scenario")]
+pub mod scenario;
 #[cfg(feature = "service")]
 pub mod service;

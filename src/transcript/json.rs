@@ -47,8 +47,9 @@ fn entry(entry: &Entry) -> Value {
             "tampered": tampered,
         }),
         Entry::Built { by, name } => json!({ "event": "built", "by": by.name(), "transaction": name }),
-        Entry::Broadcast { by, name, rejected } => json!({
-            "event": "broadcast", "by": by.name(), "transaction": name, "rejected": rejected,
+        Entry::Broadcast { by, name, role, rejected } => json!({
+            "event": "broadcast", "by": by.name(), "transaction": name, "as": role.name(),
+            "rejected": rejected,
         }),
         Entry::Asked { name, rejected } => {
             json!({ "event": "asked", "transaction": name, "rejected": rejected })

@@ -4,17 +4,25 @@
 //! that built it, so a bug in a builder cannot hide from its own picture.
 
 pub mod decode;
+#[cfg(feature = "scenario")]
+mod json;
 mod locate;
 mod names;
+mod record;
 mod script;
 mod signature;
 mod spend;
 pub mod text;
+mod timeline;
 mod units;
 
 pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee, ScriptType};
+#[cfg(feature = "scenario")]
+pub use json::to_json;
 pub use names::Names;
+pub use record::{Actor, Entry, RecordedTx, Rejection, Transcript, Unit};
 pub use signature::{DecodedSignature, Signer};
 pub use spend::{Item, Problem, Role, SpendKind};
 pub use text::{render, Context};
+pub use timeline::timeline;
 pub use units::{btc, sat, thousands, utc};

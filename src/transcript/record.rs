@@ -5,7 +5,7 @@ use std::fmt;
 use bitcoin::{BlockHash, Network, Transaction, TxOut};
 
 use super::names::Names;
-use crate::channel::{Construction, Protocol};
+use crate::channel::{Construction, Protocol, SpendRole};
 
 /// Who does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +92,8 @@ pub enum Entry {
         by: Actor,
         /// Its name.
         name: String,
+        /// What it is meant to be.
+        role: SpendRole,
         /// The node's verdict.
         rejected: Rejection,
     },

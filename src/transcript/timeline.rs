@@ -42,8 +42,12 @@ impl Timeline<'_> {
             Entry::Step(text) => writeln!(out, "\n# {text}"),
             Entry::Message { from, bytes, tampered } => self.message(out, *from, bytes, *tampered),
             Entry::Built { by, name } => writeln!(out, "{:<8} builds {}", by.name(), self.tx(name)),
-            Entry::Broadcast { by, name, rejected } => {
-                writeln!(out, "{:<8} broadcasts {name}: {}", by.name(), verdict(rejected))
+            Entry::Broadcast { by, name, role, rejected } => {
+                let role = match role.name() {
+                    role if name.ends_with(role) => String::new(),
+                    role => format!(" as {role}"),
+                };
+                writeln!(out, "{:<8} broadcasts {name}{role}: {}", by.name(), verdict(rejected))
             }
             Entry::Asked { name, rejected } => {
                 writeln!(out, "node     is asked about {name}: {}", verdict(rejected))

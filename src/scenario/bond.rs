@@ -1,0 +1,188 @@
+//! The guide's forum: Bob pays Alice 1 millidash a post out of a bond of 100 millidash, for 24 hours.
+
+use bitcoin::{Amount, OutPoint, TxOut};
+
+use super::error::{expect, ScenarioError};
+use super::live::{fund, Channel, Plan};
+use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_lock};
+use super::twin::twin;
+use super::world::World;
+use super::{play, Scenario};
+use crate::channel::{ChannelId, Protocol, Stage, Terms};
+use crate::regtest::{CoinKind, RejectReason};
+use crate::transcript::{Actor, Unit};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let story = |name, summary, play| {
+        Scenario::new(Protocol::Bond, name, summary, play).unit(Unit::Millidash)
+    };
+    vec![
+        story("two-days", "A day's posts are paid and settled, and the next day has a channel of its own", play!(two_days)),
+        story("before-the-lock", "Nobody closes: the payee settles six hours before the 24 hours are over", play!(before_the_lock)),
+        story("late-payee", "The payee sleeps past the 24 hours, and the refund takes everything although work was paid for", play!(late_payee)),
+        story("median-time", "The clock has passed the 24 hours and the median of the last 11 blocks has not: the refund waits", play!(median_time)),
+        story("malleated", "A legacy bond is mined with another id than it was signed with, and the refund connects to nothing", play!(malleated)),
+        story("malleated-segwit", "The same attempt on a bond with segwit inputs changes nothing", play!(malleated_segwit)),
+    ]
+}
+
+pub(super) const MILLIDASH: Amount = Amount::from_sat(100_000);
+
+pub(super) fn plan(world: &World, kind: CoinKind, id: ChannelId) -> Result<Plan, ScenarioError> {
+    turns::plan(Protocol::Bond, MILLIDASH * 100, world, (kind, id))
+}
+
+/// The guide's opening, up to a bond that is deep enough.
+async fn open(world: &World, id: ChannelId) -> Result<Channel, ScenarioError> {
+    world.say("Bob makes the bond and keeps it, Alice signs his refund, asks for the bond and broadcasts it");
+    let channel = world.open(plan(world, CoinKind::Segwit, id)?).await?;
+    channel.payer()?;
+    channel.payee()?;
+    world.mine(3, &[&channel]).await?;
+    channel.stage_is(Actor::Payer, Stage::Open)?;
+    Ok(channel)
+}
+
+/// One post: Alice asks, Bob signs the next version.
+pub(super) async fn post(channel: &Channel) -> Result<(), ScenarioError> {
+    channel.request(MILLIDASH).await?;
+    channel.pay(MILLIDASH).await
+}
+
+async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
+    let first = open(world, ChannelId(1)).await?;
+    world.was_taken("funding")?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.say("Three posts: 1 millidash to Alice and 99 back to Bob, then 2 and 98, then 3 and 97");
+    for _ in 0..3 {
+        post(&first).await?;
+    }
+    world.say("Alice is done for the day: she signs the final version and broadcasts it");
+    first.close(Actor::Payee).await?;
+    world.was_taken("payment-3")?;
+    bury(world, &first, "payment-3").await?;
+    ended_with_paid(&first, MILLIDASH * 3)?;
+
+    world.say("The next day a new channel is opened, with new keys");
+    let second = open(world, ChannelId(2)).await?;
+    world.was_taken("day-2-funding")?;
+    world.say("Two posts, and this time Bob closes");
+    for _ in 0..2 {
+        post(&second).await?;
+    }
+    second.close(Actor::Payer).await?;
+    world.was_taken("day-2-payment-2")?;
+    bury(world, &second, "day-2-payment-2").await?;
+    ended_with_paid(&second, MILLIDASH * 2)?;
+    separate_payment(world)
+}
+
+/// What one post would cost as a transaction of its own: a real payment, judged by the node.
+fn separate_payment(world: &World) -> Result<(), ScenarioError> {
+    world.say("For the sum at the end: one post paid by a transaction of its own, at the same feerate");
+    let key = world.key("payer/separate");
+    let coin = world.chain.fund_key(MILLIDASH * 2, CoinKind::Segwit, key)?;
+    world.recorder.output(coin.outpoint, coin.output.clone());
+    let payee = CoinKind::Segwit.script(&world.key("payee"));
+    let payment = TxOut { value: MILLIDASH, script_pubkey: payee };
+    let tx = fund(
+        &coin,
+        &payment,
+        Terms::FEERATE,
+        &CoinKind::Segwit.script(&world.key("payer")),
+    )?;
+    world.recorder.built(Actor::Payer, "separate-payment", &tx);
+    world.would_take("separate-payment")
+}
+
+async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
+    let channel = open(world, ChannelId(1)).await?;
+    post(&channel).await?;
+    post(&channel).await?;
+    world.say("Nobody closes, and the lock is about to run out");
+    payee_settles(world, &channel, "payment-2").await?;
+    bury(world, &channel, "payment-2").await?;
+    ended_with_paid(&channel, MILLIDASH * 2)
+}
+
+async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
+    let channel = open(world, ChannelId(1)).await?;
+    world.say("Alice works, and Bob pays for it");
+    for _ in 0..3 {
+        post(&channel).await?;
+    }
+    world.say("Alice's Internet service goes out for a few hours, near the lock's expiry");
+    channel.offline(Actor::Payee);
+    let refund_lock = refund_lock(&channel)?;
+    world.stop_before(refund_lock, &[&channel]).await?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.say("The lock is over: Bob broadcasts his refund of everything");
+    world.make_final(refund_lock, &[&channel]).await?;
+    world.was_taken("refund")?;
+    world.say("Alice is back. Her version pays no more than the refund and cannot replace it");
+    channel.online(Actor::Payee).await?;
+    world.was_refused("payment-3", RejectReason::InsufficientFee)?;
+    bury(world, &channel, "refund").await?;
+    world.would_refuse("payment-3", RejectReason::MissingInputs)?;
+    channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
+}
+
+async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
+    let channel = open(world, ChannelId(1)).await?;
+    let refund_lock = refund_lock(&channel)?;
+    world.say("24 hours are over by every clock, the node's included; the median time past is not there yet");
+    let past = refund_lock.to_consensus_u32() + 3_600;
+    world.node().set_mock_time(past)?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.say("Blocks carry the time into the median: at the lock itself it is still not final");
+    world.stop_before(refund_lock, &[&channel]).await?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.was_not_broadcast("refund")?;
+    world.say("One second of median time later it is");
+    world.make_final(refund_lock, &[&channel]).await?;
+    world.was_taken("refund")?;
+    world.mine(6, &[&channel]).await?;
+    channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
+}
+
+async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
+    world.say("Bob's coin is a legacy one, so his signature is part of the bond's id");
+    let channel = world.open(plan(world, CoinKind::Legacy, ChannelId(1))?).await?;
+    world.was_taken("funding")?;
+    world.say("Somebody takes the bond from the network, turns its signature's S round, and gets it mined");
+    let twin = twin(&world.recorded("funding")?)?;
+    world.recorder.built(Actor::Outsider, "funding-twin", &twin);
+    world.would_refuse("funding-twin", RejectReason::InsufficientFee)?;
+    world.mine_exactly(std::slice::from_ref(&twin), &[&channel]).await?;
+    world.is_mined("funding-twin")?;
+    world.mine(3, &[&channel]).await?;
+    world.say("The bond that both know will never be mined: no payment counts, and no work is done for it");
+    channel.stage_is(Actor::Payee, Stage::AwaitingFunding)?;
+    world.would_refuse("funding", RejectReason::MissingInputs)?;
+    world.say("24 hours later the refund spends an output that does not exist");
+    let refund_lock = refund_lock(&channel)?;
+    world.make_final(refund_lock, &[&channel]).await?;
+    world.was_refused("refund", RejectReason::MissingInputs)?;
+    world.say("The 100 millidash lie in the twin's 2-of-2 output: hostage, until both sign again");
+    let vout = channel.payer()?.funding().outpoint().vout;
+    let hostage = OutPoint::new(twin.compute_txid(), vout);
+    world.unspent_is("the hostage", hostage, Some(MILLIDASH * 100))
+}
+
+async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
+    world.say("Bob's coin is a segwit one, so his signature is not part of the bond's id");
+    let channel = world.open(plan(world, CoinKind::Segwit, ChannelId(1))?).await?;
+    world.was_taken("funding")?;
+    world.say("The same attempt: the twin with the other S is mined, and has the same id");
+    let funding = world.recorded("funding")?;
+    let twin = twin(&funding)?;
+    expect("the twin's txid", &funding.compute_txid(), &twin.compute_txid())?;
+    let differs = funding.compute_wtxid() != twin.compute_wtxid();
+    expect("another wtxid", &true, &differs)?;
+    world.mine_exactly(std::slice::from_ref(&twin), &[&channel]).await?;
+    world.mine(2, &[&channel]).await?;
+    channel.stage_is(Actor::Payee, Stage::Open)?;
+    world.say("The refund connects as it should");
+    payer_refunds(world, &channel).await
+}
+

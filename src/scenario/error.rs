@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::channel::TermsError;
+use crate::regtest;
+use crate::service::{OpenError, RequestError};
+use crate::transcript::{Actor, DecodeError};
+
+/// Why a scenario did not come to its end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ScenarioError {
+    /// The node or the harness failed.
+    #[error(transparent)]
+    Harness(#[from] regtest::Error),
+    /// The story's own terms are no channel.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// A channel that should have opened did not.
+    #[error("the {who} did not open the channel: {source}")]
+    Open {
+        /// The side that gave up.
+        who: Actor,
+        /// Why.
+        source: OpenError,
+    },
+    /// A party did not do what the story asks of it.
+    #[error("the {who} could not {task}: {source}")]
+    Request {
+        /// The party.
+        who: Actor,
+        /// What it should have done.
+        task: &'static str,
+        /// Why it did not.
+        source: RequestError,
+    },
+    /// Something came out otherwise than the story says. Either the code is wrong, or the story.
+    #[error("{what}: expected {expected}, found {found}")]
+    Unexpected {
+        /// What was looked at.
+        what: String,
+        /// What the story says.
+        expected: String,
+        /// What was there.
+        found: String,
+    },
+    /// The parties did not come to rest.
+    #[error("{awaited} did not happen within {within:?}; last seen: {seen}")]
+    Stuck {
+        /// What was waited for.
+        awaited: String,
+        /// For how long.
+        within: Duration,
+        /// What was there instead.
+        seen: String,
+    },
+    /// A transaction that cannot be rendered.
+    #[error("transaction {name}: {source}")]
+    Decode {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: DecodeError,
+    },
+    /// The operating system gave no runtime.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+    /// A value that cannot be, such as a height past the last.
+    #[error("the story is out of range: {0}")]
+    Range(String),
+}
+
+impl From<regtest::Misuse> for ScenarioError {
+    fn from(misuse: regtest::Misuse) -> Self {
+        Self::Harness(misuse.into())
+    }
+}
+
+pub(super) fn expect<T: PartialEq + std::fmt::Debug>(
+    what: impl Into<String>,
+    expected: &T,
+    found: &T,
+) -> Result<(), ScenarioError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ScenarioError::Unexpected {
+        what: what.into(),
+        expected: format!("{expected:?}"),
+        found: format!("{found:?}"),
+    })
+}

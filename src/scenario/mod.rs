@@ -1,0 +1,181 @@
+//! The documented stories and the attacks, each played by two real parties on a node of its own.
+//!
+//! ```
+//! use spilman::scenario;
+//! use spilman::transcript::timeline;
+//!
+//! let scenario = scenario::find("example-7/session-end").expect("it is in the list");
+//! let transcript = scenario.run(Default::default())?;
+//! assert!(timeline(&transcript).contains("capacity 10 BTC"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bond;
+mod error;
+mod example7;
+mod live;
+mod node_chain;
+mod recorder;
+mod stepped;
+mod tap;
+mod turns;
+mod twin;
+mod vanish;
+mod world;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bitcoin::Network;
+use thiserror::Error;
+
+pub use error::ScenarioError;
+pub use live::{Channel, Plan};
+pub use node_chain::NodeChain;
+pub use tap::{Effect, Rule};
+pub use world::World;
+
+use crate::channel::{Construction, Protocol};
+use crate::regtest::{NodeBuilder, Policy};
+use crate::transcript::{Names, Transcript, Unit};
+use recorder::Recorder;
+
+type Play = Box<dyn for<'w> Fn(&'w mut World) -> Playing<'w> + Send + Sync>;
+type Playing<'w> = Pin<Box<dyn Future<Output = Result<(), ScenarioError>> + 'w>>;
+
+/// A story: who does what on which chain, and how it has to end.
+pub struct Scenario {
+    name: String,
+    protocol: Protocol,
+    construction: Construction,
+    summary: String,
+    unit: Unit,
+    policy: Policy,
+    play: Play,
+}
+
+impl Scenario {
+    fn new(protocol: Protocol, name: &str, summary: &str, play: Play) -> Self {
+        Self {
+            name: format!("{protocol}/{name}"),
+            protocol,
+            construction: Construction::P2sh,
+            summary: summary.to_owned(),
+            unit: Unit::Satoshi,
+            policy: Policy::default(),
+            play,
+        }
+    }
+
+    fn unit(self, unit: Unit) -> Self {
+        Self { unit, ..self }
+    }
+
+    fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// Its unique name: the protocol, a slash, the ending.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The conversation.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// What the funding output is made of.
+    #[must_use]
+    pub const fn construction(&self) -> Construction {
+        self.construction
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// Plays the story on a fresh node, and checks every turn of it. `node` may name another `bitcoind`; the
+    /// policy is the scenario's own.
+    ///
+    /// Blocks the calling thread for a fraction of a second, and must not be called from async code.
+    ///
+    /// # Errors
+    /// If anything came out otherwise than the story says; the transcript up to there is kept.
+    pub fn run(&self, node: NodeBuilder) -> Result<Transcript, Failure> {
+        let recorder = Recorder::new(self.blank());
+        let result = self.play(node.policy(self.policy), &recorder);
+        let transcript = recorder.transcript();
+        match result {
+            Ok(()) => Ok(transcript),
+            Err(error) => Err(Failure { name: self.name.clone(), error, transcript: Box::new(transcript) }),
+        }
+    }
+
+    fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), ScenarioError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(ScenarioError::Runtime)?;
+        let mut world = World::start(node, recorder.clone(), &self.name)?;
+        runtime.block_on((self.play)(&mut world))
+    }
+
+    fn blank(&self) -> Transcript {
+        Transcript {
+            scenario: self.name.clone(),
+            summary: self.summary.clone(),
+            protocol: self.protocol,
+            construction: self.construction,
+            unit: self.unit,
+            network: Network::Regtest,
+            entries: Vec::new(),
+            transactions: Vec::new(),
+            names: Names::default(),
+        }
+    }
+}
+
+/// A scenario that came out otherwise than it should.
+#[derive(Debug, Error)]
+#[error("{name}: {error}")]
+pub struct Failure {
+    name: String,
+    #[source]
+    error: ScenarioError,
+    transcript: Box<Transcript>,
+}
+
+impl Failure {
+    /// What happened up to the failure.
+    #[must_use]
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+}
+
+/// Every scenario, protocol by protocol.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    let mut all = stepped::scenarios();
+    all.extend(example7::scenarios());
+    all.extend(bond::scenarios());
+    all.extend(vanish::scenarios());
+    all
+}
+
+/// The scenario of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<Scenario> {
+    all().into_iter().find(|scenario| scenario.name == name)
+}
+
+/// Boxes a story's future; stories are plain async functions.
+macro_rules! play {
+    ($story:path) => {
+        Box::new(|world| Box::pin($story(world)))
+    };
+}
+use play;

@@ -1,0 +1,147 @@
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use bitcoin::absolute::{Height, Time};
+use bitcoin::{BlockHash, OutPoint, Transaction};
+use tokio::sync::watch;
+
+use crate::channel::{ChainView, SeenSpend, Tip};
+use crate::regtest::{self, Node, RejectReason, Verdict};
+use crate::service::{Chain, ChainError};
+
+/// A regtest node as a party's view of the chain.
+///
+/// The party looks at the chain when it is told that something changed, with [`NodeChain::announce`]: a test
+/// decides who hears of a block, and when.
+#[derive(Clone)]
+pub struct NodeChain {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Arc<Node>,
+    /// No block below this can have anything to do with the channel.
+    from_height: u32,
+    changes: watch::Sender<u64>,
+    /// Blocks that are known not to spend the funding output.
+    empty: Mutex<HashSet<(OutPoint, BlockHash)>>,
+}
+
+impl NodeChain {
+    /// Watches `node` from its present tip on.
+    ///
+    /// # Errors
+    /// If the node fails.
+    pub fn new(node: Arc<Node>) -> Result<Self, regtest::Error> {
+        let from_height = node.tip()?.height;
+        let inner = Inner { node, from_height, changes: watch::Sender::new(0), empty: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Tells the party to look at the chain, and returns the number that its
+    /// [`Status::seen`](crate::service::Status) will have once it has.
+    #[must_use]
+    pub fn announce(&self) -> u64 {
+        self.inner.changes.send_modify(|serial| *serial += 1);
+        *self.inner.changes.borrow()
+    }
+
+    /// The last number that was announced.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        *self.inner.changes.borrow()
+    }
+
+    /// The node's RPC client waits for an answer, so it is not called from a task that others depend on.
+    async fn ask<T: Send + 'static>(
+        &self,
+        task: &'static str,
+        call: impl FnOnce(&Inner) -> Result<T, Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    ) -> Result<T, ChainError> {
+        let inner = Arc::clone(&self.inner);
+        let answer = tokio::task::spawn_blocking(move || call(&inner)).await;
+        match answer {
+            Ok(answer) => answer.map_err(|error| ChainError::new(task, error)),
+            Err(panicked) => Err(ChainError::new(task, panicked)),
+        }
+    }
+}
+
+impl Chain for NodeChain {
+    async fn tip(&self) -> Result<Tip, ChainError> {
+        self.ask("read the tip", |inner| Ok(channel_tip(&inner.node.tip()?)?)).await
+    }
+
+    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+        self.ask("look at the chain", move |inner| {
+            let tip = inner.node.tip()?;
+            let spend = inner.spend(funding, tip.height)?;
+            let confirmations = match &spend {
+                Some(SeenSpend { confirmations: deep @ 1.., .. }) => *deep,
+                _ => inner.node.confirmed_utxo(funding)?.map_or(0, |utxo| utxo.confirmations),
+            };
+            Ok(ChainView { tip: channel_tip(&tip)?, confirmations, spend })
+        })
+        .await
+    }
+
+    async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
+        let tx = tx.clone();
+        self.ask("broadcast a transaction", move |inner| {
+            Ok(match inner.node.submit(&tx)? {
+                Verdict::Accepted { .. } => None,
+                Verdict::Rejected(rejection) => match rejection.reason {
+                    RejectReason::AlreadyInMempool | RejectReason::AlreadyKnown => None,
+                    _ => Some(rejection.words),
+                },
+            })
+        })
+        .await
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+}
+
+impl Inner {
+    /// What spends the output: in the mempool, or in a block, looked for from the tip backwards.
+    fn spend(&self, funding: OutPoint, tip: u32) -> Result<Option<SeenSpend>, regtest::Error> {
+        if let Some(txid) = self.node.mempool_spender(funding)? {
+            if let Some(tx) = self.node.transaction_in_mempool(txid)? {
+                return Ok(Some(SeenSpend { tx, confirmations: 0 }));
+            }
+        }
+        if self.node.utxo(funding)?.is_some() {
+            return Ok(None);
+        }
+        for height in (self.from_height..=tip).rev() {
+            let hash = self.node.block_hash_at(height)?;
+            if self.is_empty(funding, hash) {
+                continue;
+            }
+            let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == funding);
+            match self.node.block(hash)?.txdata.into_iter().find(spends) {
+                Some(tx) => return Ok(Some(SeenSpend { tx, confirmations: tip - height + 1 })),
+                None => self.remember_empty(funding, hash),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_empty(&self, funding: OutPoint, hash: BlockHash) -> bool {
+        self.empty.lock().is_ok_and(|empty| empty.contains(&(funding, hash)))
+    }
+
+    fn remember_empty(&self, funding: OutPoint, hash: BlockHash) {
+        // A poisoned cache only makes the next look slower.
+        if let Ok(mut empty) = self.empty.lock() {
+            empty.insert((funding, hash));
+        }
+    }
+}
+
+/// The harness counts in plain numbers, the channel in the `bitcoin` crate's types.
+pub(super) fn channel_tip(tip: &regtest::Tip) -> Result<Tip, bitcoin::absolute::ConversionError> {
+    Ok(Tip { height: Height::from_consensus(tip.height)?, mtp: Time::from_consensus(tip.mtp)? })
+}

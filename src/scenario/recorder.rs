@@ -1,0 +1,170 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bitcoin::{OutPoint, Transaction, TxOut, Txid};
+
+use crate::channel::{Envelope, Notice, SpendRole};
+use crate::service::{Observer, Report};
+use crate::transcript::{sat, Actor, Entry, RecordedTx, Transcript};
+use crate::wire;
+
+/// Writes the transcript while the parties, the wire and the story all speak at once.
+#[derive(Clone)]
+pub(super) struct Recorder {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    transcript: Transcript,
+    outputs: HashMap<OutPoint, TxOut>,
+    by_txid: HashMap<Txid, String>,
+    /// Parties that are gone, and whose last words nobody hears.
+    silent: Vec<Actor>,
+}
+
+impl Recorder {
+    pub fn new(transcript: Transcript) -> Self {
+        let inner = Inner {
+            transcript,
+            outputs: HashMap::new(),
+            by_txid: HashMap::new(),
+            silent: Vec::new(),
+        };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What was written before a panic is just what is wanted after it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn transcript(&self) -> Transcript {
+        self.lock().transcript.clone()
+    }
+
+    pub fn edit(&self, change: impl FnOnce(&mut Transcript)) {
+        change(&mut self.lock().transcript);
+    }
+
+    pub fn add(&self, entry: Entry) {
+        self.lock().transcript.entries.push(entry);
+    }
+
+    pub fn silence(&self, actor: Actor) {
+        self.lock().silent.push(actor);
+    }
+
+    pub fn message(&self, from: Actor, bytes: &[u8], tampered: bool) {
+        self.add(Entry::Message { from, bytes: bytes.to_vec(), tampered });
+    }
+
+    /// Makes an output known, so that whatever spends it can be shown with its fee.
+    pub fn output(&self, outpoint: OutPoint, output: TxOut) {
+        self.lock().outputs.insert(outpoint, output);
+    }
+
+    /// Records a transaction under a name, once; returns the name under which it is known.
+    pub fn built(&self, by: Actor, name: &str, tx: &Transaction) -> String {
+        let mut inner = self.lock();
+        let txid = tx.compute_txid();
+        if let Some(known) = inner.by_txid.get(&txid) {
+            return known.clone();
+        }
+        let prevouts = tx.input.iter().filter_map(|i| inner.outputs.get(&i.previous_output).cloned());
+        let prevouts = prevouts.collect::<Vec<_>>();
+        for (vout, output) in (0..).zip(&tx.output) {
+            inner.outputs.insert(OutPoint::new(txid, vout), output.clone());
+        }
+        inner.by_txid.insert(txid, name.to_owned());
+        inner.transcript.names.txid(txid, name);
+        let raw = bitcoin::consensus::serialize(tx);
+        let recorded = RecordedTx { name: name.to_owned(), by, raw, prevouts };
+        inner.transcript.transactions.push(recorded);
+        inner.transcript.entries.push(Entry::Built { by, name: name.to_owned() });
+        name.to_owned()
+    }
+
+    pub fn name_of(&self, txid: &Txid) -> Option<String> {
+        self.lock().by_txid.get(txid).cloned()
+    }
+
+    /// An observer that writes down what one party of the channel with this label says.
+    pub fn observer(&self, by: Actor, label: &str) -> Observer {
+        let recorder = self.clone();
+        let label = label.to_owned();
+        Arc::new(move |report| {
+            if !recorder.lock().silent.contains(&by) {
+                recorder.report(by, &label, &report);
+            }
+        })
+    }
+
+    fn report(&self, by: Actor, label: &str, report: &Report<'_>) {
+        let other = if by == Actor::Payer { Actor::Payee } else { Actor::Payer };
+        let text = match report {
+            Report::FundingHeld(funding) => {
+                self.built(by, &format!("{label}funding"), funding.tx());
+                return;
+            }
+            Report::Refundable(refund) => {
+                self.built(by, &format!("{label}refund"), refund.tx());
+                return;
+            }
+            Report::Broadcast { role, tx, rejected } => {
+                return self.broadcast(by, label, *role, tx, rejected.map(str::to_owned));
+            }
+            Report::Notice(notice) => match describe(by, notice) {
+                Some(text) => text,
+                None => return,
+            },
+            Report::Refused(refusal) => format!("refuses and hangs up: {refusal}"),
+            Report::Garbled(error) => format!("refuses and hangs up: {error}"),
+            Report::Disconnected => format!("notices that the {other} is gone"),
+            Report::Failed(error) => format!("cannot go on: {error}"),
+            Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
+        };
+        self.add(Entry::Notice { by, text });
+    }
+
+    pub fn broadcast(
+        &self,
+        by: Actor,
+        label: &str,
+        role: SpendRole,
+        tx: &Transaction,
+        rejected: Option<String>,
+    ) {
+        let name = self.built(by, &format!("{label}{}", role.name()), tx);
+        self.add(Entry::Broadcast { by, name, role, rejected });
+    }
+}
+
+/// What is worth telling a reader who sees the messages and the transactions anyway.
+fn describe(by: Actor, notice: &Notice) -> Option<String> {
+    Some(match notice {
+        Notice::MalleableFunding => {
+            "warns: until it is confirmed, anyone can change the funding transaction's id".to_owned()
+        }
+        Notice::Ready if by == Actor::Payee => "sees the funding transaction deep enough".to_owned(),
+        Notice::FundingLost { confirmations } => {
+            format!("suspends: the funding transaction has {confirmations} confirmations now")
+        }
+        Notice::PaymentAccepted(balance)
+            if by == Actor::Payee && !balance.is_enforceable() && balance.paid.to_sat() > 0 =>
+        {
+            format!("holds {}, which is below dust: owed, but not to be claimed on chain", sat(balance.paid))
+        }
+        Notice::PeerRefused { reason } => format!("is refused: {reason}"),
+        Notice::Closed(outcome) => format!(
+            "sees the channel closed: {} to the payer, {} to the payee",
+            sat(outcome.to_payer),
+            sat(outcome.to_payee)
+        ),
+        _ => return None,
+    })
+}
+
+/// The bytes of a message, as they are recorded and sent.
+pub(super) fn bytes_of(envelope: &Envelope) -> Vec<u8> {
+    wire::encode(envelope)
+}

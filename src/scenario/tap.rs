@@ -1,0 +1,118 @@
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::recorder::{bytes_of, Recorder};
+use crate::channel::{Envelope, Kind};
+use crate::service::codec;
+use crate::transcript::{Actor, Entry};
+use crate::wire;
+
+type Wire = Framed<DuplexStream, LengthDelimitedCodec>;
+
+/// Between the two parties: writes down every message, and does to the wire what a story wants done. Both
+/// parties are the real, honest ones; what is dishonest in a story happens here.
+pub(super) struct Tap {
+    payer: Wire,
+    payee: Wire,
+    rules: Vec<Rule>,
+    recorder: Recorder,
+    status: watch::Sender<TapStatus>,
+}
+
+/// What to do with one message.
+pub struct Rule {
+    /// The sender.
+    pub from: Actor,
+    /// The kind of message.
+    pub kind: Kind,
+    /// How many messages of this kind pass unharmed before it.
+    pub skip: u32,
+    /// What happens to it.
+    pub effect: Effect,
+}
+
+/// What happens to a message.
+pub enum Effect {
+    /// It is never sent: the sender loses power in just that moment, and the connection breaks.
+    Vanish,
+    /// Something else arrives in its place.
+    Replace(Box<dyn FnOnce(Envelope) -> Envelope + Send>),
+}
+
+/// How many messages have gone through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TapStatus {
+    pub from_payer: u64,
+    pub from_payee: u64,
+    /// Who vanished, if a rule or a broken connection ended it.
+    pub vanished: Option<Actor>,
+    pub ended: bool,
+}
+
+impl Tap {
+    /// Puts itself between two parties; returns their ends of the wire.
+    pub fn start(
+        rules: Vec<Rule>,
+        recorder: Recorder,
+    ) -> (DuplexStream, DuplexStream, watch::Receiver<TapStatus>) {
+        let (payer, payer_end) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
+        let (payee, payee_end) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
+        let (status, receiver) = watch::channel(TapStatus::default());
+        let wire = |end| Framed::new(end, codec());
+        let tap = Self { payer: wire(payer_end), payee: wire(payee_end), rules, recorder, status };
+        tokio::spawn(tap.run());
+        (payer, payee, receiver)
+    }
+
+    async fn run(mut self) {
+        loop {
+            let (from, frame) = tokio::select! {
+                biased;
+                frame = self.payer.next() => (Actor::Payer, frame),
+                frame = self.payee.next() => (Actor::Payee, frame),
+            };
+            let Some(Ok(frame)) = frame else { break };
+            if !self.pass(from, &frame).await {
+                break;
+            }
+        }
+        self.status.send_modify(|status| status.ended = true);
+    }
+
+    /// Passes one message on; says whether there is more to do.
+    async fn pass(&mut self, from: Actor, frame: &[u8]) -> bool {
+        let (bytes, tampered) = match self.effect(from, frame) {
+            None => (frame.to_vec(), false),
+            Some((_, Effect::Vanish)) => {
+                self.recorder.silence(from);
+                self.recorder.add(Entry::Notice { by: from, text: "is gone".to_owned() });
+                self.status.send_modify(|status| status.vanished = Some(from));
+                return false;
+            }
+            Some((envelope, Effect::Replace(replace))) => (bytes_of(&replace(envelope)), true),
+        };
+        self.recorder.message(from, &bytes, tampered);
+        // Counted before it is passed on: whoever sees the effect of a message sees the count as well.
+        self.status.send_modify(|status| match from {
+            Actor::Payer => status.from_payer += 1,
+            _ => status.from_payee += 1,
+        });
+        let to = if from == Actor::Payer { &mut self.payee } else { &mut self.payer };
+        to.send(Bytes::from(bytes)).await.is_ok()
+    }
+
+    fn effect(&mut self, from: Actor, frame: &[u8]) -> Option<(Envelope, Effect)> {
+        let envelope = wire::decode(frame).ok()?;
+        let kind = envelope.message.kind();
+        let index = self.rules.iter().position(|rule| rule.from == from && rule.kind == kind)?;
+        let rule = &mut self.rules[index];
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            return None;
+        }
+        Some((envelope, self.rules.remove(index).effect))
+    }
+}

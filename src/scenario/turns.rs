@@ -1,0 +1,138 @@
+//! Turns that several stories take.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::Amount;
+
+use super::error::ScenarioError;
+use super::live::{Channel, Plan};
+use super::world::World;
+use crate::channel::{Capacity, ChannelId, LockKind, Protocol, SpendRole, Terms};
+use crate::regtest::{CoinKind, RejectReason};
+use crate::transcript::Actor;
+
+fn range(error: &dyn std::fmt::Display) -> ScenarioError {
+    ScenarioError::Range(error.to_string())
+}
+
+/// Default terms, seen from the tip.
+pub(super) fn terms(protocol: Protocol, capacity: Amount, world: &World) -> Result<Terms, ScenarioError> {
+    let capacity = Capacity::new(capacity).map_err(|error| range(&error))?;
+    Terms::new(protocol, capacity, world.tip()?).ok_or_else(|| range(&"a lock after the last height"))
+}
+
+/// A channel with default terms and limits, and a coin that leaves some change.
+pub(super) fn plan(
+    protocol: Protocol,
+    capacity: Amount,
+    world: &World,
+    (kind, id): (CoinKind, ChannelId),
+) -> Result<Plan, ScenarioError> {
+    let coin = world.payer_coin(capacity + Amount::from_sat(50_000), kind, id)?;
+    Ok(Plan::new(terms(protocol, capacity, world)?, coin))
+}
+
+/// The refund's lock.
+pub(super) fn refund_lock(channel: &Channel) -> Result<LockTime, ScenarioError> {
+    Ok(channel.params()?.terms().expiry.to_lock_time())
+}
+
+/// The lock with which the payee's time to settle begins: as long as it is not final, the payee waits for
+/// more payments; once it is, the payee settles.
+pub(super) fn settle_lock(channel: &Channel) -> Result<LockTime, ScenarioError> {
+    let terms = channel.params()?.terms();
+    if let Some(payment_expiry) = terms.payment_expiry {
+        return Ok(payment_expiry.to_lock_time());
+    }
+    let kind = terms.expiry.kind();
+    let begin = terms.expiry.to_lock_time().to_consensus_u32() - terms.closing_margin.of_kind(kind);
+    match kind {
+        LockKind::Height => LockTime::from_height(begin),
+        // A time lock is final one second after its time.
+        LockKind::Time => LockTime::from_time(begin - 1),
+    }
+    .map_err(|error| range(&error))
+}
+
+/// One block before its time to settle the payee waits; then it settles with this payment, alone.
+pub(super) async fn payee_settles(
+    world: &World,
+    channel: &Channel,
+    payment: &str,
+) -> Result<(), ScenarioError> {
+    let lock = settle_lock(channel)?;
+    world.say("The last block before the payee's time to settle: all is quiet");
+    world.stop_before(lock, &[channel]).await?;
+    world.mempool_is(&[])?;
+    world.say("With the next block it is time, and the payee broadcasts the last payment");
+    world.make_final(lock, &[channel]).await?;
+    world.was_taken(payment)?;
+    world.would_refuse("refund", RejectReason::NonFinal)
+}
+
+/// One block before its lock the refund is refused; at the lock the payer takes it.
+pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+    let lock = refund_lock(channel)?;
+    world.say("The last block before the refund's lock: it is not final");
+    world.stop_before(lock, &[channel]).await?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.was_not_broadcast("refund")?;
+    world.say("With the next block it is, and the payer takes everything back");
+    world.make_final(lock, &[channel]).await?;
+    world.was_taken("refund")?;
+    bury(world, channel, "refund").await?;
+    channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
+}
+
+/// The payer's machine is lost, but not the refund: somebody broadcasts it for the payer.
+pub(super) async fn refund_from_backup(
+    world: &World,
+    channel: &Channel,
+    lock: LockTime,
+) -> Result<(), ScenarioError> {
+    world.say("The last block before the refund's lock: it is not final");
+    world.stop_before(lock, &[channel]).await?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.say("With the next block it is: all that the payer needs is the refund that it kept");
+    world.make_final(lock, &[channel]).await?;
+    world.submit(Actor::Payer, SpendRole::Refund, "refund")?;
+    bury(world, channel, "refund").await
+}
+
+/// At its lock, the refund of a settled channel spends an output that is gone.
+pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+    world.say("When the refund's lock is over at last, there is nothing left for it to spend");
+    world.make_final(refund_lock(channel)?, &[channel]).await?;
+    world.would_refuse("refund", RejectReason::MissingInputs)
+}
+
+/// Six blocks over a transaction: deep enough for both sides.
+pub(super) async fn bury(world: &World, channel: &Channel, name: &str) -> Result<(), ScenarioError> {
+    world.mine(6, &[channel]).await?;
+    world.is_mined(name)
+}
+
+/// The channel ended with this much for the payee, and the rest, less the fee, for the payer.
+pub(super) fn ended_with_paid(channel: &Channel, paid: Amount) -> Result<(), ScenarioError> {
+    channel.ended_with(channel.params()?.spendable() - paid, paid)
+}
+
+/// Neither side has a channel, nothing is on chain, and the payer's coin is where it was.
+pub(super) fn refused_to_open(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+    let opened = [("payer", channel.payer().is_ok()), ("payee", channel.payee().is_ok())];
+    if let Some((who, _)) = opened.iter().find(|(_, opened)| *opened) {
+        return Err(ScenarioError::Unexpected {
+            what: format!("the {who}'s opening"),
+            expected: "none".to_owned(),
+            found: "an open channel".to_owned(),
+        });
+    }
+    nothing_on_chain(world, channel)
+}
+
+/// Nothing is on chain, and the payer's coin is where it was.
+pub(super) fn nothing_on_chain(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+    world.was_not_broadcast("funding")?;
+    world.mempool_is(&[])?;
+    let coin = channel.coin();
+    world.unspent_is("the payer's coin", coin.outpoint, Some(coin.value()))
+}

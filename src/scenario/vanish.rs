@@ -1,0 +1,199 @@
+//! Each side vanishes at each stage: instead of sending a message, its machine loses power.
+//!
+//! Whatever the moment, the other side gets what it is owed without any help, or nothing was at stake.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::Amount;
+
+use super::bond::{self, MILLIDASH};
+use super::error::ScenarioError;
+use super::live::{Channel, Plan};
+use super::tap::{Effect, Rule};
+use super::turns::{bury, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds, refund_from_backup};
+use super::world::World;
+use super::{example7, stepped, Scenario};
+use crate::channel::{ChannelId, Kind, Protocol};
+use crate::regtest::{CoinKind, Policy};
+use crate::transcript::{Actor, Unit};
+
+/// How a channel ends when its side vanishes instead of sending a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The funding transaction was never broadcast.
+    NothingOnChain,
+    /// The funding transaction is in the chain, and the payer that is gone still owns a refund.
+    RefundFromBackup,
+    /// The payer takes its refund.
+    PayerRefunds,
+    /// The payee redeems the last payment that it accepted.
+    PayeeSettles,
+    /// The settlement was already with the network.
+    Settled,
+}
+
+impl Ending {
+    const fn of(protocol: Protocol, kind: Kind) -> Self {
+        match (kind, protocol) {
+            // The article's payer broadcasts first and tells then.
+            (Kind::Funding, Protocol::SteppedLocktime) => Self::RefundFromBackup,
+            (Kind::Ready | Kind::PaymentRequest | Kind::PaymentAccepted, _) => Self::PayerRefunds,
+            (Kind::Payment | Kind::Settlement, _) => Self::PayeeSettles,
+            (Kind::Closed, _) => Self::Settled,
+            _ => Self::NothingOnChain,
+        }
+    }
+
+    const fn summary(self) -> &'static str {
+        match self {
+            Self::NothingOnChain => "nothing is on chain, nothing is lost",
+            Self::RefundFromBackup => "the refund that it kept brings everything back",
+            Self::PayerRefunds => "the payer gets its refund at the lock, and not one block before",
+            Self::PayeeSettles => "the payee settles with the last payment, in time",
+            Self::Settled => "the settlement is with the network already",
+        }
+    }
+}
+
+/// Every message after the proposal, in the order of the conversation.
+const STAGES: [(Actor, Kind); 11] = [
+    (Actor::Payee, Kind::Accept),
+    (Actor::Payer, Kind::RefundRequest),
+    (Actor::Payee, Kind::RefundSignature),
+    (Actor::Payee, Kind::FundingRequest),
+    (Actor::Payer, Kind::Funding),
+    (Actor::Payee, Kind::Ready),
+    (Actor::Payee, Kind::PaymentRequest),
+    (Actor::Payer, Kind::Payment),
+    (Actor::Payee, Kind::PaymentAccepted),
+    (Actor::Payer, Kind::Settlement),
+    (Actor::Payee, Kind::Closed),
+];
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let bond_only = |kind| matches!(kind, Kind::FundingRequest | Kind::PaymentRequest);
+    let mut scenarios = Vec::new();
+    for protocol in Protocol::ALL {
+        for (who, kind) in STAGES {
+            if protocol == Protocol::Bond || !bond_only(kind) {
+                scenarios.push(scenario(protocol, who, kind));
+            }
+        }
+    }
+    scenarios
+}
+
+fn scenario(protocol: Protocol, who: Actor, kind: Kind) -> Scenario {
+    let name = format!("{who}-vanishes-before-{kind}");
+    let ending = Ending::of(protocol, kind);
+    let summary = format!("The {who} vanishes instead of sending {kind}; {}", ending.summary());
+    let play: super::Play = Box::new(move |world| Box::pin(vanish(world, protocol, who, kind)));
+    let scenario = Scenario::new(protocol, &name, &summary, play);
+    match protocol {
+        Protocol::SteppedLocktime => scenario.policy(Policy::free()),
+        Protocol::Example7 => scenario.unit(Unit::Bitcoin),
+        Protocol::Bond => scenario.unit(Unit::Millidash),
+    }
+}
+
+fn plan(world: &World, protocol: Protocol) -> Result<Plan, ScenarioError> {
+    match protocol {
+        Protocol::SteppedLocktime => stepped::plan(world),
+        Protocol::Example7 => example7::plan(world),
+        Protocol::Bond => bond::plan(world, CoinKind::Segwit, ChannelId(1)),
+    }
+}
+
+const fn step(protocol: Protocol) -> Amount {
+    match protocol {
+        Protocol::SteppedLocktime => stepped::STEP,
+        Protocol::Example7 => example7::STEP,
+        Protocol::Bond => MILLIDASH,
+    }
+}
+
+/// The first payment goes well; what happens, happens at the second.
+const fn skip(protocol: Protocol, kind: Kind) -> u32 {
+    match (kind, protocol) {
+        // Example 7 begins with a payment of nothing.
+        (Kind::Payment | Kind::PaymentAccepted, Protocol::Example7) => 2,
+        (Kind::Payment | Kind::PaymentAccepted | Kind::PaymentRequest, _) => 1,
+        _ => 0,
+    }
+}
+
+async fn vanish(
+    world: &mut World,
+    protocol: Protocol,
+    who: Actor,
+    kind: Kind,
+) -> Result<(), ScenarioError> {
+    let mut plan = plan(world, protocol)?;
+    let lock = plan.terms.expiry.to_lock_time();
+    plan.rules.push(Rule { from: who, kind, skip: skip(protocol, kind), effect: Effect::Vanish });
+    world.say(format!("The {who} is about to vanish instead of sending {kind}"));
+    let channel = world.open(plan).await?;
+    let ending = Ending::of(protocol, kind);
+    if ending != Ending::NothingOnChain {
+        world.was_taken("funding")?;
+        world.mine(3, &[&channel]).await?;
+    }
+    if kind > Kind::Ready {
+        pay_until_gone(world, &channel, protocol, kind).await?;
+    }
+    end(world, &channel, ending, protocol, lock).await
+}
+
+/// One payment that goes well, and what follows until somebody is gone.
+async fn pay_until_gone(
+    world: &World,
+    channel: &Channel,
+    protocol: Protocol,
+    kind: Kind,
+) -> Result<(), ScenarioError> {
+    let step = step(protocol);
+    world.say("One payment goes well");
+    if protocol == Protocol::Bond {
+        bond::post(channel).await?;
+    } else {
+        channel.pay(step).await?;
+    }
+    match kind {
+        Kind::PaymentRequest => {
+            world.say("Before it asks for the second");
+            channel.request(step).await
+        }
+        Kind::Payment | Kind::PaymentAccepted => {
+            world.say("At the second");
+            channel.pay_in_vain(step).await.map(drop)
+        }
+        _ => {
+            world.say("At closing time");
+            channel.close(Actor::Payer).await
+        }
+    }
+}
+
+async fn end(
+    world: &World,
+    channel: &Channel,
+    ending: Ending,
+    protocol: Protocol,
+    lock: LockTime,
+) -> Result<(), ScenarioError> {
+    match ending {
+        Ending::NothingOnChain => nothing_on_chain(world, channel),
+        Ending::RefundFromBackup => refund_from_backup(world, channel, lock).await,
+        Ending::PayerRefunds => payer_refunds(world, channel).await,
+        Ending::PayeeSettles => {
+            payee_settles(world, channel, "payment-1").await?;
+            bury(world, channel, "payment-1").await?;
+            ended_with_paid(channel, step(protocol))
+        }
+        Ending::Settled => {
+            let name = if protocol == Protocol::SteppedLocktime { "settlement" } else { "payment-1" };
+            world.was_taken(name)?;
+            bury(world, channel, name).await?;
+            ended_with_paid(channel, step(protocol))
+        }
+    }
+}

@@ -1,0 +1,266 @@
+use std::time::Duration;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::SecretKey;
+use bitcoin::{Amount, OutPoint, Transaction, Txid};
+
+use super::error::{expect, ScenarioError};
+use super::live::Channel;
+use super::node_chain::channel_tip;
+use super::recorder::Recorder;
+use crate::channel::{SpendRole, Tip};
+use crate::regtest::{labelled_key, Node, NodeBuilder, Regtest, RejectReason, Verdict};
+use crate::transcript::{Actor, Entry};
+
+/// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
+/// busy with something else.
+pub(super) const REST: Duration = Duration::from_secs(20);
+
+/// One scenario at work: a node of its own, and the transcript that it leaves.
+///
+/// The harness is called directly, although it blocks: nothing else is to happen while the story moves the
+/// chain.
+pub struct World {
+    pub(super) chain: Regtest,
+    pub(super) recorder: Recorder,
+    scenario: String,
+}
+
+impl World {
+    pub(super) fn start(node: NodeBuilder, recorder: Recorder, scenario: &str) -> Result<Self, ScenarioError> {
+        let chain = Regtest::builder().node(node).start()?;
+        let world = Self { chain, recorder, scenario: scenario.to_owned() };
+        world.record_tip()?;
+        Ok(world)
+    }
+
+    /// Says what comes next, for a person who reads the transcript.
+    pub fn say(&self, text: impl Into<String>) {
+        self.recorder.add(Entry::Step(text.into()));
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        self.chain.node()
+    }
+
+    /// The chain's end, as the parties see it.
+    ///
+    /// # Errors
+    /// If the node fails.
+    pub fn tip(&self) -> Result<Tip, ScenarioError> {
+        channel_tip(&self.chain.tip()?).map_err(|e| ScenarioError::Range(e.to_string()))
+    }
+
+    /// A secret key of this scenario: the hash of its published label.
+    #[must_use]
+    pub fn key(&self, label: &str) -> SecretKey {
+        labelled_key(&format!("spilman/{}/{label}", self.scenario))
+    }
+
+    /// Mines blocks with what is in the mempool, and tells the channels' parties once.
+    ///
+    /// # Errors
+    /// If the node fails, or the parties do not come to rest.
+    pub async fn mine(&self, count: u32, channels: &[&Channel]) -> Result<(), ScenarioError> {
+        self.grow(|chain| chain.mine(count).map(drop))?;
+        self.tell(channels).await
+    }
+
+    /// Mines one block with these transactions, whatever the mempool holds.
+    ///
+    /// # Errors
+    /// If the block is invalid, the node fails, or the parties do not come to rest.
+    pub async fn mine_exactly(
+        &self,
+        transactions: &[Transaction],
+        channels: &[&Channel],
+    ) -> Result<(), ScenarioError> {
+        self.grow(|chain| chain.mine_exactly(transactions).map(drop))?;
+        self.tell(channels).await
+    }
+
+    /// Mines until a transaction with this lock could enter the next block, and not one block more.
+    ///
+    /// # Errors
+    /// If the node fails, or the parties do not come to rest.
+    pub async fn make_final(&self, lock: LockTime, channels: &[&Channel]) -> Result<(), ScenarioError> {
+        self.grow(|chain| chain.make_final(lock).map(drop))?;
+        self.tell(channels).await
+    }
+
+    /// Mines up to the last state in which a transaction with this lock cannot enter the next block.
+    ///
+    /// # Errors
+    /// If the lock has passed, the node fails, or the parties do not come to rest.
+    pub async fn stop_before(&self, lock: LockTime, channels: &[&Channel]) -> Result<(), ScenarioError> {
+        self.grow(|chain| chain.stop_before(lock).map(drop))?;
+        self.tell(channels).await
+    }
+
+    /// Tells the parties to look at the chain, one after the other, so that the order is always the same.
+    async fn tell(&self, channels: &[&Channel]) -> Result<(), ScenarioError> {
+        for channel in channels {
+            channel.tell().await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the chain and writes down by which blocks.
+    fn grow(
+        &self,
+        step: impl FnOnce(&Regtest) -> Result<(), crate::regtest::Error>,
+    ) -> Result<(), ScenarioError> {
+        let from = self.chain.tip()?.height;
+        step(&self.chain)?;
+        let to = self.chain.tip()?.height;
+        let mut quiet = 0;
+        for height in from + 1..=to {
+            let block = self.node().block_at(height)?;
+            let names = block.txdata.iter().filter_map(|tx| self.recorder.name_of(&tx.compute_txid()));
+            let names = names.collect::<Vec<_>>();
+            if names.is_empty() {
+                quiet += 1;
+                continue;
+            }
+            self.record_quiet(std::mem::take(&mut quiet));
+            self.recorder.add(Entry::Block { hash: block.block_hash(), names });
+        }
+        self.record_quiet(quiet);
+        self.record_tip()
+    }
+
+    fn record_quiet(&self, blocks: u32) {
+        if blocks > 0 {
+            self.recorder.add(Entry::Blocks { blocks });
+        }
+    }
+
+    pub(super) fn record_tip(&self) -> Result<(), ScenarioError> {
+        let tip = self.chain.tip()?;
+        self.recorder.add(Entry::Tip { height: tip.height, mtp: tip.mtp });
+        Ok(())
+    }
+
+    /// Asks the node whether it would take a recorded transaction, and gives it nothing.
+    fn ask(&self, name: &str) -> Result<Verdict, ScenarioError> {
+        let verdict = self.node().test_accept(&self.recorded(name)?)?;
+        let rejected = verdict.rejection().map(|rejection| rejection.words.clone());
+        self.recorder.add(Entry::Asked { name: name.to_owned(), rejected });
+        Ok(verdict)
+    }
+
+    /// The node would refuse this transaction now, for this reason.
+    ///
+    /// # Errors
+    /// If it would take it, or refuse it for another reason.
+    pub fn would_refuse(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
+        expect(format!("the node about {name}"), &Some(reason), &reason_of(&self.ask(name)?))
+    }
+
+    /// The node would take this transaction now.
+    ///
+    /// # Errors
+    /// If it would refuse it.
+    pub fn would_take(&self, name: &str) -> Result<(), ScenarioError> {
+        expect(format!("the node about {name}"), &None, &reason_of(&self.ask(name)?))
+    }
+
+    /// Somebody gives a recorded transaction to the network.
+    ///
+    /// # Errors
+    /// If the node refuses it.
+    pub fn submit(&self, by: Actor, role: SpendRole, name: &str) -> Result<(), ScenarioError> {
+        let tx = self.recorded(name)?;
+        let verdict = self.node().submit(&tx)?;
+        let rejected = verdict.rejection().map(|rejection| rejection.words.clone());
+        self.recorder.broadcast(by, "", role, &tx, rejected);
+        expect(format!("the node about {name}"), &None, &reason_of(&verdict))
+    }
+
+    /// A recorded transaction.
+    ///
+    /// # Errors
+    /// If none has that name.
+    pub fn recorded(&self, name: &str) -> Result<Transaction, ScenarioError> {
+        let transcript = self.recorder.transcript();
+        transcript.decoded(name).ok_or_else(|| ScenarioError::Unexpected {
+            what: "the transcript".to_owned(),
+            expected: format!("a transaction {name}"),
+            found: format!("{:?}", transcript.transactions.iter().map(|tx| &tx.name).collect::<Vec<_>>()),
+        })
+    }
+
+    /// The last broadcast of this transaction was refused by the node, for this reason.
+    ///
+    /// # Errors
+    /// If it was not broadcast, or taken, or refused for another reason.
+    pub fn was_refused(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
+        expect(format!("broadcast of {name}"), &Some(Some(reason)), &self.last_broadcast(name))
+    }
+
+    /// The last broadcast of this transaction was taken by the node.
+    ///
+    /// # Errors
+    /// If it was not broadcast, or refused.
+    pub fn was_taken(&self, name: &str) -> Result<(), ScenarioError> {
+        expect(format!("broadcast of {name}"), &Some(None), &self.last_broadcast(name))
+    }
+
+    /// Nobody has broadcast this transaction.
+    ///
+    /// # Errors
+    /// If somebody has.
+    pub fn was_not_broadcast(&self, name: &str) -> Result<(), ScenarioError> {
+        expect(format!("broadcast of {name}"), &None, &self.last_broadcast(name))
+    }
+
+    fn last_broadcast(&self, wanted: &str) -> Option<Option<RejectReason>> {
+        self.recorder.transcript().entries.iter().rev().find_map(|entry| match entry {
+            Entry::Broadcast { name, rejected, .. } if name == wanted => {
+                Some(rejected.as_deref().map(RejectReason::of))
+            }
+            _ => None,
+        })
+    }
+
+    /// These transactions are in the mempool, and nothing else is.
+    ///
+    /// # Errors
+    /// If the mempool is otherwise.
+    pub fn mempool_is(&self, names: &[&str]) -> Result<(), ScenarioError> {
+        let mut expected = Vec::new();
+        for name in names {
+            expected.push(self.recorded(name)?.compute_txid());
+        }
+        let mut found: Vec<Txid> = self.node().mempool()?;
+        expected.sort();
+        found.sort();
+        expect("the mempool", &expected, &found)
+    }
+
+    /// An output exists in the chain, or does not.
+    ///
+    /// # Errors
+    /// If it is the other way round.
+    pub fn unspent_is(&self, what: &str, outpoint: OutPoint, amount: Option<Amount>) -> Result<(), ScenarioError> {
+        let found = self.node().confirmed_utxo(outpoint)?.map(|utxo| utxo.output.value);
+        expect(format!("{what} in the chain"), &amount, &found)
+    }
+
+    /// The transaction is in the chain: one of its outputs is there, unspent.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn is_mined(&self, name: &str) -> Result<(), ScenarioError> {
+        let tx = self.recorded(name)?;
+        let outpoint = OutPoint::new(tx.compute_txid(), 0);
+        self.unspent_is(name, outpoint, tx.output.first().map(|output| output.value))
+    }
+
+}
+
+fn reason_of(verdict: &Verdict) -> Option<RejectReason> {
+    verdict.rejection().map(|rejection| rejection.reason)
+}
