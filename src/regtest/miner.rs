@@ -14,8 +14,8 @@ use bitcoin::{
 };
 
 use super::error::{Error, Misuse};
+use super::mempool::TemplateTransaction;
 use super::node::{Node, Tip};
-use super::rpc::TemplateTransaction;
 
 /// Every regtest block has this difficulty: half of all hashes are good enough.
 const REGTEST_BITS: u32 = 0x207f_ffff;
@@ -195,20 +195,19 @@ impl Miner {
     /// The coinbase in the form that Core has had since version 30: locked to the height before, so that no two
     /// are ever equal (BIP 54). The second output is for the witness commitment (BIP 141).
     fn coinbase(&self, height: u32, value: Amount, tag: &[u8]) -> Result<Transaction, Error> {
-        let too_long = |_| Misuse::TagTooLong {
-            length: tag.len(),
-            max: MAX_TAG,
-        };
+        if tag.len() > MAX_TAG {
+            return Err(Misuse::TagTooLong {
+                length: tag.len(),
+                max: MAX_TAG,
+            }
+            .into());
+        }
         let mut script_sig = bitcoin::script::Builder::new()
             .push_int(i64::from(height))
             .push_slice(SIGNATURE);
         if !tag.is_empty() {
-            let tag = if tag.len() <= MAX_TAG {
-                PushBytesBuf::try_from(tag.to_vec()).ok()
-            } else {
-                None
-            };
-            script_sig = script_sig.push_slice(tag.ok_or(()).map_err(too_long)?);
+            let tag = PushBytesBuf::try_from(tag.to_vec()).expect("75 bytes can be pushed");
+            script_sig = script_sig.push_slice(tag);
         }
         let input = TxIn {
             previous_output: OutPoint::null(),
