@@ -633,10 +633,14 @@ fn a_block_can_be_taken_back_and_another_branch_mined() {
             },
         )
     };
-    let same = again(BlockContent::Exactly(vec![spend]), b"").unwrap_err();
+    let same = again(BlockContent::Exactly(vec![spend.clone()]), b"").unwrap_err();
     assert!(
         matches!(&same, Error::Node(NodeError::BlockRefused { hash, words }) if *hash == first.hash && words == "duplicate-invalid")
     );
+    // With a tag, the block is another, even with the same content.
+    let tagged = again(BlockContent::Exactly(vec![spend.clone()]), b"other branch").unwrap();
+    assert_eq!(tagged.txids, first.txids);
+    node.invalidate_block(tagged.hash).unwrap();
     let second = again(BlockContent::empty(), b"other branch").unwrap();
     assert_eq!((second.height, second.time), (first.height, first.time));
     chain.mine_empty(1).unwrap();
