@@ -103,7 +103,7 @@ fn starts_with_mature_funds_at_a_fixed_time() {
             if needed == available + sat(1) && available == Amount::from_int_btc(100)
     ));
     let coin = chain.fund(Amount::from_int_btc(100), CoinKind::Legacy).unwrap();
-    assert_eq!(coin.funding.output, [coin.output.clone()]);
+    assert_eq!(coin.funding.output, std::slice::from_ref(&coin.output));
     // That block made the next coinbase spendable.
     assert_eq!(
         chain.faucet().balance(chain.node()).unwrap(),
@@ -178,7 +178,8 @@ fn a_spend_cannot_pay_out_more_than_its_coins() {
     );
 }
 
-/// 1. At H − 1 the lock is not final. 2. At H it is, and one block more takes the transaction.
+/// 1. At H − 1 the lock is not final.
+/// 2. At H it is, and one block more takes the transaction.
 #[test]
 fn a_height_lock_is_final_at_just_its_height() {
     let mut chain = chain();
@@ -220,8 +221,9 @@ fn a_height_lock_is_final_at_just_its_height() {
     );
 }
 
-/// 1. Mock time past the lock alone changes nothing. 2. Nor does a median time past of exactly the lock. 3. One
-/// second more does.
+/// 1. Mock time past the lock alone changes nothing.
+/// 2. Nor does a median time past of exactly the lock.
+/// 3. One second more does.
 #[test]
 fn a_time_lock_is_final_when_the_median_time_is_past_it() {
     let mut chain = chain();
@@ -382,7 +384,9 @@ fn twin(original: &Transaction) -> Transaction {
     twin
 }
 
-/// 1. The node does not relay the twin. 2. A miner takes it. 3. A legacy txid has changed, a segwit one has not.
+/// 1. The node does not relay the twin.
+/// 2. A miner takes it.
+/// 3. A legacy txid has changed, a segwit one has not.
 #[test]
 fn a_miner_can_take_what_nodes_do_not_relay() {
     for kind in [CoinKind::Legacy, CoinKind::Segwit] {
@@ -538,8 +542,8 @@ fn other_refusals_are_named() {
     assert!(!node.test_accept(&wrong).unwrap().is_accepted());
 }
 
-/// 1. Two chains of parent and child wait. 2. A look at the template makes later ones no staler. 3. The block has
-/// parents first, and its coinbase the fees.
+/// 1. Parents and children come, and each is in the template at once, though one was made just before.
+/// 2. The block has parents first, and its coinbase the fees.
 #[test]
 fn the_mempool_is_mined_whole_and_in_order() {
     let mut chain = chain();
@@ -565,11 +569,10 @@ fn the_mempool_is_mined_whole_and_in_order() {
                 .iter()
                 .any(|entry| entry.transaction.compute_txid() == txid));
         }
-        // The funding of the next coin leaves the mempool alone.
     }
-    expected
-        .iter_mut()
-        .for_each(|generation| generation.sort_unstable());
+    for generation in &mut expected {
+        generation.sort_unstable();
+    }
     let block = &chain.mine(1).unwrap()[0];
     assert_eq!(block.txids, expected.concat());
     let coinbase = &node.block(block.hash).unwrap().txdata[0];
@@ -602,8 +605,10 @@ fn empty_blocks_leave_the_mempool_and_told_fees_are_claimed() {
     assert_eq!(coinbase.output[0].value, Amount::from_int_btc(50) + FEE * 2);
 }
 
-/// 1. A transaction is in a block. 2. The block is taken back: the transaction returns to the mempool. 3. A branch
-/// without it becomes longer. 4. The first branch does not come back by itself.
+/// 1. A transaction is in a block.
+/// 2. The block is taken back: the transaction returns to the mempool.
+/// 3. A branch without it becomes longer.
+/// 4. The first branch does not come back by itself.
 #[test]
 fn a_block_can_be_taken_back_and_another_branch_mined() {
     let mut chain = chain();
@@ -628,10 +633,14 @@ fn a_block_can_be_taken_back_and_another_branch_mined() {
             },
         )
     };
-    let same = again(BlockContent::Exactly(vec![spend]), b"").unwrap_err();
+    let same = again(BlockContent::Exactly(vec![spend.clone()]), b"").unwrap_err();
     assert!(
         matches!(&same, Error::Node(NodeError::BlockRefused { hash, words }) if *hash == first.hash && words == "duplicate-invalid")
     );
+    // With a tag, the block is another, even with the same content.
+    let tagged = again(BlockContent::Exactly(vec![spend.clone()]), b"other branch").unwrap();
+    assert_eq!(tagged.txids, first.txids);
+    node.invalidate_block(tagged.hash).unwrap();
     let second = again(BlockContent::empty(), b"other branch").unwrap();
     assert_eq!((second.height, second.time), (first.height, first.time));
     chain.mine_empty(1).unwrap();

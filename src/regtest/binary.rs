@@ -89,7 +89,7 @@ fn advice(program: &str, variable: &str) -> String {
     } else {
         ""
     };
-    format!("run `ci/provision` in the spilman checkout, set {variable}, or put {program} on PATH{download}",)
+    format!("run `ci/provision` in the spilman checkout, set {variable}, or put {program} on PATH{download}")
 }
 
 /// Finds `bitcoind`: `BITCOIND_EXE`, then `PATH`, then the cache that `ci/provision` fills

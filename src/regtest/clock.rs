@@ -3,7 +3,7 @@
 use bitcoin::absolute::{LockTime, Time};
 
 use super::error::{Error, Misuse};
-use super::miner::{BlockContent, MineParams, MinedBlock, Miner};
+use super::miner::{BlockContent, MineParams, MinedBlock, Miner, Parent};
 use super::node::{Node, Tip};
 
 /// The seconds by which mock time moves with every block.
@@ -74,9 +74,18 @@ impl ChainClock {
     ///
     /// As [`Miner::mine`].
     pub fn advance(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
-        (0..count)
-            .map(|_| self.step(node, BlockContent::Mempool))
-            .collect()
+        let mut blocks = Vec::new();
+        let mut parent = Parent::from(node.tip()?);
+        for _ in 0..count {
+            let time = node.mock_time() + BLOCK_INTERVAL;
+            node.set_mock_time(time)?;
+            let block = self
+                .miner
+                .mine_on(node, parent, time, BlockContent::Mempool, b"")?;
+            parent = Parent::from(&block);
+            blocks.push(block);
+        }
+        Ok(blocks)
     }
 
     /// Mines until a transaction with this lock time is final for the next block, and not a block further.

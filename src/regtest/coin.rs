@@ -8,7 +8,9 @@ use bitcoin::script::PushBytesBuf;
 use bitcoin::secp256k1::{Message, Secp256k1, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
-use bitcoin::{ecdsa, Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{
+    ecdsa, Amount, CompressedPublicKey, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness,
+};
 
 use super::error::Misuse;
 
@@ -29,9 +31,7 @@ impl CoinKind {
         let public_key = public_key(key);
         match self {
             Self::Legacy => ScriptBuf::new_p2pkh(&public_key.pubkey_hash()),
-            Self::Segwit => {
-                ScriptBuf::new_p2wpkh(&public_key.wpubkey_hash().expect("the public key is compressed"))
-            }
+            Self::Segwit => ScriptBuf::new_p2wpkh(&CompressedPublicKey(public_key.inner).wpubkey_hash()),
         }
     }
 }
@@ -79,6 +79,7 @@ impl Coin {
     /// # Errors
     ///
     /// [`Misuse::NotSpent`] if no input spends this coin.
+    #[allow(clippy::missing_panics_doc)] // the expect says why it cannot
     pub fn sign(&self, transaction: &mut Transaction) -> Result<(), Misuse> {
         let index = transaction
             .input
@@ -88,7 +89,9 @@ impl Coin {
             txid: transaction.compute_txid(),
             outpoint: self.outpoint,
         })?;
-        let script = &self.output.script_pubkey;
+        // What the key can sign for, whatever the coin's fields say: a coin that was put together wrongly is for the
+        // node to refuse.
+        let script = &self.kind.script(&self.key);
         let cache = SighashCache::new(&*transaction);
         let message = match self.kind {
             CoinKind::Legacy => cache
@@ -97,7 +100,7 @@ impl Coin {
                 .ok(),
             CoinKind::Segwit => segwit_message(cache, index, script, self.output.value),
         };
-        let message = message.expect("the input was just found");
+        let message = message.expect("the input was just found, and the script is of its kind");
         let signature = ecdsa::Signature {
             signature: Secp256k1::signing_only().sign_ecdsa(&message, &self.key),
             sighash_type: EcdsaSighashType::All,

@@ -12,6 +12,7 @@ use bitcoin::secp256k1::SecretKey;
 /// assert_eq!(key, spilman::regtest::labelled_key("spilman/faucet/0"));
 /// ```
 #[must_use]
+#[allow(clippy::missing_panics_doc)] // no label is known that could
 pub fn labelled_key(label: &str) -> SecretKey {
     SecretKey::from_slice(&sha256::Hash::hash(label.as_bytes()).to_byte_array())
         .expect("a hash is outside the group order with probability 2^-128")

@@ -14,8 +14,8 @@ use bitcoin::{
 };
 
 use super::error::{Error, Misuse};
+use super::mempool::TemplateTransaction;
 use super::node::{Node, Tip};
-use super::rpc::TemplateTransaction;
 
 /// Every regtest block has this difficulty: half of all hashes are good enough.
 const REGTEST_BITS: u32 = 0x207f_ffff;
@@ -72,6 +72,25 @@ pub struct MinedBlock {
     pub txids: Vec<Txid>,
 }
 
+/// The block to build on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parent {
+    height: u32,
+    hash: BlockHash,
+}
+
+impl From<Tip> for Parent {
+    fn from(Tip { height, hash, .. }: Tip) -> Self {
+        Self { height, hash }
+    }
+}
+
+impl From<&MinedBlock> for Parent {
+    fn from(&MinedBlock { height, hash, .. }: &MinedBlock) -> Self {
+        Self { height, hash }
+    }
+}
+
 /// Builds blocks to the last byte and gives them to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Miner {
@@ -94,7 +113,19 @@ impl Miner {
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
         let tip = node.tip()?;
         let time = params.time.unwrap_or_else(|| node.mock_time().max(tip.mtp + 1));
-        let (transactions, fees) = match params.content {
+        self.mine_on(node, Parent::from(tip), time, params.content, &params.tag)
+    }
+
+    /// Mines one block on a tip that is known already: asking for it takes longer than all the rest.
+    pub(super) fn mine_on(
+        &self,
+        node: &Node,
+        parent: Parent,
+        time: u32,
+        content: BlockContent,
+        tag: &[u8],
+    ) -> Result<MinedBlock, Error> {
+        let (transactions, fees) = match content {
             BlockContent::Mempool => from_template(node)?,
             BlockContent::Exactly(transactions) => {
                 let fees = fees_of(node, &transactions)?;
@@ -102,10 +133,10 @@ impl Miner {
             }
         };
         let txids = transactions.iter().map(Transaction::compute_txid).collect();
-        let block = self.build(&tip, time, fees, transactions, &params.tag)?;
+        let block = self.build(parent, time, fees, transactions, tag)?;
         node.submit_block(&block)?;
         Ok(MinedBlock {
-            height: tip.height + 1,
+            height: parent.height + 1,
             hash: block.block_hash(),
             time,
             txids,
@@ -155,7 +186,7 @@ impl Miner {
     /// A block with proof of work, not yet given to any node.
     fn build(
         &self,
-        parent: &Tip,
+        parent: Parent,
         time: u32,
         fees: Amount,
         transactions: Vec<Transaction>,
@@ -195,20 +226,19 @@ impl Miner {
     /// The coinbase in the form that Core has had since version 30: locked to the height before, so that no two
     /// are ever equal (BIP 54). The second output is for the witness commitment (BIP 141).
     fn coinbase(&self, height: u32, value: Amount, tag: &[u8]) -> Result<Transaction, Error> {
-        let too_long = |_| Misuse::TagTooLong {
-            length: tag.len(),
-            max: MAX_TAG,
-        };
+        if tag.len() > MAX_TAG {
+            return Err(Misuse::TagTooLong {
+                length: tag.len(),
+                max: MAX_TAG,
+            }
+            .into());
+        }
         let mut script_sig = bitcoin::script::Builder::new()
             .push_int(i64::from(height))
             .push_slice(SIGNATURE);
         if !tag.is_empty() {
-            let tag = if tag.len() <= MAX_TAG {
-                PushBytesBuf::try_from(tag.to_vec()).ok()
-            } else {
-                None
-            };
-            script_sig = script_sig.push_slice(tag.ok_or(()).map_err(too_long)?);
+            let tag = PushBytesBuf::try_from(tag.to_vec()).expect("75 bytes can be pushed");
+            script_sig = script_sig.push_slice(tag);
         }
         let input = TxIn {
             previous_output: OutPoint::null(),

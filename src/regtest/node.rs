@@ -1,4 +1,5 @@
-//! One `bitcoind` on regtest: starting, time, stopping. Its RPCs are in `rpc.rs`.
+//! One `bitcoind` on regtest: starting, time, stopping. Its RPCs are in `rpc.rs` and
+//! `mempool.rs`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ pub(super) struct Time {
 }
 
 impl Node {
-    /// Starts the `bitcoind` that [`find_bitcoind`] finds, with the defaults of [`Node::builder`].
+    /// Starts the `bitcoind` that [`find_bitcoind`](super::find_bitcoind) finds, with the defaults of [`Node::builder`].
     ///
     /// # Errors
     ///

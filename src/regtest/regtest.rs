@@ -10,7 +10,7 @@ use super::clock::{ChainClock, Crossing, BLOCK_INTERVAL};
 use super::coin::{Coin, CoinKind};
 use super::error::Error;
 use super::faucet::Faucet;
-use super::miner::{BlockContent, MineParams, MinedBlock, Miner};
+use super::miner::{BlockContent, MinedBlock, Miner, Parent};
 use super::node::{Node, NodeBuilder, Tip};
 
 /// The height at which a [`Regtest`] starts: two coinbases of 50 bitcoin can be spent.
@@ -189,15 +189,12 @@ impl RegtestBuilder {
         let faucet = Faucet::new();
         let miner = Miner::new(faucet.script());
         let now = node.mock_time();
+        let mut parent = Parent::from(node.tip()?);
         for left in (0..self.height).rev() {
             // The first blocks lie in the past and the last is of now: the clock need not be moved, and the tip is
             // so recent that the node leaves initial block download.
-            let params = MineParams {
-                content: BlockContent::empty(),
-                time: Some(now.saturating_sub(left.saturating_mul(BLOCK_INTERVAL))),
-                ..MineParams::default()
-            };
-            miner.mine(&node, params)?;
+            let time = now.saturating_sub(left.saturating_mul(BLOCK_INTERVAL));
+            parent = Parent::from(&miner.mine_on(&node, parent, time, BlockContent::empty(), b"")?);
         }
         Ok(Regtest {
             node: Arc::new(node),

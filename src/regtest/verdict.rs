@@ -152,6 +152,7 @@ impl Verdict {
     ///
     /// If the node refuses it, with the node's words.
     #[track_caller]
+    #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_accepted(&self) -> Txid {
         match self {
             Self::Accepted { txid } => *txid,
