@@ -214,7 +214,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 return self.hang_up(Reason::Malformed).await;
             }
             None => {
-                (self.observer)(Report::Disconnected);
+                // Who leaves while the channel closes has nothing more to say.
+                if !matches!(self.party.stage(), Stage::Closing | Stage::Closed) {
+                    (self.observer)(Report::Disconnected);
+                }
                 return self.give_up_waiting(None);
             }
         };
