@@ -334,6 +334,7 @@ const ROWS: &[Row] = &[
     row("refund less a satoshi", bare, (Payee, SigningRefund), |_, e| tx(e).output[0].value -= sat(1), Reason::RefundTemplate, &["0.00999397", "0.00999398"]),
     row("refund without a fee", bare, (Payee, SigningRefund), |_, e| tx(e).output[0].value = sat(1_000_000), Reason::RefundTemplate, &["0.01000000 BTC", "0.00999398"]),
     row("version 1", bare, (Payee, SigningRefund), |_, e| tx(e).version = Version::ONE, Reason::RefundTemplate, &["version 1", "agreed is 2"]),
+    row("already signed", bare, (Payee, SigningRefund), |_, e| tx(e).input[0].script_sig = ScriptBuf::from_bytes(vec![0]), Reason::RefundTemplate, &["1 bytes", "none"]),
     row("already has a witness", bare, (Payee, SigningRefund), |_, e| tx(e).input[0].witness = Witness::from_slice(&[[0_u8]]), Reason::RefundTemplate, &["3 bytes", "none"]),
 
     // The payee's signature over the refund.
