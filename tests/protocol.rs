@@ -6,6 +6,8 @@ mod pair;
 
 #[path = "protocol/boundaries.rs"]
 mod boundaries;
+#[path = "protocol/crossing.rs"]
+mod crossing;
 #[path = "protocol/lives.rs"]
 mod lives;
 #[path = "protocol/properties.rs"]

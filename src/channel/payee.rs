@@ -269,6 +269,10 @@ impl Payee {
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
         match (self.stage, message) {
             (Stage::Open, Message::Payment { paid, signature }) => self.accept(paid, signature),
+            // It crossed this side's wish to close; the settlement will be for all of it.
+            (Stage::Closing, Message::Payment { paid, signature }) if self.awaits_settlement() => {
+                self.accept(paid, signature)
+            }
             (Stage::AwaitingFunding, Message::Payment { .. }) => {
                 let confirmations = self.view.as_ref().map_or(0, |view| view.confirmations);
                 let required = self.params.confirmations();
@@ -284,6 +288,13 @@ impl Payee {
             (_, Message::Refuse { reason }) => Ok(vec![Action::Notify(Notice::PeerRefused { reason })]),
             (stage, message) => Err(unexpected(stage, &message)),
         }
+    }
+
+    /// Whether this side asked for a settlement, and the channel is as good as open until it comes.
+    fn awaits_settlement(&self) -> bool {
+        let funded =
+            |view: &ChainView| view.spend.is_none() && view.confirmations >= self.params.confirmations();
+        self.settlement.is_none() && self.view.as_ref().is_some_and(funded)
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {

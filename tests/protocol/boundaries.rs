@@ -29,11 +29,18 @@ fn a_payment_below_dust_is_accepted_and_not_enforceable() {
         assert_eq!(amounts(redeemable.tx()), outputs);
         assert_spends(pair.payee.params(), redeemable.tx());
         // 2. The miner gets what is too small.
-        assert_eq!(best.fee_on_chain(), sat(if enforceable { FEE } else { FEE + paid }));
+        assert_eq!(
+            best.fee_on_chain(),
+            sat(if enforceable { FEE } else { FEE + paid })
+        );
         // 3. Near the expiry, a payee settles only what brings it something.
         pair.tip = tip(HEIGHT + 120, MTP);
         pair.look(Side::Payee, 100, None);
-        assert_eq!(pair.broadcast.len(), if enforceable { 2 } else { 1 }, "funding, then {paid}");
+        assert_eq!(
+            pair.broadcast.len(),
+            if enforceable { 2 } else { 1 },
+            "funding, then {paid}"
+        );
     }
 }
 
@@ -58,7 +65,10 @@ fn everything_can_be_paid_and_a_satoshi_more_cannot() {
     let mut pair = Case::new(SteppedLocktime).open();
     assert_eq!(pair.payer.params().spendable(), sat(spendable));
     let refused = pair.apply(Side::Payer, Event::Pay(sat(spendable + 1)));
-    let expected = CommandError::InsufficientBalance { left: sat(spendable), asked: sat(spendable + 1) };
+    let expected = CommandError::InsufficientBalance {
+        left: sat(spendable),
+        asked: sat(spendable + 1),
+    };
     assert_eq!(refused, Err(expected.into()));
     assert_eq!(
         pair.apply(Side::Payer, Event::Pay(Amount::ZERO)),
@@ -68,7 +78,10 @@ fn everything_can_be_paid_and_a_satoshi_more_cannot() {
     pair.apply(Side::Payer, Event::Pay(sat(spendable))).unwrap();
     assert_eq!(pair.payee.paid(), sat(spendable));
     let refused = pair.apply(Side::Payer, Event::Pay(sat(1)));
-    let expected = CommandError::InsufficientBalance { left: sat(0), asked: sat(1) };
+    let expected = CommandError::InsufficientBalance {
+        left: sat(0),
+        asked: sat(1),
+    };
     assert_eq!(refused, Err(expected.into()));
 }
 
@@ -80,8 +93,13 @@ fn the_smallest_capacity_leaves_one_output_above_dust() {
         case.limits.capacity = sat(1)..=sat(10_000);
         case
     };
-    let refused = case(needed - 1).consider(case(needed - 1).propose().1).unwrap_err();
-    let expected = ParamsError::CapacityTooSmall { needed: sat(needed), capacity: sat(needed - 1) };
+    let refused = case(needed - 1)
+        .consider(case(needed - 1).propose().1)
+        .unwrap_err();
+    let expected = ParamsError::CapacityTooSmall {
+        needed: sat(needed),
+        capacity: sat(needed - 1),
+    };
     assert_eq!(refused, Refusal::Params(expected));
     for paid in 0..=2 * DUST {
         let mut pair = case(needed).open();
@@ -102,7 +120,10 @@ fn without_dust_limits_the_capacity_is_more_than_the_fee() {
         case
     };
     let refused = case(FEE).consider(case(FEE).propose().1).unwrap_err();
-    let expected = ParamsError::CapacityTooSmall { needed: sat(FEE + 1), capacity: sat(FEE) };
+    let expected = ParamsError::CapacityTooSmall {
+        needed: sat(FEE + 1),
+        capacity: sat(FEE),
+    };
     assert_eq!(refused, Refusal::Params(expected));
     for payments in [&[][..], &[1]] {
         let pair = case(FEE + 1).paying(payments).open();
@@ -150,7 +171,11 @@ fn the_first_moment_to_settle_leaves_room_for_one_payment() {
     for (payment_expiry, room) in [(4, true), (3, false)] {
         let mut case = Case::new(SteppedLocktime);
         case.terms.payment_expiry = Expiry::blocks_after(case.now, payment_expiry);
-        assert_eq!(case.limits.check(&case.terms, case.now).is_ok(), room, "{payment_expiry}");
+        assert_eq!(
+            case.limits.check(&case.terms, case.now).is_ok(),
+            room,
+            "{payment_expiry}"
+        );
     }
 }
 
@@ -161,7 +186,11 @@ fn the_last_block_for_a_payment() {
         (Example7, tip(HEIGHT + 107, MTP), tip(HEIGHT + 108, MTP)),
         // The article's payments have a lock of their own, and are worth something from there on.
         (SteppedLocktime, tip(HEIGHT + 107, MTP), tip(HEIGHT + 108, MTP)),
-        (Bond, tip(900, MTP + 86_400 - 21_601), tip(901, MTP + 86_400 - 21_600)),
+        (
+            Bond,
+            tip(900, MTP + 86_400 - 21_601),
+            tip(901, MTP + 86_400 - 21_600),
+        ),
     ];
     for (protocol, last, over) in cases {
         let mut pair = Case::new(protocol).open();
@@ -171,8 +200,14 @@ fn the_last_block_for_a_payment() {
         assert_eq!(pair.payee.paid(), sat(1_000), "{protocol}");
         pair.tip = over;
         pair.look(Side::Payer, 100, None);
-        let refused = pair.raw(Side::Payer, Event::Pay(sat(1_000))).unwrap_err().to_string();
-        assert!(refused.contains("cannot pay: the channel is"), "{protocol}: {refused}");
+        let refused = pair
+            .raw(Side::Payer, Event::Pay(sat(1_000)))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("cannot pay: the channel is"),
+            "{protocol}: {refused}"
+        );
         assert_eq!(pair.payer.paid(), sat(1_000), "{protocol}");
     }
 }
@@ -186,7 +221,11 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     for (mtp, role) in [(43_200, None), (43_201, Some("payment"))] {
         pair.tip = tip(HEIGHT + 900, MTP + mtp);
         pair.look(Side::Payee, 900, None);
-        let last = pair.broadcast.last().map(|(role, _)| role.name()).filter(|role| *role != "funding");
+        let last = pair
+            .broadcast
+            .last()
+            .map(|(role, _)| role.name())
+            .filter(|role| *role != "funding");
         assert_eq!(last, role, "{mtp}");
     }
     for (mtp, role) in [(86_400, "payment"), (86_401, "refund")] {
