@@ -1,7 +1,7 @@
 //! Honest lives, with the documents' numbers.
 
 use bitcoin::Transaction;
-use spilman::channel::{Event, Protocol, SpendRole, Stage};
+use spilman::channel::{Action, BroadcastResult, Event, Notice, Protocol, SpendRole, Stage};
 
 use crate::pair::{amounts, assert_spends, sat, tip, Case, Pair, Side, HEIGHT, MTP};
 
@@ -319,4 +319,21 @@ fn a_legacy_input_is_warned_of() {
             "payee broadcasts funding",
         ],
     );
+}
+
+/// Only when the network has taken the funding transaction is there something to tell the payee.
+#[test]
+fn a_rejected_funding_transaction_is_not_handed_over() {
+    let (mut payer, actions, _, _) = Case::new(Protocol::SteppedLocktime).released();
+    let Action::Broadcast { role, tx } = &actions[0] else {
+        panic!("{actions:?}")
+    };
+    let rejected = Some("min relay fee not met".to_owned());
+    let result = BroadcastResult {
+        role: *role,
+        txid: tx.compute_txid(),
+        rejected,
+    };
+    let actions = payer.apply(Event::Broadcast(result.clone())).unwrap();
+    assert_eq!(actions, [Action::Notify(Notice::BroadcastRejected(result))]);
 }
