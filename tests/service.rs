@@ -340,6 +340,42 @@ async fn a_silent_peer_is_not_waited_for() {
     assert!(chain.broadcast_so_far().is_empty());
 }
 
+/// A peer that sends, but never reads what it is sent.
+#[tokio::test(start_paused = true)]
+async fn an_opening_with_a_peer_that_does_not_read_ends() {
+    let (case, chain) = (Case::new(Example7), FakeChain::new());
+    let (a, _b) = duplex(16);
+    let error = soon("the payer gives up", open_payer(&case, a, &chain))
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, OpenError::Disconnected { .. } | OpenError::Timeout { .. }),
+        "{error}"
+    );
+}
+
+/// The payer pays and never reads an acknowledgement. When the connection takes no more, the payee must not
+/// wait for it: it would sleep through the expiry and lose everything that it was paid.
+#[tokio::test(start_paused = true)]
+async fn a_payer_that_does_not_read_cannot_keep_the_payee_from_settling() {
+    let (case, chain) = (Case::new(Example7), FakeChain::new());
+    let (payee, mut hand, mut payer, _) = payee_and_hand(&case, &chain, 128).await;
+    // 1. Pay until the payee's answers fill the connection.
+    for _ in 0..40 {
+        let actions = payer.apply(Event::Pay(sat(1_000))).unwrap();
+        let Ok(()) = tokio::time::timeout(Duration::from_secs(1), hand.carry_out(actions)).await else {
+            break;
+        };
+    }
+    // 2. The expiry comes near.
+    chain.reach(HEIGHT + 108, MTP);
+    let status = until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+    assert!(!status.connected);
+    assert!(status.paid >= sat(10_000), "{}", status.paid);
+    assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], status.paid.to_sat());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_is_too_long_ends_the_connection() {
     // 1. While opening.
