@@ -285,11 +285,7 @@ fn a_proposal_with_an_impossible_field() {
             "8d0007010001",
             &["construction", "1 is unknown", "0"],
         ),
-        (
-            "8d00070100001903e8",
-            "8d000701000000",
-            &["capacity", "got 0 BTC"],
-        ),
+        ("8d00070100001903e8", "8d000701000000", &["capacity", "got 0 BTC"]),
         (
             "8d00070100001903e8",
             "8d00070100001b0000000100000000",

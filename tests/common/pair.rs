@@ -1,6 +1,7 @@
 //! An honest payer and payee, walked to any stage by hand: no node, no connection, no clock. What one says
 //! the other hears at once; every broadcast is taken; the chain is what the test says it is.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
+#![allow(clippy::result_large_err, reason = "the errors are the crate's")]
 
 use std::collections::VecDeque;
 
