@@ -184,8 +184,10 @@ impl ChannelParams {
             payer_dust: payer_payout.minimal_non_dust_custom(terms.dust_feerate),
             payee_dust: payee_payout.minimal_non_dust_custom(terms.dust_feerate),
         };
-        // With this much, one of the two outputs is always above dust, whatever was paid.
-        let needed = fees.payment + fees.payer_dust + fees.payee_dust;
+        // With this much, one of the two outputs is always above dust, whatever was paid; and where nothing
+        // is dust, there is still something to put into one.
+        let dust = (fees.payer_dust + fees.payee_dust).max(Amount::ONE_SAT);
+        let needed = fees.payment + dust;
         if terms.capacity.to_amount() < needed {
             return Err(ParamsError::CapacityTooSmall { needed, capacity: terms.capacity.to_amount() });
         }

@@ -105,9 +105,10 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
     }
     let template = Spend::refund(params, funding);
     let agreed = template.unsigned();
-    let carried = input.script_sig.len() + input.witness.size();
     if !input.script_sig.is_empty() || !input.witness.is_empty() {
-        return Err(RefundError::AlreadySigned { received: carried });
+        // An empty witness has a size too: the byte that says that it is empty.
+        let witness = if input.witness.is_empty() { 0 } else { input.witness.size() };
+        return Err(RefundError::AlreadySigned { received: input.script_sig.len() + witness });
     }
     let (expected, received) = (agreed.input[0].sequence, input.sequence);
     if received == Sequence::MAX {
@@ -268,6 +269,10 @@ impl Payee {
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
         match (self.stage, message) {
             (Stage::Open, Message::Payment { paid, signature }) => self.accept(paid, signature),
+            // It crossed this side's wish to close; the settlement will be for all of it.
+            (Stage::Closing, Message::Payment { paid, signature }) if self.awaits_settlement() => {
+                self.accept(paid, signature)
+            }
             (Stage::AwaitingFunding, Message::Payment { .. }) => {
                 let confirmations = self.view.as_ref().map_or(0, |view| view.confirmations);
                 let required = self.params.confirmations();
@@ -283,6 +288,13 @@ impl Payee {
             (_, Message::Refuse { reason }) => Ok(vec![Action::Notify(Notice::PeerRefused { reason })]),
             (stage, message) => Err(unexpected(stage, &message)),
         }
+    }
+
+    /// Whether this side asked for a settlement, and the channel is as good as open until it comes.
+    fn awaits_settlement(&self) -> bool {
+        let funded =
+            |view: &ChainView| view.spend.is_none() && view.confirmations >= self.params.confirmations();
+        self.settlement.is_none() && self.view.as_ref().is_some_and(funded)
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {

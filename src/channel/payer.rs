@@ -304,8 +304,13 @@ impl Payer {
                 self.stage = Stage::Closing;
                 Ok(vec![self.settlement()])
             }
-            // Both may have asked at the same moment; the settlement is on its way.
-            (Stage::Closing, Message::CloseRequest) => Ok(Vec::new()),
+            // Both spoke at the same moment; the settlement is on its way.
+            (Stage::Closing, Message::CloseRequest | Message::Ready) => Ok(Vec::new()),
+            (Stage::Closing, Message::PaymentRequest { .. })
+                if self.params.terms().protocol == Protocol::Bond =>
+            {
+                Ok(Vec::new())
+            }
             (Stage::Open | Stage::Closing, Message::Closed { txid }) => {
                 self.stage = Stage::Closing;
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -6,6 +8,10 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec, LengthDelimitedCodecError}
 
 use crate::channel::Envelope;
 use crate::wire::{self, WireError};
+
+/// How long a peer may take to make room for a message. Whoever sends cannot watch the chain meanwhile: a
+/// payer that never reads would otherwise keep the payee waiting until the refund is final.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The framing of [`crate::wire`]: two bytes of length, big endian, then the message.
 #[must_use]
@@ -53,12 +59,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         })
     }
 
-    /// Sends a message; a peer that is gone is noticed by [`Self::receive`], so that is no error here.
+    /// Sends a message; if the peer is gone, or does not read, the connection is over, and that is no error
+    /// here.
     pub async fn send(&mut self, envelope: &Envelope) {
         let Some(framed) = &mut self.framed else { return };
-        match framed.send(Bytes::from(wire::encode(envelope))).await {
-            Ok(()) => self.sent += 1,
-            Err(_) => self.close(),
+        let sending = framed.send(Bytes::from(wire::encode(envelope)));
+        match tokio::time::timeout(SEND_TIMEOUT, sending).await {
+            Ok(Ok(())) => self.sent += 1,
+            Ok(Err(_)) | Err(_) => self.close(),
         }
     }
 }

@@ -155,7 +155,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Send(envelope) => self.connection.send(&envelope).await,
+                Action::Send(envelope) => self.send(&envelope).await,
                 Action::Notify(notice) => self.on_notice(&notice),
                 Action::Broadcast { role, tx } => {
                     let rejected = match self.chain.broadcast(&tx).await {
@@ -172,6 +172,16 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                     }
                 }
             }
+        }
+    }
+
+    /// A connection that breaks here is never asked for messages again, so this is where it is noticed.
+    async fn send(&mut self, envelope: &Envelope) {
+        let was_open = self.connection.is_open();
+        self.connection.send(envelope).await;
+        if was_open && !self.connection.is_open() {
+            (self.observer)(Report::Disconnected);
+            self.give_up_waiting(None);
         }
     }
 

@@ -1,0 +1,18 @@
+//! The three conversations without a node: honest lives, everything that has to be refused, both sides of
+//! every boundary, and what a reorganisation does.
+
+#[path = "common/pair.rs"]
+mod pair;
+
+#[path = "protocol/boundaries.rs"]
+mod boundaries;
+#[path = "protocol/crossing.rs"]
+mod crossing;
+#[path = "protocol/lives.rs"]
+mod lives;
+#[path = "protocol/properties.rs"]
+mod properties;
+#[path = "protocol/refusals.rs"]
+mod refusals;
+#[path = "protocol/reorganisations.rs"]
+mod reorganisations;

@@ -1,0 +1,339 @@
+//! Honest lives, with the documents' numbers.
+
+use bitcoin::Transaction;
+use spilman::channel::{Action, BroadcastResult, Event, Notice, Protocol, SpendRole, Stage};
+
+use crate::pair::{amounts, assert_spends, sat, tip, Case, Pair, Side, HEIGHT, MTP};
+
+fn say(news: Vec<String>, expected: &[&str]) {
+    assert_eq!(
+        news, expected,
+        "what happened, on the left, is not what the document says"
+    );
+}
+
+/// The last broadcast, checked as a spend of the funding output.
+fn last_spend(pair: &Pair, role: SpendRole) -> Transaction {
+    let (last, tx) = pair.broadcast.last().expect("something was broadcast");
+    assert_eq!(*last, role);
+    assert_spends(pair.payer.params(), tx);
+    tx.clone()
+}
+
+fn closes(pair: &mut Pair, spend: &Transaction, end: &str) {
+    pair.news();
+    pair.chain(20, Some((spend, 5)));
+    say(pair.news(), &[]);
+    pair.chain(21, Some((spend, 6)));
+    say(
+        pair.news(),
+        &[&format!("payer learns {end}"), &format!("payee learns {end}")],
+    );
+    assert_eq!(
+        (pair.payer.stage(), pair.payee.stage()),
+        (Stage::Closed, Stage::Closed)
+    );
+}
+
+/// The opening's four messages are the same in all protocols.
+#[test]
+fn opening_proposes_accepts_and_co_signs_the_refund() {
+    for protocol in Protocol::ALL {
+        let case = Case::story(protocol);
+        // 1. The two keys.
+        let (payer, open) = case.propose();
+        let (payee, accept) = case.consider(open.clone()).unwrap();
+        assert_eq!(
+            (open.message.kind().name(), accept.message.kind().name()),
+            ("open", "accept")
+        );
+        // 2. and 3. The payer holds the funding transaction and sends the unsigned refund.
+        let payer = payer.accept(accept).unwrap();
+        let funding = case.funding(payer.funding_output());
+        let (payer, request) = payer.hold(funding).unwrap();
+        assert_eq!(request.message.kind().name(), "refund-request");
+        let (_, answers) = payee.sign_refund(request, case.now).unwrap();
+        let kinds: Vec<_> = answers
+            .iter()
+            .map(|answer| answer.message.kind().name())
+            .collect();
+        let expected: &[_] = match protocol {
+            Protocol::Bond => &["refund-signature", "funding-request"],
+            _ => &["refund-signature"],
+        };
+        assert_eq!(kinds, expected, "{protocol}");
+        // 4. Only a verified signature leads on, to a refund of everything but the fee, locked a day ahead.
+        let payer = payer.verify_refund(answers.into_iter().next().unwrap()).unwrap();
+        let refund = payer.refund().tx();
+        assert_eq!(refund.lock_time, case.terms.expiry.to_lock_time());
+        assert!(refund.input[0].sequence.enables_absolute_lock_time());
+        let (payer, _) = payer.release();
+        assert_spends(payer.params(), payer.refund().tx());
+        assert_eq!(
+            amounts(payer.refund().tx()),
+            [payer.params().refund_amount().to_sat()]
+        );
+    }
+}
+
+#[test]
+fn stepped_locktime_settled_together() {
+    // 1. to 4. The payer broadcasts the funding transaction once the refund is signed.
+    let mut pair = Case::story(Protocol::SteppedLocktime).funded();
+    say(pair.news(), &["payer broadcasts funding", "payer says funding"]);
+    pair.chain(2, None);
+    say(pair.news(), &[]);
+    pair.chain(3, None);
+    say(
+        pair.news(),
+        &["payee says ready", "payee learns ready", "payer learns ready"],
+    );
+    // 5. 100 satoshi a payment: 900/100, 800/200.
+    for (change, paid) in [(900, 100), (800, 200)] {
+        pair.apply(Side::Payer, Event::Pay(sat(100))).unwrap();
+        let accepted = format!("{change}/{paid} accepted");
+        say(
+            pair.news(),
+            &[
+                &format!("payer says payment {paid}"),
+                &format!("payee says payment-accepted {paid}"),
+                &format!("payee learns {accepted}"),
+                &format!("payer learns {accepted}"),
+            ],
+        );
+        let payment = pair.redeemable().unwrap();
+        assert_eq!(
+            (payment.role(), amounts(payment.tx())),
+            (SpendRole::Payment, vec![change, paid])
+        );
+        let lock = pair.payee.params().terms().payment_expiry.unwrap().to_lock_time();
+        assert_eq!(payment.tx().lock_time, lock);
+        assert_spends(pair.payee.params(), payment.tx());
+    }
+    // 7. No lock, the final outputs.
+    pair.apply(Side::Payer, Event::Close).unwrap();
+    say(
+        pair.news(),
+        &[
+            "payer says settlement 200",
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ],
+    );
+    let settlement = last_spend(&pair, SpendRole::Settlement);
+    assert_eq!(amounts(&settlement), [800, 200]);
+    assert!(!settlement.is_lock_time_enabled(), "the settlement has no lock");
+    closes(&mut pair, &settlement, "closed 800/200");
+}
+
+#[test]
+fn stepped_locktime_closed_by_the_payee() {
+    let mut pair = Case::story(Protocol::SteppedLocktime).paying(&[100]).open();
+    pair.news();
+    // Its payments are locked, so the payee has to ask.
+    pair.apply(Side::Payee, Event::Close).unwrap();
+    say(
+        pair.news(),
+        &[
+            "payee says close-request",
+            "payer says settlement 100",
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ],
+    );
+    assert_eq!(amounts(&last_spend(&pair, SpendRole::Settlement)), [900, 100]);
+}
+
+#[test]
+fn stepped_locktime_payer_gone_payee_redeems_at_the_payment_expiry() {
+    let mut pair = Case::story(Protocol::SteppedLocktime).paying(&[100, 100]).open();
+    pair.news();
+    let at = HEIGHT + 144 - 36;
+    pair.tip = tip(at - 1, MTP);
+    pair.look(Side::Payee, 100, None);
+    say(pair.news(), &[]);
+    pair.tip = tip(at, MTP);
+    pair.look(Side::Payee, 101, None);
+    say(
+        pair.news(),
+        &[
+            "payee broadcasts payment",
+            "payee says closed",
+            "payer learns peer settled",
+        ],
+    );
+    let payment = last_spend(&pair, SpendRole::Payment);
+    assert_eq!(amounts(&payment), [800, 200]);
+    assert!(payment.is_absolute_timelock_satisfied(pair.tip.height, pair.tip.mtp));
+}
+
+#[test]
+fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
+    for protocol in Protocol::ALL {
+        let mut pair = Case::story(protocol).open();
+        pair.news();
+        let (before, at) = match protocol {
+            // A time lock waits until the median time past is above it.
+            Protocol::Bond => (tip(900, MTP + 86_400), tip(901, MTP + 86_401)),
+            _ => (tip(HEIGHT + 143, MTP), tip(HEIGHT + 144, MTP)),
+        };
+        pair.tip = before;
+        pair.look(Side::Payer, 140, None);
+        say(pair.news(), &[]);
+        pair.tip = at;
+        pair.look(Side::Payer, 141, None);
+        say(pair.news(), &["payer broadcasts refund"]);
+        let refund = last_spend(&pair, SpendRole::Refund);
+        let owed = pair.payer.params().refund_amount().to_sat();
+        closes(&mut pair, &refund, &format!("closed {owed}/0"));
+    }
+}
+
+#[test]
+fn example_7_ten_bitcoin_payee_closes_the_session() {
+    // 6. The payer hands T1 over, the payee broadcasts it.
+    let mut pair = Case::story(Protocol::Example7).funded();
+    say(pair.news(), &["payer says funding", "payee broadcasts funding"]);
+    // 7. T3 starts with everything on K1's output.
+    pair.chain(3, None);
+    let all = 1_000_000_000 - 664;
+    say(
+        pair.news(),
+        &[
+            "payee says ready",
+            "payee learns ready",
+            "payer learns ready",
+            "payer says payment 0",
+            "payee says payment-accepted 0",
+            &format!("payee learns {all}/0 accepted"),
+            &format!("payer learns {all}/0 accepted"),
+        ],
+    );
+    assert_eq!(amounts(pair.redeemable().unwrap().tx()), [all]);
+    // 8. Value moves to K2's output.
+    pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
+    pair.apply(Side::Payer, Event::Pay(sat(250_000_000))).unwrap();
+    assert_eq!(pair.payee.paid(), sat(250_001_000));
+    pair.news();
+    // 9. The payee needs nobody to close.
+    pair.apply(Side::Payee, Event::Close).unwrap();
+    say(
+        pair.news(),
+        &[
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ],
+    );
+    let settlement = last_spend(&pair, SpendRole::Settlement);
+    assert_eq!(amounts(&settlement), [all - 250_001_000, 250_001_000]);
+    closes(
+        &mut pair,
+        &settlement,
+        &format!("closed {}/250001000", all - 250_001_000),
+    );
+}
+
+#[test]
+fn example_7_payee_closes_because_expiry_is_near() {
+    let mut pair = Case::story(Protocol::Example7).paying(&[5_000]).open();
+    pair.news();
+    pair.tip = tip(HEIGHT + 144 - 37, MTP);
+    pair.chain(100, None);
+    say(pair.news(), &[]);
+    pair.tip = tip(HEIGHT + 144 - 36, MTP);
+    pair.chain(101, None);
+    say(
+        pair.news(),
+        &[
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ],
+    );
+    last_spend(&pair, SpendRole::Settlement);
+}
+
+#[test]
+fn bond_a_millidash_a_post() {
+    // 4. The payee asks for the bond, and broadcasts it.
+    let mut pair = Case::story(Protocol::Bond).funded();
+    say(
+        pair.news(),
+        &[
+            "payee says funding-request",
+            "payer says funding",
+            "payee broadcasts funding",
+        ],
+    );
+    pair.chain(3, None);
+    pair.news();
+    // 5. After each piece of work the payee asks: 1 millidash and 99 back, 2 and 98 (less the fee).
+    let all = 10_000_000 - 664;
+    for paid in [100_000, 200_000] {
+        pair.apply(Side::Payee, Event::RequestPayment(sat(100_000)))
+            .unwrap();
+        say(
+            pair.news(),
+            &[
+                &format!("payee says payment-request {paid}"),
+                &format!("payer learns {paid} requested"),
+            ],
+        );
+        pair.apply(Side::Payer, Event::Pay(sat(100_000))).unwrap();
+        let accepted = format!("{}/{paid} accepted", all - paid);
+        say(
+            pair.news(),
+            &[
+                &format!("payer says payment {paid}"),
+                &format!("payee says payment-accepted {paid}"),
+                &format!("payee learns {accepted}"),
+                &format!("payer learns {accepted}"),
+            ],
+        );
+    }
+    // 6. At the end of the day the payee signs the final version.
+    pair.apply(Side::Payee, Event::Close).unwrap();
+    let settlement = last_spend(&pair, SpendRole::Settlement);
+    assert_eq!(amounts(&settlement), [all - 200_000, 200_000]);
+    closes(
+        &mut pair,
+        &settlement,
+        &format!("closed {}/200000", all - 200_000),
+    );
+}
+
+#[test]
+fn a_legacy_input_is_warned_of() {
+    let mut case = Case::new(Protocol::Example7);
+    case.legacy_input = true;
+    let mut pair = case.funded();
+    say(
+        pair.news(),
+        &[
+            "payer learns malleable funding",
+            "payer says funding",
+            "payee learns malleable funding",
+            "payee broadcasts funding",
+        ],
+    );
+}
+
+/// Only when the network has taken the funding transaction is there something to tell the payee.
+#[test]
+fn a_rejected_funding_transaction_is_not_handed_over() {
+    let (mut payer, actions, _, _) = Case::new(Protocol::SteppedLocktime).released();
+    let Action::Broadcast { role, tx } = &actions[0] else {
+        panic!("{actions:?}")
+    };
+    let rejected = Some("min relay fee not met".to_owned());
+    let result = BroadcastResult {
+        role: *role,
+        txid: tx.compute_txid(),
+        rejected,
+    };
+    let actions = payer.apply(Event::Broadcast(result.clone())).unwrap();
+    assert_eq!(actions, [Action::Notify(Notice::BroadcastRejected(result))]);
+}

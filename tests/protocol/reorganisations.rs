@@ -1,0 +1,200 @@
+//! What the chain gives and takes back.
+
+use bitcoin::Transaction;
+use spilman::channel::{Event, Protocol, SpendRole, Stage, SETTLED_DEPTH};
+
+use crate::pair::{sat, tip, Case, Pair, Side, HEIGHT, MTP};
+use Protocol::{Bond, Example7, SteppedLocktime};
+
+fn say(pair: &mut Pair, expected: &[&str]) {
+    assert_eq!(pair.news(), expected);
+}
+
+fn last(pair: &Pair, role: SpendRole) -> Transaction {
+    let (last, tx) = pair.broadcast.last().unwrap();
+    assert_eq!(*last, role);
+    tx.clone()
+}
+
+#[test]
+fn funding_reorganised_away_suspends_payments_until_it_is_back() {
+    for protocol in Protocol::ALL {
+        // 1. A payment is made on three confirmations.
+        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+        pair.news();
+        // 2. Two are left: nothing counts any more, and what was paid is still held.
+        pair.look(Side::Payee, 2, None);
+        say(&mut pair, &["payee learns funding lost, 2 confirmations"]);
+        assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
+        let held = pair.redeemable();
+        let payment = pair.payment(2_000, "payer");
+        let channel = pair.payee.params().id();
+        let refused = pair.raw(
+            Side::Payee,
+            Event::Message(spilman::channel::Envelope {
+                channel,
+                message: payment.clone(),
+            }),
+        );
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("2 confirmations, 3 are needed"),
+            "{protocol}"
+        );
+        // 3. It is said once, however long it takes.
+        pair.look(Side::Payee, 0, None);
+        say(&mut pair, &[]);
+        assert_eq!((pair.payee.paid(), pair.redeemable()), (sat(1_000), held));
+        // 4. Back at the old depth, the payee says so again, and Example 7's empty start is not repeated.
+        pair.look(Side::Payee, 3, None);
+        say(
+            &mut pair,
+            &["payee says ready", "payee learns ready", "payer learns ready"],
+        );
+        pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
+        assert_eq!(pair.payee.paid(), sat(2_000), "{protocol}");
+    }
+}
+
+#[test]
+fn settlement_is_sent_again_until_it_is_deep_enough() {
+    for protocol in [Example7, Bond, SteppedLocktime] {
+        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+        pair.apply(Side::Payer, Event::Close).unwrap();
+        let settlement = last(&pair, SpendRole::Settlement);
+        pair.news();
+        // 1. In the mempool, then forgotten by it.
+        pair.look(Side::Payee, 4, Some((&settlement, 0)));
+        say(&mut pair, &[]);
+        pair.look(Side::Payee, 5, None);
+        say(
+            &mut pair,
+            &[
+                "payee broadcasts settlement",
+                "payee says closed",
+                "payer learns peer settled",
+            ],
+        );
+        // 2. One block short of deep enough, then reorganised away.
+        pair.look(Side::Payee, 9, Some((&settlement, SETTLED_DEPTH - 1)));
+        say(&mut pair, &[]);
+        pair.look(Side::Payee, 9, None);
+        say(
+            &mut pair,
+            &[
+                "payee broadcasts settlement",
+                "payee says closed",
+                "payer learns peer settled",
+            ],
+        );
+        assert_eq!(last(&pair, SpendRole::Settlement), settlement);
+        // 3. The funding transaction too; the payee goes on.
+        pair.look(Side::Payee, 0, None);
+        say(
+            &mut pair,
+            &[
+                "payee broadcasts settlement",
+                "payee says closed",
+                "payer learns peer settled",
+            ],
+        );
+        // 4. Deep enough: closed for good, and no view moves it any more.
+        pair.look(Side::Payee, 19, Some((&settlement, SETTLED_DEPTH)));
+        assert_eq!(pair.payee.stage(), Stage::Closed);
+        pair.news();
+        pair.look(Side::Payee, 0, None);
+        say(&mut pair, &[]);
+    }
+}
+
+#[test]
+fn refund_is_sent_again_until_it_is_deep_enough() {
+    let mut pair = Case::new(Example7).paying(&[1_000]).open();
+    pair.tip = tip(HEIGHT + 144, MTP);
+    pair.look(Side::Payer, 144, None);
+    let refund = last(&pair, SpendRole::Refund);
+    pair.news();
+    pair.look(Side::Payer, 144, Some((&refund, 0)));
+    say(&mut pair, &[]);
+    for confirmations in [1, SETTLED_DEPTH - 1] {
+        pair.look(Side::Payer, 150, Some((&refund, confirmations)));
+        say(&mut pair, &[]);
+        pair.look(Side::Payer, 150, None);
+        say(&mut pair, &["payer broadcasts refund"]);
+    }
+    pair.look(Side::Payer, 151, Some((&refund, SETTLED_DEPTH)));
+    say(&mut pair, &["payer learns closed 999398/0"]);
+    pair.look(Side::Payer, 0, None);
+    say(&mut pair, &[]);
+}
+
+/// The refund is in the mempool and not in a block: the race is not lost yet.
+#[test]
+fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
+    for protocol in Protocol::ALL {
+        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+        pair.news();
+        pair.tip = tip(HEIGHT + 144, MTP + 86_401);
+        let refund = pair.payer.refund().tx().clone();
+        let role = if protocol == SteppedLocktime {
+            SpendRole::Payment
+        } else {
+            SpendRole::Settlement
+        };
+        let sent = [
+            &format!("payee broadcasts {}", role.name()),
+            "payee says closed",
+            "payer learns peer settled",
+        ];
+        // 1. It settles, and keeps trying with every block.
+        for _ in 0..2 {
+            pair.look(Side::Payee, 144, Some((&refund, 0)));
+            say(&mut pair, &sent);
+        }
+        // 2. The refund is mined: nothing is left to do but to wait.
+        pair.look(Side::Payee, 145, Some((&refund, 1)));
+        say(&mut pair, &[]);
+        // 3. It is reorganised away: the payee tries again.
+        pair.look(Side::Payee, 145, None);
+        say(&mut pair, &sent);
+        // 4. It is deep: the payee has lost, and says so.
+        pair.look(Side::Payee, 150, Some((&refund, SETTLED_DEPTH)));
+        say(&mut pair, &["payee learns closed 999398/0"]);
+    }
+}
+
+/// The payee was away, and finds the refund in a block when it comes back; a reorganisation gives it a chance.
+#[test]
+fn a_payee_that_never_settled_does_so_when_the_refund_is_reorganised_away() {
+    let mut pair = Case::new(Example7).paying(&[1_000]).open();
+    pair.news();
+    pair.tip = tip(HEIGHT + 150, MTP);
+    let refund = pair.payer.refund().tx().clone();
+    pair.look(Side::Payee, 150, Some((&refund, 1)));
+    say(&mut pair, &[]);
+    pair.look(Side::Payee, 150, None);
+    say(
+        &mut pair,
+        &[
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ],
+    );
+}
+
+/// The payer leaves the race alone while the payee's spend is in sight, and takes its refund when it is gone.
+#[test]
+fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
+    let mut pair = Case::new(Example7).paying(&[1_000]).open();
+    pair.apply(Side::Payee, Event::Close).unwrap();
+    let settlement = last(&pair, SpendRole::Settlement);
+    pair.news();
+    pair.tip = tip(HEIGHT + 144, MTP);
+    pair.look(Side::Payer, 144, Some((&settlement, 3)));
+    say(&mut pair, &[]);
+    pair.look(Side::Payer, 144, None);
+    say(&mut pair, &["payer broadcasts refund"]);
+}

@@ -1,0 +1,412 @@
+//! Messages and bytes: one encoding for each message, and a named error for everything else.
+
+#[path = "common/pair.rs"]
+mod pair;
+
+use bitcoin::hashes::Hash;
+use bitcoin::hex::{DisplayHex, FromHex};
+use bitcoin::{Amount, ScriptBuf, Txid};
+use pair::{key, payout, sat, Case};
+use proptest::prelude::*;
+use spilman::channel::{
+    Capacity, ChannelId, Envelope, Kind, Message, PayeeKey, Protocol, Reason, UnverifiedSignature,
+};
+use spilman::wire::{decode, encode, WireError, FRAME_HEADER, MAX_MESSAGE};
+
+fn signature() -> UnverifiedSignature {
+    let mut bytes = [0x11; 64];
+    bytes[32..].fill(0x22);
+    UnverifiedSignature::from_compact(bytes)
+}
+
+/// One message of each kind, in the order of their numbers; two proposals, with the payments' lock and
+/// without.
+fn golden() -> Vec<Envelope> {
+    let case = Case::story(Protocol::SteppedLocktime);
+    let (payer, _, request) = case.held();
+    let funding = case.funding(bitcoin::TxOut {
+        value: sat(1_000),
+        script_pubkey: case.agreed().0.params().funding_script(),
+    });
+    assert_eq!(payer.funding_outpoint().txid, funding.compute_txid());
+    let mut messages = vec![
+        case.propose().1.message,
+        Case::story(Protocol::Bond).propose().1.message,
+    ];
+    messages.extend([
+        Message::Accept {
+            payee_key: PayeeKey::new(key("payee").public_key()),
+            payee_payout: payout("payee"),
+            confirmations: 3,
+        },
+        request.message,
+        Message::RefundSignature {
+            signature: signature(),
+        },
+        Message::FundingRequest,
+        Message::Funding { tx: funding },
+        Message::Ready,
+        Message::PaymentRequest { paid: sat(100_000) },
+        Message::Payment {
+            paid: sat(100),
+            signature: signature(),
+        },
+        Message::PaymentAccepted { paid: sat(100) },
+        Message::CloseRequest,
+        Message::Settlement {
+            paid: sat(200),
+            signature: signature(),
+        },
+        Message::Closed {
+            txid: Txid::from_byte_array(std::array::from_fn(|i| i as u8)),
+        },
+        Message::Refuse {
+            reason: Reason::ChannelExpiring,
+        },
+    ]);
+    messages
+        .into_iter()
+        .map(|message| Envelope {
+            channel: ChannelId(7),
+            message,
+        })
+        .collect()
+}
+
+#[test]
+fn every_kind_has_one_encoding() {
+    let golden = golden();
+    // 1. No kind is missing.
+    for kind in Kind::ALL {
+        assert!(
+            golden.iter().any(|envelope| envelope.message.kind() == kind),
+            "{kind} is missing"
+        );
+    }
+    // 2. There and back.
+    for envelope in &golden {
+        assert_eq!(decode(&encode(envelope)).as_ref(), Ok(envelope));
+    }
+    // 3. To the byte, as published.
+    let lines: Vec<_> = golden
+        .iter()
+        .map(|envelope| format!("{}\n    {}", envelope.message.kind(), encode(envelope).as_hex()))
+        .collect();
+    insta::assert_snapshot!("golden", lines.join("\n"));
+}
+
+#[test]
+fn a_framed_payment_takes_at_most_78_bytes() {
+    let paid = Capacity::MAX.to_amount();
+    let channel = ChannelId(u16::MAX);
+    for (message, most) in [
+        (
+            Message::Payment {
+                paid,
+                signature: signature(),
+            },
+            78,
+        ),
+        (
+            Message::Settlement {
+                paid,
+                signature: signature(),
+            },
+            78,
+        ),
+        (Message::PaymentAccepted { paid }, 12),
+    ] {
+        let bytes = encode(&Envelope { channel, message });
+        assert_eq!(FRAME_HEADER + bytes.len(), most);
+    }
+}
+
+/// Cut short anywhere, or with any byte changed to anything: an error, or the encoding of another message.
+#[test]
+fn every_damaged_message_is_an_error_or_another_message() {
+    let (mut errors, mut others) = (0, 0);
+    for envelope in golden() {
+        let bytes = encode(&envelope);
+        for len in 0..bytes.len() {
+            let error = decode(&bytes[..len]).expect_err("a message that is cut short");
+            assert!(
+                matches!(error, WireError::Cbor { .. }),
+                "{len} of {}: {error}",
+                envelope.message.kind()
+            );
+        }
+        for position in 0..bytes.len() {
+            for change in 1..=u8::MAX {
+                let mut damaged = bytes.clone();
+                damaged[position] ^= change;
+                match decode(&damaged) {
+                    Ok(other) => {
+                        assert_ne!(other, envelope);
+                        assert_eq!(encode(&other), damaged);
+                        others += 1;
+                    }
+                    Err(error) => {
+                        assert!(!error.to_string().is_empty());
+                        errors += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        errors > 0 && others > 0,
+        "{errors} errors, {others} other messages"
+    );
+}
+
+/// `[8, 7, 100, h'11…22…']`, in parts.
+fn payment(channel: &str, paid: &str) -> Vec<u8> {
+    let signature = signature().to_compact().to_lower_hex_string();
+    Vec::from_hex(&format!("8408{channel}{paid}5840{signature}")).unwrap()
+}
+
+#[test]
+fn anything_but_the_shortest_encoding_is_refused() {
+    assert!(decode(&payment("07", "1864")).is_ok());
+    for (name, bytes, position) in [
+        ("an amount of two bytes", payment("07", "190064"), 3),
+        ("an amount of four bytes", payment("07", "1a00000064"), 3),
+        ("an amount of eight bytes", payment("07", "1b0000000000000064"), 3),
+        ("a channel of two bytes", payment("1807", "1864"), 2),
+        (
+            "an array with a long head",
+            [&[0x98, 4][..], &payment("07", "1864")[1..]].concat(),
+            0,
+        ),
+        (
+            "a long kind",
+            [&[0x84, 0x18][..], &payment("07", "1864")[1..]].concat(),
+            1,
+        ),
+        (
+            "a signature with a long head",
+            [
+                &payment("07", "1864")[..5],
+                &[0x59, 0],
+                &payment("07", "1864")[6..],
+            ]
+            .concat(),
+            5,
+        ),
+        (
+            "an indefinite array",
+            [&[0x9f][..], &payment("07", "1864")[1..], &[0xff]].concat(),
+            0,
+        ),
+    ] {
+        assert_eq!(
+            decode(&bytes),
+            Err(WireError::NotCanonical { position }),
+            "{name}"
+        );
+    }
+    // Strings in pieces, tags, floats, negative numbers: other types than the field has.
+    for (name, bytes) in [
+        ("a string in pieces", Vec::from_hex("83030700").unwrap()),
+        ("an indefinite string", Vec::from_hex("8303075f4100ff").unwrap()),
+        ("a tagged amount", payment("07", "c11864")),
+        ("a negative amount", payment("07", "3863")),
+        ("a float", payment("07", "f95640")),
+        ("text", payment("07", "6131")),
+        ("null", payment("07", "f6")),
+    ] {
+        let error = decode(&bytes).expect_err(name);
+        assert!(matches!(error, WireError::Cbor { .. }), "{name}: {error}");
+    }
+}
+
+#[test]
+fn each_defect_is_named_with_both_values() {
+    let says = |bytes: &[u8], words: &[&str]| {
+        let error = decode(bytes).unwrap_err().to_string();
+        assert!(
+            words.iter().all(|word| error.contains(word)),
+            "{error}: {words:?}"
+        );
+    };
+    let honest = payment("07", "1864");
+    let hex = |hex: &str| Vec::from_hex(hex).unwrap();
+    says(&[], &["array at byte 0"]);
+    says(&[0; MAX_MESSAGE + 1], &["4097 bytes", "4096"]);
+    says(&[&honest[..], &[0]].concat(), &["ends at byte 71", "72"]);
+    says(&[&honest[..], &honest].concat(), &["ends at byte 71", "142"]);
+    says(&hex("820e07"), &["unknown kind of message 14", "13"]);
+    says(&hex("8218ff07"), &["unknown kind of message 255", "13"]);
+    says(&hex("8219010007"), &["kind", "256 is out of range"]);
+    says(&hex("820807"), &["payment", "4 elements", "got 2"]);
+    says(&hex("83060700"), &["ready", "2 elements", "got 3"]);
+    says(
+        &hex("9bffffffffffffffff0607"),
+        &["ready", "2 elements", "got 18446744073709551615"],
+    );
+    says(
+        &hex("82061a00010000"),
+        &["channel at byte 2", "65536 is out of range"],
+    );
+    says(
+        &payment("07", "1b000775f05a074001"),
+        &["paid at byte 3", "21000000"],
+    );
+    says(&payment("07", "1bffffffffffffffff"), &["paid at byte 3"]);
+    says(&hex("830d0714"), &["reason at byte 3", "20 is unknown", "19"]);
+    says(
+        &hex("8303074111"),
+        &["signature at byte 3", "expected 64 bytes, got 1"],
+    );
+    says(
+        &hex("830c074100"),
+        &["txid at byte 3", "expected 32 bytes, got 1"],
+    );
+    says(&hex("8305074100"), &["transaction at byte 3"]);
+    says(
+        &[0x83, 5, 7, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        &["transaction"],
+    );
+}
+
+/// Each field of a proposal, changed to what it cannot be.
+#[test]
+fn a_proposal_with_an_impossible_field() {
+    let open = encode(&Case::story(Protocol::SteppedLocktime).propose().1).to_lower_hex_string();
+    let key = key("payer").public_key().to_string();
+    // [0, 7, version, protocol, construction, capacity, feerate, dust, expiry, payment expiry, margin, …]
+    let head = "8d000701000019_03e8_0000_1901581901341824".replace('_', "");
+    assert!(open.starts_with(&head), "{open}");
+    for (from, to, words) in [
+        ("8d000701", "8d000702", &["version 2", "version 1"][..]),
+        ("8d00070100", "8d00070103", &["protocol", "3 is unknown", "2"]),
+        (
+            "8d0007010000",
+            "8d0007010001",
+            &["construction", "1 is unknown", "0"],
+        ),
+        ("8d00070100001903e8", "8d000701000000", &["capacity", "got 0 BTC"]),
+        (
+            "8d00070100001903e8",
+            "8d00070100001b0000000100000000",
+            &["capacity", "42.94967296 BTC"],
+        ),
+        (
+            "1903e80000",
+            "1903e81b000000010000000000",
+            &["feerate", "4294967296 is out of range"],
+        ),
+        (
+            "1903e80000",
+            "1903e8001b0000000100000000",
+            &["dust feerate", "4294967296 is out of range"],
+        ),
+        (
+            "1903e80000190158",
+            "1903e800001b0000000100000000",
+            &["expiry", "4294967296 is out of range"],
+        ),
+        (
+            "1901581901341824",
+            "1901581901341a00010000",
+            &["closing margin", "65536 is out of range"],
+        ),
+        ("1901581901341824", "19015819013420", &["closing margin"]),
+        (
+            &format!("5821{key}"),
+            &format!("5821{}{}", "05", &key[2..]),
+            &["payer key"],
+        ),
+        (
+            &format!("5821{key}"),
+            &format!("5821{}{}", "02", "ff".repeat(32)),
+            &["payer key"],
+        ),
+        (
+            &format!("5821{key}"),
+            &format!("5820{}", &key[2..]),
+            &["payer key", "expected 33 bytes, got 32"],
+        ),
+        (
+            &format!("5821{key}"),
+            &format!("5841{}{}", "04", &"11".repeat(64)),
+            &["expected 33 bytes, got 65"],
+        ),
+    ] {
+        let bytes = Vec::from_hex(&open.replacen(from, to, 1)).unwrap();
+        let error = decode(&bytes).expect_err(to).to_string();
+        assert!(
+            words.iter().all(|word| error.contains(word)),
+            "{error}: {words:?}"
+        );
+    }
+}
+
+#[test]
+fn the_largest_funding_transaction_fits_and_a_larger_one_is_not_held() {
+    use spilman::channel::{FundingError, MAX_FUNDING_SIZE};
+    let case = Case::new(Protocol::Example7);
+    let (payer, _) = case.agreed();
+    let mut tx = case.funding(payer.funding_output());
+    let pad = MAX_FUNDING_SIZE - tx.total_size() - 2;
+    let script = tx.output[1].script_pubkey.clone().into_bytes();
+    tx.output[1].script_pubkey = ScriptBuf::from_bytes([script, vec![0x6a; pad]].concat());
+    assert_eq!(tx.total_size(), MAX_FUNDING_SIZE);
+    let envelope = Envelope {
+        channel: ChannelId(u16::MAX),
+        message: Message::Funding { tx: tx.clone() },
+    };
+    assert_eq!(decode(&encode(&envelope)), Ok(envelope));
+    assert!(payer.hold(tx.clone()).is_ok());
+
+    tx.output[1].script_pubkey =
+        ScriptBuf::from_bytes([tx.output[1].script_pubkey.as_bytes(), &[0]].concat());
+    let expected = FundingError::TooLarge {
+        size: MAX_FUNDING_SIZE + 1,
+        limit: MAX_FUNDING_SIZE,
+    };
+    assert_eq!(case.agreed().0.hold(tx).unwrap_err(), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        if let Ok(envelope) = decode(&bytes) {
+            prop_assert_eq!(encode(&envelope), bytes);
+        }
+    }
+
+    /// Random bytes seldom get past the head; these always do.
+    #[test]
+    fn a_right_head_and_random_fields_never_panic(
+        kind in 0_u8..14,
+        tail in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let fields = [11, 3, 1, 1, 0, 1, 0, 1, 2, 1, 0, 2, 1, 1][usize::from(kind)];
+        let bytes = [&[0x82 + fields, kind, 7][..], &tail].concat();
+        if let Ok(envelope) = decode(&bytes) {
+            prop_assert_eq!(encode(&envelope), bytes);
+        }
+    }
+
+    #[test]
+    fn sums_and_signatures_survive(
+        channel in any::<u16>(),
+        paid in 0_u64..=Amount::MAX_MONEY.to_sat(),
+        bytes in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        let signature = UnverifiedSignature::from_compact(bytes.try_into().unwrap());
+        for message in [
+            Message::Payment { paid: sat(paid), signature },
+            Message::Settlement { paid: sat(paid), signature },
+            Message::RefundSignature { signature },
+            Message::PaymentAccepted { paid: sat(paid) },
+            Message::PaymentRequest { paid: sat(paid) },
+        ] {
+            let envelope = Envelope { channel: ChannelId(channel), message };
+            prop_assert_eq!(decode(&encode(&envelope)), Ok(envelope));
+        }
+    }
+}
