@@ -418,13 +418,11 @@ impl Payee {
             return Err(self.wrong_stage("close").into());
         }
         let unlocked = self.params.terms().payment_expiry.is_none();
-        match self.redeemable()?.filter(|_| unlocked) {
-            Some(settlement) => Ok(vec![self.settle(settlement)]),
-            None => {
-                self.stage = Stage::Closing;
-                Ok(vec![self.send(Message::CloseRequest)])
-            }
+        if let Some(settlement) = self.redeemable()?.filter(|_| unlocked) {
+            return Ok(vec![self.settle(settlement)]);
         }
+        self.stage = Stage::Closing;
+        Ok(vec![self.send(Message::CloseRequest)])
     }
 
     fn settle(&mut self, settlement: SettlementTx) -> Action {

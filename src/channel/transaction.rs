@@ -129,6 +129,7 @@ impl FundingTx {
     ///
     /// # Errors
     /// If no output, or more than one, has the channel's script and amount.
+    #[expect(clippy::missing_panics_doc, reason = "consensus bounds the number of outputs")]
     pub fn find(params: &ChannelParams, tx: Transaction) -> Result<Self, FundingError> {
         let wanted = funding_output(params);
         let mut found = tx.output.iter().enumerate().filter(|(_, output)| **output == wanted);

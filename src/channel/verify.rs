@@ -9,9 +9,9 @@ const MAX_SCRIPT_SIG: usize = 1_650;
 /// Runs the transaction's only input through full script verification.
 ///
 /// Consensus rules are judged by Core's own library (every flag that it exports: P2SH, DERSIG, NULLDUMMY,
-/// CLTV, CSV, WITNESS). The flags that only a node's policy sets (STRICTENC, LOW_S, MINIMALDATA, SIGPUSHONLY,
-/// CLEANSTACK) are checked here on the finished bytes, because a spend that breaks one of them is never
-/// relayed: the payee would hold a payment that is valid and worthless.
+/// CLTV, CSV, WITNESS). The flags that only a node's policy sets (STRICTENC, `LOW_S`, MINIMALDATA,
+/// SIGPUSHONLY, CLEANSTACK) are checked here on the finished bytes, because a spend that breaks one of them is
+/// never relayed: the payee would hold a payment that is valid and worthless.
 pub(crate) fn verify_spend(tx: &Transaction, prevout: &TxOut) -> Result<(), SpendError> {
     let bytes = bitcoin::consensus::serialize(tx);
     prevout

@@ -64,7 +64,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 }
 
 fn classify(error: std::io::Error) -> ConnectionError {
-    let too_long = error.get_ref().is_some_and(|inner| inner.is::<LengthDelimitedCodecError>());
+    let too_long = matches!(error.get_ref(), Some(inner) if inner.is::<LengthDelimitedCodecError>());
     if too_long {
         ConnectionError::FrameTooLong { limit: wire::MAX_MESSAGE }
     } else {
