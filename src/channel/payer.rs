@@ -157,6 +157,7 @@ impl PayerOpening<Held> {
         self.state.funding.outpoint()
     }
 
+    #[cfg(feature = "service")]
     pub(crate) const fn funding(&self) -> &FundingTx {
         &self.state.funding
     }
