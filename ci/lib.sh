@@ -1,6 +1,19 @@
+# shellcheck shell=bash
 # What the scripts in this folder share. Sourced, never run.
 
-CACHE=${SPILMAN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spilman}
+CACHE=${SPILMAN_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/spilman}
+
+# The programs that only ci/test and the recipes need, pinned: another version may know other flags.
+insta_version=1.49.0
+deny_version=0.20.2
 
 say() { printf 'spilman: %s\n' "$*" >&2; }
-die() { printf 'spilman: %s\n' "$*" >&2; exit 1; }
+die() {
+  printf 'spilman: %s\n' "$*" >&2
+  exit 1
+}
+
+# Puts the pinned programs before whatever else the machine has.
+use_gate_tools() {
+  PATH="$CACHE/cargo-insta-$insta_version/bin:$CACHE/cargo-deny-$deny_version/bin:$PATH"
+}

@@ -50,6 +50,7 @@ pub const FRAME_HEADER: usize = 2;
 
 /// Encodes a message, without its frame header.
 #[must_use]
+#[expect(clippy::missing_panics_doc, reason = "encoding into a Vec cannot fail")]
 pub fn encode(envelope: &Envelope) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::with_capacity(80));
     write(&mut encoder, envelope).expect("a Vec takes every byte, and every field has an encoding");
@@ -62,13 +63,19 @@ pub fn encode(envelope: &Envelope) -> Vec<u8> {
 /// If the bytes are too many, are not the one encoding of a message, or a value is out of its range.
 pub fn decode(bytes: &[u8]) -> Result<Envelope, WireError> {
     if bytes.len() > MAX_MESSAGE {
-        return Err(WireError::TooLong { len: bytes.len(), limit: MAX_MESSAGE });
+        return Err(WireError::TooLong {
+            len: bytes.len(),
+            limit: MAX_MESSAGE,
+        });
     }
     let mut reader = Reader(Decoder::new(bytes));
     let envelope = reader.envelope()?;
     let position = reader.0.position();
     if position != bytes.len() {
-        return Err(WireError::Trailing { position, len: bytes.len() });
+        return Err(WireError::Trailing {
+            position,
+            len: bytes.len(),
+        });
     }
     let canonical = encode(&envelope);
     if canonical != bytes {
@@ -98,12 +105,21 @@ fn write(e: &mut Write, envelope: &Envelope) -> Written {
     let kind = envelope.message.kind();
     e.array(elements(kind))?.u8(kind as u8)?.u16(envelope.channel.0)?;
     match &envelope.message {
-        Message::Open { terms, payer_key, payer_payout } => {
+        Message::Open {
+            terms,
+            payer_key,
+            payer_payout,
+        } => {
             e.u8(VERSION)?;
             write_terms(e, terms)?;
-            e.bytes(&payer_key.to_public_key().serialize())?.bytes(payer_payout.as_bytes())?;
+            e.bytes(&payer_key.to_public_key().serialize())?
+                .bytes(payer_payout.as_bytes())?;
         }
-        Message::Accept { payee_key, payee_payout, confirmations } => {
+        Message::Accept {
+            payee_key,
+            payee_payout,
+            confirmations,
+        } => {
             e.bytes(&payee_key.to_public_key().serialize())?;
             e.bytes(payee_payout.as_bytes())?.u32(*confirmations)?;
         }
@@ -133,7 +149,8 @@ fn write(e: &mut Write, envelope: &Envelope) -> Written {
 fn write_terms(e: &mut Write, terms: &Terms) -> Written {
     e.u8(terms.protocol as u8)?.u8(terms.construction as u8)?;
     e.u64(terms.capacity.to_amount().to_sat())?;
-    e.u64(terms.feerate.to_sat_per_kwu())?.u64(terms.dust_feerate.to_sat_per_kwu())?;
+    e.u64(terms.feerate.to_sat_per_kwu())?
+        .u64(terms.dust_feerate.to_sat_per_kwu())?;
     e.u32(terms.expiry.to_lock_time().to_consensus_u32())?;
     match terms.payment_expiry {
         Some(expiry) => e.u32(expiry.to_lock_time().to_consensus_u32())?,
@@ -150,13 +167,22 @@ impl Reader<'_> {
         let received = self.0.array().map_err(|e| self.cbor("array", &e))?;
         let received = received.ok_or(WireError::NotCanonical { position: 0 })?;
         let number = self.number::<u8>("kind")?;
-        let kind = *Kind::ALL.get(usize::from(number)).ok_or(WireError::UnknownKind { number })?;
+        let kind = *Kind::ALL
+            .get(usize::from(number))
+            .ok_or(WireError::UnknownKind { number })?;
         let expected = elements(kind);
         if received != expected {
-            return Err(WireError::FieldCount { kind, expected, received });
+            return Err(WireError::FieldCount {
+                kind,
+                expected,
+                received,
+            });
         }
         let channel = ChannelId(self.number("channel")?);
-        Ok(Envelope { channel, message: self.message(kind)? })
+        Ok(Envelope {
+            channel,
+            message: self.message(kind)?,
+        })
     }
 
     fn message(&mut self, kind: Kind) -> Result<Message, WireError> {
@@ -167,27 +193,48 @@ impl Reader<'_> {
                 payee_payout: self.script("payee payout")?,
                 confirmations: self.number("confirmations")?,
             },
-            Kind::RefundRequest => Message::RefundRequest { tx: self.transaction()? },
-            Kind::RefundSignature => Message::RefundSignature { signature: self.signature()? },
+            Kind::RefundRequest => Message::RefundRequest {
+                tx: self.transaction()?,
+            },
+            Kind::RefundSignature => Message::RefundSignature {
+                signature: self.signature()?,
+            },
             Kind::FundingRequest => Message::FundingRequest,
-            Kind::Funding => Message::Funding { tx: self.transaction()? },
+            Kind::Funding => Message::Funding {
+                tx: self.transaction()?,
+            },
             Kind::Ready => Message::Ready,
-            Kind::PaymentRequest => Message::PaymentRequest { paid: self.amount("paid")? },
-            Kind::Payment => Message::Payment { paid: self.amount("paid")?, signature: self.signature()? },
-            Kind::PaymentAccepted => Message::PaymentAccepted { paid: self.amount("paid")? },
+            Kind::PaymentRequest => Message::PaymentRequest {
+                paid: self.amount("paid")?,
+            },
+            Kind::Payment => Message::Payment {
+                paid: self.amount("paid")?,
+                signature: self.signature()?,
+            },
+            Kind::PaymentAccepted => Message::PaymentAccepted {
+                paid: self.amount("paid")?,
+            },
             Kind::CloseRequest => Message::CloseRequest,
-            Kind::Settlement => {
-                Message::Settlement { paid: self.amount("paid")?, signature: self.signature()? }
-            }
-            Kind::Closed => Message::Closed { txid: Txid::from_byte_array(self.array("txid")?) },
-            Kind::Refuse => Message::Refuse { reason: self.one_of("reason", Reason::ALL)? },
+            Kind::Settlement => Message::Settlement {
+                paid: self.amount("paid")?,
+                signature: self.signature()?,
+            },
+            Kind::Closed => Message::Closed {
+                txid: Txid::from_byte_array(self.array("txid")?),
+            },
+            Kind::Refuse => Message::Refuse {
+                reason: self.one_of("reason", Reason::ALL)?,
+            },
         })
     }
 
     fn open(&mut self) -> Result<Message, WireError> {
         let version = self.number::<u8>("version")?;
         if version != VERSION {
-            return Err(WireError::Version { expected: VERSION, received: version });
+            return Err(WireError::Version {
+                expected: VERSION,
+                received: version,
+            });
         }
         let terms = Terms {
             protocol: self.one_of("protocol", &Protocol::ALL)?,
@@ -195,8 +242,11 @@ impl Reader<'_> {
             capacity: {
                 let position = self.0.position();
                 let amount = self.amount("capacity")?;
-                Capacity::new(amount)
-                    .map_err(|e| WireError::Value { field: "capacity", position, error: e.to_string() })?
+                Capacity::new(amount).map_err(|e| WireError::Value {
+                    field: "capacity",
+                    position,
+                    error: e.to_string(),
+                })?
             },
             feerate: self.feerate("feerate")?,
             dust_feerate: self.feerate("dust feerate")?,
@@ -225,11 +275,13 @@ impl Reader<'_> {
     fn one_of<T: Copy>(&mut self, field: &'static str, all: &[T]) -> Result<T, WireError> {
         let position = self.0.position();
         let number = self.number::<u8>(field)?;
-        all.get(usize::from(number)).copied().ok_or_else(|| WireError::Value {
-            field,
-            position,
-            error: format!("{number} is unknown, the last known is {}", all.len() - 1),
-        })
+        all.get(usize::from(number))
+            .copied()
+            .ok_or_else(|| WireError::Value {
+                field,
+                position,
+                error: format!("{number} is unknown, the last known is {}", all.len() - 1),
+            })
     }
 
     fn amount(&mut self, field: &'static str) -> Result<Amount, WireError> {
@@ -237,7 +289,11 @@ impl Reader<'_> {
         let amount = Amount::from_sat(self.number(field)?);
         if amount > Amount::MAX_MONEY {
             let error = format!("{amount} is more than will ever exist, {}", Amount::MAX_MONEY);
-            return Err(WireError::Value { field, position, error });
+            return Err(WireError::Value {
+                field,
+                position,
+                error,
+            });
         }
         Ok(amount)
     }
@@ -311,7 +367,11 @@ impl Reader<'_> {
 
     fn cbor(&self, field: &'static str, error: &minicbor::decode::Error) -> WireError {
         let position = error.position().unwrap_or_else(|| self.0.position());
-        WireError::Cbor { field, position, error: error.to_string() }
+        WireError::Cbor {
+            field,
+            position,
+            error: error.to_string(),
+        }
     }
 }
 

@@ -26,7 +26,10 @@ impl Capacity {
     /// If `amount` is zero or above [`Capacity::MAX`].
     pub fn new(amount: Amount) -> Result<Self, CapacityError> {
         if amount == Amount::ZERO || amount > Self::MAX.0 {
-            return Err(CapacityError { amount, max: Self::MAX.0 });
+            return Err(CapacityError {
+                amount,
+                max: Self::MAX.0,
+            });
         }
         Ok(Self(amount))
     }
@@ -74,8 +77,16 @@ impl Balance {
     /// The fee that the transaction really pays: the agreed one plus what was too small for an output.
     #[must_use]
     pub fn fee_on_chain(&self) -> Amount {
-        let dropped_payee = if self.to_payee.is_none() { self.paid } else { Amount::ZERO };
-        let dropped_change = if self.to_payer.is_none() { self.change } else { Amount::ZERO };
+        let dropped_payee = if self.to_payee.is_none() {
+            self.paid
+        } else {
+            Amount::ZERO
+        };
+        let dropped_change = if self.to_payer.is_none() {
+            self.change
+        } else {
+            Amount::ZERO
+        };
         self.fee + dropped_payee + dropped_change
     }
 }

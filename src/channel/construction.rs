@@ -54,10 +54,9 @@ impl Construction {
         const REDEEM_SCRIPT: usize = 1 + 34 + 34 + 1 + 1;
         match self {
             // The dummy element, two pushed signatures, the pushed script.
-            Self::P2sh => InputWeightPrediction::from_slice(
-                1 + 2 * (1 + SIGNATURE) + (1 + REDEEM_SCRIPT),
-                &[],
-            ),
+            Self::P2sh => {
+                InputWeightPrediction::from_slice(1 + 2 * (1 + SIGNATURE) + (1 + REDEEM_SCRIPT), &[])
+            }
         }
     }
 

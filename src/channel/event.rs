@@ -130,7 +130,11 @@ pub struct Outcome {
 impl Outcome {
     pub(crate) fn of(params: &ChannelParams, tx: &Transaction) -> Self {
         let sum = |script: &Script| {
-            tx.output.iter().filter(|o| *o.script_pubkey == *script).map(|o| o.value).sum()
+            tx.output
+                .iter()
+                .filter(|o| *o.script_pubkey == *script)
+                .map(|o| o.value)
+                .sum()
         };
         Self {
             txid: tx.compute_txid(),

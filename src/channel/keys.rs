@@ -60,7 +60,10 @@ impl ChannelKey {
     /// numbers.
     #[must_use]
     pub fn new(secret: SecretKey) -> Self {
-        Self { public: secret.public_key(&SECP), secret }
+        Self {
+            public: secret.public_key(&SECP),
+            secret,
+        }
     }
 
     /// The public half.
@@ -115,7 +118,10 @@ impl UnverifiedSignature {
             return Err(SignatureError::HighS { signature: self });
         }
         SECP.verify_ecdsa(digest, &signature, signer)
-            .map_err(|_| SignatureError::Wrong { signer: *signer, signature: self })?;
+            .map_err(|_| SignatureError::Wrong {
+                signer: *signer,
+                signature: self,
+            })?;
         Ok(VerifiedSignature(signature))
     }
 }
@@ -145,7 +151,10 @@ impl VerifiedSignature {
 
     /// With `SIGHASH_ALL`, as it goes into a script.
     pub(crate) const fn to_ecdsa(self) -> bitcoin::ecdsa::Signature {
-        bitcoin::ecdsa::Signature { signature: self.0, sighash_type: bitcoin::EcdsaSighashType::All }
+        bitcoin::ecdsa::Signature {
+            signature: self.0,
+            sighash_type: bitcoin::EcdsaSighashType::All,
+        }
     }
 }
 

@@ -50,21 +50,29 @@ impl Limits {
     /// The first term that is out of bounds or contradicts another.
     pub fn check(&self, terms: &Terms, tip: Tip) -> Result<(), TermsError> {
         let capacity = terms.capacity.to_amount();
-        within(&self.capacity, &capacity, |min, max| TermsError::Capacity { min, max, received: capacity })?;
+        within(&self.capacity, &capacity, |min, max| TermsError::Capacity {
+            min,
+            max,
+            received: capacity,
+        })?;
         within(&self.feerate, &terms.feerate, |min, max| TermsError::Feerate {
             min,
             max,
             received: terms.feerate,
         })?;
-        within(&self.dust_feerate, &terms.dust_feerate, |min, max| TermsError::DustFeerate {
-            min,
-            max,
-            received: terms.dust_feerate,
+        within(&self.dust_feerate, &terms.dust_feerate, |min, max| {
+            TermsError::DustFeerate {
+                min,
+                max,
+                received: terms.dust_feerate,
+            }
         })?;
-        within(&self.closing_margin, &terms.closing_margin, |min, max| TermsError::ClosingMargin {
-            min,
-            max,
-            received: terms.closing_margin,
+        within(&self.closing_margin, &terms.closing_margin, |min, max| {
+            TermsError::ClosingMargin {
+                min,
+                max,
+                received: terms.closing_margin,
+            }
         })?;
         self.check_expiry(terms.expiry, tip)?;
         self.check_room(terms, tip)?;
@@ -84,7 +92,12 @@ impl Limits {
         let max = self.expiry_blocks.end().saturating_mul(unit);
         let distance = expiry.distance(tip);
         if !(min..=max).contains(&distance) {
-            return Err(TermsError::Expiry { expiry, distance, min, max });
+            return Err(TermsError::Expiry {
+                expiry,
+                distance,
+                min,
+                max,
+            });
         }
         Ok(())
     }
@@ -100,7 +113,11 @@ impl Limits {
         let needed = margin.saturating_add(confirmations);
         let distance = lock.distance(tip);
         if distance <= needed {
-            return Err(TermsError::NoRoom { expiry: lock, distance, needed });
+            return Err(TermsError::NoRoom {
+                expiry: lock,
+                distance,
+                needed,
+            });
         }
         Ok(())
     }
@@ -143,15 +160,14 @@ fn check_payment_expiry(terms: &Terms) -> Result<(), TermsError> {
 
 /// A payout goes to a script that every node relays.
 pub(crate) fn check_payout(script: &Script) -> Result<(), TermsError> {
-    let standard = script.is_p2pkh()
-        || script.is_p2sh()
-        || script.is_p2wpkh()
-        || script.is_p2wsh()
-        || script.is_p2tr();
+    let standard =
+        script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
     if standard {
         Ok(())
     } else {
-        Err(TermsError::Payout { script: script.to_owned() })
+        Err(TermsError::Payout {
+            script: script.to_owned(),
+        })
     }
 }
 

@@ -19,10 +19,8 @@ mod verify;
 
 pub use amount::{Balance, Capacity, CapacityError};
 pub use construction::Construction;
-pub use error::{ApplyError, CommandError, PaymentError, Reason, Refusal, RefundError, Stage};
-pub use event::{
-    Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH,
-};
+pub use error::{ApplyError, CommandError, PaymentError, Reason, RefundError, Refusal, Stage};
+pub use event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
 pub use limits::{Limits, TermsError};
 pub use lock::{ClosingMargin, Expiry, LockKind, Tip};
@@ -36,5 +34,8 @@ pub use transaction::{
 pub use verify::SpendError;
 
 fn unexpected(stage: Stage, message: &Message) -> Refusal {
-    Refusal::Unexpected { stage, received: message.kind() }
+    Refusal::Unexpected {
+        stage,
+        received: message.kind(),
+    }
 }

@@ -107,9 +107,10 @@ impl Terms {
             Protocol::SteppedLocktime | Protocol::Example7 => Expiry::blocks_after(tip, Self::DAY_OF_BLOCKS)?,
         };
         let payment_expiry = match protocol {
-            Protocol::SteppedLocktime => {
-                Some(Expiry::blocks_after(tip, Self::DAY_OF_BLOCKS - margin.of_kind(LockKind::Height))?)
-            }
+            Protocol::SteppedLocktime => Some(Expiry::blocks_after(
+                tip,
+                Self::DAY_OF_BLOCKS - margin.of_kind(LockKind::Height),
+            )?),
             Protocol::Example7 | Protocol::Bond => None,
         };
         Some(Self {
@@ -174,7 +175,12 @@ impl ChannelParams {
         parties: Parties,
         confirmations: u32,
     ) -> Result<Self, ParamsError> {
-        let Parties { payer_key, payee_key, payer_payout, payee_payout } = parties;
+        let Parties {
+            payer_key,
+            payee_key,
+            payer_payout,
+            payee_payout,
+        } = parties;
         if payer_key.to_public_key() == payee_key.to_public_key() {
             return Err(ParamsError::SameKey { key: payee_key });
         }
@@ -189,9 +195,21 @@ impl ChannelParams {
         let dust = (fees.payer_dust + fees.payee_dust).max(Amount::ONE_SAT);
         let needed = fees.payment + dust;
         if terms.capacity.to_amount() < needed {
-            return Err(ParamsError::CapacityTooSmall { needed, capacity: terms.capacity.to_amount() });
+            return Err(ParamsError::CapacityTooSmall {
+                needed,
+                capacity: terms.capacity.to_amount(),
+            });
         }
-        Ok(Self { id, terms, payer_key, payee_key, payer_payout, payee_payout, confirmations, fees })
+        Ok(Self {
+            id,
+            terms,
+            payer_key,
+            payee_key,
+            payer_payout,
+            payee_payout,
+            confirmations,
+            fees,
+        })
     }
 
     /// The channel's name on its connection.
@@ -239,7 +257,9 @@ impl ChannelParams {
     /// The script of the funding output.
     #[must_use]
     pub fn funding_script(&self) -> ScriptBuf {
-        self.terms.construction.funding_script(self.payer_key, self.payee_key)
+        self.terms
+            .construction
+            .funding_script(self.payer_key, self.payee_key)
     }
 
     /// What the refund pays out: the capacity less its fee, in satoshi.
@@ -280,7 +300,10 @@ fn fee(terms: &Terms, outputs: &[&ScriptBuf]) -> Result<Amount, ParamsError> {
     let input = terms.construction.input_weight();
     let weight: Weight =
         bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()));
-    terms.feerate.fee_wu(weight).ok_or(ParamsError::FeeOverflow { feerate: terms.feerate, weight })
+    terms.feerate.fee_wu(weight).ok_or(ParamsError::FeeOverflow {
+        feerate: terms.feerate,
+        weight,
+    })
 }
 
 /// The parties' contributions do not make a channel.

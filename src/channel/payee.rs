@@ -1,6 +1,6 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction};
 
-use super::error::{ApplyError, CommandError, PaymentError, Refusal, RefundError, Stage};
+use super::error::{ApplyError, CommandError, PaymentError, RefundError, Refusal, Stage};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 use super::keys::{ChannelKey, PayeeKey, UnverifiedSignature};
 use super::limits::{check_payout, Limits};
@@ -46,7 +46,12 @@ impl PayeeOpening<Accepted> {
         tip: Tip,
     ) -> Result<(Self, Envelope), Refusal> {
         let Envelope { channel: id, message } = envelope;
-        let Message::Open { terms, payer_key, payer_payout } = message else {
+        let Message::Open {
+            terms,
+            payer_key,
+            payer_payout,
+        } = message
+        else {
             return Err(unexpected(Stage::Proposing, &message));
         };
         limits.check(&terms, tip)?;
@@ -54,10 +59,29 @@ impl PayeeOpening<Accepted> {
         check_payout(&payout)?;
         let payee_key = PayeeKey::new(key.public_key());
         let confirmations = *limits.confirmations.start();
-        let accept = Message::Accept { payee_key, payee_payout: payout.clone(), confirmations };
-        let parties = Parties { payer_key, payee_key, payer_payout, payee_payout: payout };
+        let accept = Message::Accept {
+            payee_key,
+            payee_payout: payout.clone(),
+            confirmations,
+        };
+        let parties = Parties {
+            payer_key,
+            payee_key,
+            payer_payout,
+            payee_payout: payout,
+        };
         let params = ChannelParams::new(id, terms, parties, confirmations)?;
-        Ok((Self { key, params, state: Accepted { limits } }, Envelope { channel: id, message: accept }))
+        Ok((
+            Self {
+                key,
+                params,
+                state: Accepted { limits },
+            },
+            Envelope {
+                channel: id,
+                message: accept,
+            },
+        ))
     }
 
     /// The channel's parameters.
@@ -84,20 +108,35 @@ impl PayeeOpening<Accepted> {
         };
         self.state.limits.check_expiry(self.params.terms().expiry, tip)?;
         let funding = check_refund(&self.params, &tx)?;
-        let signature = Spend::refund(&self.params, funding).sign(&self.key).to_unverified();
+        let signature = Spend::refund(&self.params, funding)
+            .sign(&self.key)
+            .to_unverified();
         let mut answers = vec![Message::RefundSignature { signature }];
         if self.params.terms().protocol == Protocol::Bond {
             answers.push(Message::FundingRequest);
         }
-        let envelopes = answers.into_iter().map(|message| Envelope { channel: id, message }).collect();
-        Ok((PayeeOpening { key: self.key, params: self.params, state: RefundSigned { funding } }, envelopes))
+        let envelopes = answers
+            .into_iter()
+            .map(|message| Envelope { channel: id, message })
+            .collect();
+        Ok((
+            PayeeOpening {
+                key: self.key,
+                params: self.params,
+                state: RefundSigned { funding },
+            },
+            envelopes,
+        ))
     }
 }
 
 /// Compares a refund with the agreed one and returns the outpoint that it spends.
 fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, RefundError> {
     let [input] = &tx.input[..] else {
-        return Err(RefundError::InputCount { expected: 1, received: tx.input.len() });
+        return Err(RefundError::InputCount {
+            expected: 1,
+            received: tx.input.len(),
+        });
     };
     let funding = input.previous_output;
     if funding.is_null() {
@@ -119,10 +158,16 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
     }
     check_refund_lock(params, tx)?;
     if tx.version != agreed.version {
-        return Err(RefundError::Version { expected: agreed.version, received: tx.version });
+        return Err(RefundError::Version {
+            expected: agreed.version,
+            received: tx.version,
+        });
     }
     let [output] = &tx.output[..] else {
-        return Err(RefundError::OutputCount { expected: 1, received: tx.output.len() });
+        return Err(RefundError::OutputCount {
+            expected: 1,
+            received: tx.output.len(),
+        });
     };
     let wanted = &agreed.output[0];
     if output.script_pubkey != wanted.script_pubkey {
@@ -132,7 +177,10 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
         });
     }
     if output.value != wanted.value {
-        return Err(RefundError::OutputAmount { expected: wanted.value, received: output.value });
+        return Err(RefundError::OutputAmount {
+            expected: wanted.value,
+            received: output.value,
+        });
     }
     Ok(funding)
 }
@@ -180,7 +228,10 @@ impl PayeeOpening<RefundSigned> {
         match self.params.terms().protocol {
             Protocol::SteppedLocktime => {}
             Protocol::Example7 | Protocol::Bond => {
-                actions.push(Action::Broadcast { role: SpendRole::Funding, tx: funding.tx().clone() });
+                actions.push(Action::Broadcast {
+                    role: SpendRole::Funding,
+                    tx: funding.tx().clone(),
+                });
             }
         }
         let payee = Payee {
@@ -276,13 +327,16 @@ impl Payee {
             (Stage::AwaitingFunding, Message::Payment { .. }) => {
                 let confirmations = self.view.as_ref().map_or(0, |view| view.confirmations);
                 let required = self.params.confirmations();
-                Err(PaymentError::Unconfirmed { confirmations, required }.into())
+                Err(PaymentError::Unconfirmed {
+                    confirmations,
+                    required,
+                }
+                .into())
             }
-            (Stage::AwaitingFunding | Stage::Open | Stage::Closing, Message::Settlement { paid, signature })
-                if self.settlement.is_none() =>
-            {
-                self.accept_settlement(paid, signature)
-            }
+            (
+                Stage::AwaitingFunding | Stage::Open | Stage::Closing,
+                Message::Settlement { paid, signature },
+            ) if self.settlement.is_none() => self.accept_settlement(paid, signature),
             // Both closed at the same moment, and this side's settlement is on its way.
             (Stage::Closing, Message::Settlement { .. }) => Ok(Vec::new()),
             (_, Message::Refuse { reason }) => Ok(vec![Action::Notify(Notice::PeerRefused { reason })]),
@@ -301,7 +355,11 @@ impl Payee {
         let terms = self.params.terms();
         if let Some(view) = self.view.as_ref().filter(|view| terms.must_settle(view.tip)) {
             let left = terms.expiry.distance(view.tip);
-            return Err(PaymentError::Expiring { expiry: terms.expiry, left }.into());
+            return Err(PaymentError::Expiring {
+                expiry: terms.expiry,
+                left,
+            }
+            .into());
         }
         self.check_increase(paid)?;
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
@@ -331,7 +389,10 @@ impl Payee {
     }
 
     fn exceeds(&self, received: Amount) -> PaymentError {
-        PaymentError::ExceedsCapacity { spendable: self.params.spendable(), received }
+        PaymentError::ExceedsCapacity {
+            spendable: self.params.spendable(),
+            received,
+        }
     }
 
     fn accept_settlement(
@@ -340,7 +401,11 @@ impl Payee {
         signature: UnverifiedSignature,
     ) -> Result<Vec<Action>, Refusal> {
         if paid != self.paid() {
-            return Err(PaymentError::SettlementDiffers { expected: self.paid(), received: paid }.into());
+            return Err(PaymentError::SettlementDiffers {
+                expected: self.paid(),
+                received: paid,
+            }
+            .into());
         }
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
         let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
@@ -355,7 +420,11 @@ impl Payee {
         }
         let (tip, confirmations, spend) = (view.tip, view.confirmations, view.spend.clone());
         self.view = Some(view);
-        if let Some(SeenSpend { tx, confirmations: 1.. }) = &spend {
+        if let Some(SeenSpend {
+            tx,
+            confirmations: 1..,
+        }) = &spend
+        {
             return Ok(self.on_spent(tx, spend.as_ref().map_or(0, |s| s.confirmations)));
         }
         let mut actions = self.on_depth(confirmations);
@@ -421,7 +490,9 @@ impl Payee {
         if amount > left {
             return Err(CommandError::InsufficientBalance { left, asked: amount });
         }
-        Ok(vec![self.send(Message::PaymentRequest { paid: self.paid() + amount })])
+        Ok(vec![self.send(Message::PaymentRequest {
+            paid: self.paid() + amount,
+        })])
     }
 
     /// With an unlocked payment in hand the payee needs nobody; otherwise it asks the payer for a settlement.
@@ -430,13 +501,11 @@ impl Payee {
             return Err(self.wrong_stage("close").into());
         }
         let unlocked = self.params.terms().payment_expiry.is_none();
-        match self.redeemable()?.filter(|_| unlocked) {
-            Some(settlement) => Ok(vec![self.settle(settlement)]),
-            None => {
-                self.stage = Stage::Closing;
-                Ok(vec![self.send(Message::CloseRequest)])
-            }
+        if let Some(settlement) = self.redeemable()?.filter(|_| unlocked) {
+            return Ok(vec![self.settle(settlement)]);
         }
+        self.stage = Stage::Closing;
+        Ok(vec![self.send(Message::CloseRequest)])
     }
 
     fn settle(&mut self, settlement: SettlementTx) -> Action {
@@ -447,15 +516,23 @@ impl Payee {
     }
 
     fn send(&self, message: Message) -> Action {
-        Action::Send(Envelope { channel: self.params.id(), message })
+        Action::Send(Envelope {
+            channel: self.params.id(),
+            message,
+        })
     }
 
     fn wrong_stage(&self, command: &'static str) -> CommandError {
-        CommandError::WrongStage { command, stage: self.stage }
+        CommandError::WrongStage {
+            command,
+            stage: self.stage,
+        }
     }
 }
 
 fn broadcast(settlement: &SettlementTx) -> Action {
-    Action::Broadcast { role: settlement.role(), tx: settlement.tx().clone() }
+    Action::Broadcast {
+        role: settlement.role(),
+        tx: settlement.tx().clone(),
+    }
 }
-

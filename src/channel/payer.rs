@@ -85,7 +85,15 @@ impl PayerOpening<Proposed> {
             payer_payout: payout.clone(),
         };
         Ok((
-            Self { key, state: Proposed { id, terms, payout, limits } },
+            Self {
+                key,
+                state: Proposed {
+                    id,
+                    terms,
+                    payout,
+                    limits,
+                },
+            },
             Envelope { channel: id, message },
         ))
     }
@@ -96,15 +104,30 @@ impl PayerOpening<Proposed> {
     /// If it is another message, or asks for more confirmations than the payer's limits allow, or the
     /// two contributions do not make a channel.
     pub fn accept(self, envelope: Envelope) -> Result<PayerOpening<Agreed>, Refusal> {
-        let Proposed { id, terms, payout, limits } = self.state;
+        let Proposed {
+            id,
+            terms,
+            payout,
+            limits,
+        } = self.state;
         let message = for_channel(id, envelope)?;
-        let Message::Accept { payee_key, payee_payout, confirmations } = message else {
+        let Message::Accept {
+            payee_key,
+            payee_payout,
+            confirmations,
+        } = message
+        else {
             return Err(unexpected(Stage::Proposing, &message));
         };
         check_payout(&payee_payout)?;
         let (min, max) = (1, *limits.confirmations.end());
         if !(min..=max).contains(&confirmations) {
-            return Err(TermsError::Confirmations { min, max, received: confirmations }.into());
+            return Err(TermsError::Confirmations {
+                min,
+                max,
+                received: confirmations,
+            }
+            .into());
         }
         let parties = Parties {
             payer_key: PayerKey::new(self.key.public_key()),
@@ -113,7 +136,10 @@ impl PayerOpening<Proposed> {
             payee_payout,
         };
         let params = ChannelParams::new(id, terms, parties, confirmations)?;
-        Ok(PayerOpening { key: self.key, state: Agreed { params } })
+        Ok(PayerOpening {
+            key: self.key,
+            state: Agreed { params },
+        })
     }
 }
 
@@ -128,7 +154,10 @@ impl PayerOpening<Agreed> {
     #[must_use]
     pub fn funding_output(&self) -> TxOut {
         let params = &self.state.params;
-        TxOut { value: params.terms().capacity.to_amount(), script_pubkey: params.funding_script() }
+        TxOut {
+            value: params.terms().capacity.to_amount(),
+            script_pubkey: params.funding_script(),
+        }
     }
 
     /// Steps 2 and 3: takes the signed funding transaction into custody and asks for the refund to be
@@ -141,12 +170,24 @@ impl PayerOpening<Agreed> {
         let Agreed { params } = self.state;
         let size = signed.total_size();
         if size > MAX_FUNDING_SIZE {
-            return Err(FundingError::TooLarge { size, limit: MAX_FUNDING_SIZE });
+            return Err(FundingError::TooLarge {
+                size,
+                limit: MAX_FUNDING_SIZE,
+            });
         }
         let funding = FundingTx::find(&params, signed)?;
         let tx = Spend::refund(&params, funding.outpoint()).unsigned().clone();
-        let envelope = Envelope { channel: params.id(), message: Message::RefundRequest { tx } };
-        Ok((PayerOpening { key: self.key, state: Held { params, funding } }, envelope))
+        let envelope = Envelope {
+            channel: params.id(),
+            message: Message::RefundRequest { tx },
+        };
+        Ok((
+            PayerOpening {
+                key: self.key,
+                state: Held { params, funding },
+            },
+            envelope,
+        ))
     }
 }
 
@@ -157,6 +198,7 @@ impl PayerOpening<Held> {
         self.state.funding.outpoint()
     }
 
+    #[cfg(feature = "service")]
     pub(crate) const fn funding(&self) -> &FundingTx {
         &self.state.funding
     }
@@ -176,7 +218,14 @@ impl PayerOpening<Held> {
         let payee = spend.verify_payee(signature)?;
         let payer = spend.sign(&self.key);
         let refund = RefundTx::complete(spend, payer, payee)?;
-        Ok(PayerOpening { key: self.key, state: Protected { params, funding, refund } })
+        Ok(PayerOpening {
+            key: self.key,
+            state: Protected {
+                params,
+                funding,
+                refund,
+            },
+        })
     }
 }
 
@@ -191,7 +240,11 @@ impl PayerOpening<Protected> {
     /// (`example-7`), or waits to be asked for it (`bond`).
     #[must_use]
     pub fn release(self) -> (Payer, Vec<Action>) {
-        let Protected { params, funding, refund } = self.state;
+        let Protected {
+            params,
+            funding,
+            refund,
+        } = self.state;
         let mut actions = Vec::new();
         if funding.is_malleable() {
             actions.push(Action::Notify(Notice::MalleableFunding));
@@ -339,10 +392,17 @@ impl Payer {
     fn on_accepted(&mut self, received: Amount) -> Result<Vec<Action>, Refusal> {
         let acknowledged = self.acknowledged();
         if received < acknowledged || received > self.paid {
-            return Err(PaymentError::NotSent { acknowledged, sent: self.paid, received }.into());
+            return Err(PaymentError::NotSent {
+                acknowledged,
+                sent: self.paid,
+                received,
+            }
+            .into());
         }
         self.acknowledged = Some(received);
-        Ok(vec![Action::Notify(Notice::PaymentAccepted(self.balance(received)))])
+        Ok(vec![Action::Notify(Notice::PaymentAccepted(
+            self.balance(received),
+        ))])
     }
 
     fn on_chain(&mut self, view: &ChainView) -> Vec<Action> {
@@ -354,13 +414,19 @@ impl Payer {
             self.stage = Stage::Closing;
             if spend.confirmations >= SETTLED_DEPTH {
                 self.stage = Stage::Closed;
-                return vec![Action::Notify(Notice::Closed(Outcome::of(&self.params, &spend.tx)))];
+                return vec![Action::Notify(Notice::Closed(Outcome::of(
+                    &self.params,
+                    &spend.tx,
+                )))];
             }
             return Vec::new();
         }
         if self.params.terms().expiry.is_final(view.tip) && self.stage != Stage::Protected {
             self.stage = Stage::Closing;
-            return vec![Action::Broadcast { role: SpendRole::Refund, tx: self.refund.tx().clone() }];
+            return vec![Action::Broadcast {
+                role: SpendRole::Refund,
+                tx: self.refund.tx().clone(),
+            }];
         }
         Vec::new()
     }
@@ -385,7 +451,10 @@ impl Payer {
         }
         let terms = self.params.terms();
         if let Some(tip) = self.tip.filter(|tip| terms.must_settle(*tip)) {
-            return Err(CommandError::Expiring { expiry: terms.expiry, left: terms.expiry.distance(tip) });
+            return Err(CommandError::Expiring {
+                expiry: terms.expiry,
+                left: terms.expiry.distance(tip),
+            });
         }
         let left = self.params.spendable() - self.paid;
         if amount > left {
@@ -408,48 +477,76 @@ impl Payer {
     fn check_increase(&self, paid: Amount) -> Result<(), PaymentError> {
         let previous = self.paid;
         if paid < previous {
-            return Err(PaymentError::Decreased { previous, received: paid });
+            return Err(PaymentError::Decreased {
+                previous,
+                received: paid,
+            });
         }
         if paid == previous {
-            return Err(PaymentError::Repeated { previous, received: paid });
+            return Err(PaymentError::Repeated {
+                previous,
+                received: paid,
+            });
         }
         if paid > self.params.spendable() {
-            return Err(PaymentError::ExceedsCapacity { spendable: self.params.spendable(), received: paid });
+            return Err(PaymentError::ExceedsCapacity {
+                spendable: self.params.spendable(),
+                received: paid,
+            });
         }
         Ok(())
     }
 
     fn balance(&self, paid: Amount) -> Balance {
-        self.params.balance(paid).expect("the payer never signs more than the channel can pay")
+        self.params
+            .balance(paid)
+            .expect("the payer never signs more than the channel can pay")
     }
 
     fn payment(&self) -> Action {
         let balance = self.balance(self.paid);
         let signature = Spend::payment(&self.params, self.funding.outpoint(), &balance).sign(&self.key);
-        self.send(Message::Payment { paid: self.paid, signature: signature.to_unverified() })
+        self.send(Message::Payment {
+            paid: self.paid,
+            signature: signature.to_unverified(),
+        })
     }
 
     fn settlement(&self) -> Action {
         let balance = self.balance(self.paid);
         let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
         let signature: VerifiedSignature = spend.sign(&self.key);
-        self.send(Message::Settlement { paid: self.paid, signature: signature.to_unverified() })
+        self.send(Message::Settlement {
+            paid: self.paid,
+            signature: signature.to_unverified(),
+        })
     }
 
     fn broadcast_funding(&self) -> Action {
-        Action::Broadcast { role: SpendRole::Funding, tx: self.funding.tx().clone() }
+        Action::Broadcast {
+            role: SpendRole::Funding,
+            tx: self.funding.tx().clone(),
+        }
     }
 
     fn hand_over(&self) -> Action {
-        self.send(Message::Funding { tx: self.funding.tx().clone() })
+        self.send(Message::Funding {
+            tx: self.funding.tx().clone(),
+        })
     }
 
     fn send(&self, message: Message) -> Action {
-        Action::Send(Envelope { channel: self.params.id(), message })
+        Action::Send(Envelope {
+            channel: self.params.id(),
+            message,
+        })
     }
 
     fn wrong_stage(&self, command: &'static str) -> CommandError {
-        CommandError::WrongStage { command, stage: self.stage }
+        CommandError::WrongStage {
+            command,
+            stage: self.stage,
+        }
     }
 }
 
@@ -457,6 +554,9 @@ pub(crate) fn for_channel(expected: ChannelId, envelope: Envelope) -> Result<Mes
     if envelope.channel == expected {
         Ok(envelope.message)
     } else {
-        Err(Refusal::WrongChannel { expected, received: envelope.channel })
+        Err(Refusal::WrongChannel {
+            expected,
+            received: envelope.channel,
+        })
     }
 }

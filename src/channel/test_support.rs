@@ -17,7 +17,10 @@ pub struct Example {
 }
 
 pub fn tip(height: u32, mtp: u32) -> Tip {
-    Tip { height: Height::from_consensus(height).unwrap(), mtp: Time::from_consensus(mtp).unwrap() }
+    Tip {
+        height: Height::from_consensus(height).unwrap(),
+        mtp: Time::from_consensus(mtp).unwrap(),
+    }
 }
 
 pub fn key(label: &str) -> ChannelKey {
@@ -38,7 +41,11 @@ pub fn example() -> Example {
         payer_payout: payout(&payer),
         payee_payout: payout(&payee),
     };
-    Example { params: ChannelParams::new(ChannelId(1), terms, parties, 3).unwrap(), payer, payee }
+    Example {
+        params: ChannelParams::new(ChannelId(1), terms, parties, 3).unwrap(),
+        payer,
+        payee,
+    }
 }
 
 pub fn finished_refund(example: &Example) -> (Transaction, TxOut) {

@@ -27,14 +27,24 @@ pub(crate) struct Spend<'a> {
 impl<'a> Spend<'a> {
     /// T2: the whole capacity back to the payer, locked until the expiry.
     pub fn refund(params: &'a ChannelParams, funding: OutPoint) -> Self {
-        let output =
-            TxOut { value: params.refund_amount(), script_pubkey: params.payer_payout().to_owned() };
-        Self::new(params, funding, Some(params.terms().expiry.to_lock_time()), vec![output])
+        let output = TxOut {
+            value: params.refund_amount(),
+            script_pubkey: params.payer_payout().to_owned(),
+        };
+        Self::new(
+            params,
+            funding,
+            Some(params.terms().expiry.to_lock_time()),
+            vec![output],
+        )
     }
 
     /// T3: `balance` divided between the two, locked in the stepped protocol only.
     pub fn payment(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
-        let lock = params.terms().payment_expiry.map(super::lock::Expiry::to_lock_time);
+        let lock = params
+            .terms()
+            .payment_expiry
+            .map(super::lock::Expiry::to_lock_time);
         Self::new(params, funding, lock, outputs(params, balance))
     }
 
@@ -43,19 +53,18 @@ impl<'a> Spend<'a> {
         Self::new(params, funding, None, outputs(params, balance))
     }
 
-    fn new(
-        params: &'a ChannelParams,
-        funding: OutPoint,
-        lock: Option<LockTime>,
-        output: Vec<TxOut>,
-    ) -> Self {
+    fn new(params: &'a ChannelParams, funding: OutPoint, lock: Option<LockTime>, output: Vec<TxOut>) -> Self {
         let tx = Transaction {
             version: Version::TWO,
             lock_time: lock.unwrap_or(LockTime::ZERO),
             input: vec![TxIn {
                 previous_output: funding,
                 script_sig: ScriptBuf::new(),
-                sequence: if lock.is_some() { LOCKED_SEQUENCE } else { Sequence::MAX },
+                sequence: if lock.is_some() {
+                    LOCKED_SEQUENCE
+                } else {
+                    Sequence::MAX
+                },
                 witness: Witness::new(),
             }],
             output,
@@ -72,17 +81,11 @@ impl<'a> Spend<'a> {
         key.sign(&self.digest)
     }
 
-    pub fn verify_payer(
-        &self,
-        signature: UnverifiedSignature,
-    ) -> Result<VerifiedSignature, SignatureError> {
+    pub fn verify_payer(&self, signature: UnverifiedSignature) -> Result<VerifiedSignature, SignatureError> {
         signature.verify(&self.digest, &self.params.payer_key().to_public_key())
     }
 
-    pub fn verify_payee(
-        &self,
-        signature: UnverifiedSignature,
-    ) -> Result<VerifiedSignature, SignatureError> {
+    pub fn verify_payee(&self, signature: UnverifiedSignature) -> Result<VerifiedSignature, SignatureError> {
         signature.verify(&self.digest, &self.params.payee_key().to_public_key())
     }
 
@@ -97,7 +100,11 @@ impl<'a> Spend<'a> {
             value: self.params.terms().capacity.to_amount(),
             script_pubkey: self.params.funding_script(),
         };
-        let tx = self.params.terms().construction.satisfy(self.params, self.tx, payer, payee);
+        let tx = self
+            .params
+            .terms()
+            .construction
+            .satisfy(self.params, self.tx, payer, payee);
         verify_spend(&tx, &prevout)?;
         Ok(tx)
     }
@@ -106,7 +113,10 @@ impl<'a> Spend<'a> {
 /// Payer first, then payee, as in Example 7; an output below dust is left out.
 fn outputs(params: &ChannelParams, balance: &Balance) -> Vec<TxOut> {
     let output = |value: Option<Amount>, script: &Script| {
-        value.map(|value| TxOut { value, script_pubkey: script.to_owned() })
+        value.map(|value| TxOut {
+            value,
+            script_pubkey: script.to_owned(),
+        })
     };
     [
         output(balance.to_payer, params.payer_payout()),
@@ -129,17 +139,28 @@ impl FundingTx {
     ///
     /// # Errors
     /// If no output, or more than one, has the channel's script and amount.
+    #[expect(clippy::missing_panics_doc, reason = "consensus bounds the number of outputs")]
     pub fn find(params: &ChannelParams, tx: Transaction) -> Result<Self, FundingError> {
         let wanted = funding_output(params);
-        let mut found = tx.output.iter().enumerate().filter(|(_, output)| **output == wanted);
+        let mut found = tx
+            .output
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| **output == wanted);
         let Some((vout, _)) = found.next() else {
-            return Err(FundingError::NoSuchOutput { wanted, txid: tx.compute_txid() });
+            return Err(FundingError::NoSuchOutput {
+                wanted,
+                txid: tx.compute_txid(),
+            });
         };
         if let Some((second, _)) = found.next() {
             return Err(FundingError::TwoOutputs { first: vout, second });
         }
         let vout = u32::try_from(vout).expect("a transaction has fewer than 2^32 outputs");
-        Ok(Self { outpoint: OutPoint::new(tx.compute_txid(), vout), tx })
+        Ok(Self {
+            outpoint: OutPoint::new(tx.compute_txid(), vout),
+            tx,
+        })
     }
 
     /// Checks a transaction that the peer handed over against the output that the refund spends.
@@ -150,10 +171,16 @@ impl FundingTx {
     ) -> Result<Self, FundingError> {
         let txid = tx.compute_txid();
         if txid != outpoint.txid {
-            return Err(FundingError::WrongTxid { expected: outpoint.txid, received: txid });
+            return Err(FundingError::WrongTxid {
+                expected: outpoint.txid,
+                received: txid,
+            });
         }
         let Some(output) = tx.output.get(outpoint.vout as usize) else {
-            return Err(FundingError::MissingOutput { vout: outpoint.vout, outputs: tx.output.len() });
+            return Err(FundingError::MissingOutput {
+                vout: outpoint.vout,
+                outputs: tx.output.len(),
+            });
         };
         let wanted = funding_output(params);
         if output.script_pubkey != wanted.script_pubkey {
@@ -163,7 +190,10 @@ impl FundingTx {
             });
         }
         if output.value != wanted.value {
-            return Err(FundingError::WrongAmount { expected: wanted.value, received: output.value });
+            return Err(FundingError::WrongAmount {
+                expected: wanted.value,
+                received: output.value,
+            });
         }
         Ok(Self { tx, outpoint })
     }
@@ -190,7 +220,10 @@ impl FundingTx {
 }
 
 fn funding_output(params: &ChannelParams) -> TxOut {
-    TxOut { value: params.terms().capacity.to_amount(), script_pubkey: params.funding_script() }
+    TxOut {
+        value: params.terms().capacity.to_amount(),
+        script_pubkey: params.funding_script(),
+    }
 }
 
 /// The funding transaction is not the one that was agreed.
@@ -307,7 +340,11 @@ impl PaymentTx {
             Protocol::SteppedLocktime => SpendRole::Payment,
             Protocol::Example7 | Protocol::Bond => SpendRole::Settlement,
         };
-        Ok(SettlementTx { role, balance: self.balance, tx: spend.complete(self.payer, payee)? })
+        Ok(SettlementTx {
+            role,
+            balance: self.balance,
+            tx: spend.complete(self.payer, payee)?,
+        })
     }
 
     /// The division without the payments' lock, with a signature of its own.
@@ -320,7 +357,11 @@ impl PaymentTx {
         let spend = Spend::settlement(params, funding, &self.balance);
         let payee = spend.sign(key);
         let tx = spend.complete(self.payer, payee)?;
-        Ok(SettlementTx { role: SpendRole::Settlement, balance: self.balance, tx })
+        Ok(SettlementTx {
+            role: SpendRole::Settlement,
+            balance: self.balance,
+            tx,
+        })
     }
 }
 

@@ -9,18 +9,23 @@ const MAX_SCRIPT_SIG: usize = 1_650;
 /// Runs the transaction's only input through full script verification.
 ///
 /// Consensus rules are judged by Core's own library (every flag that it exports: P2SH, DERSIG, NULLDUMMY,
-/// CLTV, CSV, WITNESS). The flags that only a node's policy sets (STRICTENC, LOW_S, MINIMALDATA, SIGPUSHONLY,
-/// CLEANSTACK) are checked here on the finished bytes, because a spend that breaks one of them is never
-/// relayed: the payee would hold a payment that is valid and worthless.
+/// CLTV, CSV, WITNESS). The flags that only a node's policy sets (STRICTENC, `LOW_S`, MINIMALDATA,
+/// SIGPUSHONLY, CLEANSTACK) are checked here on the finished bytes, because a spend that breaks one of them is
+/// never relayed: the payee would hold a payment that is valid and worthless.
 pub(crate) fn verify_spend(tx: &Transaction, prevout: &TxOut) -> Result<(), SpendError> {
     let bytes = bitcoin::consensus::serialize(tx);
     prevout
         .script_pubkey
         .verify(0, prevout.value, &bytes)
-        .map_err(|error| SpendError::Consensus { error: error.to_string() })?;
+        .map_err(|error| SpendError::Consensus {
+            error: error.to_string(),
+        })?;
     let script_sig = &tx.input[0].script_sig;
     if script_sig.len() > MAX_SCRIPT_SIG {
-        return Err(SpendError::ScriptSigTooLong { len: script_sig.len(), limit: MAX_SCRIPT_SIG });
+        return Err(SpendError::ScriptSigTooLong {
+            len: script_sig.len(),
+            limit: MAX_SCRIPT_SIG,
+        });
     }
     check_multisig_pushes(script_sig)
 }
@@ -33,26 +38,45 @@ fn check_multisig_pushes(script_sig: &Script) -> Result<(), SpendError> {
         match instruction {
             Ok(Instruction::PushBytes(bytes)) => pushes.push(bytes.as_bytes()),
             Ok(Instruction::Op(opcode)) => {
-                return Err(SpendError::NotPushOnly { opcode: opcode.to_string() })
+                return Err(SpendError::NotPushOnly {
+                    opcode: opcode.to_string(),
+                })
             }
-            Err(error) => return Err(SpendError::NotMinimal { error: error.to_string() }),
+            Err(error) => {
+                return Err(SpendError::NotMinimal {
+                    error: error.to_string(),
+                })
+            }
         }
     }
     let [dummy, first, second, redeem] = pushes[..] else {
-        return Err(SpendError::UncleanStack { expected: 4, found: pushes.len() });
+        return Err(SpendError::UncleanStack {
+            expected: 4,
+            found: pushes.len(),
+        });
     };
     if !dummy.is_empty() || redeem.last() != Some(&OP_CHECKMULTISIG.to_u8()) {
-        return Err(SpendError::UncleanStack { expected: 4, found: pushes.len() });
+        return Err(SpendError::UncleanStack {
+            expected: 4,
+            found: pushes.len(),
+        });
     }
     for signature in [first, second] {
-        let parsed = ecdsa::Signature::from_slice(signature)
-            .map_err(|error| SpendError::SignatureEncoding { error: error.to_string() })?;
+        let parsed =
+            ecdsa::Signature::from_slice(signature).map_err(|error| SpendError::SignatureEncoding {
+                error: error.to_string(),
+            })?;
         let mut low = parsed.signature;
         low.normalize_s();
-        let strict = ecdsa::Signature { signature: low, sighash_type: EcdsaSighashType::All };
+        let strict = ecdsa::Signature {
+            signature: low,
+            sighash_type: EcdsaSighashType::All,
+        };
         // Strict DER, low S and the hash type at once: there is one way to write a signature.
         if strict.serialize()[..] != *signature {
-            return Err(SpendError::SignatureEncoding { error: "not strict DER, low S, ALL".to_owned() });
+            return Err(SpendError::SignatureEncoding {
+                error: "not strict DER, low S, ALL".to_owned(),
+            });
         }
     }
     Ok(())
@@ -122,7 +146,9 @@ mod tests {
     fn script(pushes: &[Vec<u8>]) -> ScriptBuf {
         pushes
             .iter()
-            .fold(Builder::new(), |b, push| b.push_slice(PushBytesBuf::try_from(push.clone()).unwrap()))
+            .fold(Builder::new(), |b, push| {
+                b.push_slice(PushBytesBuf::try_from(push.clone()).unwrap())
+            })
             .into_script()
     }
 
@@ -143,9 +169,15 @@ mod tests {
         let (mut tx, prevout) = finished_refund(&example());
         let mut elements = pushes(&tx);
         elements.swap(1, 2);
-        assert!(matches!(verdict(script(&elements)), Err(SpendError::Consensus { .. })));
+        assert!(matches!(
+            verdict(script(&elements)),
+            Err(SpendError::Consensus { .. })
+        ));
         tx.output[0].value -= bitcoin::Amount::ONE_SAT;
-        assert!(matches!(verify_spend(&tx, &prevout), Err(SpendError::Consensus { .. })));
+        assert!(matches!(
+            verify_spend(&tx, &prevout),
+            Err(SpendError::Consensus { .. })
+        ));
     }
 
     /// What a block may contain and no node relays: each is valid for consensus, so that only the checks
@@ -157,22 +189,36 @@ mod tests {
 
         let mut extra = vec![vec![7_u8, 7]];
         extra.extend(elements.clone());
-        assert_eq!(verdict(script(&extra)), Err(SpendError::UncleanStack { expected: 4, found: 5 }));
+        assert_eq!(
+            verdict(script(&extra)),
+            Err(SpendError::UncleanStack {
+                expected: 4,
+                found: 5
+            })
+        );
 
         let mut high = elements.clone();
         high[1] = high_s(&elements[1]);
-        assert!(matches!(verdict(script(&high)), Err(SpendError::SignatureEncoding { .. })));
+        assert!(matches!(
+            verdict(script(&high)),
+            Err(SpendError::SignatureEncoding { .. })
+        ));
 
         // OP_PUSHDATA1 for a script of 71 bytes, where a direct push would do.
         let mut long = script(&elements[..3]).into_bytes();
         long.extend([0x4c, 71]);
         long.extend(&elements[3]);
-        assert!(matches!(verdict(ScriptBuf::from_bytes(long)), Err(SpendError::NotMinimal { .. })));
+        assert!(matches!(
+            verdict(ScriptBuf::from_bytes(long)),
+            Err(SpendError::NotMinimal { .. })
+        ));
     }
 
     fn high_s(signature: &[u8]) -> Vec<u8> {
         use bitcoin::secp256k1::{ecdsa::Signature, Scalar, SecretKey};
-        let compact = Signature::from_der(&signature[..signature.len() - 1]).unwrap().serialize_compact();
+        let compact = Signature::from_der(&signature[..signature.len() - 1])
+            .unwrap()
+            .serialize_compact();
         let s = SecretKey::from_slice(&compact[32..]).unwrap().negate();
         let mut high = compact;
         high[32..].copy_from_slice(&Scalar::from(s).to_be_bytes());

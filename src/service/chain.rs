@@ -19,10 +19,7 @@ pub trait Chain: Send + Sync + 'static {
 
     /// Gives a transaction to the network: `None` if it was taken (or known already), otherwise the reason
     /// in the node's words.
-    fn broadcast(
-        &self,
-        tx: &Transaction,
-    ) -> impl Future<Output = Result<Option<String>, ChainError>> + Send;
+    fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send;
 
     /// A number that grows whenever the chain may have changed, and wakes up who waits for it.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -39,6 +36,9 @@ pub struct ChainError {
 impl ChainError {
     /// `task` completes the sentence "cannot …".
     pub fn new(task: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { task, source: source.into() }
+        Self {
+            task,
+            source: source.into(),
+        }
     }
 }

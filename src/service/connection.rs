@@ -33,7 +33,11 @@ pub(super) struct Connection<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     pub fn new(io: IO) -> Self {
-        Self { framed: Some(Framed::new(io, codec())), received: 0, sent: 0 }
+        Self {
+            framed: Some(Framed::new(io, codec())),
+            received: 0,
+            sent: 0,
+        }
     }
 
     pub const fn is_open(&self) -> bool {
@@ -72,9 +76,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 }
 
 fn classify(error: std::io::Error) -> ConnectionError {
-    let too_long = error.get_ref().is_some_and(|inner| inner.is::<LengthDelimitedCodecError>());
+    let too_long = matches!(error.get_ref(), Some(inner) if inner.is::<LengthDelimitedCodecError>());
     if too_long {
-        ConnectionError::FrameTooLong { limit: wire::MAX_MESSAGE }
+        ConnectionError::FrameTooLong {
+            limit: wire::MAX_MESSAGE,
+        }
     } else {
         ConnectionError::Io(error)
     }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::channel::{
     ApplyError, Balance, ChannelId, ChannelKey, ChannelParams, Envelope, Event, FundingError, FundingTx,
-    Limits, Message, Outcome, PayeeOpening, PayerOpening, Reason, Refusal, RefundTx, SettlementTx, Stage,
+    Limits, Message, Outcome, PayeeOpening, PayerOpening, Reason, RefundTx, Refusal, SettlementTx, Stage,
     Terms, TermsError,
 };
 
@@ -65,9 +65,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Opening<IO> {
             .map_err(|_| OpenError::Timeout { stage, after })?;
         match received {
             None => Err(OpenError::Disconnected { stage }),
-            Some(Ok(Envelope { message: Message::Refuse { reason }, .. })) => {
-                Err(OpenError::PeerRefused { stage, reason })
-            }
+            Some(Ok(Envelope {
+                message: Message::Refuse { reason },
+                ..
+            })) => Err(OpenError::PeerRefused { stage, reason }),
             Some(Ok(envelope)) => {
                 self.channel.get_or_insert(envelope.channel);
                 Ok(envelope)
@@ -89,7 +90,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Opening<IO> {
 
     async fn refuse(&mut self, reason: Reason) {
         let channel = self.channel.unwrap_or(ChannelId(0));
-        self.connection.send(&Envelope { channel, message: Message::Refuse { reason } }).await;
+        self.connection
+            .send(&Envelope {
+                channel,
+                message: Message::Refuse { reason },
+            })
+            .await;
     }
 }
 
@@ -114,8 +120,18 @@ where
     W: FnOnce(&TxOut) -> Result<Transaction, E>,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let Setup { key, payout, limits, observer, opening_timeout: timeout } = setup;
-    let mut peer = Opening { connection: Connection::new(io), channel: Some(id), timeout };
+    let Setup {
+        key,
+        payout,
+        limits,
+        observer,
+        opening_timeout: timeout,
+    } = setup;
+    let mut peer = Opening {
+        connection: Connection::new(io),
+        channel: Some(id),
+        timeout,
+    };
     let tip = chain.tip().await?;
     let (opening, message) = PayerOpening::propose(id, terms, key, payout, limits, tip)?;
     peer.connection.send(&message).await;
@@ -149,8 +165,18 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let Setup { key, payout, limits, observer, opening_timeout: timeout } = setup;
-    let mut peer = Opening { connection: Connection::new(io), channel: None, timeout };
+    let Setup {
+        key,
+        payout,
+        limits,
+        observer,
+        opening_timeout: timeout,
+    } = setup;
+    let mut peer = Opening {
+        connection: Connection::new(io),
+        channel: None,
+        timeout,
+    };
     let proposal = peer.receive(Stage::Proposing).await?;
     let tip = chain.tip().await?;
     let considered = PayeeOpening::consider(proposal, key, payout, limits, tip);
@@ -170,7 +196,9 @@ where
     let funding = payee.funding().clone();
     let (mut session, status) = Session::new(payee, peer.connection, chain, observer);
     session.perform(actions).await;
-    Ok(PayeeHandle { handle: Handle::spawn(params, funding, session, status) })
+    Ok(PayeeHandle {
+        handle: Handle::spawn(params, funding, session, status),
+    })
 }
 
 /// What both handles have.
@@ -197,7 +225,13 @@ impl Handle {
         C: Chain,
     {
         let (requests, inbox) = mpsc::channel(64);
-        Self { params, funding, requests, status, task: tokio::spawn(session.run(inbox)) }
+        Self {
+            params,
+            funding,
+            requests,
+            status,
+            task: tokio::spawn(session.run(inbox)),
+        }
     }
 
     /// The agreed parameters.
@@ -245,7 +279,10 @@ impl Handle {
     }
 
     async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
-        self.requests.send(request).await.map_err(|_| RequestError::Ended)?;
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| RequestError::Ended)?;
         answer.await.map_err(|_| RequestError::Ended)
     }
 }

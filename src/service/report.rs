@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bitcoin::{Amount, Transaction};
 
-use crate::channel::{ApplyError, FundingTx, Notice, Outcome, Refusal, RefundTx, SpendRole, Stage};
+use crate::channel::{ApplyError, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage};
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;

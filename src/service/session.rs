@@ -109,8 +109,16 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             outcome: None,
         });
         let unacknowledged = VecDeque::new();
-        let session =
-            Self { party, connection, chain, observer, status, unacknowledged, seen: 0, outcome: None };
+        let session = Self {
+            party,
+            connection,
+            chain,
+            observer,
+            status,
+            unacknowledged,
+            seen: 0,
+            outcome: None,
+        };
         (session, receiver)
     }
 
@@ -165,8 +173,16 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                             continue;
                         }
                     };
-                    (self.observer)(Report::Broadcast { role, tx: &tx, rejected: rejected.as_deref() });
-                    let result = BroadcastResult { role, txid: tx.compute_txid(), rejected };
+                    (self.observer)(Report::Broadcast {
+                        role,
+                        tx: &tx,
+                        rejected: rejected.as_deref(),
+                    });
+                    let result = BroadcastResult {
+                        role,
+                        txid: tx.compute_txid(),
+                        rejected,
+                    };
                     if let Ok(more) = self.party.apply(Event::Broadcast(result)) {
                         actions.extend(more);
                     }
@@ -244,7 +260,12 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
     /// One wrong message ends the connection: what the peer sends next is not worth reading.
     async fn hang_up(&mut self, reason: Reason) {
         let message = Message::Refuse { reason };
-        self.connection.send(&Envelope { channel: self.party.channel(), message }).await;
+        self.connection
+            .send(&Envelope {
+                channel: self.party.channel(),
+                message,
+            })
+            .await;
         self.connection.close();
         self.give_up_waiting(None);
     }
@@ -263,7 +284,11 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         (self.observer)(Report::Notice(notice));
         match notice {
             Notice::PaymentAccepted(balance) => {
-                while self.unacknowledged.front().is_some_and(|(paid, _)| *paid <= balance.paid) {
+                while self
+                    .unacknowledged
+                    .front()
+                    .is_some_and(|(paid, _)| *paid <= balance.paid)
+                {
                     if let Some((_, reply)) = self.unacknowledged.pop_front() {
                         let _ = reply.send(Ok(*balance));
                     }
@@ -277,8 +302,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
 
     fn give_up_waiting(&mut self, refused: Option<Reason>) {
         for (paid, reply) in self.unacknowledged.drain(..) {
-            let error = refused
-                .map_or(PayError::Unacknowledged { paid }, |reason| PayError::Refused { reason });
+            let error = refused.map_or(PayError::Unacknowledged { paid }, |reason| PayError::Refused {
+                reason,
+            });
             let _ = reply.send(Err(error));
         }
     }

@@ -1,0 +1,61 @@
+# Each recipe is what CI runs. Without `just`, run the scripts in ci/ directly.
+
+# Show the recipes
+default:
+    @just --list
+
+# Get a real bitcoind and electrs, and the programs that the checks need
+provision:
+    ci/provision --gates
+
+# Tell the three documented stories on a real node
+demo *args:
+    ci/demo {{ args }}
+
+# Run every check, or the named ones: just test fmt clippy
+test *gates:
+    ci/test {{ gates }}
+
+# Check the formatting
+fmt:
+    ci/test fmt
+
+# Check for lints, warnings denied
+clippy:
+    ci/test clippy
+
+# Build the documentation, warnings denied
+docs:
+    ci/test docs
+
+# Build without features, and with each feature alone
+core:
+    ci/test core
+
+# Check licences, sources and bans of the dependencies
+deny:
+    ci/test deny
+
+# Run the examples in the documentation
+doctest:
+    ci/test doctest
+
+# Run the tests on a real node, and compare the snapshots
+tests:
+    ci/test tests
+
+# Run scenarios: just run --all
+run *args: provision
+    cargo run --locked --release --quiet -- run {{ args }}
+
+# Say which programs were found where, and what is missing
+doctor:
+    cargo run --locked --release --quiet -- doctor
+
+# Run the tests, then look at each snapshot that changed and accept or reject it
+review: provision
+    #!/usr/bin/env bash
+    set -euo pipefail
+    . ci/lib.sh
+    use_gate_tools
+    cargo insta test --review --unreferenced=warn --test-runner cargo-test --lib --bins --tests --examples
