@@ -135,7 +135,10 @@ async fn both(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
 }
 
 /// Waits for a status, for an hour of tokio's time.
-#[allow(clippy::let_and_return, reason = "the borrow has to end before the receiver does")]
+#[allow(
+    clippy::let_and_return,
+    reason = "the borrow has to end before the receiver does"
+)]
 async fn until(mut status: watch::Receiver<Status>, what: &str, is: impl Fn(&Status) -> bool) -> Status {
     let found = soon(what, status.wait_for(|status| is(status))).await;
     let found = found.expect("the party is alive").clone();

@@ -146,8 +146,14 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
     let agreed = template.unsigned();
     if !input.script_sig.is_empty() || !input.witness.is_empty() {
         // An empty witness has a size too: the byte that says that it is empty.
-        let witness = if input.witness.is_empty() { 0 } else { input.witness.size() };
-        return Err(RefundError::AlreadySigned { received: input.script_sig.len() + witness });
+        let witness = if input.witness.is_empty() {
+            0
+        } else {
+            input.witness.size()
+        };
+        return Err(RefundError::AlreadySigned {
+            received: input.script_sig.len() + witness,
+        });
     }
     let (expected, received) = (agreed.input[0].sequence, input.sequence);
     if received == Sequence::MAX {

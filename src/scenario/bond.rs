@@ -3,7 +3,8 @@
 use bitcoin::{Amount, OutPoint, TxOut};
 
 use super::error::{expect, ScenarioError};
-use super::live::{fund, Channel, Plan};
+use super::live::Channel;
+use super::plan::{fund, Plan};
 use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_lock};
 use super::twin::twin;
 use super::world::World;
@@ -13,9 +14,8 @@ use crate::regtest::{CoinKind, RejectReason};
 use crate::transcript::{Actor, Unit};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    let story = |name, summary, play| {
-        Scenario::new(Protocol::Bond, name, summary, play).unit(Unit::Millidash)
-    };
+    let story =
+        |name, summary, play| Scenario::new(Protocol::Bond, name, summary, play).unit(Unit::Millidash);
     vec![
         story("two-days", "A day's posts are paid and settled, and the next day has a channel of its own", play!(two_days)),
         story("before-the-lock", "Nobody closes: the payee settles six hours before the 24 hours are over", play!(before_the_lock)),
@@ -84,7 +84,10 @@ fn separate_payment(world: &World) -> Result<(), ScenarioError> {
     let coin = world.chain.fund_key(MILLIDASH * 2, CoinKind::Segwit, key)?;
     world.recorder.output(coin.outpoint, coin.output.clone());
     let payee = CoinKind::Segwit.script(&world.key("payee"));
-    let payment = TxOut { value: MILLIDASH, script_pubkey: payee };
+    let payment = TxOut {
+        value: MILLIDASH,
+        script_pubkey: payee,
+    };
     let tx = fund(
         &coin,
         &payment,
@@ -153,7 +156,9 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     let twin = twin(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
     world.would_refuse("funding-twin", RejectReason::InsufficientFee)?;
-    world.mine_exactly(std::slice::from_ref(&twin), &[&channel]).await?;
+    world
+        .mine_exactly(std::slice::from_ref(&twin), &[&channel])
+        .await?;
     world.is_mined("funding-twin")?;
     world.mine(3, &[&channel]).await?;
     world.say("The bond that both know will never be mined: no payment counts, and no work is done for it");
@@ -179,10 +184,11 @@ async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
     expect("the twin's txid", &funding.compute_txid(), &twin.compute_txid())?;
     let differs = funding.compute_wtxid() != twin.compute_wtxid();
     expect("another wtxid", &true, &differs)?;
-    world.mine_exactly(std::slice::from_ref(&twin), &[&channel]).await?;
+    world
+        .mine_exactly(std::slice::from_ref(&twin), &[&channel])
+        .await?;
     world.mine(2, &[&channel]).await?;
     channel.stage_is(Actor::Payee, Stage::Open)?;
     world.say("The refund connects as it should");
     payer_refunds(world, &channel).await
 }
-

@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use crate::channel::TermsError;
 use crate::regtest;
-use crate::service::{OpenError, RequestError};
-use crate::transcript::{Actor, DecodeError};
+use crate::service::RequestError;
+use crate::transcript::Actor;
 
 /// Why a scenario did not come to its end.
 #[derive(Debug, Error)]
@@ -17,14 +17,6 @@ pub enum ScenarioError {
     /// The story's own terms are no channel.
     #[error(transparent)]
     Terms(#[from] TermsError),
-    /// A channel that should have opened did not.
-    #[error("the {who} did not open the channel: {source}")]
-    Open {
-        /// The side that gave up.
-        who: Actor,
-        /// Why.
-        source: OpenError,
-    },
     /// A party did not do what the story asks of it.
     #[error("the {who} could not {task}: {source}")]
     Request {
@@ -33,7 +25,7 @@ pub enum ScenarioError {
         /// What it should have done.
         task: &'static str,
         /// Why it did not.
-        source: RequestError,
+        source: Box<RequestError>,
     },
     /// Something came out otherwise than the story says. Either the code is wrong, or the story.
     #[error("{what}: expected {expected}, found {found}")]
@@ -54,14 +46,6 @@ pub enum ScenarioError {
         within: Duration,
         /// What was there instead.
         seen: String,
-    },
-    /// A transaction that cannot be rendered.
-    #[error("transaction {name}: {source}")]
-    Decode {
-        /// Its name.
-        name: String,
-        /// Why not.
-        source: DecodeError,
     },
     /// The operating system gave no runtime.
     #[error("cannot start the runtime: {0}")]

@@ -3,9 +3,12 @@
 use bitcoin::Amount;
 
 use super::error::ScenarioError;
-use super::live::{Channel, Plan};
+use super::live::Channel;
+use super::plan::Plan;
 use super::tap::{Effect, Rule};
-use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refused_to_open};
+use super::turns::{
+    self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refused_to_open,
+};
 use super::world::World;
 use super::{play, Scenario};
 use crate::channel::{ChannelId, Kind, Message, Protocol, Stage, UnverifiedSignature};
@@ -16,26 +19,64 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     let story =
         |name, summary, play| Scenario::new(Protocol::Example7, name, summary, play).unit(Unit::Bitcoin);
     vec![
-        story("session-end", "10 BTC, three payments, and the payee closes when the session ends", play!(session_end)),
-        story("near-expiry", "The session outlives the closing margin: the payee closes there, and not one block before", play!(near_expiry)),
-        story("bad-refund-signature", "The payee signs T2 wrongly; the payer aborts, nothing is on chain, nothing is lost", play!(bad_refund_signature)),
-        story("payee-gone-before-t1", "The payee vanishes instead of signing T2; T1 is never broadcast", play!(payee_gone_before_t1)),
-        story("payee-gone-after-t1", "The payee broadcasts T1 and vanishes; the payer waits for T2's lock", play!(payee_gone_after_t1)),
-        story("payee-gone-mid-session", "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything", play!(payee_gone_mid_session)),
-        story("payer-gone-mid-session", "The payer vanishes; the payee closes at the closing margin with the last T3", play!(payer_gone_mid_session)),
-        story("unused", "Nothing was ever paid: the payee gives everything back at once, with the first T3", play!(unused)),
+        story(
+            "session-end",
+            "10 BTC, three payments, and the payee closes when the session ends",
+            play!(session_end),
+        ),
+        story(
+            "near-expiry",
+            "The session outlives the closing margin: the payee closes there, and not one block before",
+            play!(near_expiry),
+        ),
+        story(
+            "bad-refund-signature",
+            "The payee signs T2 wrongly; the payer aborts, nothing is on chain, nothing is lost",
+            play!(bad_refund_signature),
+        ),
+        story(
+            "payee-gone-before-t1",
+            "The payee vanishes instead of signing T2; T1 is never broadcast",
+            play!(payee_gone_before_t1),
+        ),
+        story(
+            "payee-gone-after-t1",
+            "The payee broadcasts T1 and vanishes; the payer waits for T2's lock",
+            play!(payee_gone_after_t1),
+        ),
+        story(
+            "payee-gone-mid-session",
+            "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything",
+            play!(payee_gone_mid_session),
+        ),
+        story(
+            "payer-gone-mid-session",
+            "The payer vanishes; the payee closes at the closing margin with the last T3",
+            play!(payer_gone_mid_session),
+        ),
+        story(
+            "unused",
+            "Nothing was ever paid: the payee gives everything back at once, with the first T3",
+            play!(unused),
+        ),
     ]
 }
 
 pub(super) fn plan(world: &World) -> Result<Plan, ScenarioError> {
-    turns::plan(Protocol::Example7, Amount::ONE_BTC * 10, world, (CoinKind::Segwit, ChannelId(1)))
+    turns::plan(
+        Protocol::Example7,
+        Amount::ONE_BTC * 10,
+        world,
+        (CoinKind::Segwit, ChannelId(1)),
+    )
 }
 
 pub(super) const STEP: Amount = Amount::from_sat(50_000_000);
 
 /// Steps 1 to 7.
 async fn open(world: &World) -> Result<Channel, ScenarioError> {
-    world.say("Steps 1 to 6: K1 and K2, T1 held back, T2 signed, T1 handed over, and the payee broadcasts it");
+    world
+        .say("Steps 1 to 6: K1 and K2, T1 held back, T2 signed, T1 handed over, and the payee broadcasts it");
     let channel = world.open(plan(world)?).await?;
     channel.payer()?;
     channel.payee()?;
@@ -102,7 +143,12 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
 async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     let (from, kind) = (Actor::Payee, Kind::RefundSignature);
-    plan.rules.push(Rule { from, kind, skip: 0, effect: Effect::Vanish });
+    plan.rules.push(Rule {
+        from,
+        kind,
+        skip: 0,
+        effect: Effect::Vanish,
+    });
     world.say("Steps 1 to 3; then the payee is gone, and T2 stays unsigned");
     let channel = world.open(plan).await?;
     refused_to_open(world, &channel)
@@ -110,7 +156,12 @@ async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError> {
 
 async fn payee_gone_after_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
-    plan.rules.push(Rule { from: Actor::Payee, kind: Kind::Ready, skip: 0, effect: Effect::Vanish });
+    plan.rules.push(Rule {
+        from: Actor::Payee,
+        kind: Kind::Ready,
+        skip: 0,
+        effect: Effect::Vanish,
+    });
     world.say("Steps 1 to 6; the payee broadcasts T1 and is gone");
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;

@@ -15,7 +15,9 @@ mod error;
 mod example7;
 mod live;
 mod node_chain;
+mod plan;
 mod recorder;
+mod side;
 mod stepped;
 mod tap;
 mod turns;
@@ -30,8 +32,9 @@ use bitcoin::Network;
 use thiserror::Error;
 
 pub use error::ScenarioError;
-pub use live::{Channel, Plan};
+pub use live::Channel;
 pub use node_chain::NodeChain;
+pub use plan::{PayerCoin, Plan};
 pub use tap::{Effect, Rule};
 pub use world::World;
 
@@ -112,7 +115,11 @@ impl Scenario {
         let transcript = recorder.transcript();
         match result {
             Ok(()) => Ok(transcript),
-            Err(error) => Err(Failure { name: self.name.clone(), error, transcript: Box::new(transcript) }),
+            Err(error) => Err(Failure {
+                name: self.name.clone(),
+                error,
+                transcript: Box::new(transcript),
+            }),
         }
     }
 

@@ -34,8 +34,15 @@ impl NodeChain {
     /// If the node fails.
     pub fn new(node: Arc<Node>) -> Result<Self, regtest::Error> {
         let from_height = node.tip()?.height;
-        let inner = Inner { node, from_height, changes: watch::Sender::new(0), empty: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            node,
+            from_height,
+            changes: watch::Sender::new(0),
+            empty: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Tells the party to look at the chain, and returns the number that its
@@ -69,7 +76,8 @@ impl NodeChain {
 
 impl Chain for NodeChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
-        self.ask("read the tip", |inner| Ok(channel_tip(&inner.node.tip()?)?)).await
+        self.ask("read the tip", |inner| Ok(channel_tip(&inner.node.tip()?)?))
+            .await
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
@@ -77,10 +85,20 @@ impl Chain for NodeChain {
             let tip = inner.node.tip()?;
             let spend = inner.spend(funding, tip.height)?;
             let confirmations = match &spend {
-                Some(SeenSpend { confirmations: deep @ 1.., .. }) => *deep,
-                _ => inner.node.confirmed_utxo(funding)?.map_or(0, |utxo| utxo.confirmations),
+                Some(SeenSpend {
+                    confirmations: deep @ 1..,
+                    ..
+                }) => *deep,
+                _ => inner
+                    .node
+                    .confirmed_utxo(funding)?
+                    .map_or(0, |utxo| utxo.confirmations),
             };
-            Ok(ChainView { tip: channel_tip(&tip)?, confirmations, spend })
+            Ok(ChainView {
+                tip: channel_tip(&tip)?,
+                confirmations,
+                spend,
+            })
         })
         .await
     }
@@ -122,7 +140,12 @@ impl Inner {
             }
             let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == funding);
             match self.node.block(hash)?.txdata.into_iter().find(spends) {
-                Some(tx) => return Ok(Some(SeenSpend { tx, confirmations: tip - height + 1 })),
+                Some(tx) => {
+                    return Ok(Some(SeenSpend {
+                        tx,
+                        confirmations: tip - height + 1,
+                    }))
+                }
                 None => self.remember_empty(funding, hash),
             }
         }
@@ -130,7 +153,9 @@ impl Inner {
     }
 
     fn is_empty(&self, funding: OutPoint, hash: BlockHash) -> bool {
-        self.empty.lock().is_ok_and(|empty| empty.contains(&(funding, hash)))
+        self.empty
+            .lock()
+            .is_ok_and(|empty| empty.contains(&(funding, hash)))
     }
 
     fn remember_empty(&self, funding: OutPoint, hash: BlockHash) {
@@ -143,5 +168,8 @@ impl Inner {
 
 /// The harness counts in plain numbers, the channel in the `bitcoin` crate's types.
 pub(super) fn channel_tip(tip: &regtest::Tip) -> Result<Tip, bitcoin::absolute::ConversionError> {
-    Ok(Tip { height: Height::from_consensus(tip.height)?, mtp: Time::from_consensus(tip.mtp)? })
+    Ok(Tip {
+        height: Height::from_consensus(tip.height)?,
+        mtp: Time::from_consensus(tip.mtp)?,
+    })
 }

@@ -30,7 +30,9 @@ impl Recorder {
             by_txid: HashMap::new(),
             silent: Vec::new(),
         };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -55,7 +57,11 @@ impl Recorder {
     }
 
     pub fn message(&self, from: Actor, bytes: &[u8], tampered: bool) {
-        self.add(Entry::Message { from, bytes: bytes.to_vec(), tampered });
+        self.add(Entry::Message {
+            from,
+            bytes: bytes.to_vec(),
+            tampered,
+        });
     }
 
     /// Makes an output known, so that whatever spends it can be shown with its fee.
@@ -70,7 +76,10 @@ impl Recorder {
         if let Some(known) = inner.by_txid.get(&txid) {
             return known.clone();
         }
-        let prevouts = tx.input.iter().filter_map(|i| inner.outputs.get(&i.previous_output).cloned());
+        let prevouts = tx
+            .input
+            .iter()
+            .filter_map(|i| inner.outputs.get(&i.previous_output).cloned());
         let prevouts = prevouts.collect::<Vec<_>>();
         for (vout, output) in (0..).zip(&tx.output) {
             inner.outputs.insert(OutPoint::new(txid, vout), output.clone());
@@ -78,9 +87,17 @@ impl Recorder {
         inner.by_txid.insert(txid, name.to_owned());
         inner.transcript.names.txid(txid, name);
         let raw = bitcoin::consensus::serialize(tx);
-        let recorded = RecordedTx { name: name.to_owned(), by, raw, prevouts };
+        let recorded = RecordedTx {
+            name: name.to_owned(),
+            by,
+            raw,
+            prevouts,
+        };
         inner.transcript.transactions.push(recorded);
-        inner.transcript.entries.push(Entry::Built { by, name: name.to_owned() });
+        inner.transcript.entries.push(Entry::Built {
+            by,
+            name: name.to_owned(),
+        });
         name.to_owned()
     }
 
@@ -100,7 +117,11 @@ impl Recorder {
     }
 
     fn report(&self, by: Actor, label: &str, report: &Report<'_>) {
-        let other = if by == Actor::Payer { Actor::Payee } else { Actor::Payer };
+        let other = if by == Actor::Payer {
+            Actor::Payee
+        } else {
+            Actor::Payer
+        };
         let text = match report {
             Report::FundingHeld(funding) => {
                 self.built(by, &format!("{label}funding"), funding.tx());
@@ -135,7 +156,12 @@ impl Recorder {
         rejected: Option<String>,
     ) {
         let name = self.built(by, &format!("{label}{}", role.name()), tx);
-        self.add(Entry::Broadcast { by, name, role, rejected });
+        self.add(Entry::Broadcast {
+            by,
+            name,
+            role,
+            rejected,
+        });
     }
 }
 
@@ -152,7 +178,10 @@ fn describe(by: Actor, notice: &Notice) -> Option<String> {
         Notice::PaymentAccepted(balance)
             if by == Actor::Payee && !balance.is_enforceable() && balance.paid.to_sat() > 0 =>
         {
-            format!("holds {}, which is below dust: owed, but not to be claimed on chain", sat(balance.paid))
+            format!(
+                "holds {}, which is below dust: owed, but not to be claimed on chain",
+                sat(balance.paid)
+            )
         }
         Notice::PeerRefused { reason } => format!("is refused: {reason}"),
         Notice::Closed(outcome) => format!(

@@ -3,8 +3,11 @@
 use bitcoin::{Amount, FeeRate};
 
 use super::error::ScenarioError;
-use super::live::{Channel, Plan};
-use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock, terms};
+use super::live::Channel;
+use super::plan::Plan;
+use super::turns::{
+    self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock, terms,
+};
 use super::world::World;
 use super::{play, Scenario};
 use crate::channel::{ChannelId, Limits, Protocol, Stage};
@@ -142,7 +145,12 @@ async fn race_won_by_payee(world: &mut World) -> Result<(), ScenarioError> {
 async fn ordinary_fees(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Steps 1 to 4 with 1,000,000 satoshi at 2 sat/vB");
     let capacity = Amount::from_sat(1_000_000);
-    let plan = turns::plan(Protocol::SteppedLocktime, capacity, world, (CoinKind::Segwit, ChannelId(1)))?;
+    let plan = turns::plan(
+        Protocol::SteppedLocktime,
+        capacity,
+        world,
+        (CoinKind::Segwit, ChannelId(1)),
+    )?;
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.mine(3, &[&channel]).await?;

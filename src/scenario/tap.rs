@@ -62,7 +62,13 @@ impl Tap {
         let (payee, payee_end) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
         let (status, receiver) = watch::channel(TapStatus::default());
         let wire = |end| Framed::new(end, codec());
-        let tap = Self { payer: wire(payer_end), payee: wire(payee_end), rules, recorder, status };
+        let tap = Self {
+            payer: wire(payer_end),
+            payee: wire(payee_end),
+            rules,
+            recorder,
+            status,
+        };
         tokio::spawn(tap.run());
         (payer, payee, receiver)
     }
@@ -88,7 +94,10 @@ impl Tap {
             None => (frame.to_vec(), false),
             Some((_, Effect::Vanish)) => {
                 self.recorder.silence(from);
-                self.recorder.add(Entry::Notice { by: from, text: "is gone".to_owned() });
+                self.recorder.add(Entry::Notice {
+                    by: from,
+                    text: "is gone".to_owned(),
+                });
                 self.status.send_modify(|status| status.vanished = Some(from));
                 return false;
             }
@@ -100,14 +109,21 @@ impl Tap {
             Actor::Payer => status.from_payer += 1,
             _ => status.from_payee += 1,
         });
-        let to = if from == Actor::Payer { &mut self.payee } else { &mut self.payer };
+        let to = if from == Actor::Payer {
+            &mut self.payee
+        } else {
+            &mut self.payer
+        };
         to.send(Bytes::from(bytes)).await.is_ok()
     }
 
     fn effect(&mut self, from: Actor, frame: &[u8]) -> Option<(Envelope, Effect)> {
         let envelope = wire::decode(frame).ok()?;
         let kind = envelope.message.kind();
-        let index = self.rules.iter().position(|rule| rule.from == from && rule.kind == kind)?;
+        let index = self
+            .rules
+            .iter()
+            .position(|rule| rule.from == from && rule.kind == kind)?;
         let rule = &mut self.rules[index];
         if rule.skip > 0 {
             rule.skip -= 1;

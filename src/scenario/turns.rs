@@ -4,7 +4,8 @@ use bitcoin::absolute::LockTime;
 use bitcoin::Amount;
 
 use super::error::ScenarioError;
-use super::live::{Channel, Plan};
+use super::live::Channel;
+use super::plan::Plan;
 use super::world::World;
 use crate::channel::{Capacity, ChannelId, LockKind, Protocol, SpendRole, Terms};
 use crate::regtest::{CoinKind, RejectReason};
@@ -118,7 +119,10 @@ pub(super) fn ended_with_paid(channel: &Channel, paid: Amount) -> Result<(), Sce
 
 /// Neither side has a channel, nothing is on chain, and the payer's coin is where it was.
 pub(super) fn refused_to_open(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
-    let opened = [("payer", channel.payer().is_ok()), ("payee", channel.payee().is_ok())];
+    let opened = [
+        ("payer", channel.payer().is_ok()),
+        ("payee", channel.payee().is_ok()),
+    ];
     if let Some((who, _)) = opened.iter().find(|(_, opened)| *opened) {
         return Err(ScenarioError::Unexpected {
             what: format!("the {who}'s opening"),

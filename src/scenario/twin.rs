@@ -12,14 +12,24 @@ use super::error::ScenarioError;
 pub(super) fn twin(tx: &Transaction) -> Result<Transaction, ScenarioError> {
     let mut twin = tx.clone();
     for input in &mut twin.input {
-        let script = pushes(&input.script_sig)?.into_iter().map(flip).collect::<Vec<_>>();
+        let script = pushes(&input.script_sig)?
+            .into_iter()
+            .map(flip)
+            .collect::<Vec<_>>();
         let mut builder = Builder::new();
         for push in script {
             let push = PushBytesBuf::try_from(push).map_err(|error| failed(&error))?;
             builder = builder.push_slice(push);
         }
         input.script_sig = builder.into_script();
-        input.witness = Witness::from_slice(&input.witness.iter().map(<[u8]>::to_vec).map(flip).collect::<Vec<_>>());
+        input.witness = Witness::from_slice(
+            &input
+                .witness
+                .iter()
+                .map(<[u8]>::to_vec)
+                .map(flip)
+                .collect::<Vec<_>>(),
+        );
     }
     Ok(twin)
 }
@@ -41,14 +51,22 @@ fn pushes(script: &Script) -> Result<Vec<Vec<u8>>, ScenarioError> {
 
 /// Turns a signature's S round; anything that is no signature stays as it is.
 fn flip(element: Vec<u8>) -> Vec<u8> {
-    let Some((hash_type, der)) = element.split_last() else { return element };
-    let Ok(signature) = Signature::from_der(der) else { return element };
+    let Some((hash_type, der)) = element.split_last() else {
+        return element;
+    };
+    let Ok(signature) = Signature::from_der(der) else {
+        return element;
+    };
     let mut compact = signature.serialize_compact();
     let (_, s) = compact.split_at_mut(32);
     // A signature's S is a number below the curve's order, and so is a secret key.
-    let Ok(scalar) = SecretKey::from_slice(s) else { return element };
+    let Ok(scalar) = SecretKey::from_slice(s) else {
+        return element;
+    };
     s.copy_from_slice(&scalar.negate().secret_bytes());
-    let Ok(other) = Signature::from_compact(&compact) else { return element };
+    let Ok(other) = Signature::from_compact(&compact) else {
+        return element;
+    };
     let mut flipped = other.serialize_der().to_vec();
     flipped.push(*hash_type);
     flipped

@@ -7,9 +7,12 @@ use bitcoin::Amount;
 
 use super::bond::{self, MILLIDASH};
 use super::error::ScenarioError;
-use super::live::{Channel, Plan};
+use super::live::Channel;
+use super::plan::Plan;
 use super::tap::{Effect, Rule};
-use super::turns::{bury, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds, refund_from_backup};
+use super::turns::{
+    bury, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds, refund_from_backup,
+};
 use super::world::World;
 use super::{example7, stepped, Scenario};
 use crate::channel::{ChannelId, Kind, Protocol};
@@ -85,7 +88,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 fn scenario(protocol: Protocol, who: Actor, kind: Kind) -> Scenario {
     let name = format!("{who}-vanishes-before-{kind}");
     let ending = Ending::of(protocol, kind);
-    let summary = format!("The {who} vanishes instead of sending {kind}; {}", ending.summary());
+    let summary = format!(
+        "The {who} vanishes instead of sending {kind}; {}",
+        ending.summary()
+    );
     let play: super::Play = Box::new(move |world| Box::pin(vanish(world, protocol, who, kind)));
     let scenario = Scenario::new(protocol, &name, &summary, play);
     match protocol {
@@ -121,15 +127,15 @@ const fn skip(protocol: Protocol, kind: Kind) -> u32 {
     }
 }
 
-async fn vanish(
-    world: &mut World,
-    protocol: Protocol,
-    who: Actor,
-    kind: Kind,
-) -> Result<(), ScenarioError> {
+async fn vanish(world: &mut World, protocol: Protocol, who: Actor, kind: Kind) -> Result<(), ScenarioError> {
     let mut plan = plan(world, protocol)?;
     let lock = plan.terms.expiry.to_lock_time();
-    plan.rules.push(Rule { from: who, kind, skip: skip(protocol, kind), effect: Effect::Vanish });
+    plan.rules.push(Rule {
+        from: who,
+        kind,
+        skip: skip(protocol, kind),
+        effect: Effect::Vanish,
+    });
     world.say(format!("The {who} is about to vanish instead of sending {kind}"));
     let channel = world.open(plan).await?;
     let ending = Ending::of(protocol, kind);
@@ -190,7 +196,11 @@ async fn end(
             ended_with_paid(channel, step(protocol))
         }
         Ending::Settled => {
-            let name = if protocol == Protocol::SteppedLocktime { "settlement" } else { "payment-1" };
+            let name = if protocol == Protocol::SteppedLocktime {
+                "settlement"
+            } else {
+                "payment-1"
+            };
             world.was_taken(name)?;
             bury(world, channel, name).await?;
             ended_with_paid(channel, step(protocol))

@@ -27,9 +27,17 @@ pub struct World {
 }
 
 impl World {
-    pub(super) fn start(node: NodeBuilder, recorder: Recorder, scenario: &str) -> Result<Self, ScenarioError> {
+    pub(super) fn start(
+        node: NodeBuilder,
+        recorder: Recorder,
+        scenario: &str,
+    ) -> Result<Self, ScenarioError> {
         let chain = Regtest::builder().node(node).start()?;
-        let world = Self { chain, recorder, scenario: scenario.to_owned() };
+        let world = Self {
+            chain,
+            recorder,
+            scenario: scenario.to_owned(),
+        };
         world.record_tip()?;
         Ok(world)
     }
@@ -118,14 +126,20 @@ impl World {
         let mut quiet = 0;
         for height in from + 1..=to {
             let block = self.node().block_at(height)?;
-            let names = block.txdata.iter().filter_map(|tx| self.recorder.name_of(&tx.compute_txid()));
+            let names = block
+                .txdata
+                .iter()
+                .filter_map(|tx| self.recorder.name_of(&tx.compute_txid()));
             let names = names.collect::<Vec<_>>();
             if names.is_empty() {
                 quiet += 1;
                 continue;
             }
             self.record_quiet(std::mem::take(&mut quiet));
-            self.recorder.add(Entry::Block { hash: block.block_hash(), names });
+            self.recorder.add(Entry::Block {
+                hash: block.block_hash(),
+                names,
+            });
         }
         self.record_quiet(quiet);
         self.record_tip()
@@ -139,7 +153,10 @@ impl World {
 
     pub(super) fn record_tip(&self) -> Result<(), ScenarioError> {
         let tip = self.chain.tip()?;
-        self.recorder.add(Entry::Tip { height: tip.height, mtp: tip.mtp });
+        self.recorder.add(Entry::Tip {
+            height: tip.height,
+            mtp: tip.mtp,
+        });
         Ok(())
     }
 
@@ -147,7 +164,10 @@ impl World {
     fn ask(&self, name: &str) -> Result<Verdict, ScenarioError> {
         let verdict = self.node().test_accept(&self.recorded(name)?)?;
         let rejected = verdict.rejection().map(|rejection| rejection.words.clone());
-        self.recorder.add(Entry::Asked { name: name.to_owned(), rejected });
+        self.recorder.add(Entry::Asked {
+            name: name.to_owned(),
+            rejected,
+        });
         Ok(verdict)
     }
 
@@ -156,7 +176,11 @@ impl World {
     /// # Errors
     /// If it would take it, or refuse it for another reason.
     pub fn would_refuse(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
-        expect(format!("the node about {name}"), &Some(reason), &reason_of(&self.ask(name)?))
+        expect(
+            format!("the node about {name}"),
+            &Some(reason),
+            &reason_of(&self.ask(name)?),
+        )
     }
 
     /// The node would take this transaction now.
@@ -164,7 +188,11 @@ impl World {
     /// # Errors
     /// If it would refuse it.
     pub fn would_take(&self, name: &str) -> Result<(), ScenarioError> {
-        expect(format!("the node about {name}"), &None, &reason_of(&self.ask(name)?))
+        expect(
+            format!("the node about {name}"),
+            &None,
+            &reason_of(&self.ask(name)?),
+        )
     }
 
     /// Somebody gives a recorded transaction to the network.
@@ -188,7 +216,14 @@ impl World {
         transcript.decoded(name).ok_or_else(|| ScenarioError::Unexpected {
             what: "the transcript".to_owned(),
             expected: format!("a transaction {name}"),
-            found: format!("{:?}", transcript.transactions.iter().map(|tx| &tx.name).collect::<Vec<_>>()),
+            found: format!(
+                "{:?}",
+                transcript
+                    .transactions
+                    .iter()
+                    .map(|tx| &tx.name)
+                    .collect::<Vec<_>>()
+            ),
         })
     }
 
@@ -197,7 +232,11 @@ impl World {
     /// # Errors
     /// If it was not broadcast, or taken, or refused for another reason.
     pub fn was_refused(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
-        expect(format!("broadcast of {name}"), &Some(Some(reason)), &self.last_broadcast(name))
+        expect(
+            format!("broadcast of {name}"),
+            &Broadcast::Refused(reason),
+            &self.last_broadcast(name),
+        )
     }
 
     /// The last broadcast of this transaction was taken by the node.
@@ -205,7 +244,11 @@ impl World {
     /// # Errors
     /// If it was not broadcast, or refused.
     pub fn was_taken(&self, name: &str) -> Result<(), ScenarioError> {
-        expect(format!("broadcast of {name}"), &Some(None), &self.last_broadcast(name))
+        expect(
+            format!("broadcast of {name}"),
+            &Broadcast::Taken,
+            &self.last_broadcast(name),
+        )
     }
 
     /// Nobody has broadcast this transaction.
@@ -213,16 +256,24 @@ impl World {
     /// # Errors
     /// If somebody has.
     pub fn was_not_broadcast(&self, name: &str) -> Result<(), ScenarioError> {
-        expect(format!("broadcast of {name}"), &None, &self.last_broadcast(name))
+        expect(
+            format!("broadcast of {name}"),
+            &Broadcast::Never,
+            &self.last_broadcast(name),
+        )
     }
 
-    fn last_broadcast(&self, wanted: &str) -> Option<Option<RejectReason>> {
-        self.recorder.transcript().entries.iter().rev().find_map(|entry| match entry {
-            Entry::Broadcast { name, rejected, .. } if name == wanted => {
-                Some(rejected.as_deref().map(RejectReason::of))
-            }
+    fn last_broadcast(&self, wanted: &str) -> Broadcast {
+        let transcript = self.recorder.transcript();
+        let last = transcript.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Broadcast { name, rejected, .. } if name == wanted => Some(rejected.clone()),
             _ => None,
-        })
+        });
+        match last {
+            None => Broadcast::Never,
+            Some(None) => Broadcast::Taken,
+            Some(Some(words)) => Broadcast::Refused(RejectReason::of(&words)),
+        }
     }
 
     /// These transactions are in the mempool, and nothing else is.
@@ -244,8 +295,16 @@ impl World {
     ///
     /// # Errors
     /// If it is the other way round.
-    pub fn unspent_is(&self, what: &str, outpoint: OutPoint, amount: Option<Amount>) -> Result<(), ScenarioError> {
-        let found = self.node().confirmed_utxo(outpoint)?.map(|utxo| utxo.output.value);
+    pub fn unspent_is(
+        &self,
+        what: &str,
+        outpoint: OutPoint,
+        amount: Option<Amount>,
+    ) -> Result<(), ScenarioError> {
+        let found = self
+            .node()
+            .confirmed_utxo(outpoint)?
+            .map(|utxo| utxo.output.value);
         expect(format!("{what} in the chain"), &amount, &found)
     }
 
@@ -258,7 +317,14 @@ impl World {
         let outpoint = OutPoint::new(tx.compute_txid(), 0);
         self.unspent_is(name, outpoint, tx.output.first().map(|output| output.value))
     }
+}
 
+/// What became of a transaction that somebody may have broadcast.
+#[derive(Debug, PartialEq, Eq)]
+enum Broadcast {
+    Never,
+    Taken,
+    Refused(RejectReason),
 }
 
 fn reason_of(verdict: &Verdict) -> Option<RejectReason> {

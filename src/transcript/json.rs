@@ -39,7 +39,11 @@ fn transaction(tx: &RecordedTx) -> Value {
 fn entry(entry: &Entry) -> Value {
     match entry {
         Entry::Step(text) => json!({ "event": "step", "text": text }),
-        Entry::Message { from, bytes, tampered } => json!({
+        Entry::Message {
+            from,
+            bytes,
+            tampered,
+        } => json!({
             "event": "message",
             "from": from.name(),
             "kind": wire::decode(bytes).ok().map(|envelope| envelope.message.kind().name()),
@@ -47,7 +51,12 @@ fn entry(entry: &Entry) -> Value {
             "tampered": tampered,
         }),
         Entry::Built { by, name } => json!({ "event": "built", "by": by.name(), "transaction": name }),
-        Entry::Broadcast { by, name, role, rejected } => json!({
+        Entry::Broadcast {
+            by,
+            name,
+            role,
+            rejected,
+        } => json!({
             "event": "broadcast", "by": by.name(), "transaction": name, "as": role.name(),
             "rejected": rejected,
         }),

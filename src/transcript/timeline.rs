@@ -15,8 +15,16 @@ use crate::wire;
 #[must_use]
 pub fn timeline(transcript: &Transcript) -> String {
     let mut out = format!("{}\n{}\n", transcript.scenario, transcript.summary);
-    let _ = writeln!(out, "protocol {}, construction {}", transcript.protocol, transcript.construction);
-    let mut writer = Timeline { transcript, channels: BTreeMap::new(), tip: None };
+    let _ = writeln!(
+        out,
+        "protocol {}, construction {}",
+        transcript.protocol, transcript.construction
+    );
+    let mut writer = Timeline {
+        transcript,
+        channels: BTreeMap::new(),
+        tip: None,
+    };
     for entry in &transcript.entries {
         // Writing into a String cannot fail.
         let _ = writer.entry(&mut out, entry);
@@ -40,14 +48,28 @@ impl Timeline<'_> {
     fn entry(&mut self, out: &mut String, entry: &Entry) -> std::fmt::Result {
         match entry {
             Entry::Step(text) => writeln!(out, "\n# {text}"),
-            Entry::Message { from, bytes, tampered } => self.message(out, *from, bytes, *tampered),
+            Entry::Message {
+                from,
+                bytes,
+                tampered,
+            } => self.message(out, *from, bytes, *tampered),
             Entry::Built { by, name } => writeln!(out, "{:<8} builds {}", by.name(), self.tx(name)),
-            Entry::Broadcast { by, name, role, rejected } => {
+            Entry::Broadcast {
+                by,
+                name,
+                role,
+                rejected,
+            } => {
                 let role = match role.name() {
                     role if name.ends_with(role) => String::new(),
                     role => format!(" as {role}"),
                 };
-                writeln!(out, "{:<8} broadcasts {name}{role}: {}", by.name(), verdict(rejected))
+                writeln!(
+                    out,
+                    "{:<8} broadcasts {name}{role}: {}",
+                    by.name(),
+                    verdict(rejected)
+                )
             }
             Entry::Asked { name, rejected } => {
                 writeln!(out, "node     is asked about {name}: {}", verdict(rejected))
@@ -55,7 +77,11 @@ impl Timeline<'_> {
             Entry::Blocks { blocks: 1 } => writeln!(out, "chain    grows by 1 block"),
             Entry::Blocks { blocks } => writeln!(out, "chain    grows by {blocks} blocks"),
             Entry::Block { hash, names } => {
-                writeln!(out, "chain    grows by a block with {}\n         {hash}", names.join(", "))
+                writeln!(
+                    out,
+                    "chain    grows by a block with {}\n         {hash}",
+                    names.join(", ")
+                )
             }
             Entry::Tip { height, mtp } => {
                 self.tip = Some((*height, *mtp));
@@ -67,12 +93,19 @@ impl Timeline<'_> {
     }
 
     fn tx(&self, name: &str) -> String {
-        let txid = self.transcript.decoded(name).map(|tx| tx.compute_txid().to_string());
+        let txid = self
+            .transcript
+            .decoded(name)
+            .map(|tx| tx.compute_txid().to_string());
         format!("{name}\n         txid {}", txid.as_deref().unwrap_or("unknown"))
     }
 
     fn message(&mut self, out: &mut String, from: Actor, bytes: &[u8], tampered: bool) -> std::fmt::Result {
-        let to = if from == Actor::Payer { Actor::Payee } else { Actor::Payer };
+        let to = if from == Actor::Payer {
+            Actor::Payee
+        } else {
+            Actor::Payer
+        };
         let framed = wire::FRAME_HEADER + bytes.len();
         let changed = if tampered { " (changed on the way)" } else { "" };
         match wire::decode(bytes) {
@@ -96,24 +129,40 @@ impl Timeline<'_> {
         match message {
             Message::Open { terms, payer_key, .. } => {
                 let capacity = terms.capacity.to_amount();
-                self.channels.insert(channel.0, Seen { capacity, paid: Amount::ZERO });
+                self.channels.insert(
+                    channel.0,
+                    Seen {
+                        capacity,
+                        paid: Amount::ZERO,
+                    },
+                );
                 let mut lines = self.terms(terms);
                 lines.push(format!("K1 {payer_key}"));
                 lines
             }
-            Message::Accept { payee_key, confirmations, .. } => {
-                vec![format!("K2 {payee_key}"), format!("payments count from {confirmations} confirmations on")]
+            Message::Accept {
+                payee_key,
+                confirmations,
+                ..
+            } => {
+                vec![
+                    format!("K2 {payee_key}"),
+                    format!("payments count from {confirmations} confirmations on"),
+                ]
             }
             Message::RefundRequest { tx } => vec![format!(
                 "unsigned refund of {} to the payer, lock {}, spends {}",
                 self.amount(tx.output.iter().map(|o| o.value).sum()),
                 tx.lock_time,
-                tx.input.first().map_or_else(String::new, |i| i.previous_output.to_string()),
+                tx.input
+                    .first()
+                    .map_or_else(String::new, |i| i.previous_output.to_string()),
             )],
             Message::Funding { tx } => vec![format!("{} {}", self.name_of(tx), tx.compute_txid())],
-            Message::PaymentRequest { paid } => vec![self.sum(channel, *paid, false)],
+            Message::PaymentRequest { paid } | Message::Settlement { paid, .. } => {
+                vec![self.sum(channel, *paid, false)]
+            }
             Message::Payment { paid, .. } => vec![self.sum(channel, *paid, true)],
-            Message::Settlement { paid, .. } => vec![self.sum(channel, *paid, false)],
             Message::PaymentAccepted { paid } => vec![format!("{} in all", self.amount(*paid))],
             Message::Closed { txid } => vec![format!("settlement {txid}")],
             Message::Refuse { reason } => vec![format!("reason: {reason}")],
@@ -183,13 +232,22 @@ impl Timeline<'_> {
 
     fn name_of(&self, tx: &Transaction) -> String {
         let raw = bitcoin::consensus::serialize(tx);
-        let found = self.transcript.transactions.iter().find(|recorded| recorded.raw == raw);
-        found.map_or_else(|| "unknown transaction".to_owned(), |recorded| recorded.name.clone())
+        let found = self
+            .transcript
+            .transactions
+            .iter()
+            .find(|recorded| recorded.raw == raw);
+        found.map_or_else(
+            || "unknown transaction".to_owned(),
+            |recorded| recorded.name.clone(),
+        )
     }
 }
 
 fn verdict(rejected: &Rejection) -> String {
-    rejected.as_ref().map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
+    rejected
+        .as_ref()
+        .map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
 }
 
 /// In the story's unit, and in satoshi.
@@ -209,7 +267,7 @@ fn short(unit: Unit, sum: Amount) -> String {
         Unit::Bitcoin => (Amount::ONE_BTC.to_sat() / 1_000, "BTC"),
         Unit::Millidash => (100_000, "millidash"),
     };
-    if sum.to_sat() % size != 0 {
+    if !sum.to_sat().is_multiple_of(size) {
         return sat(sum);
     }
     match unit {

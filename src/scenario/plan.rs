@@ -1,0 +1,185 @@
+use std::cell::Cell;
+use std::sync::Arc;
+
+use bitcoin::secp256k1::SecretKey;
+use bitcoin::{Amount, CompressedPublicKey, FeeRate, PublicKey, ScriptBuf, Transaction, TxOut, Weight};
+
+use super::error::ScenarioError;
+use super::live::Channel;
+use super::node_chain::NodeChain;
+use super::side::Side;
+use super::tap::{Rule, Tap};
+use super::world::World;
+use crate::channel::{ChannelId, ChannelKey, Limits, PayeeKey, PayerKey, Terms};
+use crate::regtest::{change, Coin, CoinKind, Misuse};
+use crate::service::{self, Setup};
+use crate::transcript::{sat, Actor, Entry};
+
+/// How a story opens a channel.
+pub struct Plan {
+    /// What the payer proposes.
+    pub terms: Terms,
+    /// What both sides agree to.
+    pub limits: Limits,
+    /// The coin that the payer locks.
+    pub coin: PayerCoin,
+    /// What is done on the wire.
+    pub rules: Vec<Rule>,
+}
+
+/// A coin of the payer's, for one channel.
+pub struct PayerCoin {
+    id: ChannelId,
+    coin: Coin,
+}
+
+impl Plan {
+    /// Default limits and an honest wire.
+    #[must_use]
+    pub fn new(terms: Terms, coin: PayerCoin) -> Self {
+        Self {
+            terms,
+            limits: Limits::default(),
+            coin,
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// Keys and transactions of a second channel have its number before their names.
+fn label(id: ChannelId) -> String {
+    if id == ChannelId(1) {
+        String::new()
+    } else {
+        format!("day-{id}-")
+    }
+}
+
+impl World {
+    /// Makes a coin for the payer, in a block of its own.
+    ///
+    /// # Errors
+    /// If the node fails.
+    pub fn payer_coin(
+        &self,
+        amount: Amount,
+        kind: CoinKind,
+        id: ChannelId,
+    ) -> Result<PayerCoin, ScenarioError> {
+        let coin = self
+            .chain
+            .fund_key(amount, kind, self.key(&format!("{}payer/coin", label(id))))?;
+        self.recorder.output(coin.outpoint, coin.output.clone());
+        let text = format!("owns a coin of {}", sat(coin.value()));
+        self.recorder.add(Entry::Notice {
+            by: Actor::Payer,
+            text,
+        });
+        self.record_tip()?;
+        Ok(PayerCoin { id, coin })
+    }
+
+    /// Lets both parties open a channel over a wire that is written down.
+    ///
+    /// The parties may fail; [`Channel::payer`] and [`Channel::payee`] say so.
+    ///
+    /// # Errors
+    /// If the node fails, or the parties do not come to rest.
+    pub async fn open(&self, plan: Plan) -> Result<Channel, ScenarioError> {
+        let Plan {
+            terms,
+            limits,
+            coin: PayerCoin { id, coin },
+            rules,
+        } = plan;
+        let label = label(id);
+        let (payer_key, payee_key) = (
+            self.key(&format!("{label}payer")),
+            self.key(&format!("{label}payee")),
+        );
+        self.name_everything(&terms, &label, &payer_key, &payee_key, &coin);
+        let node = || Arc::clone(self.chain.node());
+        let (payer_chain, payee_chain) = (NodeChain::new(node())?, NodeChain::new(node())?);
+        let (payer_end, payee_end, tap) = Tap::start(rules, self.recorder.clone());
+        let setup = |actor, key: SecretKey| Setup {
+            limits: limits.clone(),
+            observer: self.recorder.observer(actor, &label),
+            ..Setup::new(ChannelKey::new(key), payout(&key))
+        };
+        let feerate = terms.feerate;
+        let wallet = |output: &TxOut| fund(&coin, output, feerate, &payout(&payer_key));
+        let (payer, payee) = tokio::join!(
+            service::open(
+                payer_end,
+                payer_chain.clone(),
+                setup(Actor::Payer, payer_key),
+                (id, terms),
+                wallet
+            ),
+            service::accept(payee_end, payee_chain.clone(), setup(Actor::Payee, payee_key)),
+        );
+        let channel = Channel {
+            payer: Side::new(Actor::Payer, payer, payer_chain),
+            payee: Side::new(Actor::Payee, payee, payee_chain),
+            tap,
+            recorder: self.recorder.clone(),
+            label,
+            coin,
+            payments: Cell::new(0),
+        };
+        channel.note_failures();
+        channel.rest().await?;
+        Ok(channel)
+    }
+
+    fn name_everything(&self, terms: &Terms, label: &str, payer: &SecretKey, payee: &SecretKey, coin: &Coin) {
+        let (k1, k2) = (public(payer), public(payee));
+        let script = terms
+            .construction
+            .redeem_script(PayerKey::new(k1.inner), PayeeKey::new(k2.inner));
+        self.recorder.edit(|transcript| {
+            let names = &mut transcript.names;
+            names
+                .key(k1, &format!("{label}payer key K1"))
+                .key(k2, &format!("{label}payee key K2"));
+            names
+                .script(&payout(payer), "payer")
+                .script(&payout(payee), "payee");
+            names.key(coin.public_key(), &format!("{label}payer's coin key"));
+            names.script(&coin.output.script_pubkey, &format!("{label}payer's coin"));
+            names.redeem_script(&script, &format!("{label}channel 2-of-2"));
+            names.txid(coin.outpoint.txid, &format!("{label}payer's coin"));
+        });
+    }
+}
+
+/// P2WPKH of a channel key: the documents' "goes to K1" and "goes to K2".
+fn payout(key: &SecretKey) -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&CompressedPublicKey(public(key).inner).wpubkey_hash())
+}
+
+fn public(key: &SecretKey) -> PublicKey {
+    PublicKey::new(ChannelKey::new(*key).public_key())
+}
+
+/// The payer's wallet: one coin in, the channel's output and the change out.
+pub(super) fn fund(
+    coin: &Coin,
+    output: &TxOut,
+    feerate: FeeRate,
+    back: &ScriptBuf,
+) -> Result<Transaction, Misuse> {
+    let coins = std::slice::from_ref(coin);
+    if coin.value() == output.value {
+        return coin.spend(vec![output.clone()]);
+    }
+    let outputs = |fee| {
+        let change = change(coins, std::slice::from_ref(output), fee, back.clone())?;
+        Ok(vec![output.clone(), change])
+    };
+    let draft = coin.spend(outputs(Amount::ZERO)?)?;
+    // The real signature may be a byte longer than the draft's.
+    let weight = draft.weight() + Weight::from_non_witness_data_size(1);
+    let fee = feerate.fee_wu(weight).unwrap_or(Amount::MAX);
+    coin.spend(outputs(fee)?)
+}

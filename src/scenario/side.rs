@@ -1,0 +1,89 @@
+use std::cell::Cell;
+use std::ops::Deref;
+
+use tokio::sync::watch;
+
+use super::error::ScenarioError;
+use super::node_chain::NodeChain;
+use super::tap::TapStatus;
+use super::world::REST;
+use crate::service::{Handle, OpenError, Status};
+use crate::transcript::Actor;
+
+/// One of a channel's two parties, as a story holds it.
+pub(super) struct Side<H> {
+    actor: Actor,
+    pub opened: Result<H, OpenError>,
+    pub chain: NodeChain,
+    /// Whether it hears of blocks.
+    pub online: Cell<bool>,
+    gone: Cell<bool>,
+}
+
+impl<H: Deref<Target = Handle>> Side<H> {
+    pub fn new(actor: Actor, opened: Result<H, OpenError>, chain: NodeChain) -> Self {
+        let (online, gone) = (Cell::new(true), Cell::new(false));
+        Self {
+            actor,
+            opened,
+            chain,
+            online,
+            gone,
+        }
+    }
+
+    /// The side's status, if it is running.
+    pub fn running(&self) -> Option<watch::Receiver<Status>> {
+        let handle = self.opened.as_ref().ok().filter(|_| !self.gone.get())?;
+        Some(handle.status())
+    }
+
+    pub fn kill(&self) {
+        self.gone.set(true);
+        if let Ok(handle) = &self.opened {
+            handle.kill();
+        }
+    }
+
+    /// Waits until the side has dealt with every message that was passed on to it and every change of the
+    /// chain that it was told of.
+    pub async fn rest(&self, tap: &watch::Receiver<TapStatus>) -> Result<(), ScenarioError> {
+        let Some(mut status) = self.running() else {
+            return Ok(());
+        };
+        let at_rest = |status: &Status| {
+            let tap = tap.borrow();
+            let (inbound, outbound) = match self.actor {
+                Actor::Payer => (tap.from_payee, tap.from_payer),
+                _ => (tap.from_payer, tap.from_payee),
+            };
+            let quiet = if tap.ended {
+                !status.connected
+            } else {
+                status.sent == outbound
+            };
+            status.received >= inbound && quiet && status.seen == self.chain.announced()
+        };
+        let mut tap_moves = tap.clone();
+        let wait = async {
+            loop {
+                if status.borrow_and_update().outcome.is_some() || at_rest(&status.borrow()) {
+                    return;
+                }
+                tokio::select! {
+                    changed = status.changed() => if changed.is_err() { return },
+                    moved = tap_moves.changed() => if moved.is_err() {
+                        // The wire is gone for good; only the party itself can still move.
+                        if status.changed().await.is_err() { return }
+                    },
+                }
+            }
+        };
+        let waited = tokio::time::timeout(REST, wait).await;
+        waited.map_err(|_| ScenarioError::Stuck {
+            awaited: format!("the {} at rest", self.actor),
+            within: REST,
+            seen: format!("{:?}, {:?}", *status.borrow(), *tap.borrow()),
+        })
+    }
+}
