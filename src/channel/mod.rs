@@ -39,3 +39,14 @@ fn unexpected(stage: Stage, message: &Message) -> Refusal {
         received: message.kind(),
     }
 }
+
+fn for_channel(expected: ChannelId, envelope: Envelope) -> Result<Message, Refusal> {
+    if envelope.channel == expected {
+        Ok(envelope.message)
+    } else {
+        Err(Refusal::WrongChannel {
+            expected,
+            received: envelope.channel,
+        })
+    }
+}

@@ -1,0 +1,269 @@
+use super::Payer;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
+
+use crate::channel::error::{Refusal, Stage};
+use crate::channel::event::{Action, Notice};
+use crate::channel::keys::{ChannelKey, PayerKey};
+use crate::channel::limits::{check_payout, Limits, TermsError};
+use crate::channel::lock::Tip;
+use crate::channel::message::{Envelope, Message};
+use crate::channel::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
+use crate::channel::transaction::{FundingError, FundingTx, RefundTx, Spend};
+use crate::channel::{for_channel, unexpected};
+
+/// The largest funding transaction, in bytes, that fits into one message.
+pub const MAX_FUNDING_SIZE: usize = 3_900;
+
+/// The payer before its money is locked. What is proven so far is in the type: [`Proposed`], [`Agreed`],
+/// [`Held`], [`Protected`]; the funding transaction can be reached from the last alone.
+///
+/// ```
+/// use spilman::channel::{PayerOpening, Agreed, Held};
+///
+/// /// There is no way from `Held` to the funding transaction but through the payee's signature.
+/// fn cannot_fund_yet(opening: PayerOpening<Held>) -> OutPointIsPublic {
+///     OutPointIsPublic(opening.funding_outpoint())
+/// }
+/// struct OutPointIsPublic(bitcoin::OutPoint);
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct PayerOpening<S> {
+    key: ChannelKey,
+    state: S,
+}
+
+/// K1 and the terms are with the payee.
+#[derive(Debug)]
+pub struct Proposed {
+    id: ChannelId,
+    terms: Terms,
+    payout: ScriptBuf,
+    limits: Limits,
+}
+
+/// Both keys are known, and with them the 2-of-2 output.
+#[derive(Debug)]
+pub struct Agreed {
+    params: ChannelParams,
+}
+
+/// The funding transaction is signed and held; the payee is asked to sign the refund.
+#[derive(Debug)]
+pub struct Held {
+    params: ChannelParams,
+    funding: FundingTx,
+}
+
+/// The refund carries both signatures. Keep it where it survives a crash, then
+/// [`release`](PayerOpening::release) the funding transaction.
+#[derive(Debug)]
+pub struct Protected {
+    params: ChannelParams,
+    funding: FundingTx,
+    refund: RefundTx,
+}
+
+impl PayerOpening<Proposed> {
+    /// Step 1: propose terms, with K1.
+    ///
+    /// # Errors
+    /// If the terms are out of the payer's own limits, or the payout script is not standard.
+    pub fn propose(
+        id: ChannelId,
+        terms: Terms,
+        key: ChannelKey,
+        payout: ScriptBuf,
+        limits: Limits,
+        tip: Tip,
+    ) -> Result<(Self, Envelope), TermsError> {
+        limits.check(&terms, tip)?;
+        check_payout(&payout)?;
+        let message = Message::Open {
+            terms: terms.clone(),
+            payer_key: PayerKey::new(key.public_key()),
+            payer_payout: payout.clone(),
+        };
+        Ok((
+            Self {
+                key,
+                state: Proposed {
+                    id,
+                    terms,
+                    payout,
+                    limits,
+                },
+            },
+            Envelope { channel: id, message },
+        ))
+    }
+
+    /// The payee's answer, with K2.
+    ///
+    /// # Errors
+    /// If it is another message, or asks for more confirmations than the payer's limits allow, or the
+    /// two contributions do not make a channel.
+    pub fn accept(self, envelope: Envelope) -> Result<PayerOpening<Agreed>, Refusal> {
+        let Proposed {
+            id,
+            terms,
+            payout,
+            limits,
+        } = self.state;
+        let message = for_channel(id, envelope)?;
+        let Message::Accept {
+            payee_key,
+            payee_payout,
+            confirmations,
+        } = message
+        else {
+            return Err(unexpected(Stage::Proposing, &message));
+        };
+        check_payout(&payee_payout)?;
+        let (min, max) = (1, *limits.confirmations.end());
+        if !(min..=max).contains(&confirmations) {
+            return Err(TermsError::Confirmations {
+                min,
+                max,
+                received: confirmations,
+            }
+            .into());
+        }
+        let parties = Parties {
+            payer_key: PayerKey::new(self.key.public_key()),
+            payee_key,
+            payer_payout: payout,
+            payee_payout,
+        };
+        let params = ChannelParams::new(id, terms, parties, confirmations)?;
+        Ok(PayerOpening {
+            key: self.key,
+            state: Agreed { params },
+        })
+    }
+}
+
+impl PayerOpening<Agreed> {
+    /// The channel's parameters.
+    #[must_use]
+    pub const fn params(&self) -> &ChannelParams {
+        &self.state.params
+    }
+
+    /// The output that the funding transaction has to have.
+    #[must_use]
+    pub fn funding_output(&self) -> TxOut {
+        let params = &self.state.params;
+        TxOut {
+            value: params.terms().capacity.to_amount(),
+            script_pubkey: params.funding_script(),
+        }
+    }
+
+    /// Steps 2 and 3: takes the signed funding transaction into custody and asks for the refund to be
+    /// signed. Broadcasting any copy of it before the opening is [`Protected`] puts the capacity at the
+    /// payee's mercy.
+    ///
+    /// # Errors
+    /// If the transaction does not have the funding output exactly once, or is too large for a message.
+    pub fn hold(self, signed: Transaction) -> Result<(PayerOpening<Held>, Envelope), FundingError> {
+        let Agreed { params } = self.state;
+        let size = signed.total_size();
+        if size > MAX_FUNDING_SIZE {
+            return Err(FundingError::TooLarge {
+                size,
+                limit: MAX_FUNDING_SIZE,
+            });
+        }
+        let funding = FundingTx::find(&params, signed)?;
+        let tx = Spend::refund(&params, funding.outpoint()).unsigned().clone();
+        let envelope = Envelope {
+            channel: params.id(),
+            message: Message::RefundRequest { tx },
+        };
+        Ok((
+            PayerOpening {
+                key: self.key,
+                state: Held { params, funding },
+            },
+            envelope,
+        ))
+    }
+}
+
+impl PayerOpening<Held> {
+    /// The output that will be locked.
+    #[must_use]
+    pub const fn funding_outpoint(&self) -> OutPoint {
+        self.state.funding.outpoint()
+    }
+
+    #[cfg(feature = "service")]
+    pub(crate) const fn funding(&self) -> &FundingTx {
+        &self.state.funding
+    }
+
+    /// Step 5: verifies the payee's signature over the refund, adds one's own, and runs the finished refund
+    /// through full script verification.
+    ///
+    /// # Errors
+    /// If the signature is wrong in any way: the opening is over, nothing is on chain, nothing is lost.
+    pub fn verify_refund(self, envelope: Envelope) -> Result<PayerOpening<Protected>, Refusal> {
+        let Held { params, funding } = self.state;
+        let message = for_channel(params.id(), envelope)?;
+        let Message::RefundSignature { signature } = message else {
+            return Err(unexpected(Stage::SigningRefund, &message));
+        };
+        let spend = Spend::refund(&params, funding.outpoint());
+        let payee = spend.verify_payee(signature)?;
+        let payer = spend.sign(&self.key);
+        let refund = RefundTx::complete(spend, payer, payee)?;
+        Ok(PayerOpening {
+            key: self.key,
+            state: Protected {
+                params,
+                funding,
+                refund,
+            },
+        })
+    }
+}
+
+impl PayerOpening<Protected> {
+    /// The refund, to be kept safe before anything else happens.
+    #[must_use]
+    pub const fn refund(&self) -> &RefundTx {
+        &self.state.refund
+    }
+
+    /// Lets go of the funding transaction: the payer broadcasts it (`stepped-locktime`), hands it over
+    /// (`example-7`), or waits to be asked for it (`bond`).
+    #[must_use]
+    pub fn release(self) -> (Payer, Vec<Action>) {
+        let Protected {
+            params,
+            funding,
+            refund,
+        } = self.state;
+        let mut actions = Vec::new();
+        if funding.is_malleable() {
+            actions.push(Action::Notify(Notice::MalleableFunding));
+        }
+        let mut payer = Payer {
+            key: self.key,
+            params,
+            funding,
+            refund,
+            stage: Stage::AwaitingFunding,
+            paid: Amount::ZERO,
+            acknowledged: None,
+            tip: None,
+        };
+        match payer.params.terms().protocol {
+            Protocol::SteppedLocktime => actions.push(payer.broadcast_funding()),
+            Protocol::Example7 => actions.push(payer.hand_over()),
+            Protocol::Bond => payer.stage = Stage::Protected,
+        }
+        (payer, actions)
+    }
+}
