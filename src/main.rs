@@ -1,18 +1,17 @@
-fn main() {
-    let want = std::env::args().nth(1).unwrap_or_default();
-    for s in spilman::scenario::all() {
-        if !s.name().starts_with(&want) {
-            continue;
-        }
-        let t = std::time::Instant::now();
-        match s.run(Default::default()) {
-            Ok(tr) => {
-                println!("ok {} {:?}", s.name(), t.elapsed());
-                if want == s.name() {
-                    println!("{}", spilman::transcript::timeline(&tr));
-                }
-            }
-            Err(e) => println!("FAIL {}\n{}", e, spilman::transcript::timeline(e.transcript())),
+//! The `spilman` command: one-way Bitcoin payment channels, played on a real regtest node.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("spilman: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

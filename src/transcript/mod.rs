@@ -5,6 +5,8 @@
 
 pub mod decode;
 #[cfg(feature = "scenario")]
+mod files;
+#[cfg(feature = "scenario")]
 mod json;
 mod locate;
 mod names;
@@ -12,17 +14,21 @@ mod record;
 mod script;
 mod signature;
 mod spend;
+mod story;
 pub mod text;
 mod timeline;
 mod units;
 
 pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee, ScriptType};
 #[cfg(feature = "scenario")]
+pub use files::{files, page};
+#[cfg(feature = "scenario")]
 pub use json::to_json;
 pub use names::Names;
 pub use record::{Actor, Entry, RecordedTx, Rejection, Transcript, Unit};
 pub use signature::{DecodedSignature, Signer};
 pub use spend::{Item, Problem, Role, SpendKind};
+pub use story::{story, Comparison};
 pub use text::{render, Context};
 pub use timeline::timeline;
 pub use units::{btc, sat, thousands, utc};

@@ -20,11 +20,7 @@ pub fn timeline(transcript: &Transcript) -> String {
         "protocol {}, construction {}",
         transcript.protocol, transcript.construction
     );
-    let mut writer = Timeline {
-        transcript,
-        channels: BTreeMap::new(),
-        tip: None,
-    };
+    let mut writer = Timeline::of(transcript);
     for entry in &transcript.entries {
         // Writing into a String cannot fail.
         let _ = writer.entry(&mut out, entry);
@@ -33,7 +29,7 @@ pub fn timeline(transcript: &Transcript) -> String {
 }
 
 /// What the reader of a conversation remembers while reading on.
-struct Timeline<'a> {
+pub(super) struct Timeline<'a> {
     transcript: &'a Transcript,
     channels: BTreeMap<u16, Seen>,
     tip: Option<(u32, u32)>,
@@ -44,8 +40,16 @@ struct Seen {
     paid: Amount,
 }
 
-impl Timeline<'_> {
-    fn entry(&mut self, out: &mut String, entry: &Entry) -> std::fmt::Result {
+impl<'a> Timeline<'a> {
+    pub fn of(transcript: &'a Transcript) -> Self {
+        Self {
+            transcript,
+            channels: BTreeMap::new(),
+            tip: None,
+        }
+    }
+
+    pub fn entry(&mut self, out: &mut String, entry: &Entry) -> std::fmt::Result {
         match entry {
             Entry::Step(text) => writeln!(out, "\n# {text}"),
             Entry::Message {
@@ -125,7 +129,8 @@ impl Timeline<'_> {
         writeln!(out, "         {}", bytes.as_hex())
     }
 
-    fn describe(&mut self, channel: ChannelId, message: &Message) -> Vec<String> {
+    /// What a message says, in a few lines.
+    pub fn describe(&mut self, channel: ChannelId, message: &Message) -> Vec<String> {
         match message {
             Message::Open { terms, payer_key, .. } => {
                 let capacity = terms.capacity.to_amount();

@@ -1,0 +1,120 @@
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use console::style;
+use spilman::regtest::Node;
+use spilman::scenario;
+use spilman::transcript::{sat, story, Comparison, Transcript};
+
+use super::out;
+
+/// The documents' three channels, each with its good ending.
+const STORIES: [(&str, &str); 3] = [
+    (
+        "stepped-locktime/settled",
+        "The article: Alice pays Bob 100 satoshi, many times, out of 1,000",
+    ),
+    (
+        "example-7/session-end",
+        "The wiki's Example 7: rapidly adjusted payments out of 10 BTC",
+    ),
+    (
+        "bond/two-days",
+        "The guide: Bob pays Alice 1 millidash for every forum post that she reads, out of 100",
+    ),
+];
+
+#[derive(Args)]
+pub struct Demo {
+    /// Also write timeline, JSON and every raw transaction into this folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl Demo {
+    pub fn run(self) -> Result<ExitCode> {
+        spilman::regtest::find_bitcoind()?;
+        super::print(INTRODUCTION)?;
+        let mut last = None;
+        for (number, (name, title)) in (1..).zip(STORIES) {
+            eprintln!("starting a node for story {number} of {} …", STORIES.len());
+            let scenario = scenario::find(name).with_context(|| format!("no scenario {name}"))?;
+            let transcript = scenario.run(Node::builder())?;
+            let heading = style(format!("══ {number}. {title} ")).bold();
+            super::print(&format!("\n{heading}\n\n{}", paint(&story(&transcript))))?;
+            if let Some(dir) = &self.out {
+                let folder = out::write(dir, &transcript)?;
+                super::print(&format!("\n  written to {}\n", folder.display()))?;
+            }
+            last = Some(transcript);
+        }
+        let sum = last
+            .as_ref()
+            .and_then(sum)
+            .context("the last story has no separate payment")?;
+        super::print(&sum)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+const INTRODUCTION: &str = "\
+A one-way payment channel: the payer locks money in an output that takes both signatures, and then pays by
+signing, again and again, how that output is to be divided. Only two transactions reach the chain: the one
+that locks the money, and the last division. A refund, signed before anything is locked, protects the payer
+if the payee disappears.
+
+Three stories follow, each on a bitcoind of its own. Every transaction is real; copy its raw hex into
+`bitcoin-cli -regtest decoderawtransaction` to check it.
+";
+
+/// Headings stand out on a terminal; elsewhere they stay as they are.
+fn paint(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let painted = match line.trim_start() {
+            heading if heading.starts_with('#') => style(line).bold().to_string(),
+            message if message.starts_with("payer ──▶") || message.starts_with("payer ◀──") => {
+                style(line).cyan().to_string()
+            }
+            why if why.starts_with("Why:") => style(line).dim().to_string(),
+            chain if chain.contains(": accepted") => style(line).green().to_string(),
+            chain if chain.contains(": rejected") => style(line).yellow().to_string(),
+            _ => line.to_owned(),
+        };
+        out.push_str(&painted);
+        out.push('\n');
+    }
+    out
+}
+
+/// The guide's own sum, from the fees of the raw transactions above.
+fn sum(transcript: &Transcript) -> Option<String> {
+    let costs = Comparison::of(transcript, &["funding", "payment-3"], "separate-payment")?;
+    let mut text = format!(
+        "\n{}\n\nBob feared that hundreds of small payments would cost him thousands in fees. At the feerate of \
+         the story:\n\n  {:>9}  {:>17}  {:>12}\n",
+        style("══ The sum").bold(),
+        "payments",
+        "each by itself",
+        "one channel"
+    );
+    for payments in [1, costs.break_even(), 10, 100, 300] {
+        let separately = sat(costs.separately(payments));
+        writeln!(
+            text,
+            "  {payments:>9}  {separately:>17}  {:>12}",
+            sat(costs.channel)
+        )
+        .ok()?;
+    }
+    writeln!(
+        text,
+        "\nThe channel's two transactions are cheaper from {} payments on, however many follow.",
+        costs.break_even()
+    )
+    .ok()?;
+    Some(text)
+}

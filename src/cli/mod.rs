@@ -1,0 +1,65 @@
+//! The command line.
+
+mod demo;
+mod doctor;
+mod list;
+mod out;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One-way Bitcoin payment channels (Spilman channels) on a real Bitcoin Core regtest node.
+///
+/// Each scenario starts a bitcoind of its own, lets two parties open, use and end a channel, mines blocks
+/// across the lock times, and checks every answer of the node. Nothing touches the Bitcoin network.
+#[derive(Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Start with:\n  spilman doctor              is everything there?\n  spilman demo                \
+                  three channels, told for a person\n  spilman list                every scenario\n  spilman run \
+                  bond --out out   play some, keep every raw transaction\n\nExit codes: 0 all well, 1 a scenario \
+                  or a check failed, 2 the command line is wrong."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists the scenarios.
+    List(list::List),
+    /// Plays scenarios, each on a node of its own.
+    Run(run::Run),
+    /// Tells the three documented channels: who does what, why, and what the chain says.
+    Demo(demo::Demo),
+    /// Says which programs were found where, and what is missing and how to get it.
+    Doctor(doctor::Doctor),
+}
+
+impl Cli {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::List(list) => list.run(),
+            Command::Run(run) => run.run(),
+            Command::Demo(demo) => demo.run(),
+            Command::Doctor(_) => Ok(doctor::Doctor::run()),
+        }
+    }
+}
+
+/// The exit code for a command line that asks for what does not exist, as `clap` has it.
+const USAGE: u8 = 2;
+
+/// Prints a line, and ends quietly when nobody reads any more (`spilman list | head -1`).
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,195 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use console::style;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spilman::regtest::{find_bitcoind, Node};
+use spilman::scenario::{self, Failure, Scenario};
+use spilman::transcript::{timeline, Transcript};
+
+use super::out;
+
+#[derive(Args)]
+pub struct Run {
+    /// Names of scenarios, or the beginnings of names: `bond` is every scenario of that protocol.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    scenarios: Vec<String>,
+    /// Every scenario.
+    #[arg(long)]
+    all: bool,
+    /// Write timeline, JSON and every raw transaction into this folder, a folder for each scenario.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print each timeline.
+    #[arg(long, short)]
+    verbose: bool,
+    /// How many nodes to run at once.
+    #[arg(long, value_name = "N", default_value_t = default_jobs(), value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+}
+
+/// A node waits for a good part of its start, so that two to a core do well.
+fn default_jobs() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cores * 2).unwrap_or(u16::MAX).min(16)
+}
+
+struct Played {
+    result: Result<Transcript, Failure>,
+    took: Duration,
+}
+
+impl Run {
+    pub fn run(self) -> Result<ExitCode> {
+        let chosen = match self.choose() {
+            Ok(chosen) => chosen,
+            Err(unknown) => {
+                eprintln!("spilman: {unknown}");
+                return Ok(ExitCode::from(super::USAGE));
+            }
+        };
+        // Before anything starts, so that a missing program is said once and not by every scenario.
+        find_bitcoind()?;
+        let bar = progress(chosen.len());
+        let mut failed = Vec::new();
+        self.play(&chosen, |scenario, played| {
+            bar.suspend(|| self.tell(scenario, &played))?;
+            if played.result.is_err() {
+                failed.push(scenario.name());
+            }
+            bar.inc(1);
+            Ok(())
+        })?;
+        bar.finish_and_clear();
+        let passed = chosen.len() - failed.len();
+        super::print(&format!("\n{passed} passed, {} failed\n", failed.len()))?;
+        if failed.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("failed: {}", failed.join(", "));
+        Ok(ExitCode::FAILURE)
+    }
+
+    fn choose(&self) -> Result<Vec<Scenario>, String> {
+        let all = scenario::all();
+        let wanted = |scenario: &Scenario| {
+            self.all || self.scenarios.iter().any(|name| is_meant(name, scenario.name()))
+        };
+        for name in &self.scenarios {
+            if !all.iter().any(|scenario| is_meant(name, scenario.name())) {
+                return Err(unknown(name, &all));
+            }
+        }
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    /// Plays them on `jobs` threads and hands them over in the order of the list.
+    fn play<'s>(
+        &self,
+        chosen: &'s [Scenario],
+        mut done: impl FnMut(&'s Scenario, Played) -> Result<()>,
+    ) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(scenario) = chosen.get(index) else { return };
+                        let start = Instant::now();
+                        let result = scenario.run(Node::builder());
+                        let took = start.elapsed();
+                        // The receiver is gone when the first error ended everything.
+                        if sender.send((index, Played { result, took })).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut waiting = BTreeMap::new();
+            let mut due = 0;
+            for (index, played) in receiver {
+                waiting.insert(index, played);
+                while let Some(played) = waiting.remove(&due) {
+                    done(&chosen[due], played)?;
+                    due += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn tell(&self, scenario: &Scenario, played: &Played) -> Result<()> {
+        let (verdict, transcript) = match &played.result {
+            Ok(transcript) => (style("ok    ").green(), transcript),
+            Err(failure) => (style("FAILED").red().bold(), failure.transcript()),
+        };
+        let folder = match &self.out {
+            Some(dir) => Some(out::write(dir, transcript)?),
+            None => None,
+        };
+        let count = transcript.transactions.len();
+        super::print(&format!(
+            "{verdict} {:<58} {:>5.2} s  {count} transactions\n",
+            scenario.name(),
+            played.took.as_secs_f32(),
+        ))?;
+        if self.verbose || played.result.is_err() {
+            super::print(&format!("\n{}\n", timeline(transcript)))?;
+        }
+        if let Err(failure) = &played.result {
+            super::print(&format!("{} {failure}\n", style("failed:").red().bold()))?;
+            if let Some(folder) = folder {
+                super::print(&format!(
+                    "its transactions up to there are in {}\n",
+                    folder.display()
+                ))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A whole name, or the whole part before the slash, or the beginning of either.
+fn is_meant(given: &str, name: &str) -> bool {
+    !given.is_empty() && name.starts_with(given)
+}
+
+fn unknown(name: &str, all: &[Scenario]) -> String {
+    let ending = name.rsplit('/').next().unwrap_or(name);
+    let close = all
+        .iter()
+        .map(Scenario::name)
+        .filter(|known| !ending.is_empty() && known.contains(ending))
+        .take(5)
+        .collect::<Vec<_>>();
+    if close.is_empty() {
+        format!(
+            "no scenario begins with '{name}'; `spilman list` shows all {}",
+            all.len()
+        )
+    } else {
+        format!(
+            "no scenario begins with '{name}'; did you mean {}?",
+            close.join(", ")
+        )
+    }
+}
+
+fn progress(len: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(u64::try_from(len).ok(), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios, {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,215 @@
+//! A transcript told to a person who has never seen a payment channel: who does what, why, the raw
+//! transactions, and what the chain says.
+
+use std::fmt::Write;
+
+use bitcoin::hex::DisplayHex;
+use bitcoin::{absolute::LockTime, Amount, OutPoint};
+
+use super::decode::{decode, DecodedTx, Fee};
+use super::record::{Actor, Entry, RecordedTx, Transcript};
+use super::timeline::Timeline;
+use super::units::{sat, thousands, utc};
+use crate::channel::{Kind, Protocol};
+use crate::wire;
+
+/// Tells the whole transcript. Lines that begin with `#` are headings; everything else is plain text.
+#[must_use]
+pub fn story(transcript: &Transcript) -> String {
+    let mut out = format!("# {}: {}\n", transcript.scenario, transcript.summary);
+    let mut teller = Teller {
+        transcript,
+        timeline: Timeline::of(transcript),
+        explained: Vec::new(),
+    };
+    for entry in &transcript.entries {
+        // Writing into a String cannot fail.
+        let _ = teller.entry(&mut out, entry);
+    }
+    out
+}
+
+struct Teller<'a> {
+    transcript: &'a Transcript,
+    timeline: Timeline<'a>,
+    /// A message's reason is given once.
+    explained: Vec<Kind>,
+}
+
+impl Teller<'_> {
+    fn entry(&mut self, out: &mut String, entry: &Entry) -> std::fmt::Result {
+        match entry {
+            Entry::Step(text) => writeln!(out, "\n## {text}\n"),
+            Entry::Message {
+                from,
+                bytes,
+                tampered: _,
+            } => self.message(out, *from, bytes),
+            Entry::Built { by, name } => self.built(out, *by, name),
+            // The rest is told as in the timeline, which also keeps count of heights and sums.
+            _ => {
+                out.push_str("  ");
+                self.timeline.entry(out, entry)
+            }
+        }
+    }
+
+    fn message(&mut self, out: &mut String, from: Actor, bytes: &[u8]) -> std::fmt::Result {
+        let Ok(envelope) = wire::decode(bytes) else {
+            return writeln!(out, "  {from} sends {} bytes that are no message", bytes.len());
+        };
+        let kind = envelope.message.kind();
+        let arrow = if from == Actor::Payer {
+            "payer ──▶ payee"
+        } else {
+            "payer ◀── payee"
+        };
+        writeln!(
+            out,
+            "  {arrow}  {kind} ({} bytes)",
+            wire::FRAME_HEADER + bytes.len()
+        )?;
+        for line in self.timeline.describe(envelope.channel, &envelope.message) {
+            writeln!(out, "      {line}")?;
+        }
+        if !self.explained.contains(&kind) {
+            self.explained.push(kind);
+            if let Some(why) = why(kind, self.transcript.protocol) {
+                writeln!(out, "      Why: {why}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn built(&self, out: &mut String, by: Actor, name: &str) -> std::fmt::Result {
+        writeln!(out, "  {by} builds {name}")?;
+        let Some(tx) = self.transcript.transaction(name) else {
+            return Ok(());
+        };
+        match decode(&tx.raw, &tx.prevouts) {
+            Ok(decoded) => self.transaction(out, tx, &decoded),
+            Err(error) => writeln!(out, "      cannot be decoded: {error}"),
+        }
+    }
+
+    fn transaction(&self, out: &mut String, tx: &RecordedTx, decoded: &DecodedTx) -> std::fmt::Result {
+        writeln!(out, "      txid   {}", decoded.txid)?;
+        for input in &decoded.inputs {
+            writeln!(out, "      spends {}", self.spent(&input.outpoint))?;
+        }
+        for output in &decoded.outputs {
+            let to = self.transcript.names.name_of_script(&output.script);
+            let to = to.map_or_else(|| output.script_type.to_string(), str::to_owned);
+            writeln!(out, "      pays   {:>18}  to {to}", sat(output.value))?;
+        }
+        if let Fee::Known(fee) = decoded.fee {
+            let vsize = thousands(u64::try_from(decoded.vsize).unwrap_or(u64::MAX));
+            writeln!(out, "      fee    {:>18}  for {vsize} vB", sat(fee))?;
+        }
+        match decoded.lock_time {
+            LockTime::ZERO => {}
+            LockTime::Blocks(height) => writeln!(out, "      locked until the tip is at height {height}")?,
+            LockTime::Seconds(time) => {
+                let seconds = time.to_consensus_u32();
+                writeln!(
+                    out,
+                    "      locked until the median time past is above {}",
+                    utc(seconds)
+                )?;
+            }
+        }
+        writeln!(out, "      raw    {}", tx.raw.as_hex())
+    }
+
+    fn spent(&self, outpoint: &OutPoint) -> String {
+        let name = self.transcript.names.name_of_txid(outpoint.txid);
+        name.map_or_else(
+            || outpoint.to_string(),
+            |name| format!("output {} of {name}", outpoint.vout),
+        )
+    }
+}
+
+/// Why a message is sent at this point, and not earlier or later.
+const fn why(kind: Kind, protocol: Protocol) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Open => "a 2-of-2 output takes a key of each side; the payer brings K1 and the terms.",
+        Kind::Accept => {
+            "the payee has checked the terms against its own limits, and brings K2, fresh for this channel."
+        }
+        Kind::RefundRequest => {
+            "once the money is locked, only both together can move it. So the payer wants its way out signed \
+             first; the payee sees the funding transaction's hash and nothing else."
+        }
+        Kind::RefundSignature => {
+            "the payee has built the same refund itself and compared: its lock is the agreed one, and its \
+             sequence does not switch the lock off."
+        }
+        Kind::FundingRequest => "the refund is signed, so the payer risks nothing any more by handing over the bond.",
+        Kind::Funding => match protocol {
+            Protocol::SteppedLocktime => {
+                "the payer has broadcast it; the payee checks that it is what the refund spends."
+            }
+            Protocol::Example7 | Protocol::Bond => {
+                "the payer's refund is safe, so it lets go of the funding transaction; the payee broadcasts it."
+            }
+        },
+        Kind::Ready => "unconfirmed, the funding could still be double-spent or changed: now payments count.",
+        Kind::PaymentRequest => "the work is done, so the payee asks for the next version.",
+        Kind::Payment => match protocol {
+            Protocol::SteppedLocktime => {
+                "a signature and the sum so far are enough: the payee builds the transaction itself. Its lock \
+                 is earlier than the refund's, so the payee can always redeem first."
+            }
+            Protocol::Example7 | Protocol::Bond => {
+                "a signature and the sum so far are enough: the payee builds the transaction itself, and can \
+                 broadcast it whenever it wants. Each new one pays it more, so it wants the newest."
+            }
+        },
+        Kind::PaymentAccepted => "the payee has verified the signature and keeps it in place of the last one.",
+        Kind::CloseRequest => "the payee would like to be paid out.",
+        Kind::Settlement => "without a lock, it can be mined at once; both get their share.",
+        Kind::Closed => "the payer need not watch for anything else.",
+        _ => return None,
+    })
+}
+
+/// What a channel cost on chain, against what as many payments of their own would have cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comparison {
+    /// Fee of the funding transaction and of the settlement.
+    pub channel: Amount,
+    /// Fee of one payment as a transaction of its own.
+    pub separate: Amount,
+}
+
+impl Comparison {
+    /// Reads the fees from the raw transactions of these names; `None` if one is missing.
+    #[must_use]
+    pub fn of(transcript: &Transcript, channel: &[&str], separate: &str) -> Option<Self> {
+        let fee = |name: &str| {
+            let tx = transcript.transaction(name)?;
+            match decode(&tx.raw, &tx.prevouts).ok()?.fee {
+                Fee::Known(fee) => Some(fee),
+                _ => None,
+            }
+        };
+        let channel = channel.iter().map(|name| fee(name)).sum::<Option<Amount>>()?;
+        Some(Self {
+            channel,
+            separate: fee(separate)?,
+        })
+    }
+
+    /// What so many payments cost as transactions of their own.
+    #[must_use]
+    pub fn separately(&self, payments: u64) -> Amount {
+        self.separate * payments
+    }
+
+    /// From how many payments on the channel is cheaper.
+    #[must_use]
+    pub fn break_even(&self) -> u64 {
+        self.channel.to_sat() / self.separate.to_sat().max(1) + 1
+    }
+}
