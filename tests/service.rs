@@ -277,13 +277,13 @@ async fn a_payee_that_dies_in_mid_payment_leaves_it_unacknowledged() {
     let (payer, payee) = both(&case, &chain).await;
     chain.confirm(3);
     until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
-    payer.pay(sat(1_000)).await.unwrap();
+    soon("a payment", payer.pay(sat(1_000))).await.unwrap();
     // 1. The payment is on its way when the payee loses power.
-    let (paid, ()) = tokio::join!(payer.pay(sat(1_000)), async { payee.kill() });
+    let (paid, ()) = tokio::join!(soon("an answer", payer.pay(sat(1_000))), async { payee.kill() });
     assert_eq!(paid, Err(PayError::Unacknowledged { paid: sat(2_000) }.into()));
     // 2. So is every later one, and the sum is still the whole sum.
     assert_eq!(
-        payer.pay(sat(1_000)).await,
+        soon("an answer", payer.pay(sat(1_000))).await,
         Err(PayError::Unacknowledged { paid: sat(3_000) }.into())
     );
     assert!(!payer.status().borrow().connected);

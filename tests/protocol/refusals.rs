@@ -469,3 +469,74 @@ fn the_table_knows_every_reason() {
         assert_ne!(here, elsewhere, "{reason}");
     }
 }
+
+/// The payee knows the funding transaction by its hash when it signs the refund. Afterwards the payer hands
+/// over what the hash stands for, and it is not what was agreed.
+#[test]
+fn a_refund_of_a_worthless_funding_transaction() {
+    type Spoil = fn(&mut Transaction, &mut u32);
+    let rows: [(&str, Spoil, &[&str]); 4] = [
+        (
+            "a satoshi less",
+            |tx, _| tx.output[0].value -= sat(1),
+            &["0.00999999", "0.01000000"],
+        ),
+        (
+            "a satoshi more",
+            |tx, _| tx.output[0].value += sat(1),
+            &["0.01000001", "0.01000000"],
+        ),
+        (
+            "the payer's own script",
+            |tx, _| tx.output[0].script_pubkey = payout("payer"),
+            &["OP_0 OP_PUSHBYTES_20", "OP_HASH160"],
+        ),
+        (
+            "an output that does not exist",
+            |_, vout| *vout = 2,
+            &["output 2", "2 outputs"],
+        ),
+    ];
+    for (name, spoil, says) in rows {
+        let case = bare();
+        let (payer, payee, mut request) = case.held();
+        let mut funding = case.funding(bitcoin::TxOut {
+            value: sat(1_000_000),
+            script_pubkey: payee.params().funding_script(),
+        });
+        let mut vout = 0;
+        spoil(&mut funding, &mut vout);
+        tx(&mut request).input[0].previous_output = OutPoint::new(funding.compute_txid(), vout);
+        let (payee, _) = payee.sign_refund(request, case.now).unwrap();
+        let message = Message::Funding { tx: funding };
+        let refusal = payee
+            .receive_funding(Envelope {
+                channel: case.id,
+                message,
+            })
+            .expect_err(name);
+        let text = refusal.to_string();
+        assert_eq!(refusal.reason(), Reason::FundingMismatch, "{name}: {text}");
+        assert!(
+            says.iter().all(|words| text.contains(words)),
+            "{name}: {text}, not {says:?}"
+        );
+        drop(payer);
+    }
+}
+
+/// A slip of the payer's own wallet: the capacity would be locked without a refund.
+#[test]
+fn the_payer_does_not_hold_a_transaction_that_does_not_fund_the_channel() {
+    let case = bare();
+    let with = |change: fn(&mut Transaction)| {
+        let payer = case.agreed().0;
+        let mut tx = case.funding(payer.funding_output());
+        change(&mut tx);
+        payer.hold(tx).unwrap_err().to_string()
+    };
+    let missing = with(|tx| tx.output[0].value -= sat(1));
+    assert!(missing.contains("no output of 0.01000000 BTC"), "{missing}");
+    let twice = with(|tx| tx.output[1] = tx.output[0].clone());
+    assert_eq!(twice, "outputs 0 and 1 both fund the channel");
+}
