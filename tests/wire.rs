@@ -58,7 +58,7 @@ fn golden() -> Vec<Envelope> {
             signature: signature(),
         },
         Message::Closed {
-            txid: Txid::from_byte_array(std::array::from_fn(|i| i as u8)),
+            txid: Txid::from_byte_array(std::array::from_fn(|i| u8::try_from(i).unwrap())),
         },
         Message::Refuse {
             reason: Reason::ChannelExpiring,

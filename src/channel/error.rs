@@ -83,7 +83,9 @@ pub enum RefundError {
         received: usize,
     },
     /// With a final sequence the lock does nothing, and the payer could take everything at once.
-    #[error("the refund's sequence {received} is final and disables its lock, agreed is {expected}")]
+    #[error(
+        "the refund's sequence {received:#010x} is final and disables its lock, agreed is {expected:#010x}"
+    )]
     FinalSequence {
         /// Agreed.
         expected: Sequence,
@@ -91,7 +93,7 @@ pub enum RefundError {
         received: Sequence,
     },
     /// Another sequence than the agreed one.
-    #[error("the refund has sequence {received}, agreed is {expected}")]
+    #[error("the refund has sequence {received:#010x}, agreed is {expected:#010x}")]
     Sequence {
         /// Agreed.
         expected: Sequence,
@@ -361,7 +363,7 @@ impl Refusal {
             }
             Self::Refund(_) => Reason::RefundTemplate,
             Self::Funding(_) => Reason::FundingMismatch,
-            Self::Signature(SignatureError::OutOfRange) => Reason::SignatureOutOfRange,
+            Self::Signature(SignatureError::OutOfRange { .. }) => Reason::SignatureOutOfRange,
             Self::Signature(SignatureError::HighS { .. }) => Reason::SignatureHighS,
             Self::Signature(SignatureError::Wrong { .. }) => Reason::SignatureWrong,
             Self::Spend(_) => Reason::SpendInvalid,

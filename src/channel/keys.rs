@@ -109,7 +109,8 @@ impl UnverifiedSignature {
         digest: &Message,
         signer: &PublicKey,
     ) -> Result<VerifiedSignature, SignatureError> {
-        let signature = Signature::from_compact(&self.0).map_err(|_| SignatureError::OutOfRange)?;
+        let signature =
+            Signature::from_compact(&self.0).map_err(|_| SignatureError::OutOfRange { signature: self })?;
         let mut low = signature;
         low.normalize_s();
         // Consensus takes either S, but no node relays the high one: a payee that kept it would hold a
@@ -163,8 +164,11 @@ impl VerifiedSignature {
 #[non_exhaustive]
 pub enum SignatureError {
     /// `r` or `s` is not below the curve's order.
-    #[error("the signature's r or s is out of range")]
-    OutOfRange,
+    #[error("the signature's r or s is not below the order of the curve: {signature}")]
+    OutOfRange {
+        /// The 64 bytes.
+        signature: UnverifiedSignature,
+    },
     /// `s` is above half the curve's order (BIP 146), so that no node would relay the settlement.
     #[error("the signature has a high s: {signature}")]
     HighS {

@@ -25,7 +25,8 @@ pub struct Limits {
     /// Default 6 to 1,008 blocks.
     pub closing_margin: RangeInclusive<ClosingMargin>,
     /// Confirmations of the funding transaction. The payee asks for the lower end; the payer accepts up to
-    /// the upper. Default 3 to 12.
+    /// the upper. Default 3 to 12. Never less than 1: a funding transaction that is not in a block can still be
+    /// double-spent, or mined under another id.
     pub confirmations: RangeInclusive<u32>,
 }
 
@@ -75,7 +76,7 @@ impl Limits {
             }
         })?;
         self.check_expiry(terms.expiry, tip)?;
-        self.check_room(terms, tip)?;
+        check_room(terms, tip, *self.confirmations.start())?;
         check_payment_expiry(terms)
     }
 
@@ -101,26 +102,26 @@ impl Limits {
         }
         Ok(())
     }
+}
 
-    /// Between funding and the first moment to settle there has to be time for payments.
-    fn check_room(&self, terms: &Terms, tip: Tip) -> Result<(), TermsError> {
-        let (lock, margin) = match terms.payment_expiry {
-            Some(payment_expiry) => (payment_expiry, 0),
-            None => (terms.expiry, terms.closing_margin.of_kind(terms.expiry.kind())),
-        };
-        let confirmations = u16::try_from(*self.confirmations.start()).unwrap_or(u16::MAX);
-        let confirmations = ClosingMargin::from_blocks(confirmations).of_kind(lock.kind());
-        let needed = margin.saturating_add(confirmations);
-        let distance = lock.distance(tip);
-        if distance <= needed {
-            return Err(TermsError::NoRoom {
-                expiry: lock,
-                distance,
-                needed,
-            });
-        }
-        Ok(())
+/// Between funding and the first moment to settle there has to be time for payments.
+pub(crate) fn check_room(terms: &Terms, tip: Tip, confirmations: u32) -> Result<(), TermsError> {
+    let (lock, margin) = match terms.payment_expiry {
+        Some(payment_expiry) => (payment_expiry, 0),
+        None => (terms.expiry, terms.closing_margin.of_kind(terms.expiry.kind())),
+    };
+    let confirmations = u16::try_from(confirmations).unwrap_or(u16::MAX);
+    let confirmations = ClosingMargin::from_blocks(confirmations).of_kind(lock.kind());
+    let needed = margin.saturating_add(confirmations);
+    let distance = lock.distance(tip);
+    if distance <= needed {
+        return Err(TermsError::NoRoom {
+            expiry: lock,
+            distance,
+            needed,
+        });
     }
+    Ok(())
 }
 
 fn within<T: PartialOrd + Copy>(

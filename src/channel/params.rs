@@ -184,6 +184,9 @@ impl ChannelParams {
         if payer_key.to_public_key() == payee_key.to_public_key() {
             return Err(ParamsError::SameKey { key: payee_key });
         }
+        if payer_payout == payee_payout {
+            return Err(ParamsError::SamePayout { script: payee_payout });
+        }
         let fees = Fees {
             refund: fee(&terms, &[&payer_payout])?,
             payment: fee(&terms, &[&payer_payout, &payee_payout])?,
@@ -300,10 +303,16 @@ fn fee(terms: &Terms, outputs: &[&ScriptBuf]) -> Result<Amount, ParamsError> {
     let input = terms.construction.input_weight();
     let weight: Weight =
         bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()));
-    terms.feerate.fee_wu(weight).ok_or(ParamsError::FeeOverflow {
-        feerate: terms.feerate,
+    let largest = terms.feerate.max(terms.dust_feerate);
+    let error = ParamsError::FeeOverflow {
+        feerate: largest,
         weight,
-    })
+    };
+    // What the wire can carry, and far from where sums of fees and dust would overflow.
+    if largest > FeeRate::from_sat_per_kwu(u64::from(u32::MAX)) {
+        return Err(error);
+    }
+    terms.feerate.fee_wu(weight).ok_or(error)
 }
 
 /// The parties' contributions do not make a channel.
@@ -315,6 +324,12 @@ pub enum ParamsError {
     SameKey {
         /// The key.
         key: PayeeKey,
+    },
+    /// Both sides want the same script: nobody could tell payment from change.
+    #[error("payer and payee have the same payout script {script}")]
+    SamePayout {
+        /// The script.
+        script: ScriptBuf,
     },
     /// Fee and dust leave nothing to pay with.
     #[error("a capacity of {capacity} is too small: fee and two outputs above dust need {needed}")]

@@ -5,6 +5,7 @@ use bitcoin::{Amount, Transaction};
 use super::error::{ApplyError, CommandError, PaymentError, Refusal, Stage};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 use super::keys::{ChannelKey, UnverifiedSignature};
+use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::{ChannelParams, Protocol};
 use super::transaction::{FundingTx, PaymentTx, SettlementTx, Spend, SpendRole};
@@ -23,6 +24,8 @@ pub struct Payee {
     best: Option<PaymentTx>,
     settlement: Option<SettlementTx>,
     view: Option<ChainView>,
+    /// The tip at which the funding transaction was last given to the network: once a block is enough.
+    offered: Tip,
 }
 
 impl Payee {
@@ -188,13 +191,21 @@ impl Payee {
         self.view = Some(view);
         if let Some(SeenSpend {
             tx,
-            confirmations: 1..,
+            confirmations: deep @ 1..,
         }) = &spend
         {
-            return Ok(self.on_spent(tx, spend.as_ref().map_or(0, |s| s.confirmations)));
+            return Ok(self.on_spent(tx, *deep));
         }
         let mut actions = self.on_depth(confirmations);
-        if self.settlement.is_none() && self.params.terms().must_settle(tip) {
+        let must_settle = self.params.terms().must_settle(tip);
+        if confirmations == 0 && spend.is_none() && self.offered != tip && self.wants_funding(must_settle) {
+            self.offered = tip;
+            actions.push(Action::Broadcast {
+                role: SpendRole::Funding,
+                tx: self.funding.tx().clone(),
+            });
+        }
+        if self.settlement.is_none() && must_settle {
             if let Some(settlement) = self.redeemable()?.filter(|s| s.balance().is_enforceable()) {
                 actions.push(self.settle(settlement));
                 return Ok(actions);
@@ -207,6 +218,13 @@ impl Payee {
             }
         }
         Ok(actions)
+    }
+
+    /// Whether to give the funding transaction to the network again: a mempool forgets, and a first broadcast
+    /// may fail. Without it in the chain, no payment is worth anything.
+    fn wants_funding(&self, must_settle: bool) -> bool {
+        let mine = self.params.terms().protocol != Protocol::SteppedLocktime;
+        self.best.is_some() || (mine && !must_settle)
     }
 
     fn on_spent(&mut self, tx: &Transaction, confirmations: u32) -> Vec<Action> {
@@ -255,6 +273,13 @@ impl Payee {
         let left = self.params.spendable() - self.paid();
         if amount > left {
             return Err(CommandError::InsufficientBalance { left, asked: amount });
+        }
+        let terms = self.params.terms();
+        if let Some(view) = self.view.as_ref().filter(|view| terms.must_settle(view.tip)) {
+            return Err(CommandError::Expiring {
+                expiry: terms.expiry,
+                left: terms.expiry.distance(view.tip),
+            });
         }
         Ok(vec![self.send(Message::PaymentRequest {
             paid: self.paid() + amount,

@@ -25,7 +25,14 @@ pub struct Payer {
     paid: Amount,
     /// `None` until the payee has acknowledged anything, the empty first payment of Example 7 included.
     acknowledged: Option<Amount>,
-    tip: Option<Tip>,
+    tip: Tip,
+    /// Whether the payee has the funding transaction, and whether it has said that payments count.
+    handed_over: bool,
+    ready: bool,
+    /// Confirmations of the funding transaction in the last view.
+    confirmations: u32,
+    /// The tip at which the funding transaction was last given to the network: once a block is enough.
+    offered: Tip,
 }
 
 impl Payer {
@@ -99,6 +106,10 @@ impl Payer {
                 Ok(vec![Action::Notify(Notice::PaymentRequested { paid })])
             }
             (Stage::Open | Stage::Closing, Message::PaymentAccepted { paid }) => self.on_accepted(paid),
+            // The funding transaction was lost meanwhile.
+            (Stage::AwaitingFunding, Message::PaymentAccepted { paid }) if self.ready => {
+                self.on_accepted(paid)
+            }
             (Stage::Open | Stage::AwaitingFunding, Message::CloseRequest) => {
                 self.stage = Stage::Closing;
                 Ok(vec![self.settlement()])
@@ -110,7 +121,10 @@ impl Payer {
             {
                 Ok(Vec::new())
             }
-            (Stage::Open | Stage::Closing, Message::Closed { txid }) => {
+            (stage, Message::Closed { txid })
+                if matches!(stage, Stage::Open | Stage::Closing)
+                    || (stage == Stage::AwaitingFunding && self.ready) =>
+            {
                 self.stage = Stage::Closing;
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])
             }
@@ -126,6 +140,7 @@ impl Payer {
 
     fn on_ready(&mut self) -> Vec<Action> {
         self.stage = Stage::Open;
+        self.ready = true;
         let mut actions = vec![Action::Notify(Notice::Ready)];
         // Example 7 starts with everything on K1's output: the payee holds a way to give the payer its
         // money back before the lock, even if it is never paid.
@@ -152,7 +167,7 @@ impl Payer {
     }
 
     fn on_chain(&mut self, view: &ChainView) -> Vec<Action> {
-        self.tip = Some(view.tip);
+        self.tip = view.tip;
         if self.stage == Stage::Closed {
             return Vec::new();
         }
@@ -174,17 +189,49 @@ impl Payer {
                 tx: self.refund.tx().clone(),
             }];
         }
-        Vec::new()
+        self.on_depth(view)
     }
 
-    fn on_broadcast(&self, result: BroadcastResult) -> Vec<Action> {
+    /// Follows the funding transaction into the chain, out of it, and back.
+    fn on_depth(&mut self, view: &ChainView) -> Vec<Action> {
+        let before = std::mem::replace(&mut self.confirmations, view.confirmations);
+        let deep = view.confirmations >= self.params.confirmations();
+        match self.stage {
+            // Only if it was there before: the payee may see a block earlier than the payer does.
+            Stage::Open if view.confirmations == 0 && before > 0 => {
+                self.stage = Stage::AwaitingFunding;
+                let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations: 0 })];
+                actions.extend(self.broadcast_funding_again(view));
+                actions
+            }
+            Stage::AwaitingFunding if self.ready && deep => {
+                self.stage = Stage::Open;
+                vec![Action::Notify(Notice::Ready)]
+            }
+            Stage::AwaitingFunding if view.confirmations == 0 => self.broadcast_funding_again(view),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A mempool forgets, and a first broadcast may fail: whose task it is gives it to the network again.
+    fn broadcast_funding_again(&mut self, view: &ChainView) -> Vec<Action> {
+        let terms = self.params.terms();
+        let mine = terms.protocol == Protocol::SteppedLocktime;
+        if !mine || terms.must_settle(view.tip) || self.offered == view.tip {
+            return Vec::new();
+        }
+        self.offered = view.tip;
+        vec![self.broadcast_funding()]
+    }
+
+    fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
         if result.rejected.is_some() {
             return vec![Action::Notify(Notice::BroadcastRejected(result))];
         }
         match result.role {
             // The article's step 4: only now is there something to tell the payee.
-            SpendRole::Funding => vec![self.hand_over()],
-            SpendRole::Refund | SpendRole::Payment | SpendRole::Settlement => Vec::new(),
+            SpendRole::Funding if !self.handed_over => vec![self.hand_over()],
+            _ => Vec::new(),
         }
     }
 
@@ -196,10 +243,10 @@ impl Payer {
             return Err(CommandError::Nothing { asked: amount });
         }
         let terms = self.params.terms();
-        if let Some(tip) = self.tip.filter(|tip| terms.must_settle(*tip)) {
+        if terms.must_settle(self.tip) {
             return Err(CommandError::Expiring {
                 expiry: terms.expiry,
-                left: terms.expiry.distance(tip),
+                left: terms.expiry.distance(self.tip),
             });
         }
         let left = self.params.spendable() - self.paid;
@@ -275,7 +322,8 @@ impl Payer {
         }
     }
 
-    fn hand_over(&self) -> Action {
+    fn hand_over(&mut self) -> Action {
+        self.handed_over = true;
         self.send(Message::Funding {
             tx: self.funding.tx().clone(),
         })

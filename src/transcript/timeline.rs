@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bitcoin::hex::DisplayHex;
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, FeeRate, Transaction};
 
 use super::record::{Actor, Entry, Rejection, Transcript, Unit};
 use super::units::{sat, thousands, utc};
@@ -179,9 +179,9 @@ impl<'a> Timeline<'a> {
         let mut lines = vec![
             format!("capacity {}", self.amount(terms.capacity.to_amount())),
             format!(
-                "feerate {} sat/kwu, dust feerate {} sat/kwu, closing margin {}",
-                terms.feerate.to_sat_per_kwu(),
-                terms.dust_feerate.to_sat_per_kwu(),
+                "feerate {}, dust feerate {}, closing margin {}",
+                per_vb(terms.feerate),
+                per_vb(terms.dust_feerate),
                 terms.closing_margin
             ),
             format!("refund locked until {}", self.lock(terms.expiry)),
@@ -247,6 +247,11 @@ impl<'a> Timeline<'a> {
             |recorded| recorded.name.clone(),
         )
     }
+}
+
+fn per_vb(feerate: FeeRate) -> String {
+    let hundredths = feerate.to_sat_per_kwu() * 100 / 250;
+    format!("{}.{:02} sat/vB", hundredths / 100, hundredths % 100)
 }
 
 fn verdict(rejected: &Rejection) -> String {

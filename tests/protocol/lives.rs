@@ -5,9 +5,11 @@ use spilman::channel::{Action, BroadcastResult, Event, Notice, Protocol, SpendRo
 
 use crate::pair::{amounts, assert_spends, sat, tip, Case, Pair, Side, HEIGHT, MTP};
 
-fn say(news: Vec<String>, expected: &[&str]) {
+#[track_caller]
+fn say(news: impl AsRef<[String]>, expected: &[&str]) {
     assert_eq!(
-        news, expected,
+        news.as_ref(),
+        expected,
         "what happened, on the left, is not what the document says"
     );
 }

@@ -3,7 +3,8 @@
 use bitcoin::{Amount, Sequence, Transaction};
 use proptest::prelude::*;
 use spilman::channel::{
-    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, Reason, Stage, UnverifiedSignature,
+    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, Reason, SpendRole, Stage,
+    UnverifiedSignature,
 };
 
 use crate::pair::{assert_spends, sat, signature, tip, Case, Pair, Side, HEIGHT, MTP};
@@ -189,6 +190,10 @@ impl Walk {
                 };
                 self.apply(peer, Event::Message(envelope));
             }
+            Action::Broadcast {
+                role: SpendRole::Funding,
+                tx,
+            } => assert_eq!(&tx, self.pair.payer.funding().tx()),
             Action::Broadcast { tx, .. } => assert_spends(self.pair.payer.params(), &tx),
             _ => {}
         }

@@ -1,7 +1,10 @@
 //! What the chain gives and takes back.
 
+use bitcoin::hashes::Hash;
 use bitcoin::Transaction;
-use spilman::channel::{Event, Protocol, SpendRole, Stage, SETTLED_DEPTH};
+use spilman::channel::{
+    Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage, SETTLED_DEPTH,
+};
 
 use crate::pair::{sat, tip, Case, Pair, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
@@ -43,7 +46,13 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
                 .contains("2 confirmations, 3 are needed"),
             "{protocol}"
         );
-        // 3. It is said once, however long it takes.
+        // 3. It is said once; a transaction that is in no block at all is given to the network again.
+        pair.look(Side::Payee, 1, None);
+        say(&mut pair, &[]);
+        pair.tip = tip(HEIGHT + 5, MTP);
+        pair.look(Side::Payee, 0, None);
+        say(&mut pair, &["payee broadcasts funding"]);
+        // Once a block is enough.
         pair.look(Side::Payee, 0, None);
         say(&mut pair, &[]);
         assert_eq!((pair.payee.paid(), pair.redeemable()), (sat(1_000), held));
@@ -56,6 +65,75 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(2_000), "{protocol}");
     }
+}
+
+#[test]
+fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
+    for protocol in Protocol::ALL {
+        // 1. The payer has seen the funding transaction in the chain, and sees it no more.
+        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+        pair.look(Side::Payer, 3, None);
+        pair.news();
+        pair.tip = tip(HEIGHT + 5, MTP);
+        pair.look(Side::Payer, 0, None);
+        let again: &[&str] = match protocol {
+            SteppedLocktime => &[
+                "payer learns funding lost, 0 confirmations",
+                "payer broadcasts funding",
+            ],
+            Example7 | Bond => &["payer learns funding lost, 0 confirmations"],
+        };
+        say(&mut pair, again);
+        // 2. It does not pay; a refusal would have cost it the connection.
+        assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
+        pair.raw(Side::Payer, Event::Pay(sat(1))).unwrap_err();
+        // 3. Back, but not yet deep; then deep enough.
+        pair.look(Side::Payer, 2, None);
+        say(&mut pair, &[]);
+        pair.look(Side::Payer, 3, None);
+        say(&mut pair, &["payer learns ready"]);
+        pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
+        assert_eq!(pair.payee.paid(), sat(2_000), "{protocol}");
+    }
+}
+
+#[test]
+fn a_funding_transaction_that_was_not_taken_is_sent_again() {
+    // 1. The payer's first broadcast is refused, so the payee hears nothing of it.
+    let (mut payer, ..) = Case::new(SteppedLocktime).released();
+    let refused = |rejected: Option<&str>| {
+        Event::Broadcast(BroadcastResult {
+            role: SpendRole::Funding,
+            txid: bitcoin::Txid::from_byte_array([0; 32]),
+            rejected: rejected.map(str::to_owned),
+        })
+    };
+    let told = payer.apply(refused(Some("mempool full"))).unwrap();
+    assert!(matches!(told[..], [Action::Notify(Notice::BroadcastRejected(_))]));
+    // 2. The next block, the next attempt; this time it is taken, and handed over.
+    let view = ChainView {
+        tip: tip(HEIGHT + 1, MTP),
+        confirmations: 0,
+        spend: None,
+    };
+    let actions = payer.apply(Event::Chain(view.clone())).unwrap();
+    assert!(matches!(
+        actions[..],
+        [Action::Broadcast {
+            role: SpendRole::Funding,
+            ..
+        }]
+    ));
+    let actions = payer.apply(refused(None)).unwrap();
+    assert!(matches!(actions[..], [Action::Send(_)]));
+    // 3. Later attempts hand nothing over a second time.
+    assert_eq!(payer.apply(refused(None)).unwrap(), []);
+    // 4. Near the lock it is too late to begin.
+    let late = ChainView {
+        tip: tip(HEIGHT + 120, MTP),
+        ..view
+    };
+    assert_eq!(payer.apply(Event::Chain(late)).unwrap(), []);
 }
 
 #[test]
@@ -90,11 +168,13 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
             ],
         );
         assert_eq!(last(&pair, SpendRole::Settlement), settlement);
-        // 3. The funding transaction too; the payee goes on.
+        // 3. The funding transaction too: the payee sends both again, in order.
+        pair.tip = tip(HEIGHT + 5, MTP);
         pair.look(Side::Payee, 0, None);
         say(
             &mut pair,
             &[
+                "payee broadcasts funding",
                 "payee broadcasts settlement",
                 "payee says closed",
                 "payer learns peer settled",

@@ -31,6 +31,7 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct RefundSigned {
     funding: OutPoint,
+    tip: Tip,
 }
 
 impl PayeeOpening<Accepted> {
@@ -58,7 +59,7 @@ impl PayeeOpening<Accepted> {
         check_payout(&payer_payout)?;
         check_payout(&payout)?;
         let payee_key = PayeeKey::new(key.public_key());
-        let confirmations = *limits.confirmations.start();
+        let confirmations = (*limits.confirmations.start()).max(1);
         let accept = Message::Accept {
             payee_key,
             payee_payout: payout.clone(),
@@ -123,7 +124,7 @@ impl PayeeOpening<Accepted> {
             PayeeOpening {
                 key: self.key,
                 params: self.params,
-                state: RefundSigned { funding },
+                state: RefundSigned { funding, tip },
             },
             envelopes,
         ))
@@ -248,6 +249,7 @@ impl PayeeOpening<RefundSigned> {
             best: None,
             settlement: None,
             view: None,
+            offered: self.state.tip,
         };
         Ok((payee, actions))
     }

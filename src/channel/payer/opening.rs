@@ -4,7 +4,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 use crate::channel::error::{Refusal, Stage};
 use crate::channel::event::{Action, Notice};
 use crate::channel::keys::{ChannelKey, PayerKey};
-use crate::channel::limits::{check_payout, Limits, TermsError};
+use crate::channel::limits::{check_payout, check_room, Limits, TermsError};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
@@ -18,13 +18,21 @@ pub const MAX_FUNDING_SIZE: usize = 3_900;
 /// [`Held`], [`Protected`]; the funding transaction can be reached from the last alone.
 ///
 /// ```
-/// use spilman::channel::{PayerOpening, Agreed, Held};
+/// use spilman::channel::{Action, Payer, PayerOpening, Protected};
 ///
-/// /// There is no way from `Held` to the funding transaction but through the payee's signature.
-/// fn cannot_fund_yet(opening: PayerOpening<Held>) -> OutPointIsPublic {
-///     OutPointIsPublic(opening.funding_outpoint())
+/// fn fund(opening: PayerOpening<Protected>) -> (Payer, Vec<Action>) {
+///     opening.release()
 /// }
-/// struct OutPointIsPublic(bitcoin::OutPoint);
+/// ```
+///
+/// There is no such way from [`Held`], where the refund is not signed yet:
+///
+/// ```compile_fail,E0599
+/// use spilman::channel::{Action, Held, Payer, PayerOpening};
+///
+/// fn fund(opening: PayerOpening<Held>) -> (Payer, Vec<Action>) {
+///     opening.release()
+/// }
 /// ```
 #[derive(Debug)]
 #[must_use]
@@ -40,12 +48,14 @@ pub struct Proposed {
     terms: Terms,
     payout: ScriptBuf,
     limits: Limits,
+    tip: Tip,
 }
 
 /// Both keys are known, and with them the 2-of-2 output.
 #[derive(Debug)]
 pub struct Agreed {
     params: ChannelParams,
+    tip: Tip,
 }
 
 /// The funding transaction is signed and held; the payee is asked to sign the refund.
@@ -53,6 +63,7 @@ pub struct Agreed {
 pub struct Held {
     params: ChannelParams,
     funding: FundingTx,
+    tip: Tip,
 }
 
 /// The refund carries both signatures. Keep it where it survives a crash, then
@@ -62,6 +73,7 @@ pub struct Protected {
     params: ChannelParams,
     funding: FundingTx,
     refund: RefundTx,
+    tip: Tip,
 }
 
 impl PayerOpening<Proposed> {
@@ -92,6 +104,7 @@ impl PayerOpening<Proposed> {
                     terms,
                     payout,
                     limits,
+                    tip,
                 },
             },
             Envelope { channel: id, message },
@@ -109,6 +122,7 @@ impl PayerOpening<Proposed> {
             terms,
             payout,
             limits,
+            tip,
         } = self.state;
         let message = for_channel(id, envelope)?;
         let Message::Accept {
@@ -129,6 +143,7 @@ impl PayerOpening<Proposed> {
             }
             .into());
         }
+        check_room(&terms, tip, confirmations)?;
         let parties = Parties {
             payer_key: PayerKey::new(self.key.public_key()),
             payee_key,
@@ -138,7 +153,7 @@ impl PayerOpening<Proposed> {
         let params = ChannelParams::new(id, terms, parties, confirmations)?;
         Ok(PayerOpening {
             key: self.key,
-            state: Agreed { params },
+            state: Agreed { params, tip },
         })
     }
 }
@@ -167,7 +182,7 @@ impl PayerOpening<Agreed> {
     /// # Errors
     /// If the transaction does not have the funding output exactly once, or is too large for a message.
     pub fn hold(self, signed: Transaction) -> Result<(PayerOpening<Held>, Envelope), FundingError> {
-        let Agreed { params } = self.state;
+        let Agreed { params, tip } = self.state;
         let size = signed.total_size();
         if size > MAX_FUNDING_SIZE {
             return Err(FundingError::TooLarge {
@@ -184,7 +199,7 @@ impl PayerOpening<Agreed> {
         Ok((
             PayerOpening {
                 key: self.key,
-                state: Held { params, funding },
+                state: Held { params, funding, tip },
             },
             envelope,
         ))
@@ -209,7 +224,7 @@ impl PayerOpening<Held> {
     /// # Errors
     /// If the signature is wrong in any way: the opening is over, nothing is on chain, nothing is lost.
     pub fn verify_refund(self, envelope: Envelope) -> Result<PayerOpening<Protected>, Refusal> {
-        let Held { params, funding } = self.state;
+        let Held { params, funding, tip } = self.state;
         let message = for_channel(params.id(), envelope)?;
         let Message::RefundSignature { signature } = message else {
             return Err(unexpected(Stage::SigningRefund, &message));
@@ -224,6 +239,7 @@ impl PayerOpening<Held> {
                 params,
                 funding,
                 refund,
+                tip,
             },
         })
     }
@@ -244,6 +260,7 @@ impl PayerOpening<Protected> {
             params,
             funding,
             refund,
+            tip,
         } = self.state;
         let mut actions = Vec::new();
         if funding.is_malleable() {
@@ -257,7 +274,11 @@ impl PayerOpening<Protected> {
             stage: Stage::AwaitingFunding,
             paid: Amount::ZERO,
             acknowledged: None,
-            tip: None,
+            tip,
+            offered: tip,
+            handed_over: false,
+            ready: false,
+            confirmations: 0,
         };
         match payer.params.terms().protocol {
             Protocol::SteppedLocktime => actions.push(payer.broadcast_funding()),
