@@ -2,7 +2,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use clap::Args;
 use console::style;
 use spilman::regtest::Node;
@@ -38,11 +38,18 @@ impl Demo {
     pub fn run(self) -> Result<ExitCode> {
         spilman::regtest::find_bitcoind()?;
         super::print(INTRODUCTION)?;
+        eprintln!("starting a node for each of {} stories …", STORIES.len());
+        // All at once, because a node waits for a good part of its start; told one after the other.
+        let played = STORIES.map(|(name, _)| {
+            std::thread::spawn(move || -> Result<Transcript> {
+                let scenario = scenario::find(name).with_context(|| format!("no scenario {name}"))?;
+                Ok(scenario.run(Node::builder())?)
+            })
+        });
         let mut last = None;
-        for (number, (name, title)) in (1..).zip(STORIES) {
-            eprintln!("starting a node for story {number} of {} …", STORIES.len());
-            let scenario = scenario::find(name).with_context(|| format!("no scenario {name}"))?;
-            let transcript = scenario.run(Node::builder())?;
+        for ((number, played), (_, title)) in (1..).zip(played).zip(STORIES) {
+            let joined = played.join();
+            let transcript = joined.map_err(|_| anyhow!("story {number} panicked"))??;
             let heading = style(format!("══ {number}. {title} ")).bold();
             super::print(&format!("\n{heading}\n\n{}", paint(&story(&transcript))))?;
             if let Some(dir) = &self.out {
