@@ -18,7 +18,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         story("session-end", "10 BTC, three payments, and the payee closes when the session ends", play!(session_end)),
         story("near-expiry", "The session outlives the closing margin: the payee closes there, and not one block before", play!(near_expiry)),
-        story("bad-refund-signature", "The payee signs T2 wrongly; the payer aborts, nothing is on chain, nothing is lost", play!(bad_refund_signature)),
+        story("bad-refund-signature", "The signature over T2 arrives wrong; the payer aborts, nothing is on chain, nothing is lost", play!(bad_refund_signature)),
         story("payee-gone-before-t1", "The payee vanishes instead of signing T2; T1 is never broadcast", play!(payee_gone_before_t1)),
         story("payee-gone-after-t1", "The payee broadcasts T1 and vanishes; the payer waits for T2's lock", play!(payee_gone_after_t1)),
         story("payee-gone-mid-session", "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything", play!(payee_gone_mid_session)),

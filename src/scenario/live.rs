@@ -391,11 +391,17 @@ impl Channel {
     pub async fn pay_in_vain(&self, amount: Amount) -> Result<RequestError, ScenarioError> {
         let paid = self.payer()?.pay(amount).await;
         self.rest().await?;
-        paid.err().ok_or_else(|| ScenarioError::Unexpected {
+        let error = paid.err().ok_or_else(|| ScenarioError::Unexpected {
             what: "the payment".to_owned(),
             expected: "no acknowledgement".to_owned(),
             found: "acknowledged".to_owned(),
-        })
+        })?;
+        // Whoever is gone has nothing to tell.
+        if self.tap.borrow().vanished != Some(Actor::Payer) {
+            let text = format!("tries to pay {} more: {error}", sat(amount));
+            self.recorder.add(Entry::Notice { by: Actor::Payer, text });
+        }
+        Ok(error)
     }
 
     /// The payee asks for so much more (`bond`).

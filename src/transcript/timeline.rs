@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bitcoin::hex::DisplayHex;
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, FeeRate, Transaction};
 
 use super::record::{Actor, Entry, Rejection, Transcript, Unit};
 use super::units::{sat, thousands, utc};
@@ -34,6 +34,7 @@ struct Timeline<'a> {
 struct Seen {
     capacity: Amount,
     paid: Amount,
+    free: bool,
 }
 
 impl Timeline<'_> {
@@ -44,7 +45,8 @@ impl Timeline<'_> {
             Entry::Built { by, name } => writeln!(out, "{:<8} builds {}", by.name(), self.tx(name)),
             Entry::Broadcast { by, name, role, rejected } => {
                 let role = match role.name() {
-                    role if name.ends_with(role) => String::new(),
+                    // `payment-3`, `day-2-funding`: the name says it already.
+                    role if name.contains(role) => String::new(),
                     role => format!(" as {role}"),
                 };
                 writeln!(out, "{:<8} broadcasts {name}{role}: {}", by.name(), verdict(rejected))
@@ -52,6 +54,7 @@ impl Timeline<'_> {
             Entry::Asked { name, rejected } => {
                 writeln!(out, "node     is asked about {name}: {}", verdict(rejected))
             }
+            Entry::Found(text) => writeln!(out, "chain    {text}"),
             Entry::Blocks { blocks: 1 } => writeln!(out, "chain    grows by 1 block"),
             Entry::Blocks { blocks } => writeln!(out, "chain    grows by {blocks} blocks"),
             Entry::Block { hash, names } => {
@@ -96,7 +99,8 @@ impl Timeline<'_> {
         match message {
             Message::Open { terms, payer_key, .. } => {
                 let capacity = terms.capacity.to_amount();
-                self.channels.insert(channel.0, Seen { capacity, paid: Amount::ZERO });
+                let free = terms.feerate == FeeRate::ZERO;
+                self.channels.insert(channel.0, Seen { capacity, paid: Amount::ZERO, free });
                 let mut lines = self.terms(terms);
                 lines.push(format!("K1 {payer_key}"));
                 lines
@@ -125,9 +129,9 @@ impl Timeline<'_> {
         let mut lines = vec![
             format!("capacity {}", self.amount(terms.capacity.to_amount())),
             format!(
-                "feerate {} sat/kwu, dust feerate {} sat/kwu, closing margin {}",
-                terms.feerate.to_sat_per_kwu(),
-                terms.dust_feerate.to_sat_per_kwu(),
+                "feerate {}, dust feerate {}, closing margin {}",
+                per_vbyte(terms.feerate),
+                per_vbyte(terms.dust_feerate),
                 terms.closing_margin
             ),
             format!("refund locked until {}", self.lock(terms.expiry)),
@@ -172,7 +176,7 @@ impl Timeline<'_> {
         let step = step.map_or_else(String::new, |step| format!(" (+{})", short(unit, step)));
         let back = back.map_or_else(
             || format!("more than the capacity of {}", amount(unit, seen.capacity)),
-            |back| format!("{} back, less the fee", amount(unit, back)),
+            |back| format!("{} back{}", amount(unit, back), if seen.free { "" } else { ", less the fee" }),
         );
         format!("{}{step} in all to the payee, {back}", amount(unit, paid))
     }
@@ -190,6 +194,15 @@ impl Timeline<'_> {
 
 fn verdict(rejected: &Rejection) -> String {
     rejected.as_ref().map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
+}
+
+/// As on the transactions' pages: a virtual byte is four weight units.
+fn per_vbyte(feerate: FeeRate) -> String {
+    let thousandths = feerate.to_sat_per_kwu() * 4;
+    match thousandths % 1_000 {
+        0 => format!("{} sat/vB", thousands(thousandths / 1_000)),
+        rest => format!("{}.{rest:03} sat/vB", thousands(thousandths / 1_000)),
+    }
 }
 
 /// In the story's unit, and in satoshi.
