@@ -1,0 +1,6 @@
+//! What several test programs need.
+
+#![allow(dead_code)] // each of them uses a part
+
+pub mod play;
+pub mod spend;
