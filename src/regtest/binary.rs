@@ -57,7 +57,7 @@ impl fmt::Display for Source {
 }
 
 /// A program is missing or does not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BinaryError {
     /// An environment variable names a program that does not start. Other places are then not looked at:
@@ -81,6 +81,14 @@ pub enum BinaryError {
         /// Each place with what was wrong there.
         looked_at: Vec<String>,
     },
+}
+
+/// The message, since `expect` and a `main` that returns an error show only this: a test without a binary has to
+/// say what to run.
+impl fmt::Debug for BinaryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn advice(program: &str, variable: &str) -> String {

@@ -5,7 +5,7 @@ use bitcoin::{Amount, OutPoint, TxOut};
 use super::error::{expect, ScenarioError};
 use super::live::Channel;
 use super::plan::{fund, Plan};
-use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_lock};
+use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock};
 use super::twin::twin;
 use super::world::World;
 use super::{play, Scenario};
@@ -63,6 +63,8 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     bury(world, &first, "payment-3").await?;
     ended_with_paid(&first, MILLIDASH * 3)?;
 
+    refund_is_void(world, &first).await?;
+
     world.say("The next day a new channel is opened, with new keys");
     let second = open(world, ChannelId(2)).await?;
     world.was_taken("day-2-funding")?;
@@ -83,6 +85,12 @@ fn separate_payment(world: &World) -> Result<(), ScenarioError> {
     let key = world.key("payer/separate");
     let coin = world.chain.fund_key(MILLIDASH * 2, CoinKind::Segwit, key)?;
     world.recorder.output(coin.outpoint, coin.output.clone());
+    world.recorder.edit(|transcript| {
+        let names = &mut transcript.names;
+        names.key(coin.public_key(), "payer's separate coin key");
+        names.script(&coin.output.script_pubkey, "payer's separate coin");
+        names.txid(coin.outpoint.txid, "payer's separate coin");
+    });
     let payee = CoinKind::Segwit.script(&world.key("payee"));
     let payment = TxOut {
         value: MILLIDASH,

@@ -31,7 +31,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         story(
             "bad-refund-signature",
-            "The payee signs T2 wrongly; the payer aborts, nothing is on chain, nothing is lost",
+            "The signature over T2 arrives wrong; the payer aborts, nothing is on chain, nothing is lost",
             play!(bad_refund_signature),
         ),
         story(

@@ -11,7 +11,7 @@ use super::world::REST;
 use crate::channel::{ChannelParams, Outcome, Stage};
 use crate::regtest::Coin;
 use crate::service::{OpenError, PayeeHandle, PayerHandle, RequestError};
-use crate::transcript::{Actor, Entry};
+use crate::transcript::{sat, Actor, Entry};
 
 /// Two parties, the wire between them, and what each sees of the chain.
 pub struct Channel {
@@ -204,11 +204,20 @@ impl Channel {
     pub async fn pay_in_vain(&self, amount: Amount) -> Result<RequestError, ScenarioError> {
         let paid = self.payer()?.pay(amount).await;
         self.rest().await?;
-        paid.err().ok_or_else(|| ScenarioError::Unexpected {
+        let error = paid.err().ok_or_else(|| ScenarioError::Unexpected {
             what: "the payment".to_owned(),
             expected: "no acknowledgement".to_owned(),
             found: "acknowledged".to_owned(),
-        })
+        })?;
+        // Whoever is gone has nothing to tell.
+        if self.tap.borrow().vanished != Some(Actor::Payer) {
+            let text = format!("tries to pay {} more: {error}", sat(amount));
+            self.recorder.add(Entry::Notice {
+                by: Actor::Payer,
+                text,
+            });
+        }
+        Ok(error)
     }
 
     /// The payee asks for so much more (`bond`).

@@ -19,7 +19,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::new(Protocol::SteppedLocktime, name, summary, play).policy(Policy::free())
     };
     vec![
-        free("settled", "The article's seven steps: 1,000 satoshi, three payments of 100, settled together", play!(settled)),
+        free("settled", "The article's seven steps: 1,000 satoshi, payments of 100 satoshi, settled together", play!(settled)),
         free("payer-gone", "The payer vanishes; the payee redeems the last payment at its own lock, and not one block before", play!(payer_gone)),
         free("payee-gone", "The payee vanishes; the payer gets its refund at the refund's lock, and not one block before", play!(payee_gone)),
         free("late-payee", "The payee sleeps past the refund's lock, and the refund wins the race", play!(late_payee)),

@@ -10,7 +10,7 @@ use super::node_chain::channel_tip;
 use super::recorder::Recorder;
 use crate::channel::{SpendRole, Tip};
 use crate::regtest::{labelled_key, Node, NodeBuilder, Regtest, RejectReason, Verdict};
-use crate::transcript::{Actor, Entry};
+use crate::transcript::{sat, Actor, Entry};
 
 /// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
 /// busy with something else.
@@ -288,7 +288,14 @@ impl World {
         let mut found: Vec<Txid> = self.node().mempool()?;
         expected.sort();
         found.sort();
-        expect("the mempool", &expected, &found)
+        let contents = if names.is_empty() {
+            "empty".to_owned()
+        } else {
+            names.join(", ")
+        };
+        expect("the mempool", &expected, &found)?;
+        self.recorder.add(Entry::Found(format!("mempool: {contents}")));
+        Ok(())
     }
 
     /// An output exists in the chain, or does not.
@@ -305,7 +312,10 @@ impl World {
             .node()
             .confirmed_utxo(outpoint)?
             .map(|utxo| utxo.output.value);
-        expect(format!("{what} in the chain"), &amount, &found)
+        expect(format!("{what} in the chain"), &amount, &found)?;
+        let text = amount.map_or_else(|| "no".to_owned(), |amount| format!("unspent, {}", sat(amount)));
+        self.recorder.add(Entry::Found(format!("has {what}: {text}")));
+        Ok(())
     }
 
     /// The transaction is in the chain: one of its outputs is there, unspent.
@@ -315,7 +325,11 @@ impl World {
     pub fn is_mined(&self, name: &str) -> Result<(), ScenarioError> {
         let tx = self.recorded(name)?;
         let outpoint = OutPoint::new(tx.compute_txid(), 0);
-        self.unspent_is(name, outpoint, tx.output.first().map(|output| output.value))
+        self.unspent_is(
+            &format!("output 0 of {name}"),
+            outpoint,
+            tx.output.first().map(|output| output.value),
+        )
     }
 }
 

@@ -63,6 +63,7 @@ fn entry(entry: &Entry) -> Value {
         Entry::Asked { name, rejected } => {
             json!({ "event": "asked", "transaction": name, "rejected": rejected })
         }
+        Entry::Found(text) => json!({ "event": "found", "text": text }),
         Entry::Blocks { blocks } => json!({ "event": "blocks", "blocks": blocks }),
         Entry::Block { hash, names } => {
             json!({ "event": "block", "hash": hash.to_string(), "transactions": names })

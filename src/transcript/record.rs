@@ -104,6 +104,8 @@ pub enum Entry {
         /// The node's verdict.
         rejected: Rejection,
     },
+    /// Somebody looked at the chain or the mempool, and this is how it was.
+    Found(String),
     /// Blocks were added without any of the transcript's transactions, `blocks` of them.
     Blocks {
         /// How many.

@@ -38,6 +38,7 @@ pub(super) struct Timeline<'a> {
 struct Seen {
     capacity: Amount,
     paid: Amount,
+    free: bool,
 }
 
 impl<'a> Timeline<'a> {
@@ -65,7 +66,8 @@ impl<'a> Timeline<'a> {
                 rejected,
             } => {
                 let role = match role.name() {
-                    role if name.ends_with(role) => String::new(),
+                    // `payment-3`, `day-2-funding`: the name says it already.
+                    role if name.contains(role) => String::new(),
                     role => format!(" as {role}"),
                 };
                 writeln!(
@@ -78,6 +80,7 @@ impl<'a> Timeline<'a> {
             Entry::Asked { name, rejected } => {
                 writeln!(out, "node     is asked about {name}: {}", verdict(rejected))
             }
+            Entry::Found(text) => writeln!(out, "chain    {text}"),
             Entry::Blocks { blocks: 1 } => writeln!(out, "chain    grows by 1 block"),
             Entry::Blocks { blocks } => writeln!(out, "chain    grows by {blocks} blocks"),
             Entry::Block { hash, names } => {
@@ -134,11 +137,13 @@ impl<'a> Timeline<'a> {
         match message {
             Message::Open { terms, payer_key, .. } => {
                 let capacity = terms.capacity.to_amount();
+                let free = terms.feerate == FeeRate::ZERO;
                 self.channels.insert(
                     channel.0,
                     Seen {
                         capacity,
                         paid: Amount::ZERO,
+                        free,
                     },
                 );
                 let mut lines = self.terms(terms);
@@ -180,8 +185,8 @@ impl<'a> Timeline<'a> {
             format!("capacity {}", self.amount(terms.capacity.to_amount())),
             format!(
                 "feerate {}, dust feerate {}, closing margin {}",
-                per_vb(terms.feerate),
-                per_vb(terms.dust_feerate),
+                per_vbyte(terms.feerate),
+                per_vbyte(terms.dust_feerate),
                 terms.closing_margin
             ),
             format!("refund locked until {}", self.lock(terms.expiry)),
@@ -226,7 +231,13 @@ impl<'a> Timeline<'a> {
         let step = step.map_or_else(String::new, |step| format!(" (+{})", short(unit, step)));
         let back = back.map_or_else(
             || format!("more than the capacity of {}", amount(unit, seen.capacity)),
-            |back| format!("{} back, less the fee", amount(unit, back)),
+            |back| {
+                format!(
+                    "{} back{}",
+                    amount(unit, back),
+                    if seen.free { "" } else { ", less the fee" }
+                )
+            },
         );
         format!("{}{step} in all to the payee, {back}", amount(unit, paid))
     }
@@ -249,15 +260,19 @@ impl<'a> Timeline<'a> {
     }
 }
 
-fn per_vb(feerate: FeeRate) -> String {
-    let hundredths = feerate.to_sat_per_kwu() * 100 / 250;
-    format!("{}.{:02} sat/vB", hundredths / 100, hundredths % 100)
-}
-
 fn verdict(rejected: &Rejection) -> String {
     rejected
         .as_ref()
         .map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
+}
+
+/// As on the transactions' pages: a virtual byte is four weight units.
+fn per_vbyte(feerate: FeeRate) -> String {
+    let thousandths = feerate.to_sat_per_kwu() * 4;
+    match thousandths % 1_000 {
+        0 => format!("{} sat/vB", thousands(thousandths / 1_000)),
+        rest => format!("{}.{rest:03} sat/vB", thousands(thousandths / 1_000)),
+    }
 }
 
 /// In the story's unit, and in satoshi.

@@ -1,0 +1,107 @@
+//! A payer and a payee as services on any connection, on one node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::TxOut;
+use spilman::channel::{ChannelId, ChannelKey, Stage};
+use spilman::regtest::Regtest;
+use spilman::scenario::NodeChain;
+use spilman::service::{accept, open, Handle, OpenError, PayeeHandle, PayerHandle, Setup, Status};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::duo::{payout, Cast};
+
+/// Far more than anything here takes.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+pub struct Parties {
+    pub payer: PayerHandle,
+    pub payee: PayeeHandle,
+    chains: [NodeChain; 2],
+}
+
+pub fn view(chain: &Regtest) -> NodeChain {
+    NodeChain::new(Arc::clone(chain.node())).expect("the node answers")
+}
+
+pub async fn open_payer<IO>(io: IO, cast: &Cast, view: NodeChain) -> Result<PayerHandle, OpenError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let setup = Setup {
+        limits: cast.limits.clone(),
+        ..Setup::new(ChannelKey::new(cast.payer), payout(&cast.payer))
+    };
+    let wallet = |output: &TxOut| cast.coin.spend(vec![output.clone()]);
+    open(io, view, setup, (ChannelId(1), cast.terms.clone()), wallet).await
+}
+
+pub async fn open_payee<IO>(io: IO, cast: &Cast, view: NodeChain) -> Result<PayeeHandle, OpenError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let setup = Setup {
+        limits: cast.limits.clone(),
+        ..Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
+    };
+    accept(io, view, setup).await
+}
+
+impl Parties {
+    pub async fn open<A, B>(chain: &Regtest, cast: &Cast, (payer, payee): (A, B)) -> Self
+    where
+        A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let chains = [view(chain), view(chain)];
+        let (payer, payee) = tokio::join!(
+            open_payer(payer, cast, chains[0].clone()),
+            open_payee(payee, cast, chains[1].clone())
+        );
+        Self {
+            payer: payer.expect("the payer opens"),
+            payee: payee.expect("the payee opens"),
+            chains,
+        }
+    }
+
+    /// Both look at the chain, and have acted on what they saw.
+    pub async fn look(&self) {
+        self.look_as_payer().await;
+        look(&self.payee, &self.chains[1]).await;
+    }
+
+    pub async fn look_as_payer(&self) {
+        look(&self.payer, &self.chains[0]).await;
+    }
+
+    pub fn stages(&self) -> [Stage; 2] {
+        [
+            self.payer.status().borrow().stage,
+            self.payee.status().borrow().stage,
+        ]
+    }
+}
+
+async fn look(side: &Handle, chain: &NodeChain) {
+    let serial = chain.announce();
+    until(side, "has looked at the chain", |status| {
+        status.seen >= serial || status.outcome.is_some()
+    })
+    .await;
+}
+
+/// Waits for a party; a timeout says for what, and what was there instead.
+pub async fn until(side: &Handle, what: &str, condition: impl FnMut(&Status) -> bool) {
+    let mut status = side.status();
+    let waited = tokio::time::timeout(DEADLINE, status.wait_for(condition))
+        .await
+        .map(|seen| seen.is_ok());
+    assert_eq!(
+        waited,
+        Ok(true),
+        "waited for a party that {what}; last seen: {:?}",
+        side.status().borrow()
+    );
+}

@@ -1,0 +1,69 @@
+//! Without a `bitcoind` a test fails, and the message says what to do.
+
+use std::process::Command;
+
+use spilman::regtest::{Node, Regtest};
+
+/// Set in the process that is to find nothing.
+const CHILD: &str = "SPILMAN_TEST_FINDS_NOTHING";
+
+#[test]
+fn a_program_that_does_not_exist_is_named() {
+    let error = Node::builder()
+        .program("/nonexistent/bitcoind")
+        .start()
+        .expect_err("no such program");
+    let message = error.to_string();
+    assert!(message.contains("/nonexistent/bitcoind"), "{message}");
+    assert!(message.contains("No such file"), "{message}");
+}
+
+/// This very test in a process of its own, whose environment leads nowhere.
+#[test]
+#[cfg(not(feature = "download"))]
+fn without_any_binary_the_error_says_what_to_run() {
+    if std::env::var_os(CHILD).is_some() {
+        Regtest::start().expect("a node");
+        return;
+    }
+    let nowhere = tempfile::tempdir().expect("a folder");
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "without_any_binary_the_error_says_what_to_run"])
+        .env_clear()
+        .envs([
+            ("HOME", nowhere.path()),
+            ("XDG_CACHE_HOME", nowhere.path()),
+            ("PATH", nowhere.path()),
+        ])
+        .env(CHILD, "1")
+        .output()
+        .expect("runs");
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    assert!(!output.status.success(), "it neither skips nor passes: {said}");
+    let place = nowhere.path().join("spilman").display().to_string();
+    for advice in [
+        "no bitcoind found",
+        "ci/provision",
+        "BITCOIND_EXE",
+        "PATH",
+        &place,
+    ] {
+        assert!(said.contains(advice), "no word of {advice}: {said}");
+    }
+    // With HOME unset altogether, and a variable that points at nothing.
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "without_any_binary_the_error_says_what_to_run"])
+        .env_clear()
+        .envs([(CHILD, "1"), ("BITCOIND_EXE", "/nonexistent/bitcoind")])
+        .output()
+        .expect("runs");
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    assert!(
+        !output.status.success() && said.contains("BITCOIND_EXE=/nonexistent/bitcoind"),
+        "{said}"
+    );
+}

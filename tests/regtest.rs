@@ -1,0 +1,194 @@
+//! Every scenario on a node of its own, with what it leaves for review: the conversation and each raw transaction
+//! as text, in `tests/snapshots/<protocol>/`.
+//!
+//! Nothing is blanked out: two runs give the same bytes, or something is not deterministic.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::play::{pages, play};
+use spilman::scenario;
+use spilman::transcript::{timeline, to_json};
+
+/// Plays a scenario and compares what it leaves with the snapshots.
+fn review(name: &str) {
+    let transcript = play(name);
+    let (protocol, ending) = name.split_once('/').expect("protocol/ending");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("snapshots/{protocol}"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        insta::assert_snapshot!(format!("{ending}__timeline"), timeline(&transcript));
+        for (role, page) in pages(&transcript) {
+            insta::assert_snapshot!(format!("{ending}__{role}"), page);
+        }
+    });
+}
+
+/// One test for each scenario, and the list of them.
+macro_rules! scenarios {
+    ($($protocol:ident = $folder:literal { $($test:ident = $ending:literal,)+ })+) => {
+        const LISTED: &[&str] = &[$($(concat!($folder, "/", $ending),)+)+];
+        $(mod $protocol {
+            $(#[test]
+            fn $test() {
+                super::review(concat!($folder, "/", $ending));
+            })+
+        })+
+    };
+}
+
+scenarios! {
+    stepped_locktime = "stepped-locktime" {
+        settled = "settled",
+        payer_gone = "payer-gone",
+        payee_gone = "payee-gone",
+        late_payee = "late-payee",
+        race_won_by_payee = "race-won-by-payee",
+        ordinary_fees = "ordinary-fees",
+        payee_vanishes_before_accept = "payee-vanishes-before-accept",
+        payer_vanishes_before_refund_request = "payer-vanishes-before-refund-request",
+        payee_vanishes_before_refund_signature = "payee-vanishes-before-refund-signature",
+        payer_vanishes_before_funding = "payer-vanishes-before-funding",
+        payee_vanishes_before_ready = "payee-vanishes-before-ready",
+        payer_vanishes_before_payment = "payer-vanishes-before-payment",
+        payee_vanishes_before_payment_accepted = "payee-vanishes-before-payment-accepted",
+        payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
+        payee_vanishes_before_closed = "payee-vanishes-before-closed",
+    }
+    example_7 = "example-7" {
+        session_end = "session-end",
+        near_expiry = "near-expiry",
+        bad_refund_signature = "bad-refund-signature",
+        payee_gone_before_t1 = "payee-gone-before-t1",
+        payee_gone_after_t1 = "payee-gone-after-t1",
+        payee_gone_mid_session = "payee-gone-mid-session",
+        payer_gone_mid_session = "payer-gone-mid-session",
+        unused = "unused",
+        payee_vanishes_before_accept = "payee-vanishes-before-accept",
+        payer_vanishes_before_refund_request = "payer-vanishes-before-refund-request",
+        payee_vanishes_before_refund_signature = "payee-vanishes-before-refund-signature",
+        payer_vanishes_before_funding = "payer-vanishes-before-funding",
+        payee_vanishes_before_ready = "payee-vanishes-before-ready",
+        payer_vanishes_before_payment = "payer-vanishes-before-payment",
+        payee_vanishes_before_payment_accepted = "payee-vanishes-before-payment-accepted",
+        payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
+        payee_vanishes_before_closed = "payee-vanishes-before-closed",
+    }
+    bond = "bond" {
+        two_days = "two-days",
+        before_the_lock = "before-the-lock",
+        late_payee = "late-payee",
+        median_time = "median-time",
+        malleated = "malleated",
+        malleated_segwit = "malleated-segwit",
+        payee_vanishes_before_accept = "payee-vanishes-before-accept",
+        payer_vanishes_before_refund_request = "payer-vanishes-before-refund-request",
+        payee_vanishes_before_refund_signature = "payee-vanishes-before-refund-signature",
+        payee_vanishes_before_funding_request = "payee-vanishes-before-funding-request",
+        payer_vanishes_before_funding = "payer-vanishes-before-funding",
+        payee_vanishes_before_ready = "payee-vanishes-before-ready",
+        payee_vanishes_before_payment_request = "payee-vanishes-before-payment-request",
+        payer_vanishes_before_payment = "payer-vanishes-before-payment",
+        payee_vanishes_before_payment_accepted = "payee-vanishes-before-payment-accepted",
+        payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
+        payee_vanishes_before_closed = "payee-vanishes-before-closed",
+    }
+}
+
+/// A scenario without a test here would be one that nobody reviews.
+#[test]
+fn every_scenario_is_listed() {
+    let listed = LISTED.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let all = scenario::all()
+        .iter()
+        .map(|scenario| scenario.name().to_owned())
+        .collect::<BTreeSet<_>>();
+    let missing = all.difference(&listed).collect::<Vec<_>>();
+    let surplus = listed.difference(&all).collect::<Vec<_>>();
+    assert!(
+        missing.is_empty() && surplus.is_empty(),
+        "not listed: {missing:?}; no scenario: {surplus:?}"
+    );
+    assert_eq!(LISTED.len(), scenario::all().len(), "a name stands twice");
+}
+
+/// The long story of each protocol, twice, to the byte.
+#[test]
+fn two_runs_leave_the_same_bytes() {
+    for name in [
+        "stepped-locktime/settled",
+        "example-7/near-expiry",
+        "bond/two-days",
+    ] {
+        let (first, second) = (play(name), play(name));
+        assert_eq!(timeline(&first), timeline(&second), "{name}");
+        assert_eq!(to_json(&first), to_json(&second), "{name}");
+        assert_eq!(pages(&first), pages(&second), "{name}");
+    }
+}
+
+/// Every number of the documents, in the snapshot in which a reader would look for it.
+#[test]
+fn the_numbers_of_the_documents_are_in_the_snapshots() {
+    for (file, numbers) in [
+        ("stepped-locktime/settled__timeline", &["capacity 1,000 sat", "100 sat (+100 sat) in all to the payee, 900 sat back"][..]),
+        ("stepped-locktime/settled__funding", &["1,000 sat"]),
+        ("stepped-locktime/settled__payment-1", &["  900 sat (", "  100 sat ("]),
+        ("stepped-locktime/settled__payment-2", &["  800 sat (", "  200 sat ("]),
+        ("example-7/session-end__timeline", &["capacity 10 BTC (1,000,000,000 sat)"]),
+        ("example-7/session-end__funding", &["1,000,000,000 sat (10.00000000 BTC)"]),
+        (
+            "bond/two-days__timeline",
+            &[
+                "capacity 100 millidash (10,000,000 sat)",
+                "1 millidash (100,000 sat) (+1 millidash) in all to the payee, 99 millidash (9,900,000 sat) back",
+                "2 millidash (200,000 sat) (+1 millidash) in all to the payee, 98 millidash (9,800,000 sat) back",
+                ", 24 hours ahead",
+            ],
+        ),
+        ("bond/two-days__funding", &["10,000,000 sat"]),
+        ("bond/two-days__payment-1", &["  100,000 sat ("]),
+    ] {
+        let text = fs::read_to_string(snapshots().join(format!("{file}.snap"))).unwrap_or_else(|error| panic!("{file}: {error}"));
+        for number in numbers {
+            assert!(text.contains(number), "{file} has no `{number}`");
+        }
+    }
+}
+
+/// Every snapshot belongs to a scenario that is listed, whoever runs the tests, and with whatever tool.
+#[test]
+fn no_snapshot_is_left_over() {
+    let folders = LISTED
+        .iter()
+        .filter_map(|name| name.split_once('/'))
+        .map(|(protocol, _)| protocol);
+    for protocol in folders.collect::<BTreeSet<_>>() {
+        let protocol = snapshots().join(protocol);
+        for file in fs::read_dir(&protocol).expect("a folder") {
+            let file = file.expect("a file").path();
+            let scenario = scenario_of(&file);
+            assert!(
+                LISTED.contains(&scenario.as_str()),
+                "{} belongs to no scenario",
+                file.display()
+            );
+        }
+    }
+}
+
+fn scenario_of(snapshot: &Path) -> String {
+    let part = |path: Option<&std::ffi::OsStr>| path.expect("a name").to_string_lossy().into_owned();
+    let ending = part(snapshot.file_name());
+    let ending = ending.split("__").next().unwrap_or_default();
+    format!("{}/{ending}", part(snapshot.parent().and_then(Path::file_name)))
+}
+
+fn snapshots() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots")
+}
