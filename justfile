@@ -36,6 +36,10 @@ core:
 deny:
     ci/test deny
 
+# Play every scenario twice and compare the bytes
+repeat:
+    ci/test repeat
+
 # Run the examples in the documentation
 doctest:
     ci/test doctest
