@@ -14,11 +14,11 @@
 //! ```
 //! # #[cfg(feature = "scenario")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use bitcoin::{Amount, CompressedPublicKey, ScriptBuf};
+//! use spilman::bitcoin::{self, Amount, CompressedPublicKey, ScriptBuf};
 //! use spilman::channel::{Capacity, ChannelId, ChannelKey, Protocol, Terms};
 //! use spilman::regtest::{change, labelled_key, CoinKind, Regtest};
 //! use spilman::scenario::NodeChain;
-//! use spilman::service::{accept, open, Chain, Setup};
+//! use spilman::service::{accept, open, Chain, Proposal, Setup};
 //!
 //! let mut chain = Regtest::start()?;
 //! let coin = chain.fund(Amount::from_sat(1_050_000), CoinKind::Segwit)?;
@@ -42,13 +42,13 @@
 //!     };
 //!     let (left, right) = tokio::io::duplex(8_192);
 //!     let (payer, payee) = tokio::try_join!(
-//!         open(left, views[0].clone(), setup("payer"), (ChannelId(1), terms), wallet),
+//!         open(left, views[0].clone(), setup("payer"), Proposal { id: ChannelId(1), terms }, wallet),
 //!         accept(right, views[1].clone(), setup("payee")),
 //!     )?;
 //!
 //!     // Three confirmations, of which both sides are told; then the payee says that payments count.
 //!     chain.mine(3)?;
-//!     views.iter().for_each(|view| drop(view.announce()));
+//!     views.iter().for_each(NodeChain::announce);
 //!     payer.status().wait_for(|status| status.stage == spilman::channel::Stage::Open).await?;
 //!     payer.pay(Amount::from_sat(1_000)).await?;
 //!     payer.pay(Amount::from_sat(2_000)).await?;
@@ -56,7 +56,7 @@
 //!     // The payee closes alone, with the newest payment.
 //!     payee.close().await?;
 //!     chain.mine(6)?;
-//!     views.iter().for_each(|view| drop(view.announce()));
+//!     views.iter().for_each(NodeChain::announce);
 //!     assert_eq!(payer.outcome().await.expect("closed").to_payee, Amount::from_sat(3_000));
 //!     Ok(())
 //! })
@@ -81,6 +81,9 @@
 //! | paid, always the sum so far | | value of T3's output to K2 | Alice's output | cumulative amount, balance |
 //!
 //! The guide counts in duffs and millidash: 1 duff is 1 satoshi, 1 millidash 100,000 satoshi.
+
+/// The `bitcoin` crate whose types this crate takes and returns.
+pub use bitcoin;
 
 pub mod channel;
 pub mod transcript;

@@ -92,9 +92,13 @@ const fn elements(kind: Kind) -> u64 {
         Kind::Accept => 3,
         Kind::Payment | Kind::Settlement => 2,
         Kind::FundingRequest | Kind::Ready | Kind::CloseRequest => 0,
-        // One field each: RefundRequest, RefundSignature, Funding, PaymentRequest, PaymentAccepted, Closed,
-        // Refuse.
-        _ => 1,
+        Kind::RefundRequest
+        | Kind::RefundSignature
+        | Kind::Funding
+        | Kind::PaymentRequest
+        | Kind::PaymentAccepted
+        | Kind::Closed
+        | Kind::Refuse => 1,
     }
 }
 

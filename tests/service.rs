@@ -17,8 +17,8 @@ use spilman::channel::{
     UnverifiedSignature,
 };
 use spilman::service::{
-    accept, open, Chain, ChainError, ConnectionError, OpenError, PayError, PayeeHandle, PayerHandle, Report,
-    RequestError, Setup, Status, OPENING_TIMEOUT,
+    accept, open, Chain, ChainError, ConnectionError, OpenError, PayError, PayeeHandle, PayerHandle,
+    Proposal, Report, RequestError, Setup, Status, OPENING_TIMEOUT,
 };
 use spilman::wire::{self, MAX_MESSAGE};
 use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -121,7 +121,11 @@ async fn open_payer(case: &Case, io: DuplexStream, chain: &FakeChain) -> Result<
         limits: case.limits.clone(),
         ..setup("payer")
     };
-    open(io, chain.clone(), setup, (case.id, case.terms.clone()), wallet).await
+    let proposal = Proposal {
+        id: case.id,
+        terms: case.terms.clone(),
+    };
+    open(io, chain.clone(), setup, proposal, wallet).await
 }
 
 async fn both(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
@@ -536,4 +540,39 @@ async fn a_wrong_refund_signature_aborts_with_nothing_on_chain() {
     assert!(matches!(payer.err().unwrap(), OpenError::Refused(_)));
     assert_eq!(reason, Reason::SignatureWrong);
     assert!(chain.broadcast_so_far().is_empty());
+}
+
+/// A chain whose news end: what needs no chain goes on, and nobody waits for ever.
+#[tokio::test(start_paused = true)]
+async fn a_party_without_news_of_the_chain_still_answers() {
+    let case = Case::new(Example7);
+    let (chain, blind) = (FakeChain::new(), Blind(FakeChain::new()));
+    let (left, right) = duplex(4_096);
+    let setup = setup("payee");
+    let (payer, payee) = tokio::join!(open_payer(&case, left, &chain), accept(right, blind, setup));
+    let (payer, payee) = (payer.unwrap(), payee.unwrap());
+    let answer = tokio::time::timeout(Duration::from_secs(60), payee.redeemable()).await;
+    assert_eq!(answer.expect("no hang").expect("running"), None);
+    drop(payer);
+}
+
+/// A chain that can be asked, and says nothing by itself.
+struct Blind(FakeChain);
+
+impl Chain for Blind {
+    fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send {
+        self.0.tip()
+    }
+
+    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
+        self.0.view(funding)
+    }
+
+    fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send {
+        self.0.broadcast(tx)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(1).1
+    }
 }

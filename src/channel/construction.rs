@@ -9,13 +9,14 @@ use bitcoin::{PublicKey, ScriptBuf, Transaction};
 
 use super::keys::{PayeeKey, PayerKey, VerifiedSignature};
 use super::params::ChannelParams;
+use super::verify::{check_multisig_pushes, SpendError};
 
-/// What the funding output is made of. Only this file and the modules below it match on it.
+/// What the funding output is made of. Only this file matches on it; the numbers are those on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Construction {
     /// The documents' own: pay to script hash (BIP 16) of `2 K1 K2 2 CHECKMULTISIG`.
-    P2sh,
+    P2sh = 0,
 }
 
 impl Construction {
@@ -70,6 +71,13 @@ impl Construction {
                     .expect("a template has one input, and its index is 0");
                 Message::from(sighash)
             }
+        }
+    }
+
+    /// Checks what a node's policy asks of the finished input, beyond consensus.
+    pub(crate) fn check_policy(self, tx: &Transaction) -> Result<(), SpendError> {
+        match self {
+            Self::P2sh => check_multisig_pushes(&tx.input[0].script_sig),
         }
     }
 

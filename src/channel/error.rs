@@ -184,7 +184,7 @@ pub enum PaymentError {
     },
     /// The payee acknowledges a sum that was not sent.
     #[error("the payee acknowledges {received}, between {acknowledged} and {sent} was sent")]
-    NotSent {
+    AcknowledgedUnsent {
         /// Last acknowledged.
         acknowledged: Amount,
         /// Last sent.
@@ -215,7 +215,7 @@ pub enum PaymentError {
 #[non_exhaustive]
 pub enum CommandError {
     /// More than is left.
-    #[error("cannot pay {asked}: {left} is left in the channel")]
+    #[error("{asked} more is not to be had: {left} is left in the channel")]
     InsufficientBalance {
         /// What is left, in satoshi.
         left: Amount,
@@ -237,7 +237,7 @@ pub enum CommandError {
         stage: Stage,
     },
     /// Too near to the expiry.
-    #[error("cannot pay: the channel is {left} before its lock at {expiry} (blocks or seconds)")]
+    #[error("too late for a payment: the channel is {left} before its lock at {expiry} (blocks or seconds)")]
     Expiring {
         /// The lock.
         expiry: Expiry,
@@ -372,7 +372,7 @@ impl Refusal {
                 PaymentError::Repeated { .. } => Reason::PaidRepeated,
                 PaymentError::ExceedsCapacity { .. } => Reason::PaidExceedsCapacity,
                 PaymentError::SettlementDiffers { .. } => Reason::SettlementDiffers,
-                PaymentError::NotSent { .. } => Reason::AcknowledgedUnsent,
+                PaymentError::AcknowledgedUnsent { .. } => Reason::AcknowledgedUnsent,
                 PaymentError::Unconfirmed { .. } => Reason::FundingUnconfirmed,
                 PaymentError::Expiring { .. } => Reason::ChannelExpiring,
             },

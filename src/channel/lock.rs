@@ -100,10 +100,22 @@ impl Expiry {
         self.0.to_consensus_u32().saturating_sub(now)
     }
 
-    /// Whether less than or just `margin` is left before this lock.
+    /// A lock that is final as soon as no more than `margin` is left before this one.
     #[must_use]
-    pub fn is_within(self, margin: ClosingMargin, tip: Tip) -> bool {
-        self.distance(tip) <= margin.of_kind(self.kind())
+    pub fn earlier(self, margin: ClosingMargin) -> Self {
+        let margin = margin.of_kind(self.kind());
+        let earlier = |value: u32| value.saturating_sub(margin);
+        match self.0 {
+            LockTime::Blocks(height) => {
+                let height = Height::from_consensus(earlier(height.to_consensus_u32()));
+                Self::from_height(height.unwrap_or(Height::ZERO))
+            }
+            // A time lock is final one second after its time, and is never before the first time there is.
+            LockTime::Seconds(time) => {
+                let time = Time::from_consensus(earlier(time.to_consensus_u32()).saturating_sub(1));
+                Self::from_time(time.unwrap_or(Time::MIN))
+            }
+        }
     }
 
     /// How far `later` lies behind this lock; `None` if the kinds differ or `later` is earlier.

@@ -8,15 +8,15 @@ use super::construction::Construction;
 use super::keys::{PayeeKey, PayerKey};
 use super::lock::{ClosingMargin, Expiry, LockKind, Tip};
 
-/// A conversation: who sends what, in which order, and who broadcasts.
+/// A conversation: who sends what, in which order, and who broadcasts. The numbers are those on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// The article's seven steps: payments carry a lock of their own, earlier than the refund's.
-    SteppedLocktime,
+    SteppedLocktime = 0,
     /// The Bitcoin wiki's Example 7, rapidly adjusted payments to a pre-determined party.
-    Example7,
+    Example7 = 1,
     /// The developer guide's micropayment channel: the payee broadcasts the bond and asks for each payment.
-    Bond,
+    Bond = 2,
 }
 
 impl Protocol {
@@ -125,14 +125,18 @@ impl Terms {
         })
     }
 
-    /// Whether the payee has to stop and settle: the payments' own lock has passed, or the refund's lock is
-    /// no further away than the closing margin.
+    /// From when on the payee takes no more payments and settles: the payments' own lock, or one closing
+    /// margin before the refund's.
+    #[must_use]
+    pub fn settle_from(&self) -> Expiry {
+        self.payment_expiry
+            .unwrap_or_else(|| self.expiry.earlier(self.closing_margin))
+    }
+
+    /// Whether that moment has come.
     #[must_use]
     pub fn must_settle(&self, tip: Tip) -> bool {
-        match self.payment_expiry {
-            Some(payment_expiry) => payment_expiry.is_final(tip),
-            None => self.expiry.is_within(self.closing_margin, tip),
-        }
+        self.settle_from().is_final(tip)
     }
 }
 

@@ -188,6 +188,12 @@ impl Payee {
             return Ok(Vec::new());
         }
         let (tip, confirmations, spend) = (view.tip, view.confirmations, view.spend.clone());
+        let must_settle = self.params.terms().must_settle(tip);
+        // Before anything is changed, because it may fail.
+        let due = match self.settlement {
+            None if must_settle => self.redeemable()?.filter(|s| s.balance().is_enforceable()),
+            _ => None,
+        };
         self.view = Some(view);
         if let Some(SeenSpend {
             tx,
@@ -197,7 +203,6 @@ impl Payee {
             return Ok(self.on_spent(tx, *deep));
         }
         let mut actions = self.on_depth(confirmations);
-        let must_settle = self.params.terms().must_settle(tip);
         if confirmations == 0 && spend.is_none() && self.offered != tip && self.wants_funding(must_settle) {
             self.offered = tip;
             actions.push(Action::Broadcast {
@@ -205,11 +210,9 @@ impl Payee {
                 tx: self.funding.tx().clone(),
             });
         }
-        if self.settlement.is_none() && must_settle {
-            if let Some(settlement) = self.redeemable()?.filter(|s| s.balance().is_enforceable()) {
-                actions.push(self.settle(settlement));
-                return Ok(actions);
-            }
+        if let Some(settlement) = due {
+            actions.push(self.settle(settlement));
+            return Ok(actions);
         }
         // With every block, until it is in one: a mempool forgets, and a reorganisation gives back.
         if let Some(settlement) = &self.settlement {

@@ -153,7 +153,7 @@ impl Payer {
     fn on_accepted(&mut self, received: Amount) -> Result<Vec<Action>, Refusal> {
         let acknowledged = self.acknowledged();
         if received < acknowledged || received > self.paid {
-            return Err(PaymentError::NotSent {
+            return Err(PaymentError::AcknowledgedUnsent {
                 acknowledged,
                 sent: self.paid,
                 received,

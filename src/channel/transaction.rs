@@ -105,7 +105,7 @@ impl<'a> Spend<'a> {
             .terms()
             .construction
             .satisfy(self.params, self.tx, payer, payee);
-        verify_spend(&tx, &prevout)?;
+        verify_spend(self.params.terms().construction, &tx, &prevout)?;
         Ok(tx)
     }
 }

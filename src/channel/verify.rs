@@ -3,6 +3,8 @@ use bitcoin::script::{Instruction, Script};
 use bitcoin::{ecdsa, EcdsaSighashType, Transaction, TxOut};
 use thiserror::Error;
 
+use super::construction::Construction;
+
 /// Core's `MAX_STANDARD_SCRIPTSIG_SIZE`.
 const MAX_SCRIPT_SIG: usize = 1_650;
 
@@ -12,7 +14,11 @@ const MAX_SCRIPT_SIG: usize = 1_650;
 /// CLTV, CSV, WITNESS). The flags that only a node's policy sets (STRICTENC, `LOW_S`, MINIMALDATA,
 /// SIGPUSHONLY, CLEANSTACK) are checked here on the finished bytes, because a spend that breaks one of them is
 /// never relayed: the payee would hold a payment that is valid and worthless.
-pub(crate) fn verify_spend(tx: &Transaction, prevout: &TxOut) -> Result<(), SpendError> {
+pub(crate) fn verify_spend(
+    construction: Construction,
+    tx: &Transaction,
+    prevout: &TxOut,
+) -> Result<(), SpendError> {
     let bytes = bitcoin::consensus::serialize(tx);
     prevout
         .script_pubkey
@@ -27,12 +33,12 @@ pub(crate) fn verify_spend(tx: &Transaction, prevout: &TxOut) -> Result<(), Spen
             limit: MAX_SCRIPT_SIG,
         });
     }
-    check_multisig_pushes(script_sig)
+    construction.check_policy(tx)
 }
 
 /// The stack of a 2-of-2: the dummy, two strict low-S `SIGHASH_ALL` signatures, the redeem script, and
 /// nothing else, each pushed in the shortest way.
-fn check_multisig_pushes(script_sig: &Script) -> Result<(), SpendError> {
+pub(super) fn check_multisig_pushes(script_sig: &Script) -> Result<(), SpendError> {
     let mut pushes = Vec::with_capacity(4);
     for instruction in script_sig.instructions_minimal() {
         match instruction {
@@ -155,13 +161,13 @@ mod tests {
     fn verdict(script_sig: ScriptBuf) -> Result<(), SpendError> {
         let (mut tx, prevout) = finished_refund(&example());
         tx.input[0].script_sig = script_sig;
-        verify_spend(&tx, &prevout)
+        verify_spend(Construction::P2sh, &tx, &prevout)
     }
 
     #[test]
     fn a_finished_refund_passes() {
         let (tx, prevout) = finished_refund(&example());
-        assert_eq!(verify_spend(&tx, &prevout), Ok(()));
+        assert_eq!(verify_spend(Construction::P2sh, &tx, &prevout), Ok(()));
     }
 
     #[test]
@@ -175,7 +181,7 @@ mod tests {
         ));
         tx.output[0].value -= bitcoin::Amount::ONE_SAT;
         assert!(matches!(
-            verify_spend(&tx, &prevout),
+            verify_spend(Construction::P2sh, &tx, &prevout),
             Err(SpendError::Consensus { .. })
         ));
     }

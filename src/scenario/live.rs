@@ -122,7 +122,7 @@ impl Channel {
             (&self.payee.chain, &self.payee.online),
         ] {
             if online.get() {
-                let _ = chain.announce();
+                chain.announce();
             }
             self.rest().await?;
         }

@@ -5,8 +5,34 @@
 //! use spilman::transcript::timeline;
 //!
 //! let scenario = scenario::find("example-7/session-end").expect("it is in the list");
-//! let transcript = scenario.run(Default::default())?;
+//! let transcript = scenario.run(spilman::regtest::NodeBuilder::default())?;
 //! assert!(timeline(&transcript).contains("capacity 10 BTC"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A story of one's own is an async function over a [`World`]:
+//!
+//! ```
+//! use bitcoin::Amount;
+//! use spilman::channel::{Capacity, ChannelId, Protocol, Terms};
+//! use spilman::regtest::{CoinKind, NodeBuilder};
+//! use spilman::scenario::{Plan, Scenario, ScenarioError, World};
+//! use spilman::transcript::Actor;
+//!
+//! async fn pay_once(world: &mut World) -> Result<(), ScenarioError> {
+//!     let coin = world.payer_coin(Amount::from_sat(250_000), CoinKind::Segwit, ChannelId(1))?;
+//!     let capacity = Capacity::new(Amount::from_sat(200_000)).expect("within the limit");
+//!     let terms = Terms::new(Protocol::Example7, capacity, world.tip()?).expect("a day ahead");
+//!     let channel = world.open(Plan::new(terms, coin)).await?;
+//!     world.mine(3, &[&channel]).await?;
+//!     channel.pay(Amount::from_sat(5_000)).await?;
+//!     channel.close(Actor::Payee).await?;
+//!     world.was_taken("payment-1")
+//! }
+//!
+//! let story = Box::new(|world: &mut World| -> spilman::scenario::Playing<'_> { Box::pin(pay_once(world)) });
+//! let scenario = Scenario::new(Protocol::Example7, "pay-once", "One payment", story);
+//! scenario.run(NodeBuilder::default())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -43,8 +69,10 @@ use crate::regtest::{NodeBuilder, Policy};
 use crate::transcript::{Names, Transcript, Unit};
 use recorder::Recorder;
 
-type Play = Box<dyn for<'w> Fn(&'w mut World) -> Playing<'w> + Send + Sync>;
-type Playing<'w> = Pin<Box<dyn Future<Output = Result<(), ScenarioError>> + 'w>>;
+/// A story, played in a world of its own.
+pub type Play = Box<dyn for<'w> Fn(&'w mut World) -> Playing<'w> + Send + Sync>;
+/// A story that is being played.
+pub type Playing<'w> = Pin<Box<dyn Future<Output = Result<(), ScenarioError>> + 'w>>;
 
 /// A story: who does what on which chain, and how it has to end.
 pub struct Scenario {
@@ -58,7 +86,9 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    fn new(protocol: Protocol, name: &str, summary: &str, play: Play) -> Self {
+    /// A story of one's own, to be [run](Scenario::run) like the others; its name begins with the protocol's.
+    #[must_use]
+    pub fn new(protocol: Protocol, name: &str, summary: &str, play: Play) -> Self {
         Self {
             name: format!("{protocol}/{name}"),
             protocol,
@@ -70,11 +100,15 @@ impl Scenario {
         }
     }
 
-    fn unit(self, unit: Unit) -> Self {
+    /// In which unit its transcript counts.
+    #[must_use]
+    pub fn unit(self, unit: Unit) -> Self {
         Self { unit, ..self }
     }
 
-    fn policy(self, policy: Policy) -> Self {
+    /// What its node relays.
+    #[must_use]
+    pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
     }
 

@@ -45,15 +45,12 @@ impl NodeChain {
         })
     }
 
-    /// Tells the party to look at the chain, and returns the number that its
-    /// [`Status::seen`](crate::service::Status) will have once it has.
-    #[must_use]
-    pub fn announce(&self) -> u64 {
+    /// Tells the party to look at the chain. Without it, a party never hears of a block.
+    pub fn announce(&self) {
         self.inner.changes.send_modify(|serial| *serial += 1);
-        *self.inner.changes.borrow()
     }
 
-    /// The last number that was announced.
+    /// How often that was done: the party's [`Status::seen`](crate::service::Status) comes up to it.
     #[must_use]
     pub fn announced(&self) -> u64 {
         *self.inner.changes.borrow()

@@ -12,7 +12,7 @@ use super::tap::{Rule, Tap};
 use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, PayeeKey, PayerKey, Terms};
 use crate::regtest::{change, Coin, CoinKind, Misuse};
-use crate::service::{self, Setup};
+use crate::service::{self, Proposal, Setup};
 use crate::transcript::{sat, Actor, Entry};
 
 /// How a story opens a channel.
@@ -113,7 +113,7 @@ impl World {
                 payer_end,
                 payer_chain.clone(),
                 setup(Actor::Payer, payer_key),
-                (id, terms),
+                Proposal { id, terms },
                 wallet
             ),
             service::accept(payee_end, payee_chain.clone(), setup(Actor::Payee, payee_key)),

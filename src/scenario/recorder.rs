@@ -3,10 +3,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 
-use crate::channel::{Envelope, Notice, SpendRole};
+use crate::channel::{Notice, SpendRole};
 use crate::service::{Observer, Report};
 use crate::transcript::{sat, Actor, Entry, RecordedTx, Transcript};
-use crate::wire;
 
 /// Writes the transcript while the parties, the wire and the story all speak at once.
 #[derive(Clone)]
@@ -142,6 +141,7 @@ impl Recorder {
             Report::Garbled(error) => format!("refuses and hangs up: {error}"),
             Report::Disconnected => format!("notices that the {other} is gone"),
             Report::Failed(error) => format!("cannot go on: {error}"),
+            Report::Blind => "will hear no more of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
         };
         self.add(Entry::Notice { by, text });
@@ -191,9 +191,4 @@ fn describe(by: Actor, notice: &Notice) -> Option<String> {
         ),
         _ => return None,
     })
-}
-
-/// The bytes of a message, as they are recorded and sent.
-pub(super) fn bytes_of(envelope: &Envelope) -> Vec<u8> {
-    wire::encode(envelope)
 }

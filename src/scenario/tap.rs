@@ -4,7 +4,7 @@ use tokio::sync::watch;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::recorder::{bytes_of, Recorder};
+use super::recorder::Recorder;
 use crate::channel::{Envelope, Kind};
 use crate::service::codec;
 use crate::transcript::{Actor, Entry};
@@ -101,7 +101,7 @@ impl Tap {
                 self.status.send_modify(|status| status.vanished = Some(from));
                 return false;
             }
-            Some((envelope, Effect::Replace(replace))) => (bytes_of(&replace(envelope)), true),
+            Some((envelope, Effect::Replace(replace))) => (wire::encode(&replace(envelope)), true),
         };
         self.recorder.message(from, &bytes, tampered);
         // Counted before it is passed on: whoever sees the effect of a message sees the count as well.

@@ -7,7 +7,7 @@ use super::error::ScenarioError;
 use super::live::Channel;
 use super::plan::Plan;
 use super::world::World;
-use crate::channel::{Capacity, ChannelId, LockKind, Protocol, SpendRole, Terms};
+use crate::channel::{Capacity, ChannelId, Protocol, SpendRole, Terms};
 use crate::regtest::{CoinKind, RejectReason};
 use crate::transcript::Actor;
 
@@ -37,21 +37,9 @@ pub(super) fn refund_lock(channel: &Channel) -> Result<LockTime, ScenarioError> 
     Ok(channel.params()?.terms().expiry.to_lock_time())
 }
 
-/// The lock with which the payee's time to settle begins: as long as it is not final, the payee waits for
-/// more payments; once it is, the payee settles.
+/// As long as this lock is not final, the payee waits for more payments; once it is, the payee settles.
 pub(super) fn settle_lock(channel: &Channel) -> Result<LockTime, ScenarioError> {
-    let terms = channel.params()?.terms();
-    if let Some(payment_expiry) = terms.payment_expiry {
-        return Ok(payment_expiry.to_lock_time());
-    }
-    let kind = terms.expiry.kind();
-    let begin = terms.expiry.to_lock_time().to_consensus_u32() - terms.closing_margin.of_kind(kind);
-    match kind {
-        LockKind::Height => LockTime::from_height(begin),
-        // A time lock is final one second after its time.
-        LockKind::Time => LockTime::from_time(begin - 1),
-    }
-    .map_err(|error| range(&error))
+    Ok(channel.params()?.terms().settle_from().to_lock_time())
 }
 
 /// One block before its time to settle the payee waits; then it settles with this payment, alone.

@@ -10,7 +10,7 @@ mod session;
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
 pub use open::{
-    accept, open, Handle, OpenError, PayeeHandle, PayerHandle, RequestError, Setup, OPENING_TIMEOUT,
+    accept, open, Handle, OpenError, PayeeHandle, PayerHandle, Proposal, RequestError, Setup, OPENING_TIMEOUT,
 };
 pub use report::{no_observer, Observer, Report, Status};
 pub use session::PayError;

@@ -50,6 +50,15 @@ impl Setup {
     }
 }
 
+/// What a payer proposes.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The channel's number on this connection.
+    pub id: ChannelId,
+    /// Its terms.
+    pub terms: Terms,
+}
+
 /// A connection while the channel is being opened.
 struct Opening<IO> {
     connection: Connection<IO>,
@@ -111,7 +120,7 @@ pub async fn open<IO, C, W, E>(
     io: IO,
     chain: C,
     setup: Setup,
-    (id, terms): (ChannelId, Terms),
+    Proposal { id, terms }: Proposal,
     wallet: W,
 ) -> Result<PayerHandle, OpenError>
 where

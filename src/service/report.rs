@@ -34,6 +34,8 @@ pub enum Report<'a> {
     Disconnected,
     /// An event could not be applied, by no fault of the peer's. The state is what it was.
     Failed(&'a ApplyError),
+    /// The [`Chain`](super::Chain) will bring no more news: this side neither settles nor refunds by itself.
+    Blind,
     /// This side's own view of the chain failed; it is asked again at the next change.
     ChainFailed(&'a ChainError),
 }

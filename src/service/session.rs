@@ -127,38 +127,42 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         let mut changes = self.chain.changes();
         // The chain may have moved during the opening.
         changes.mark_changed();
-        let mut commanded = true;
+        let (mut watching, mut commanded) = (true, true);
         loop {
             self.publish();
             if let Some(outcome) = self.outcome {
                 return outcome;
             }
             tokio::select! {
-                // In this order when several are ready: what the chain says decides over money, and a fixed
-                // order makes a run repeatable.
+                // In this order when several are ready: what the chain says decides over money, one's own user comes
+                // before a peer that talks without pause, and a fixed order makes a run repeatable.
                 biased;
-                changed = changes.changed() => {
+                changed = changes.changed(), if watching => {
                     if changed.is_err() {
-                        // No more news can come. Without the chain there is nothing left to decide.
-                        std::future::pending::<()>().await;
+                        // The channel can still be paid into and closed, but neither settles nor refunds by itself.
+                        watching = false;
+                        (self.observer)(Report::Blind);
+                        continue;
                     }
                     let serial = *changes.borrow_and_update();
                     self.on_change().await;
                     self.seen = serial;
-                }
-                received = self.connection.receive(), if self.connection.is_open() => {
-                    self.on_received(received).await;
                 }
                 request = requests.recv(), if commanded => match request {
                     Some(request) => self.on_request(request).await,
                     // The handle is gone; the channel still has to be brought to its end.
                     None => commanded = false,
                 },
+                received = self.connection.receive(), if self.connection.is_open() => {
+                    self.on_received(received).await;
+                }
+                // Nothing can wake this party any more; it ends with its task.
+                else => std::future::pending().await,
             }
         }
     }
 
-    /// Carries out the actions of the opening's last step.
+    /// Carries out actions, and what follows from the network's answers.
     pub async fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
@@ -183,8 +187,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                         txid: tx.compute_txid(),
                         rejected,
                     };
-                    if let Ok(more) = self.party.apply(Event::Broadcast(result)) {
-                        actions.extend(more);
+                    match self.party.apply(Event::Broadcast(result)) {
+                        Ok(more) => actions.extend(more),
+                        Err(error) => (self.observer)(Report::Failed(&error)),
                     }
                 }
             }

@@ -7,7 +7,7 @@ use bitcoin::TxOut;
 use spilman::channel::{ChannelId, ChannelKey, Stage};
 use spilman::regtest::Regtest;
 use spilman::scenario::NodeChain;
-use spilman::service::{accept, open, Handle, OpenError, PayeeHandle, PayerHandle, Setup, Status};
+use spilman::service::{accept, open, Handle, OpenError, PayeeHandle, PayerHandle, Proposal, Setup, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::duo::{payout, Cast};
@@ -34,7 +34,17 @@ where
         ..Setup::new(ChannelKey::new(cast.payer), payout(&cast.payer))
     };
     let wallet = |output: &TxOut| cast.coin.spend(vec![output.clone()]);
-    open(io, view, setup, (ChannelId(1), cast.terms.clone()), wallet).await
+    open(
+        io,
+        view,
+        setup,
+        Proposal {
+            id: ChannelId(1),
+            terms: cast.terms.clone(),
+        },
+        wallet,
+    )
+    .await
 }
 
 pub async fn open_payee<IO>(io: IO, cast: &Cast, view: NodeChain) -> Result<PayeeHandle, OpenError>
@@ -85,7 +95,8 @@ impl Parties {
 }
 
 async fn look(side: &Handle, chain: &NodeChain) {
-    let serial = chain.announce();
+    chain.announce();
+    let serial = chain.announced();
     until(side, "has looked at the chain", |status| {
         status.seen >= serial || status.outcome.is_some()
     })

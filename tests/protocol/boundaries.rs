@@ -205,7 +205,7 @@ fn the_last_block_for_a_payment() {
             .unwrap_err()
             .to_string();
         assert!(
-            refused.contains("cannot pay: the channel is"),
+            refused.contains("too late for a payment: the channel is"),
             "{protocol}: {refused}"
         );
         assert_eq!(pair.payer.paid(), sat(1_000), "{protocol}");
