@@ -4,8 +4,27 @@
 //! frame: its length as two bytes, big endian, then the array. There is one encoding for every message;
 //! anything else that CBOR would allow (longer integers, indefinite lengths, trailing bytes) is refused.
 //!
-//! Amounts are in satoshi, feerates in sat/kwu, locks as in `nLockTime`, keys compressed (33 bytes),
-//! signatures compact (64 bytes), transactions in consensus encoding, txids in the order of their hash.
+//! | kind | message | fields after `kind` and `channel` |
+//! |---|---|---|
+//! | 0 | open | version (1), protocol, construction, capacity, feerate, dust feerate, expiry, payment expiry or null, closing margin, payer key, payer payout |
+//! | 1 | accept | payee key, payee payout, confirmations |
+//! | 2 | refund-request | transaction, unsigned |
+//! | 3 | refund-signature | signature |
+//! | 4 | funding-request | |
+//! | 5 | funding | transaction, signed |
+//! | 6 | ready | |
+//! | 7 | payment-request | paid |
+//! | 8 | payment | paid, signature |
+//! | 9 | payment-accepted | paid |
+//! | 10 | close-request | |
+//! | 11 | settlement | paid, signature |
+//! | 12 | closed | txid |
+//! | 13 | refuse | reason |
+//!
+//! Unsigned integers: channel (16 bits), amounts in satoshi, feerates in sat/kwu (32 bits), locks as in `nLockTime`,
+//! the closing margin in blocks (16 bits), and the numbers of [`Protocol`], [`Construction`] and [`Reason`]. Byte
+//! strings: compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`), output scripts,
+//! transactions in consensus encoding, txids in the order of their hash. `paid` is always the sum so far.
 //!
 //! ```
 //! use bitcoin::Amount;

@@ -1,6 +1,5 @@
 //! Two parties on a connection, with a chain that the test writes. Time is tokio's own and paused: it jumps
 //! to the next timer when nobody has anything to do.
-#![cfg(feature = "service")]
 
 #[path = "common/pair.rs"]
 mod pair;

@@ -1,5 +1,62 @@
 //! The protocol, pure: parameters, scripts, transactions, verification, and the two parties as state
 //! machines. Nothing here does I/O, tells the time or makes random numbers.
+//!
+//! The opening is a chain of types, [`PayerOpening`] and [`PayeeOpening`]. Then [`Payer::apply`] and
+//! [`Payee::apply`] take one [`Event`] after the other and answer with the [`Action`]s to carry out. A whole
+//! channel without a connection and without a chain:
+//!
+//! ```
+//! use bitcoin::absolute::{Height, Time};
+//! use bitcoin::secp256k1::SecretKey;
+//! use bitcoin::{Amount, CompressedPublicKey, ScriptBuf, Transaction, TxIn};
+//! use spilman::channel::*;
+//!
+//! # fn key(byte: u8) -> (ChannelKey, ScriptBuf) {
+//! #     let key = ChannelKey::new(SecretKey::from_slice(&[byte; 32]).unwrap());
+//! #     let payout = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key()).wpubkey_hash());
+//! #     (key, payout)
+//! # }
+//! let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
+//! let capacity = Capacity::new(Amount::from_sat(1_000_000))?;
+//! let terms = Terms::new(Protocol::Example7, capacity, tip).expect("a day ahead");
+//! let ((k1, to_payer), (k2, to_payee)) = (key(1), key(2));
+//!
+//! // Steps 1 to 5: nothing is locked before the refund is signed and verified.
+//! let limits = Limits::default;
+//! let (payer, open) = PayerOpening::propose(ChannelId(1), terms, k1, to_payer, limits(), tip)?;
+//! let (payee, accept) = PayeeOpening::consider(open, k2, to_payee, limits(), tip)?;
+//! let payer = payer.accept(accept)?;
+//! let signed = Transaction { // by the payer's wallet, left out here
+//!     version: bitcoin::transaction::Version::TWO,
+//!     lock_time: bitcoin::absolute::LockTime::ZERO,
+//!     input: vec![TxIn::default()],
+//!     output: vec![payer.funding_output()],
+//! };
+//! let (payer, request) = payer.hold(signed)?;
+//! let (payee, answers) = payee.sign_refund(request, tip)?;
+//! let payer = payer.verify_refund(answers[0].clone())?;
+//!
+//! // Step 6: the payer lets go of the funding transaction; the payee checks it and would broadcast it.
+//! let (mut payer, actions) = payer.release();
+//! let Some(Action::Send(funding)) = actions.last() else { panic!("example 7 hands it over") };
+//! let (mut payee, _) = payee.receive_funding(funding.clone())?;
+//!
+//! // Three confirmations later payments count.
+//! let deep = ChainView { tip, confirmations: 3, spend: None };
+//! let mut inbox = payee.apply(Event::Chain(deep))?;
+//! let mut to_payer = true;
+//! while let Some(Action::Send(message)) = inbox.iter().find(|action| matches!(action, Action::Send(_))) {
+//!     let event = Event::Message(message.clone());
+//!     inbox = if to_payer { payer.apply(event)? } else { payee.apply(event)? };
+//!     to_payer = !to_payer;
+//! }
+//! let payment = payer.apply(Event::Pay(Amount::from_sat(5_000)))?;
+//! let [Action::Send(message)] = &payment[..] else { panic!("a payment is one message") };
+//! payee.apply(Event::Message(message.clone()))?;
+//! assert_eq!(payee.paid(), Amount::from_sat(5_000));
+//! assert!(payee.redeemable()?.expect("a payment").balance().is_enforceable());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod amount;
 mod construction;

@@ -16,7 +16,7 @@
 //! use bitcoin::Amount;
 //! use spilman::channel::{Capacity, ChannelId, Protocol, Terms};
 //! use spilman::regtest::{CoinKind, NodeBuilder};
-//! use spilman::scenario::{Plan, Scenario, ScenarioError, World};
+//! use spilman::scenario::{Plan, Play, Scenario, ScenarioError, World};
 //! use spilman::transcript::Actor;
 //!
 //! async fn pay_once(world: &mut World) -> Result<(), ScenarioError> {
@@ -30,7 +30,7 @@
 //!     world.was_taken("payment-1")
 //! }
 //!
-//! let story = Box::new(|world: &mut World| -> spilman::scenario::Playing<'_> { Box::pin(pay_once(world)) });
+//! let story: Play = Box::new(|world| Box::pin(pay_once(world)));
 //! let scenario = Scenario::new(Protocol::Example7, "pay-once", "One payment", story);
 //! scenario.run(NodeBuilder::default())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
