@@ -1,16 +1,16 @@
-use std::fmt;
-
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence};
 use thiserror::Error;
 
+use super::funding::FundingError;
 use super::keys::SignatureError;
 use super::limits::TermsError;
 use super::lock::Expiry;
 use super::message::Kind;
 use super::params::{ChannelId, ParamsError};
-use super::transaction::FundingError;
+use super::reason::Reason;
+use super::stage::Stage;
 use super::verify::SpendError;
 
 /// The peer sent something that is not accepted. The state is what it was before.
@@ -258,94 +258,6 @@ pub enum ApplyError {
     /// An accepted payment cannot be completed. Acceptance checks that it can, so this is a defect here.
     #[error("a payment that was accepted cannot be settled: {0}")]
     Spend(#[from] SpendError),
-}
-
-/// Where a party stands, in the words of an error message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// The payer has proposed and waits for K2; the payee waits for a proposal.
-    Proposing,
-    /// Keys are exchanged; the refund is not signed yet.
-    SigningRefund,
-    /// The refund is signed; the funding transaction is not handed over yet.
-    Protected,
-    /// The funding transaction is not deep enough in the chain.
-    AwaitingFunding,
-    /// Payments flow.
-    Open,
-    /// A settlement or refund is on its way.
-    Closing,
-    /// The funding output is spent, deep enough.
-    Closed,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Proposing => "proposing",
-            Self::SigningRefund => "signing the refund",
-            Self::Protected => "waiting to fund",
-            Self::AwaitingFunding => "waiting for the funding transaction to confirm",
-            Self::Open => "open",
-            Self::Closing => "closing",
-            Self::Closed => "closed",
-        })
-    }
-}
-
-macro_rules! reasons {
-    ($($variant:ident = $number:literal, $name:literal;)*) => {
-        /// The closed list of reasons for which a message is refused, with their numbers on the wire. The
-        /// same list names the reasons of the rejection fixtures.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        #[allow(missing_docs, reason = "the name says it, and the error that it stands for has the details")]
-        pub enum Reason {
-            $($variant = $number),*
-        }
-
-        impl Reason {
-            /// All of them, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The published name.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name),*
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    Malformed = 0, "malformed";
-    WrongChannel = 1, "wrong-channel";
-    UnexpectedMessage = 2, "unexpected-message";
-    TermsOutOfLimits = 3, "terms-out-of-limits";
-    BadParams = 4, "bad-params";
-    RefundFinalSequence = 5, "refund-final-sequence";
-    RefundLock = 6, "refund-lock";
-    RefundTemplate = 7, "refund-template";
-    FundingMismatch = 8, "funding-mismatch";
-    SignatureOutOfRange = 9, "signature-out-of-range";
-    SignatureHighS = 10, "signature-high-s";
-    SignatureWrong = 11, "signature-wrong";
-    SpendInvalid = 12, "spend-invalid";
-    PaidDecreased = 13, "paid-decreased";
-    PaidRepeated = 14, "paid-repeated";
-    PaidExceedsCapacity = 15, "paid-exceeds-capacity";
-    SettlementDiffers = 16, "settlement-differs";
-    AcknowledgedUnsent = 17, "acknowledged-unsent";
-    FundingUnconfirmed = 18, "funding-unconfirmed";
-    ChannelExpiring = 19, "channel-expiring";
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 impl Refusal {

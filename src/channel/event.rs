@@ -1,10 +1,10 @@
 use bitcoin::{Amount, Script, Transaction, Txid};
 
 use super::amount::Balance;
-use super::error::Reason;
 use super::lock::Tip;
 use super::message::Envelope;
 use super::params::ChannelParams;
+use super::reason::Reason;
 use super::transaction::SpendRole;
 
 /// How deep the spend of the funding output has to be in the chain before a channel counts as closed.

@@ -2,9 +2,9 @@ use std::fmt;
 
 use bitcoin::{Amount, ScriptBuf, Transaction, Txid};
 
-use super::error::Reason;
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
 use super::params::{ChannelId, Terms};
+use super::reason::Reason;
 
 /// A message and the channel that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

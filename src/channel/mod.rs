@@ -62,6 +62,7 @@ mod amount;
 mod construction;
 mod error;
 mod event;
+mod funding;
 mod keys;
 mod limits;
 mod lock;
@@ -69,6 +70,8 @@ mod message;
 mod params;
 mod payee;
 mod payer;
+mod reason;
+mod stage;
 #[cfg(test)]
 mod test_support;
 mod transaction;
@@ -76,8 +79,9 @@ mod verify;
 
 pub use amount::{Balance, Capacity, CapacityError};
 pub use construction::Construction;
-pub use error::{ApplyError, CommandError, PaymentError, Reason, RefundError, Refusal, Stage};
+pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
+pub use funding::{FundingError, FundingTx};
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
 pub use limits::{Limits, TermsError};
 pub use lock::{ClosingMargin, Expiry, LockKind, Tip};
@@ -85,9 +89,9 @@ pub use message::{Envelope, Kind, Message};
 pub use params::{ChannelId, ChannelParams, ParamsError, Protocol, Terms};
 pub use payee::{Accepted, Payee, PayeeOpening, RefundSigned};
 pub use payer::{Agreed, Held, Payer, PayerOpening, Proposed, Protected, MAX_FUNDING_SIZE};
-pub use transaction::{
-    FundingError, FundingTx, PaymentTx, RefundTx, SettlementTx, SpendRole, LOCKED_SEQUENCE,
-};
+pub use reason::Reason;
+pub use stage::Stage;
+pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, LOCKED_SEQUENCE};
 pub use verify::SpendError;
 
 fn unexpected(stage: Stage, message: &Message) -> Refusal {

@@ -2,13 +2,15 @@ mod opening;
 
 use bitcoin::{Amount, Transaction};
 
-use super::error::{ApplyError, CommandError, PaymentError, Refusal, Stage};
+use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
+use super::funding::FundingTx;
 use super::keys::{ChannelKey, UnverifiedSignature};
 use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::{ChannelParams, Protocol};
-use super::transaction::{FundingTx, PaymentTx, SettlementTx, Spend, SpendRole};
+use super::stage::Stage;
+use super::transaction::{PaymentTx, SettlementTx, Spend, SpendRole};
 use super::verify::SpendError;
 use super::{for_channel, unexpected};
 

@@ -3,13 +3,15 @@ mod opening;
 use bitcoin::Amount;
 
 use super::amount::Balance;
-use super::error::{ApplyError, CommandError, PaymentError, Refusal, Stage};
+use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SETTLED_DEPTH};
+use super::funding::FundingTx;
 use super::keys::{ChannelKey, VerifiedSignature};
 use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::{ChannelParams, Protocol};
-use super::transaction::{FundingTx, RefundTx, Spend, SpendRole};
+use super::stage::Stage;
+use super::transaction::{RefundTx, Spend, SpendRole};
 use super::{for_channel, unexpected};
 
 pub use opening::*;

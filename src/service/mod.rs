@@ -29,14 +29,14 @@
 
 mod chain;
 mod connection;
+mod handle;
 mod open;
 mod report;
 mod session;
 
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
-pub use open::{
-    accept, open, Handle, OpenError, PayeeHandle, PayerHandle, Proposal, RequestError, Setup, OPENING_TIMEOUT,
-};
+pub use handle::{Handle, PayeeHandle, PayerHandle, RequestError};
+pub use open::{accept, open, OpenError, Proposal, Setup, OPENING_TIMEOUT};
 pub use report::{no_observer, Observer, Report, Status};
 pub use session::PayError;

@@ -1,15 +1,17 @@
 use super::Payee;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction};
 
-use crate::channel::error::{RefundError, Refusal, Stage};
+use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::for_channel;
+use crate::channel::funding::FundingTx;
 use crate::channel::keys::{ChannelKey, PayeeKey};
 use crate::channel::limits::{check_payout, Limits};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelParams, Parties, Protocol};
-use crate::channel::transaction::{FundingTx, Spend, SpendRole};
+use crate::channel::stage::Stage;
+use crate::channel::transaction::{Spend, SpendRole};
 use crate::channel::unexpected;
 
 /// The payee before the channel is funded: [`Accepted`], then [`RefundSigned`].

@@ -1,14 +1,16 @@
 use super::Payer;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 
-use crate::channel::error::{Refusal, Stage};
+use crate::channel::error::Refusal;
 use crate::channel::event::{Action, Notice};
+use crate::channel::funding::{FundingError, FundingTx};
 use crate::channel::keys::{ChannelKey, PayerKey};
 use crate::channel::limits::{check_payout, check_room, Limits, TermsError};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
-use crate::channel::transaction::{FundingError, FundingTx, RefundTx, Spend};
+use crate::channel::stage::Stage;
+use crate::channel::transaction::{RefundTx, Spend};
 use crate::channel::{for_channel, unexpected};
 
 /// The largest funding transaction, in bytes, that fits into one message.

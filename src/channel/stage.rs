@@ -1,0 +1,34 @@
+use std::fmt;
+
+/// Where a party stands in the life of its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The payer has proposed and waits for K2; the payee waits for a proposal.
+    Proposing,
+    /// Keys are exchanged; the refund is not signed yet.
+    SigningRefund,
+    /// The refund is signed; the funding transaction is not handed over yet.
+    Protected,
+    /// The funding transaction is not deep enough in the chain.
+    AwaitingFunding,
+    /// Payments flow.
+    Open,
+    /// A settlement or refund is on its way.
+    Closing,
+    /// The funding output is spent, deep enough.
+    Closed,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proposing => "proposing",
+            Self::SigningRefund => "signing the refund",
+            Self::Protected => "waiting to fund",
+            Self::AwaitingFunding => "waiting for the funding transaction to confirm",
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
+}

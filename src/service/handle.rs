@@ -1,0 +1,174 @@
+use bitcoin::Amount;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::channel::{ApplyError, Balance, ChannelParams, Event, FundingTx, Outcome, RefundTx, SettlementTx};
+
+use super::chain::Chain;
+use super::report::Status;
+use super::session::{Party, PayError, Request, Session};
+
+/// What both handles have.
+///
+/// Dropping a handle does not end the channel: its task goes on until the funding output is spent.
+pub struct Handle {
+    params: ChannelParams,
+    funding: FundingTx,
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Status>,
+    task: JoinHandle<Outcome>,
+}
+
+impl Handle {
+    pub(super) fn spawn<P, IO, C>(
+        params: ChannelParams,
+        funding: FundingTx,
+        session: Session<P, IO, C>,
+        status: watch::Receiver<Status>,
+    ) -> Self
+    where
+        P: Party,
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        C: Chain,
+    {
+        let (requests, inbox) = mpsc::channel(64);
+        Self {
+            params,
+            funding,
+            requests,
+            status,
+            task: tokio::spawn(session.run(inbox)),
+        }
+    }
+
+    /// The agreed parameters.
+    #[must_use]
+    pub const fn params(&self) -> &ChannelParams {
+        &self.params
+    }
+
+    /// The funding transaction.
+    #[must_use]
+    pub const fn funding(&self) -> &FundingTx {
+        &self.funding
+    }
+
+    /// Where the party stands now, and a way to wait for it to move.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Begins to close the channel together. The end comes with the chain: see [`Handle::outcome`].
+    ///
+    /// # Errors
+    /// If the channel is not open.
+    pub async fn close(&self) -> Result<(), RequestError> {
+        self.apply(Event::Close).await
+    }
+
+    /// Waits until the funding output is spent, deep enough, and says how. `None` if the party's task was
+    /// ended before that.
+    pub async fn outcome(&self) -> Option<Outcome> {
+        let mut status = self.status.clone();
+        let status = status.wait_for(|status| status.outcome.is_some()).await.ok()?;
+        status.outcome
+    }
+
+    /// Ends the party's task at once, as if its machine had lost power. The channel goes on without it.
+    pub fn kill(&self) {
+        self.task.abort();
+    }
+
+    async fn apply(&self, event: Event) -> Result<(), RequestError> {
+        let (reply, answer) = oneshot::channel();
+        Ok(self.ask(Request::Apply(event, reply), answer).await??)
+    }
+
+    async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| RequestError::Ended)?;
+        answer.await.map_err(|_| RequestError::Ended)
+    }
+}
+
+/// A running payer.
+pub struct PayerHandle {
+    pub(super) handle: Handle,
+    pub(super) refund: RefundTx,
+}
+
+impl std::ops::Deref for PayerHandle {
+    type Target = Handle;
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl PayerHandle {
+    /// The payer's way out.
+    #[must_use]
+    pub const fn refund(&self) -> &RefundTx {
+        &self.refund
+    }
+
+    /// Pays `amount` more, in satoshi, and waits until the payee has acknowledged it.
+    ///
+    /// # Errors
+    /// If nothing was sent, or what was sent is not known to have been accepted.
+    pub async fn pay(&self, amount: Amount) -> Result<Balance, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        Ok(self.handle.ask(Request::Pay(amount, reply), answer).await??)
+    }
+}
+
+/// A running payee.
+pub struct PayeeHandle {
+    pub(super) handle: Handle,
+}
+
+impl std::ops::Deref for PayeeHandle {
+    type Target = Handle;
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl PayeeHandle {
+    /// Asks the payer for `amount` more, in satoshi (`bond`).
+    ///
+    /// # Errors
+    /// If the channel is not open, or holds less.
+    pub async fn request_payment(&self, amount: Amount) -> Result<(), RequestError> {
+        self.handle.apply(Event::RequestPayment(amount)).await
+    }
+
+    /// The newest payment with both signatures: what the payee would broadcast if the payer were gone.
+    ///
+    /// # Errors
+    /// If the party's task has ended.
+    pub async fn redeemable(&self) -> Result<Option<SettlementTx>, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let redeemable = self.handle.ask(Request::Redeemable(reply), answer).await?;
+        Ok(redeemable.map_err(ApplyError::Spend)?)
+    }
+}
+
+/// Why a party did not do what its handle asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// It cannot be done.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// It was sent, and not acknowledged.
+    #[error(transparent)]
+    Pay(#[from] PayError),
+    /// The party's task has ended.
+    #[error("the channel is closed, or its task was ended")]
+    Ended,
+}
