@@ -6,6 +6,7 @@ mod pair;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -573,5 +574,76 @@ impl Chain for Blind {
 
     fn changes(&self) -> watch::Receiver<u64> {
         watch::channel(1).1
+    }
+}
+
+/// A payee whose own node is down takes no payment: the expiry may have passed without its knowing. It looks
+/// again by itself, and takes the payment when it can see.
+#[tokio::test(start_paused = true)]
+async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
+    let case = Case::new(Example7);
+    let (chain, shaky) = (FakeChain::new(), Shaky::new());
+    let (left, right) = duplex(4_096);
+    let (payer, payee) = tokio::join!(
+        open_payer(&case, left, &chain),
+        accept(right, shaky.clone(), setup("payee"))
+    );
+    let (payer, payee) = (payer.unwrap(), payee.unwrap());
+    for chain in [&chain, &shaky.chain] {
+        chain.change(|state| state.confirmations = 3);
+    }
+    payer
+        .status()
+        .wait_for(|status| status.stage == Stage::Open)
+        .await
+        .unwrap();
+    // 1. The payee's node goes down, and something happens in the chain.
+    shaky.down.store(true, Ordering::Relaxed);
+    shaky.chain.change(|_| ());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // 2. A payment is sent, and not taken.
+    let early = tokio::time::timeout(Duration::from_secs(10), payer.pay(sat(1_000))).await;
+    early.expect_err("not acknowledged");
+    assert_eq!(payee.status().borrow().paid, sat(0));
+    // 3. The node is back; nobody tells the payee, it looks by itself.
+    shaky.down.store(false, Ordering::Relaxed);
+    payer.pay(sat(1_000)).await.expect("acknowledged");
+    assert_eq!(payee.status().borrow().paid, sat(2_000));
+}
+
+/// A node that can be down.
+#[derive(Clone)]
+struct Shaky {
+    chain: FakeChain,
+    down: Arc<AtomicBool>,
+}
+
+impl Shaky {
+    fn new() -> Self {
+        Self {
+            chain: FakeChain::new(),
+            down: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
+
+impl Chain for Shaky {
+    fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send {
+        self.chain.tip()
+    }
+
+    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(ChainError::new("look at the chain", "the node is down"));
+        }
+        self.chain.view(funding).await
+    }
+
+    fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send {
+        self.chain.broadcast(tx)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.chain.changes()
     }
 }

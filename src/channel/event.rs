@@ -114,6 +114,8 @@ pub enum Notice {
     BroadcastRejected(BroadcastResult),
     /// The funding output is spent, deep enough.
     Closed(Outcome),
+    /// The channel never came to be, and cannot any more: nothing is locked.
+    Abandoned,
 }
 
 /// How a channel ended on chain.

@@ -22,7 +22,7 @@ pub struct Limits {
     /// How far the refund's lock may lie ahead, in blocks (or, for a time lock, as many times ten minutes).
     /// Default 72 (half a day) to 4,032 (four weeks).
     pub expiry_blocks: RangeInclusive<u32>,
-    /// Default 6 to 1,008 blocks.
+    /// Default 36 to 1,008 blocks: the payer proposes it, and the payee lives by it.
     pub closing_margin: RangeInclusive<ClosingMargin>,
     /// Confirmations of the funding transaction. The payee asks for the lower end; the payer accepts up to
     /// the upper. Default 3 to 12. Never less than 1: a funding transaction that is not in a block can still be
@@ -38,7 +38,7 @@ impl Default for Limits {
             feerate: per_vb(1)..=per_vb(500),
             dust_feerate: per_vb(3)..=per_vb(30),
             expiry_blocks: 72..=4_032,
-            closing_margin: ClosingMargin::from_blocks(6)..=ClosingMargin::from_blocks(1_008),
+            closing_margin: ClosingMargin::DEFAULT..=ClosingMargin::from_blocks(1_008),
             confirmations: 3..=12,
         }
     }

@@ -125,10 +125,10 @@ impl Payee {
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
         let terms = self.params.terms();
         if let Some(view) = self.view.as_ref().filter(|view| terms.must_settle(view.tip)) {
-            let left = terms.expiry.distance(view.tip);
+            let expiry = terms.payment_expiry.unwrap_or(terms.expiry);
             return Err(PaymentError::Expiring {
-                expiry: terms.expiry,
-                left,
+                expiry,
+                left: expiry.distance(view.tip),
             }
             .into());
         }
@@ -196,6 +196,10 @@ impl Payee {
             None if must_settle => self.redeemable()?.filter(|s| s.balance().is_enforceable()),
             _ => None,
         };
+        if self.never_came(&view) {
+            self.stage = Stage::Closed;
+            return Ok(vec![Action::Notify(Notice::Abandoned)]);
+        }
         self.view = Some(view);
         if let Some(SeenSpend {
             tx,
@@ -223,6 +227,12 @@ impl Payee {
             }
         }
         Ok(actions)
+    }
+
+    /// Nothing was paid, nothing is on chain, and the refund would take it back at once if it ever were.
+    fn never_came(&self, view: &ChainView) -> bool {
+        let nothing = self.best.is_none() && view.confirmations == 0 && view.spend.is_none();
+        nothing && self.params.terms().expiry.is_final(view.tip)
     }
 
     /// Whether to give the funding transaction to the network again: a mempool forgets, and a first broadcast
@@ -281,9 +291,10 @@ impl Payee {
         }
         let terms = self.params.terms();
         if let Some(view) = self.view.as_ref().filter(|view| terms.must_settle(view.tip)) {
+            let expiry = terms.payment_expiry.unwrap_or(terms.expiry);
             return Err(CommandError::Expiring {
-                expiry: terms.expiry,
-                left: terms.expiry.distance(view.tip),
+                expiry,
+                left: expiry.distance(view.tip),
             });
         }
         Ok(vec![self.send(Message::PaymentRequest {

@@ -7,6 +7,7 @@ use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SETTLED_DEPTH};
 use super::funding::FundingTx;
 use super::keys::{ChannelKey, VerifiedSignature};
+use super::limits::check_room;
 use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::{ChannelParams, Protocol};
@@ -95,12 +96,12 @@ impl Payer {
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
         match (self.stage, message) {
             (Stage::Protected, Message::FundingRequest) => {
+                // Too late, the money would be locked for a channel that has no time for a payment.
+                check_room(self.params.terms(), self.tip, self.params.confirmations())?;
                 self.stage = Stage::AwaitingFunding;
                 Ok(vec![self.hand_over()])
             }
             (Stage::AwaitingFunding, Message::Ready) => Ok(self.on_ready()),
-            // After a reorganisation the payee says so again.
-            (Stage::Open, Message::Ready) => Ok(vec![Action::Notify(Notice::Ready)]),
             (Stage::Open, Message::PaymentRequest { paid })
                 if self.params.terms().protocol == Protocol::Bond =>
             {
@@ -116,8 +117,11 @@ impl Payer {
                 self.stage = Stage::Closing;
                 Ok(vec![self.settlement()])
             }
-            // Both spoke at the same moment; the settlement is on its way.
-            (Stage::Closing, Message::CloseRequest | Message::Ready) => Ok(Vec::new()),
+            // After a reorganisation the payee says again that it is ready. Or both spoke at the same moment, and
+            // the settlement is on its way.
+            (Stage::Open | Stage::Closing, Message::Ready) | (Stage::Closing, Message::CloseRequest) => {
+                Ok(Vec::new())
+            }
             (Stage::Closing, Message::PaymentRequest { .. })
                 if self.params.terms().protocol == Protocol::Bond =>
             {
@@ -130,11 +134,14 @@ impl Payer {
                 self.stage = Stage::Closing;
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])
             }
-            (_, Message::Refuse { reason }) => {
-                if self.stage != Stage::Closed {
-                    self.stage = Stage::Closing;
+            (stage, Message::Refuse { reason }) => {
+                let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
+                match stage {
+                    Stage::Closed => {}
+                    Stage::Protected => actions.push(self.abandon()),
+                    _ => self.stage = Stage::Closing,
                 }
-                Ok(vec![Action::Notify(Notice::PeerRefused { reason })])
+                Ok(actions)
             }
             (stage, message) => Err(unexpected(stage, &message)),
         }
@@ -154,7 +161,8 @@ impl Payer {
 
     fn on_accepted(&mut self, received: Amount) -> Result<Vec<Action>, Refusal> {
         let acknowledged = self.acknowledged();
-        if received < acknowledged || received > self.paid {
+        let first = self.acknowledged.is_none() && self.params.terms().protocol == Protocol::Example7;
+        if received > self.paid || received < acknowledged || (received == acknowledged && !first) {
             return Err(PaymentError::AcknowledgedUnsent {
                 acknowledged,
                 sent: self.paid,
@@ -184,7 +192,15 @@ impl Payer {
             }
             return Vec::new();
         }
-        if self.params.terms().expiry.is_final(view.tip) && self.stage != Stage::Protected {
+        if self.stage == Stage::Protected {
+            let too_late = self.params.terms().must_settle(view.tip);
+            return if too_late {
+                vec![self.abandon()]
+            } else {
+                Vec::new()
+            };
+        }
+        if self.params.terms().expiry.is_final(view.tip) {
             self.stage = Stage::Closing;
             return vec![Action::Broadcast {
                 role: SpendRole::Refund,
@@ -198,6 +214,10 @@ impl Payer {
     fn on_depth(&mut self, view: &ChainView) -> Vec<Action> {
         let before = std::mem::replace(&mut self.confirmations, view.confirmations);
         let deep = view.confirmations >= self.params.confirmations();
+        if !self.handed_over && view.confirmations > 0 {
+            // The node took it, and its answer was lost.
+            return vec![self.hand_over()];
+        }
         match self.stage {
             // Only if it was there before: the payee may see a block earlier than the payer does.
             Stage::Open if view.confirmations == 0 && before > 0 => {
@@ -247,8 +267,8 @@ impl Payer {
         let terms = self.params.terms();
         if terms.must_settle(self.tip) {
             return Err(CommandError::Expiring {
-                expiry: terms.expiry,
-                left: terms.expiry.distance(self.tip),
+                expiry: terms.payment_expiry.unwrap_or(terms.expiry),
+                left: terms.payment_expiry.unwrap_or(terms.expiry).distance(self.tip),
             });
         }
         let left = self.params.spendable() - self.paid;
@@ -265,8 +285,15 @@ impl Payer {
                 self.stage = Stage::Closing;
                 Ok(vec![self.settlement()])
             }
+            Stage::Protected => Ok(vec![self.abandon()]),
             _ => Err(self.wrong_stage("close")),
         }
+    }
+
+    /// The funding transaction never left this side.
+    fn abandon(&mut self) -> Action {
+        self.stage = Stage::Closed;
+        Action::Notify(Notice::Abandoned)
     }
 
     fn check_increase(&self, paid: Amount) -> Result<(), PaymentError> {

@@ -18,6 +18,8 @@ pub struct NodeChain {
     inner: Arc<Inner>,
 }
 
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 struct Inner {
     node: Arc<Node>,
     /// No block below this can have anything to do with the channel.
@@ -60,7 +62,7 @@ impl NodeChain {
     async fn ask<T: Send + 'static>(
         &self,
         task: &'static str,
-        call: impl FnOnce(&Inner) -> Result<T, Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+        call: impl FnOnce(&Inner) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, ChainError> {
         let inner = Arc::clone(&self.inner);
         let answer = tokio::task::spawn_blocking(move || call(&inner)).await;
@@ -79,23 +81,16 @@ impl Chain for NodeChain {
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
         self.ask("look at the chain", move |inner| {
-            let tip = inner.node.tip()?;
-            let spend = inner.spend(funding, tip.height)?;
-            let confirmations = match &spend {
-                Some(SeenSpend {
-                    confirmations: deep @ 1..,
-                    ..
-                }) => *deep,
-                _ => inner
-                    .node
-                    .confirmed_utxo(funding)?
-                    .map_or(0, |utxo| utxo.confirmations),
-            };
-            Ok(ChainView {
-                tip: channel_tip(&tip)?,
-                confirmations,
-                spend,
-            })
+            // The pieces fit together only if no block came between them.
+            let mut tip = inner.node.tip()?;
+            loop {
+                let view = inner.view(funding, &tip)?;
+                let now = inner.node.tip()?;
+                if now.hash == tip.hash {
+                    return Ok(view);
+                }
+                tip = now;
+            }
         })
         .await
     }
@@ -120,6 +115,25 @@ impl Chain for NodeChain {
 }
 
 impl Inner {
+    fn view(&self, funding: OutPoint, tip: &regtest::Tip) -> Result<ChainView, Failed> {
+        let spend = self.spend(funding, tip.height)?;
+        let confirmations = match &spend {
+            Some(SeenSpend {
+                confirmations: deep @ 1..,
+                ..
+            }) => *deep,
+            _ => self
+                .node
+                .confirmed_utxo(funding)?
+                .map_or(0, |utxo| utxo.confirmations),
+        };
+        Ok(ChainView {
+            tip: channel_tip(tip)?,
+            confirmations,
+            spend,
+        })
+    }
+
     /// What spends the output: in the mempool, or in a block, looked for from the tip backwards.
     fn spend(&self, funding: OutPoint, tip: u32) -> Result<Option<SeenSpend>, regtest::Error> {
         if let Some(txid) = self.node.mempool_spender(funding)? {

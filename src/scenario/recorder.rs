@@ -184,6 +184,7 @@ fn describe(by: Actor, notice: &Notice) -> Option<String> {
             )
         }
         Notice::PeerRefused { reason } => format!("is refused: {reason}"),
+        Notice::Abandoned => "gives the channel up: nothing was ever locked".to_owned(),
         Notice::Closed(outcome) => format!(
             "sees the channel closed: {} to the payer, {} to the payee",
             sat(outcome.to_payer),

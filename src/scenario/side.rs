@@ -7,6 +7,7 @@ use super::error::ScenarioError;
 use super::node_chain::NodeChain;
 use super::tap::TapStatus;
 use super::world::REST;
+use crate::channel::Stage;
 use crate::service::{Handle, OpenError, Status};
 use crate::transcript::Actor;
 
@@ -67,7 +68,7 @@ impl<H: Deref<Target = Handle>> Side<H> {
         let mut tap_moves = tap.clone();
         let wait = async {
             loop {
-                if status.borrow_and_update().outcome.is_some() || at_rest(&status.borrow()) {
+                if status.borrow_and_update().stage == Stage::Closed || at_rest(&status.borrow()) {
                     return;
                 }
                 tokio::select! {

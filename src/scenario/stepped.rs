@@ -112,6 +112,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     let refund_lock = refund_lock(&channel)?;
     world.stop_before(refund_lock, &[&channel]).await?;
     world.would_take("payment-3")?;
+    world.would_refuse("refund", RejectReason::NonFinal)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
     world.say("The payee is back, too late: the refund is in the mempool, and nothing pays for replacing it");

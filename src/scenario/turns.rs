@@ -52,6 +52,9 @@ pub(super) async fn payee_settles(
     world.say("The last block before the payee's time to settle: all is quiet");
     world.stop_before(lock, &[channel]).await?;
     world.mempool_is(&[])?;
+    if channel.params()?.terms().payment_expiry.is_some() {
+        world.would_refuse(payment, RejectReason::NonFinal)?;
+    }
     world.say("With the next block it is time, and the payee broadcasts the last payment");
     world.make_final(lock, &[channel]).await?;
     world.was_taken(payment)?;

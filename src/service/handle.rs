@@ -1,14 +1,21 @@
+use std::time::Duration;
+
 use bitcoin::Amount;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::channel::{ApplyError, Balance, ChannelParams, Event, FundingTx, Outcome, RefundTx, SettlementTx};
+use crate::channel::{
+    ApplyError, Balance, ChannelParams, Event, FundingTx, Outcome, RefundTx, SettlementTx, Stage,
+};
 
 use super::chain::Chain;
 use super::report::Status;
 use super::session::{Party, PayError, Request, Session};
+
+/// How long a payer waits for the acknowledgement of a payment. The channel goes on either way.
+pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What both handles have.
 ///
@@ -18,7 +25,7 @@ pub struct Handle {
     funding: FundingTx,
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Status>,
-    task: JoinHandle<Outcome>,
+    task: JoinHandle<()>,
 }
 
 impl Handle {
@@ -56,6 +63,8 @@ impl Handle {
     }
 
     /// Where the party stands now, and a way to wait for it to move.
+    ///
+    /// What `borrow` returns holds the party up: never keep it across an `await`.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
@@ -69,11 +78,14 @@ impl Handle {
         self.apply(Event::Close).await
     }
 
-    /// Waits until the funding output is spent, deep enough, and says how. `None` if the party's task was
-    /// ended before that.
+    /// Waits until the funding output is spent, deep enough, and says how. `None` if it never was, because the
+    /// channel was abandoned before anything was locked, or because the party's task was ended.
     pub async fn outcome(&self) -> Option<Outcome> {
         let mut status = self.status.clone();
-        let status = status.wait_for(|status| status.outcome.is_some()).await.ok()?;
+        let status = status
+            .wait_for(|status| status.stage == Stage::Closed)
+            .await
+            .ok()?;
         status.outcome
     }
 
@@ -122,7 +134,12 @@ impl PayerHandle {
     /// If nothing was sent, or what was sent is not known to have been accepted.
     pub async fn pay(&self, amount: Amount) -> Result<Balance, RequestError> {
         let (reply, answer) = oneshot::channel();
-        Ok(self.handle.ask(Request::Pay(amount, reply), answer).await??)
+        let asked = self.handle.ask(Request::Pay(amount, reply), answer);
+        if let Ok(answered) = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, asked).await {
+            return Ok(answered??);
+        }
+        let paid = self.handle.status.borrow().paid;
+        Err(PayError::Unacknowledged { paid }.into())
     }
 }
 

@@ -36,7 +36,7 @@ mod session;
 
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
-pub use handle::{Handle, PayeeHandle, PayerHandle, RequestError};
+pub use handle::{Handle, PayeeHandle, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
 pub use open::{accept, open, OpenError, Proposal, Setup, OPENING_TIMEOUT};
 pub use report::{no_observer, Observer, Report, Status};
 pub use session::PayError;

@@ -14,7 +14,7 @@ use super::chain::{Chain, ChainError};
 use super::connection::{Connection, ConnectionError};
 use super::handle::{Handle, PayeeHandle, PayerHandle};
 use super::report::{no_observer, Observer, Report};
-use super::session::Session;
+use super::session::{in_time, Session};
 
 /// How long a party waits for each message of the opening, by default. Nothing is at stake by then, so a
 /// clock may decide it.
@@ -139,7 +139,7 @@ where
         channel: Some(id),
         timeout,
     };
-    let tip = chain.tip().await?;
+    let tip = in_time("read the tip", chain.tip()).await?;
     let (opening, message) = PayerOpening::propose(id, terms, key, payout, limits, tip)?;
     peer.connection.send(&message).await;
 
@@ -185,14 +185,14 @@ where
         timeout,
     };
     let proposal = peer.receive(Stage::Proposing).await?;
-    let tip = chain.tip().await?;
+    let tip = in_time("read the tip", chain.tip()).await?;
     let considered = PayeeOpening::consider(proposal, key, payout, limits, tip);
     let (opening, message) = peer.check(considered).await?;
     let params = opening.params().clone();
     peer.connection.send(&message).await;
 
     let request = peer.receive(Stage::SigningRefund).await?;
-    let tip = chain.tip().await?;
+    let tip = in_time("read the tip", chain.tip()).await?;
     let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;
     for message in messages {
         peer.connection.send(&message).await;

@@ -1,4 +1,6 @@
 use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
 
 use bitcoin::{Amount, OutPoint};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -9,9 +11,24 @@ use crate::channel::{
     Reason, SettlementTx, SpendError, Stage,
 };
 
-use super::chain::Chain;
+use super::chain::{Chain, ChainError};
 use super::connection::{Connection, ConnectionError};
 use super::report::{Observer, Report, Status};
+
+/// How long one's own node may take for an answer.
+const CHAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After what time a failed look at the chain is repeated, if no news come before.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// An answer of one's own node, or the failure to give one in time.
+pub(super) async fn in_time<T>(
+    task: &'static str,
+    answer: impl Future<Output = Result<T, ChainError>>,
+) -> Result<T, ChainError> {
+    let waited = tokio::time::timeout(CHAIN_TIMEOUT, answer).await;
+    waited.unwrap_or_else(|elapsed| Err(ChainError::new(task, elapsed)))
+}
 
 /// What the loop below needs of either side.
 pub(super) trait Party: Send + 'static {
@@ -73,7 +90,7 @@ pub enum PayError {
         reason: Reason,
     },
     /// The payee is gone, and may or may not have got it. The sum is cumulative, so nothing is paid twice.
-    #[error("the connection ended before the payee acknowledged {paid} in all")]
+    #[error("the payee did not acknowledge {paid} in all: it is gone, or does not answer")]
     Unacknowledged {
         /// Cumulative, in satoshi.
         paid: Amount,
@@ -90,6 +107,8 @@ pub(super) struct Session<P, IO, C> {
     unacknowledged: VecDeque<(Amount, oneshot::Sender<Result<Balance, PayError>>)>,
     seen: u64,
     outcome: Option<Outcome>,
+    /// The last look at the chain, or the last broadcast, failed.
+    blind: bool,
 }
 
 impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, IO, C> {
@@ -118,20 +137,21 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             unacknowledged,
             seen: 0,
             outcome: None,
+            blind: false,
         };
         (session, receiver)
     }
 
     /// Deals with one thing after the other until the funding output is spent for good.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Outcome {
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut changes = self.chain.changes();
         // The chain may have moved during the opening.
         changes.mark_changed();
         let (mut watching, mut commanded) = (true, true);
         loop {
             self.publish();
-            if let Some(outcome) = self.outcome {
-                return outcome;
+            if self.party.stage() == Stage::Closed {
+                return;
             }
             tokio::select! {
                 // In this order when several are ready: what the chain says decides over money, one's own user comes
@@ -148,12 +168,14 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                     self.on_change().await;
                     self.seen = serial;
                 }
+                // A party that cannot see the chain must not take payments: it reads no message until it can.
+                () = tokio::time::sleep(RETRY), if self.blind => self.on_change().await,
                 request = requests.recv(), if commanded => match request {
                     Some(request) => self.on_request(request).await,
                     // The handle is gone; the channel still has to be brought to its end.
                     None => commanded = false,
                 },
-                received = self.connection.receive(), if self.connection.is_open() => {
+                received = self.connection.receive(), if self.connection.is_open() && !self.blind => {
                     self.on_received(received).await;
                 }
                 // Nothing can wake this party any more; it ends with its task.
@@ -170,10 +192,11 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 Action::Send(envelope) => self.send(&envelope).await,
                 Action::Notify(notice) => self.on_notice(&notice),
                 Action::Broadcast { role, tx } => {
-                    let rejected = match self.chain.broadcast(&tx).await {
+                    let rejected = match in_time("broadcast a transaction", self.chain.broadcast(&tx)).await {
                         Ok(rejected) => rejected,
                         Err(error) => {
                             (self.observer)(Report::ChainFailed(&error));
+                            self.blind = true;
                             continue;
                         }
                     };
@@ -276,7 +299,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
     }
 
     async fn on_change(&mut self) {
-        match self.chain.view(self.party.funding_outpoint()).await {
+        let view = in_time(
+            "look at the chain",
+            self.chain.view(self.party.funding_outpoint()),
+        )
+        .await;
+        self.blind = view.is_err();
+        match view {
             Ok(view) => match self.party.apply(Event::Chain(view)) {
                 Ok(actions) => self.perform(actions).await,
                 Err(error) => (self.observer)(Report::Failed(&error)),
@@ -299,7 +328,11 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                     }
                 }
             }
-            Notice::PeerRefused { reason } => self.give_up_waiting(Some(*reason)),
+            Notice::PeerRefused { reason } => {
+                // It has said that it says nothing more.
+                self.connection.close();
+                self.give_up_waiting(Some(*reason));
+            }
             Notice::Closed(outcome) => self.outcome = Some(*outcome),
             _ => {}
         }

@@ -390,7 +390,7 @@ const ROWS: &[Row] = &[
     // Payments: the moment, the channel, the kind.
     row("inside the closing margin", bare, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None) }, Reason::ChannelExpiring, &["36 before", "height 344"]),
     row("inside the closing margin by time", || Case::new(Bond), (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().look(Payee, 100, None) }, Reason::ChannelExpiring, &["21600 before", "time 1700086400"]),
-    row("after the payments' lock", stepped_unpaid, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None) }, Reason::ChannelExpiring, &["36 before", "height 344"]),
+    row("after the payments' lock", stepped_unpaid, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None) }, Reason::ChannelExpiring, &["0 before", "height 308"]),
     row("another channel's payment", example7, (Payee, Open), |_, e| e.channel = ChannelId(8), Reason::WrongChannel, &["channel 8", "channel 7"]),
     row("another proposal", example7, (Payee, Open), |_, e| e.message = example7().propose().1.message, Reason::UnexpectedMessage, &["open", "open"]),
     row("another refund", example7, (Payee, Open), |w, e| e.message = Message::RefundRequest { tx: w.pair().payer.refund().tx().clone() }, Reason::UnexpectedMessage, &["refund-request"]),

@@ -58,10 +58,7 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         assert_eq!((pair.payee.paid(), pair.redeemable()), (sat(1_000), held));
         // 4. Back at the old depth, the payee says so again, and Example 7's empty start is not repeated.
         pair.look(Side::Payee, 3, None);
-        say(
-            &mut pair,
-            &["payee says ready", "payee learns ready", "payer learns ready"],
-        );
+        say(&mut pair, &["payee says ready", "payee learns ready"]);
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(2_000), "{protocol}");
     }
@@ -277,4 +274,78 @@ fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
     say(&mut pair, &[]);
     pair.look(Side::Payer, 144, None);
     say(&mut pair, &["payer broadcasts refund"]);
+}
+
+/// A channel that never came to be ends: nobody watches for it for ever.
+#[test]
+fn a_channel_that_was_never_funded_is_abandoned() {
+    // 1. The payee holds a funding transaction that never appears, and was paid nothing.
+    for protocol in Protocol::ALL {
+        let mut pair = Case::new(protocol).funded();
+        pair.news();
+        pair.tip = tip(HEIGHT + 143, MTP + 86_400);
+        pair.look(Side::Payee, 0, None);
+        assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{protocol}");
+        pair.news();
+        pair.tip = tip(HEIGHT + 144, MTP + 86_401);
+        pair.look(Side::Payee, 0, None);
+        assert_eq!(pair.payee.stage(), Stage::Closed, "{protocol}");
+    }
+    // 2. The payer of a bond that was never asked for: at the latest when no payment could be made any more, or
+    //    when its user says so.
+    let (mut payer, ..) = Case::new(Bond).released();
+    let view = |tip| {
+        Event::Chain(ChainView {
+            tip,
+            confirmations: 0,
+            spend: None,
+        })
+    };
+    assert_eq!(payer.apply(view(tip(HEIGHT, MTP + 64_799))).unwrap(), []);
+    assert_eq!(
+        payer.apply(view(tip(HEIGHT, MTP + 64_800))).unwrap(),
+        [Action::Notify(Notice::Abandoned)]
+    );
+    let (mut payer, ..) = Case::new(Bond).released();
+    assert_eq!(
+        payer.apply(Event::Close).unwrap(),
+        [Action::Notify(Notice::Abandoned)]
+    );
+}
+
+/// A bond that is asked for when there is no time left for a payment is not handed over.
+#[test]
+fn a_late_request_for_the_bond_is_refused() {
+    let (mut payer, ..) = Case::new(Bond).released();
+    let late = ChainView {
+        tip: tip(HEIGHT + 100, MTP + 64_799),
+        confirmations: 0,
+        spend: None,
+    };
+    payer.apply(Event::Chain(late)).unwrap();
+    let channel = payer.params().id();
+    let request = Event::Message(spilman::channel::Envelope {
+        channel,
+        message: spilman::channel::Message::FundingRequest,
+    });
+    let refused = payer.apply(request).unwrap_err().to_string();
+    assert!(
+        refused.contains("closing margin and confirmations take"),
+        "{refused}"
+    );
+    assert_eq!(payer.stage(), Stage::Protected);
+}
+
+/// The node took the funding transaction, and its answer was lost on the way.
+#[test]
+fn a_funding_transaction_that_is_in_the_chain_is_handed_over() {
+    let (mut payer, ..) = Case::new(SteppedLocktime).released();
+    let view = ChainView {
+        tip: tip(HEIGHT + 1, MTP),
+        confirmations: 1,
+        spend: None,
+    };
+    let actions = payer.apply(Event::Chain(view.clone())).unwrap();
+    assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
+    assert_eq!(payer.apply(Event::Chain(view)).unwrap(), []);
 }
