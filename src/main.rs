@@ -9,6 +9,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
+        // As if the signal had ended it that most programs die of here.
+        Err(error) if cli::is_closed_pipe(&error) => ExitCode::from(141),
         Err(error) => {
             eprintln!("spilman: {error:#}");
             ExitCode::FAILURE

@@ -10,6 +10,7 @@ use spilman::scenario;
 use spilman::transcript::{sat, story, Comparison, Transcript};
 
 use super::out;
+use super::stop::{Stop, INTERRUPTED};
 
 /// The documents' three channels, each with its good ending.
 const STORIES: [(&str, &str); 3] = [
@@ -37,6 +38,10 @@ pub struct Demo {
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
         spilman::regtest::find_bitcoind()?;
+        let stop = Stop::on_signals()?;
+        if let Some(dir) = &self.out {
+            out::prepare(dir)?;
+        }
         super::print(INTRODUCTION)?;
         eprintln!("starting a node for each of {} stories …", STORIES.len());
         // All at once, because a node waits for a good part of its start; told one after the other.
@@ -46,10 +51,14 @@ impl Demo {
                 Ok(scenario.run(Node::builder())?)
             })
         });
+        // All are waited for before anything can fail, so that no node outlives this process.
+        let played = played.map(std::thread::JoinHandle::join);
+        if stop.is_set() {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         let mut last = None;
         for ((number, played), (_, title)) in (1..).zip(played).zip(STORIES) {
-            let joined = played.join();
-            let transcript = joined.map_err(|_| anyhow!("story {number} panicked"))??;
+            let transcript = played.map_err(|_| anyhow!("story {number} panicked"))??;
             let heading = style(format!("══ {number}. {title} ")).bold();
             super::print(&format!("\n{heading}\n\n{}", paint(&story(&transcript))))?;
             if let Some(dir) = &self.out {

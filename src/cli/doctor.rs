@@ -2,6 +2,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Result;
 use clap::Args;
 use console::style;
 use spilman::regtest::{find_bitcoind, find_electrs, BinaryError, Found, Regtest};
@@ -10,53 +11,52 @@ use spilman::regtest::{find_bitcoind, find_electrs, BinaryError, Found, Regtest}
 pub struct Doctor {}
 
 impl Doctor {
-    pub fn run() -> ExitCode {
+    pub fn run() -> Result<ExitCode> {
         let missing = style("missing ").red().bold();
-        let bitcoind = tell("bitcoind", &missing, find_bitcoind());
+        let bitcoind = tell("bitcoind", &missing, find_bitcoind())?;
         // Nothing in this version uses it.
-        tell("electrs", &style("optional").yellow(), find_electrs());
-        if bitcoind && node() {
-            println!("\nEverything that is needed is there. Try: spilman demo");
-            return ExitCode::SUCCESS;
+        tell("electrs", &style("optional").yellow(), find_electrs())?;
+        if bitcoind && node()? {
+            super::print("\nEverything that is needed is there. Try: spilman demo\n")?;
+            return Ok(ExitCode::SUCCESS);
         }
-        println!("\nSomething is missing; see above.");
-        ExitCode::FAILURE
+        super::print("\nSomething is missing; see above.\n")?;
+        Ok(ExitCode::FAILURE)
     }
 }
 
-fn tell(program: &str, otherwise: &impl Display, found: Result<Found, BinaryError>) -> bool {
-    match found {
+fn tell(program: &str, otherwise: &impl Display, found: Result<Found, BinaryError>) -> Result<bool> {
+    let (text, is_there) = match found {
         Ok(found) => {
-            println!("{}  {program:<9} {}", style("ok      ").green(), found.version);
-            println!("          {:<9} {} ({})", "", found.path.display(), found.source);
-            true
+            let (ok, path) = (style("ok      ").green(), found.path.display());
+            let Found { version, source, .. } = &found;
+            let text = format!("{ok}  {program:<9} {version}\n{:20}{path} ({source})\n", "");
+            (text, true)
         }
-        Err(error) => {
-            println!("{otherwise}  {program:<9} {error}");
-            false
-        }
-    }
+        Err(error) => (format!("{otherwise}  {program:<9} {error}\n"), false),
+    };
+    super::print(&text)?;
+    Ok(is_there)
 }
 
 /// A program that says its version may still not start a node.
-fn node() -> bool {
+fn node() -> Result<bool> {
     let start = Instant::now();
-    match Regtest::start().and_then(|chain| chain.tip()) {
+    let started = Regtest::start().and_then(|chain| chain.tip());
+    let took = start.elapsed().as_secs_f32();
+    let text = match &started {
         Ok(tip) => {
-            let took = start.elapsed().as_secs_f32();
-            println!(
-                "{}  a node    starts, with {} blocks, in {took:.2} s",
-                style("ok      ").green(),
+            let ok = style("ok      ").green();
+            format!(
+                "{ok}  a node    starts, with {} blocks, in {took:.2} s\n",
                 tip.height
-            );
-            true
+            )
         }
-        Err(error) => {
-            println!(
-                "{}  a node    does not start: {error}",
-                style("failed  ").red().bold()
-            );
-            false
-        }
-    }
+        Err(error) => format!(
+            "{}  a node    does not start: {error}\n",
+            style("failed  ").red().bold()
+        ),
+    };
+    super::print(&text)?;
+    Ok(started.is_ok())
 }

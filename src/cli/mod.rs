@@ -5,6 +5,7 @@ mod doctor;
 mod list;
 mod out;
 mod run;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,8 @@ use clap::{Parser, Subcommand};
     after_help = "Start with:\n  spilman doctor              is everything there?\n  spilman demo                \
                   three channels, told for a person\n  spilman list                every scenario\n  spilman run \
                   bond --out out   play some, keep every raw transaction\n\nExit codes: 0 all well, 1 a scenario \
-                  or a check failed, 2 the command line is wrong."
+                  or a check failed, 2 the command line is wrong, \
+                  130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -46,7 +48,7 @@ impl Cli {
             Command::List(list) => list.run(),
             Command::Run(run) => run.run(),
             Command::Demo(demo) => demo.run(),
-            Command::Doctor(_) => Ok(doctor::Doctor::run()),
+            Command::Doctor(_) => doctor::Doctor::run(),
         }
     }
 }
@@ -54,12 +56,16 @@ impl Cli {
 /// The exit code for a command line that asks for what does not exist, as `clap` has it.
 const USAGE: u8 = 2;
 
-/// Prints a line, and ends quietly when nobody reads any more (`spilman list | head -1`).
-fn print(text: &str) -> anyhow::Result<()> {
+/// Prints text as it is.
+fn print(text: &str) -> std::io::Result<()> {
     use std::io::Write;
-    let written = std::io::stdout().lock().write_all(text.as_bytes());
-    match written {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => Ok(other?),
-    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Whether nobody reads the output any more (`spilman list | head -1`): no failure to speak of.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
 }

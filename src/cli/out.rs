@@ -7,6 +7,14 @@ use spilman::transcript::{files, Transcript};
 /// Present in every folder that was written here, so that no other folder is ever emptied.
 const MARK: &str = "transcript.json";
 
+/// Makes the folder and sees that it can be written to, before any time is spent on what goes into it.
+pub fn prepare(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let probe = dir.join(".spilman");
+    fs::write(&probe, "").with_context(|| format!("cannot write into {}", dir.display()))?;
+    fs::remove_file(&probe).with_context(|| format!("cannot write into {}", dir.display()))
+}
+
 /// Writes a transcript into a folder of its own below `dir`, and returns the folder.
 ///
 /// What an earlier run left there is removed, so that the folder holds this run and nothing else.

@@ -14,6 +14,7 @@ use spilman::scenario::{self, Failure, Scenario};
 use spilman::transcript::{timeline, Transcript};
 
 use super::out;
+use super::stop::{Stop, INTERRUPTED};
 
 #[derive(Args)]
 pub struct Run {
@@ -56,9 +57,13 @@ impl Run {
         };
         // Before anything starts, so that a missing program is said once and not by every scenario.
         find_bitcoind()?;
+        if let Some(dir) = &self.out {
+            out::prepare(dir)?;
+        }
+        let stop = Stop::on_signals()?;
         let bar = progress(chosen.len());
         let mut failed = Vec::new();
-        self.play(&chosen, |scenario, played| {
+        self.play(&chosen, &stop, |scenario, played| {
             bar.suspend(|| self.tell(scenario, &played))?;
             if played.result.is_err() {
                 failed.push(scenario.name());
@@ -67,6 +72,10 @@ impl Run {
             Ok(())
         })?;
         bar.finish_and_clear();
+        if stop.is_set() {
+            eprintln!("interrupted");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         let passed = chosen.len() - failed.len();
         super::print(&format!("\n{passed} passed, {} failed\n", failed.len()))?;
         if failed.is_empty() {
@@ -76,23 +85,38 @@ impl Run {
         Ok(ExitCode::FAILURE)
     }
 
+    /// A name that is a scenario's own means that one alone; otherwise it means all that begin with it.
     fn choose(&self) -> Result<Vec<Scenario>, String> {
         let all = scenario::all();
-        let wanted = |scenario: &Scenario| {
-            self.all || self.scenarios.iter().any(|name| is_meant(name, scenario.name()))
+        let is_meant = |given: &String, scenario: &Scenario| {
+            if all.iter().any(|known| known.name() == given) {
+                return scenario.name() == given;
+            }
+            !given.is_empty() && scenario.name().starts_with(given.as_str())
         };
-        for name in &self.scenarios {
-            if !all.iter().any(|scenario| is_meant(name, scenario.name())) {
-                return Err(unknown(name, &all));
+        for given in &self.scenarios {
+            if !all.iter().any(|scenario| is_meant(given, scenario)) {
+                return Err(unknown(given, &all));
             }
         }
-        Ok(all.into_iter().filter(wanted).collect())
+        let chosen =
+            |scenario: &Scenario| self.all || self.scenarios.iter().any(|given| is_meant(given, scenario));
+        let names: Vec<_> = all
+            .iter()
+            .filter(|s| chosen(s))
+            .map(|s| s.name().to_owned())
+            .collect();
+        Ok(all
+            .into_iter()
+            .filter(|scenario| names.iter().any(|name| name == scenario.name()))
+            .collect())
     }
 
     /// Plays them on `jobs` threads and hands them over in the order of the list.
     fn play<'s>(
         &self,
         chosen: &'s [Scenario],
+        stop: &Stop,
         mut done: impl FnMut(&'s Scenario, Played) -> Result<()>,
     ) -> Result<()> {
         let next = AtomicUsize::new(0);
@@ -101,7 +125,7 @@ impl Run {
             for _ in 0..self.jobs {
                 let (sender, next) = (sender.clone(), &next);
                 scope.spawn(move || {
-                    loop {
+                    while !stop.is_set() {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(scenario) = chosen.get(index) else { return };
                         let start = Instant::now();
@@ -157,11 +181,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// A whole name, or the whole part before the slash, or the beginning of either.
-fn is_meant(given: &str, name: &str) -> bool {
-    !given.is_empty() && name.starts_with(given)
 }
 
 fn unknown(name: &str, all: &[Scenario]) -> String {
