@@ -11,7 +11,7 @@ use super::world::World;
 use super::{play, Scenario};
 use crate::channel::{ChannelId, Protocol, Stage, Terms};
 use crate::regtest::{CoinKind, RejectReason};
-use crate::transcript::{Actor, Unit};
+use crate::transcript::{Actor, Side, Unit};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let story =
@@ -39,7 +39,7 @@ async fn open(world: &World, id: ChannelId) -> Result<Channel, ScenarioError> {
     channel.payer()?;
     channel.payee()?;
     world.mine(3, &[&channel]).await?;
-    channel.stage_is(Actor::Payer, Stage::Open)?;
+    channel.stage_is(Side::Payer, Stage::Open)?;
     Ok(channel)
 }
 
@@ -58,7 +58,7 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
         post(&first).await?;
     }
     world.say("Alice is done for the day: she signs the final version and broadcasts it");
-    first.close(Actor::Payee).await?;
+    first.close(Side::Payee).await?;
     world.was_taken("payment-3")?;
     bury(world, &first, "payment-3").await?;
     ended_with_paid(&first, MILLIDASH * 3)?;
@@ -72,7 +72,7 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     for _ in 0..2 {
         post(&second).await?;
     }
-    second.close(Actor::Payer).await?;
+    second.close(Side::Payer).await?;
     world.was_taken("day-2-payment-2")?;
     bury(world, &second, "day-2-payment-2").await?;
     ended_with_paid(&second, MILLIDASH * 2)?;
@@ -102,7 +102,7 @@ fn separate_payment(world: &World) -> Result<(), ScenarioError> {
         Terms::FEERATE,
         &CoinKind::Segwit.script(&world.key("payer")),
     )?;
-    world.recorder.built(Actor::Payer, "separate-payment", &tx);
+    world.recorder.built(Side::Payer, "separate-payment", &tx);
     world.would_take("separate-payment")
 }
 
@@ -123,7 +123,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
         post(&channel).await?;
     }
     world.say("Alice's Internet service goes out for a few hours, near the lock's expiry");
-    channel.offline(Actor::Payee);
+    channel.offline(Side::Payee);
     let refund_lock = refund_lock(&channel)?;
     world.stop_before(refund_lock, &[&channel]).await?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
@@ -131,7 +131,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
     world.say("Alice is back. Her version pays no more than the refund and cannot replace it");
-    channel.online(Actor::Payee).await?;
+    channel.online(Side::Payee).await?;
     world.was_refused("payment-3", RejectReason::InsufficientFee)?;
     bury(world, &channel, "refund").await?;
     world.would_refuse("payment-3", RejectReason::MissingInputs)?;
@@ -170,7 +170,7 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.is_mined("funding-twin")?;
     world.mine(3, &[&channel]).await?;
     world.say("The bond that both know will never be mined: no payment counts, and no work is done for it");
-    channel.stage_is(Actor::Payee, Stage::AwaitingFunding)?;
+    channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
     world.would_refuse("funding", RejectReason::MissingInputs)?;
     world.say("24 hours later the refund spends an output that does not exist");
     let refund_lock = refund_lock(&channel)?;
@@ -196,7 +196,7 @@ async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
         .mine_exactly(std::slice::from_ref(&twin), &[&channel])
         .await?;
     world.mine(2, &[&channel]).await?;
-    channel.stage_is(Actor::Payee, Stage::Open)?;
+    channel.stage_is(Side::Payee, Stage::Open)?;
     world.say("The refund connects as it should");
     payer_refunds(world, &channel).await
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::channel::TermsError;
 use crate::regtest;
 use crate::service::RequestError;
-use crate::transcript::Actor;
+use crate::transcript::Side;
 
 /// Why a scenario did not come to its end.
 #[derive(Debug, Error)]
@@ -21,7 +21,7 @@ pub enum ScenarioError {
     #[error("the {who} could not {task}: {source}")]
     Request {
         /// The party.
-        who: Actor,
+        who: Side,
         /// What it should have done.
         task: &'static str,
         /// Why it did not.

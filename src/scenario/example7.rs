@@ -13,7 +13,7 @@ use super::world::World;
 use super::{play, Scenario};
 use crate::channel::{ChannelId, Kind, Message, Protocol, Stage, UnverifiedSignature};
 use crate::regtest::{CoinKind, RejectReason};
-use crate::transcript::{Actor, Unit};
+use crate::transcript::{Side, Unit};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let story =
@@ -84,7 +84,7 @@ async fn open(world: &World) -> Result<Channel, ScenarioError> {
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.say("Step 7: T1 confirms, and T3 starts with everything on K1's output");
     world.mine(3, &[&channel]).await?;
-    channel.stage_is(Actor::Payer, Stage::Open)?;
+    channel.stage_is(Side::Payer, Stage::Open)?;
     Ok(channel)
 }
 
@@ -100,7 +100,7 @@ async fn session_end(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("Step 9: the session ends; the payee signs and broadcasts the last T3");
-    channel.close(Actor::Payee).await?;
+    channel.close(Side::Payee).await?;
     world.was_taken("payment-3")?;
     bury(world, &channel, "payment-3").await?;
     refund_is_void(world, &channel).await?;
@@ -121,7 +121,7 @@ async fn near_expiry(world: &mut World) -> Result<(), ScenarioError> {
 async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
-        from: Actor::Payee,
+        from: Side::Payee,
         kind: Kind::RefundSignature,
         skip: 0,
         effect: Effect::Replace(Box::new(|mut envelope| {
@@ -142,7 +142,7 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
 
 async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
-    let (from, kind) = (Actor::Payee, Kind::RefundSignature);
+    let (from, kind) = (Side::Payee, Kind::RefundSignature);
     plan.rules.push(Rule {
         from,
         kind,
@@ -157,7 +157,7 @@ async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError> {
 async fn payee_gone_after_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
-        from: Actor::Payee,
+        from: Side::Payee,
         kind: Kind::Ready,
         skip: 0,
         effect: Effect::Vanish,
@@ -173,7 +173,7 @@ async fn payee_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> 
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("The payee vanishes, and with it the last T3");
-    channel.vanish(Actor::Payee).await?;
+    channel.vanish(Side::Payee).await?;
     payer_refunds(world, &channel).await
 }
 
@@ -181,7 +181,7 @@ async fn payer_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> 
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("The payer vanishes. The payee may wait for more payments until the closing margin");
-    channel.vanish(Actor::Payer).await?;
+    channel.vanish(Side::Payer).await?;
     payee_settles(world, &channel, "payment-3").await?;
     bury(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, STEP * 3)
@@ -190,7 +190,7 @@ async fn payer_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> 
 async fn unused(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     world.say("The session ends before it began: the payee closes with the T3 that pays it nothing");
-    channel.close(Actor::Payee).await?;
+    channel.close(Side::Payee).await?;
     world.was_taken("settlement")?;
     bury(world, &channel, "settlement").await?;
     ended_with_paid(&channel, Amount::ZERO)

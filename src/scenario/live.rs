@@ -5,18 +5,18 @@ use tokio::sync::watch;
 
 use super::error::{expect, ScenarioError};
 use super::recorder::Recorder;
-use super::side::Side;
+use super::seat::Seat;
 use super::tap::TapStatus;
 use super::world::REST;
 use crate::channel::{ChannelParams, Outcome, Stage};
 use crate::regtest::Coin;
 use crate::service::{OpenError, PayeeHandle, PayerHandle, RequestError};
-use crate::transcript::{sat, Actor, Entry};
+use crate::transcript::{sat, Entry, Side};
 
 /// Two parties, the wire between them, and what each sees of the chain.
 pub struct Channel {
-    pub(super) payer: Side<PayerHandle>,
-    pub(super) payee: Side<PayeeHandle>,
+    pub(super) payer: Seat<PayerHandle>,
+    pub(super) payee: Seat<PayeeHandle>,
     pub(super) tap: watch::Receiver<TapStatus>,
     pub(super) recorder: Recorder,
     pub(super) label: String,
@@ -33,7 +33,7 @@ impl Channel {
         self.payer
             .opened
             .as_ref()
-            .map_err(|error| self.not_open(Actor::Payer, error))
+            .map_err(|error| self.not_open(Side::Payer, error))
     }
 
     /// The payee.
@@ -44,10 +44,10 @@ impl Channel {
         self.payee
             .opened
             .as_ref()
-            .map_err(|error| self.not_open(Actor::Payee, error))
+            .map_err(|error| self.not_open(Side::Payee, error))
     }
 
-    fn not_open(&self, who: Actor, error: &OpenError) -> ScenarioError {
+    fn not_open(&self, who: Side, error: &OpenError) -> ScenarioError {
         ScenarioError::Unexpected {
             what: format!("the {who}'s opening of {}channel", self.label),
             expected: "an open channel".to_owned(),
@@ -87,13 +87,13 @@ impl Channel {
     pub(super) fn note_failures(&self) {
         let vanished = self.tap.borrow().vanished;
         let failures = [
-            (Actor::Payer, self.payer.opened.as_ref().err()),
-            (Actor::Payee, self.payee.opened.as_ref().err()),
+            (Side::Payer, self.payer.opened.as_ref().err()),
+            (Side::Payee, self.payee.opened.as_ref().err()),
         ];
         for (by, error) in failures {
             if let Some(error) = error.filter(|_| vanished != Some(by)) {
                 self.recorder.add(Entry::Notice {
-                    by,
+                    by: by.into(),
                     text: format!("gives up: {error}"),
                 });
             }
@@ -104,8 +104,8 @@ impl Channel {
     pub(super) async fn rest(&self) -> Result<(), ScenarioError> {
         for _ in 0..2 {
             match self.tap.borrow().vanished {
-                Some(Actor::Payer) => self.payer.kill(),
-                Some(Actor::Payee) => self.payee.kill(),
+                Some(Side::Payer) => self.payer.kill(),
+                Some(Side::Payee) => self.payee.kill(),
                 _ => {}
             }
             // Twice, because what one side does last may be a message for the other.
@@ -130,10 +130,10 @@ impl Channel {
     }
 
     /// The party hears of no block, as if its line were down, until it is [online](Self::online) again.
-    pub fn offline(&self, actor: Actor) {
+    pub fn offline(&self, actor: Side) {
         self.cell(actor).set(false);
         self.recorder.add(Entry::Notice {
-            by: actor,
+            by: actor.into(),
             text: "loses its connection to the chain".to_owned(),
         });
     }
@@ -142,19 +142,19 @@ impl Channel {
     ///
     /// # Errors
     /// If the parties do not come to rest.
-    pub async fn online(&self, actor: Actor) -> Result<(), ScenarioError> {
+    pub async fn online(&self, actor: Side) -> Result<(), ScenarioError> {
         self.cell(actor).set(true);
         self.recorder.add(Entry::Notice {
-            by: actor,
+            by: actor.into(),
             text: "is back and looks at the chain".to_owned(),
         });
         self.tell().await
     }
 
-    const fn cell(&self, actor: Actor) -> &Cell<bool> {
+    const fn cell(&self, actor: Side) -> &Cell<bool> {
         match actor {
-            Actor::Payer => &self.payer.online,
-            _ => &self.payee.online,
+            Side::Payer => &self.payer.online,
+            Side::Payee => &self.payee.online,
         }
     }
 
@@ -162,15 +162,15 @@ impl Channel {
     ///
     /// # Errors
     /// If the other party does not come to rest.
-    pub async fn vanish(&self, actor: Actor) -> Result<(), ScenarioError> {
+    pub async fn vanish(&self, actor: Side) -> Result<(), ScenarioError> {
         self.recorder.silence(actor);
         self.recorder.add(Entry::Notice {
-            by: actor,
+            by: actor.into(),
             text: "is gone".to_owned(),
         });
         match actor {
-            Actor::Payer => self.payer.kill(),
-            _ => self.payee.kill(),
+            Side::Payer => self.payer.kill(),
+            Side::Payee => self.payee.kill(),
         }
         // The wire breaks when the killed task is dropped, and the other side sees it then.
         let mut tap = self.tap.clone();
@@ -192,7 +192,7 @@ impl Channel {
     /// If the payment is not acknowledged.
     pub async fn pay(&self, amount: Amount) -> Result<(), ScenarioError> {
         let paid = self.payer()?.pay(amount).await;
-        paid.map_err(|source| failed(Actor::Payer, "pay", source))?;
+        paid.map_err(|source| failed(Side::Payer, "pay", source))?;
         self.rest().await?;
         self.record_payment().await
     }
@@ -210,10 +210,10 @@ impl Channel {
             found: "acknowledged".to_owned(),
         })?;
         // Whoever is gone has nothing to tell.
-        if self.tap.borrow().vanished != Some(Actor::Payer) {
+        if self.tap.borrow().vanished != Some(Side::Payer) {
             let text = format!("tries to pay {} more: {error}", sat(amount));
             self.recorder.add(Entry::Notice {
-                by: Actor::Payer,
+                by: Side::Payer.into(),
                 text,
             });
         }
@@ -226,7 +226,7 @@ impl Channel {
     /// If it cannot.
     pub async fn request(&self, amount: Amount) -> Result<(), ScenarioError> {
         let asked = self.payee()?.request_payment(amount).await;
-        asked.map_err(|source| failed(Actor::Payee, "ask for a payment", source))?;
+        asked.map_err(|source| failed(Side::Payee, "ask for a payment", source))?;
         self.rest().await
     }
 
@@ -237,10 +237,10 @@ impl Channel {
             .payee()?
             .redeemable()
             .await
-            .map_err(|source| failed(Actor::Payee, "redeem its payment", source))?;
+            .map_err(|source| failed(Side::Payee, "redeem its payment", source))?;
         if let Some(payment) = redeemable {
             let name = format!("{}payment-{}", self.label, self.payments.get());
-            self.recorder.built(Actor::Payee, &name, payment.tx());
+            self.recorder.built(Side::Payee, &name, payment.tx());
         }
         Ok(())
     }
@@ -249,10 +249,10 @@ impl Channel {
     ///
     /// # Errors
     /// If it cannot.
-    pub async fn close(&self, by: Actor) -> Result<(), ScenarioError> {
+    pub async fn close(&self, by: Side) -> Result<(), ScenarioError> {
         let closed = match by {
-            Actor::Payer => self.payer()?.close().await,
-            _ => self.payee()?.close().await,
+            Side::Payer => self.payer()?.close().await,
+            Side::Payee => self.payee()?.close().await,
         };
         closed.map_err(|source| failed(by, "close", source))?;
         self.rest().await
@@ -262,10 +262,10 @@ impl Channel {
     ///
     /// # Errors
     /// If it is another.
-    pub fn stage_is(&self, actor: Actor, stage: Stage) -> Result<(), ScenarioError> {
+    pub fn stage_is(&self, actor: Side, stage: Stage) -> Result<(), ScenarioError> {
         let status = match actor {
-            Actor::Payer => self.payer()?.status(),
-            _ => self.payee()?.status(),
+            Side::Payer => self.payer()?.status(),
+            Side::Payee => self.payee()?.status(),
         };
         let found = status.borrow().stage;
         expect(format!("the {actor}'s stage"), &stage, &found)
@@ -277,8 +277,8 @@ impl Channel {
     /// If a side sees no end, or another.
     pub fn ended_with(&self, to_payer: Amount, to_payee: Amount) -> Result<(), ScenarioError> {
         let sides = [
-            (Actor::Payer, self.payer.running()),
-            (Actor::Payee, self.payee.running()),
+            (Side::Payer, self.payer.running()),
+            (Side::Payee, self.payee.running()),
         ];
         for (actor, status) in sides {
             if let Some(status) = status {
@@ -295,7 +295,7 @@ impl Channel {
     }
 }
 
-fn failed(who: Actor, task: &'static str, source: RequestError) -> ScenarioError {
+fn failed(who: Side, task: &'static str, source: RequestError) -> ScenarioError {
     ScenarioError::Request {
         who,
         task,

@@ -17,7 +17,7 @@
 //! use spilman::channel::{Capacity, ChannelId, Protocol, Terms};
 //! use spilman::regtest::{CoinKind, NodeBuilder};
 //! use spilman::scenario::{Plan, Play, Scenario, ScenarioError, World};
-//! use spilman::transcript::Actor;
+//! use spilman::transcript::Side;
 //!
 //! async fn pay_once(world: &mut World) -> Result<(), ScenarioError> {
 //!     let coin = world.payer_coin(Amount::from_sat(250_000), CoinKind::Segwit, ChannelId(1))?;
@@ -26,7 +26,7 @@
 //!     let channel = world.open(Plan::new(terms, coin)).await?;
 //!     world.mine(3, &[&channel]).await?;
 //!     channel.pay(Amount::from_sat(5_000)).await?;
-//!     channel.close(Actor::Payee).await?;
+//!     channel.close(Side::Payee).await?;
 //!     world.was_taken("payment-1")
 //! }
 //!
@@ -43,7 +43,7 @@ mod live;
 mod node_chain;
 mod plan;
 mod recorder;
-mod side;
+mod seat;
 mod stepped;
 mod tap;
 mod turns;

@@ -7,13 +7,13 @@ use bitcoin::{Amount, CompressedPublicKey, FeeRate, PublicKey, ScriptBuf, Transa
 use super::error::ScenarioError;
 use super::live::Channel;
 use super::node_chain::NodeChain;
-use super::side::Side;
+use super::seat::Seat;
 use super::tap::{Rule, Tap};
 use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, PayeeKey, PayerKey, Terms};
 use crate::regtest::{change, Coin, CoinKind, Misuse};
 use crate::service::{self, Proposal, Setup};
-use crate::transcript::{sat, Actor, Entry};
+use crate::transcript::{sat, Entry, Side};
 
 /// How a story opens a channel.
 pub struct Plan {
@@ -72,7 +72,7 @@ impl World {
         self.recorder.output(coin.outpoint, coin.output.clone());
         let text = format!("owns a coin of {}", sat(coin.value()));
         self.recorder.add(Entry::Notice {
-            by: Actor::Payer,
+            by: Side::Payer.into(),
             text,
         });
         self.record_tip()?;
@@ -112,15 +112,15 @@ impl World {
             service::open(
                 payer_end,
                 payer_chain.clone(),
-                setup(Actor::Payer, payer_key),
+                setup(Side::Payer, payer_key),
                 Proposal { id, terms },
                 wallet
             ),
-            service::accept(payee_end, payee_chain.clone(), setup(Actor::Payee, payee_key)),
+            service::accept(payee_end, payee_chain.clone(), setup(Side::Payee, payee_key)),
         );
         let channel = Channel {
-            payer: Side::new(Actor::Payer, payer, payer_chain),
-            payee: Side::new(Actor::Payee, payee, payee_chain),
+            payer: Seat::new(Side::Payer, payer, payer_chain),
+            payee: Seat::new(Side::Payee, payee, payee_chain),
             tap,
             recorder: self.recorder.clone(),
             label,

@@ -5,7 +5,7 @@ use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 
 use crate::channel::{Notice, SpendRole};
 use crate::service::{Observer, Report};
-use crate::transcript::{sat, Actor, Entry, RecordedTx, Transcript};
+use crate::transcript::{sat, Actor, Entry, RecordedTx, Side, Transcript};
 
 /// Writes the transcript while the parties, the wire and the story all speak at once.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ struct Inner {
     outputs: HashMap<OutPoint, TxOut>,
     by_txid: HashMap<Txid, String>,
     /// Parties that are gone, and whose last words nobody hears.
-    silent: Vec<Actor>,
+    silent: Vec<Side>,
 }
 
 impl Recorder {
@@ -51,11 +51,11 @@ impl Recorder {
         self.lock().transcript.entries.push(entry);
     }
 
-    pub fn silence(&self, actor: Actor) {
+    pub fn silence(&self, actor: Side) {
         self.lock().silent.push(actor);
     }
 
-    pub fn message(&self, from: Actor, bytes: &[u8], tampered: bool) {
+    pub fn message(&self, from: Side, bytes: &[u8], tampered: bool) {
         self.add(Entry::Message {
             from,
             bytes: bytes.to_vec(),
@@ -69,7 +69,8 @@ impl Recorder {
     }
 
     /// Records a transaction under a name, once; returns the name under which it is known.
-    pub fn built(&self, by: Actor, name: &str, tx: &Transaction) -> String {
+    pub fn built(&self, by: impl Into<Actor>, name: &str, tx: &Transaction) -> String {
+        let by = by.into();
         let mut inner = self.lock();
         let txid = tx.compute_txid();
         if let Some(known) = inner.by_txid.get(&txid) {
@@ -105,7 +106,7 @@ impl Recorder {
     }
 
     /// An observer that writes down what one party of the channel with this label says.
-    pub fn observer(&self, by: Actor, label: &str) -> Observer {
+    pub fn observer(&self, by: Side, label: &str) -> Observer {
         let recorder = self.clone();
         let label = label.to_owned();
         Arc::new(move |report| {
@@ -115,12 +116,8 @@ impl Recorder {
         })
     }
 
-    fn report(&self, by: Actor, label: &str, report: &Report<'_>) {
-        let other = if by == Actor::Payer {
-            Actor::Payee
-        } else {
-            Actor::Payer
-        };
+    fn report(&self, by: Side, label: &str, report: &Report<'_>) {
+        let other = by.peer();
         let text = match report {
             Report::FundingHeld(funding) => {
                 self.built(by, &format!("{label}funding"), funding.tx());
@@ -144,17 +141,18 @@ impl Recorder {
             Report::Blind => "will hear no more of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
         };
-        self.add(Entry::Notice { by, text });
+        self.add(Entry::Notice { by: by.into(), text });
     }
 
     pub fn broadcast(
         &self,
-        by: Actor,
+        by: impl Into<Actor>,
         label: &str,
         role: SpendRole,
         tx: &Transaction,
         rejected: Option<String>,
     ) {
+        let by = by.into();
         let name = self.built(by, &format!("{label}{}", role.name()), tx);
         self.add(Entry::Broadcast {
             by,
@@ -166,17 +164,17 @@ impl Recorder {
 }
 
 /// What is worth telling a reader who sees the messages and the transactions anyway.
-fn describe(by: Actor, notice: &Notice) -> Option<String> {
+fn describe(by: Side, notice: &Notice) -> Option<String> {
     Some(match notice {
         Notice::MalleableFunding => {
             "warns: until it is confirmed, anyone can change the funding transaction's id".to_owned()
         }
-        Notice::Ready if by == Actor::Payee => "sees the funding transaction deep enough".to_owned(),
+        Notice::Ready if by == Side::Payee => "sees the funding transaction deep enough".to_owned(),
         Notice::FundingLost { confirmations } => {
             format!("suspends: the funding transaction has {confirmations} confirmations now")
         }
         Notice::PaymentAccepted(balance)
-            if by == Actor::Payee && !balance.is_enforceable() && balance.paid.to_sat() > 0 =>
+            if by == Side::Payee && !balance.is_enforceable() && balance.paid.to_sat() > 0 =>
         {
             format!(
                 "holds {}, which is below dust: owed, but not to be claimed on chain",
@@ -184,7 +182,7 @@ fn describe(by: Actor, notice: &Notice) -> Option<String> {
             )
         }
         Notice::PeerRefused { reason } => format!("is refused: {reason}"),
-        Notice::Abandoned => "gives the channel up: nothing was ever locked".to_owned(),
+        Notice::Abandoned => "gives the channel up: its funding transaction never came".to_owned(),
         Notice::Closed(outcome) => format!(
             "sees the channel closed: {} to the payer, {} to the payee",
             sat(outcome.to_payer),

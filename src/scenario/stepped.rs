@@ -12,7 +12,7 @@ use super::world::World;
 use super::{play, Scenario};
 use crate::channel::{ChannelId, Limits, Protocol, Stage};
 use crate::regtest::{CoinKind, Policy, RejectReason};
-use crate::transcript::Actor;
+use crate::transcript::Side;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let free = |name, summary, play| {
@@ -61,7 +61,7 @@ async fn open(world: &World) -> Result<Channel, ScenarioError> {
     world.was_taken("funding")?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.mine(3, &[&channel]).await?;
-    channel.stage_is(Actor::Payer, Stage::Open)?;
+    channel.stage_is(Side::Payer, Stage::Open)?;
     Ok(channel)
 }
 
@@ -78,7 +78,7 @@ async fn settled(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("Step 7: the payer signs the final division without a lock; the payee adds its signature");
-    channel.close(Actor::Payer).await?;
+    channel.close(Side::Payer).await?;
     world.was_taken("settlement")?;
     bury(world, &channel, "settlement").await?;
     refund_is_void(world, &channel).await?;
@@ -89,7 +89,7 @@ async fn payer_gone(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("Step 6: the payer vanishes; the payee redeems alone, long before the payer could refund");
-    channel.vanish(Actor::Payer).await?;
+    channel.vanish(Side::Payer).await?;
     world.would_refuse("payment-3", RejectReason::NonFinal)?;
     payee_settles(world, &channel, "payment-3").await?;
     bury(world, &channel, "payment-3").await?;
@@ -100,7 +100,7 @@ async fn payee_gone(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("The payee vanishes with the last payment");
-    channel.vanish(Actor::Payee).await?;
+    channel.vanish(Side::Payee).await?;
     payer_refunds(world, &channel).await
 }
 
@@ -108,7 +108,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("The payee's line is down while its own lock and the refund's pass");
-    channel.offline(Actor::Payee);
+    channel.offline(Side::Payee);
     let refund_lock = refund_lock(&channel)?;
     world.stop_before(refund_lock, &[&channel]).await?;
     world.would_take("payment-3")?;
@@ -116,7 +116,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
     world.say("The payee is back, too late: the refund is in the mempool, and nothing pays for replacing it");
-    channel.online(Actor::Payee).await?;
+    channel.online(Side::Payee).await?;
     world.was_refused("payment-3", RejectReason::InsufficientFee)?;
     bury(world, &channel, "refund").await?;
     world.would_refuse("payment-3", RejectReason::MissingInputs)?;
@@ -127,17 +127,17 @@ async fn race_won_by_payee(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("Both lines are down while both locks pass: from now on the first in the mempool wins");
-    channel.offline(Actor::Payer);
-    channel.offline(Actor::Payee);
+    channel.offline(Side::Payer);
+    channel.offline(Side::Payee);
     let refund_lock = refund_lock(&channel)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.would_take("refund")?;
     world.would_take("payment-3")?;
     world.say("The payee is back first");
-    channel.online(Actor::Payee).await?;
+    channel.online(Side::Payee).await?;
     world.was_taken("payment-3")?;
     world.would_refuse("refund", RejectReason::InsufficientFee)?;
-    channel.online(Actor::Payer).await?;
+    channel.online(Side::Payer).await?;
     world.was_not_broadcast("refund")?;
     bury(world, &channel, "payment-3").await?;
     channel.ended_with(Amount::from_sat(700), Amount::from_sat(300))
@@ -160,7 +160,7 @@ async fn ordinary_fees(world: &mut World) -> Result<(), ScenarioError> {
     channel.pay(Amount::from_sat(99_900)).await?;
     world.would_refuse("payment-2", RejectReason::NonFinal)?;
     world.say("Step 7: this time the payee asks for the settlement");
-    channel.close(Actor::Payee).await?;
+    channel.close(Side::Payee).await?;
     world.was_taken("settlement")?;
     bury(world, &channel, "settlement").await?;
     ended_with_paid(&channel, Amount::from_sat(100_000))

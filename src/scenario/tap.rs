@@ -7,7 +7,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use super::recorder::Recorder;
 use crate::channel::{Envelope, Kind};
 use crate::service::codec;
-use crate::transcript::{Actor, Entry};
+use crate::transcript::{Entry, Side};
 use crate::wire;
 
 type Wire = Framed<DuplexStream, LengthDelimitedCodec>;
@@ -25,7 +25,7 @@ pub(super) struct Tap {
 /// What to do with one message.
 pub struct Rule {
     /// The sender.
-    pub from: Actor,
+    pub from: Side,
     /// The kind of message.
     pub kind: Kind,
     /// How many messages of this kind pass unharmed before it.
@@ -48,7 +48,7 @@ pub(super) struct TapStatus {
     pub from_payer: u64,
     pub from_payee: u64,
     /// Who vanished, if a rule or a broken connection ended it.
-    pub vanished: Option<Actor>,
+    pub vanished: Option<Side>,
     pub ended: bool,
 }
 
@@ -77,8 +77,8 @@ impl Tap {
         loop {
             let (from, frame) = tokio::select! {
                 biased;
-                frame = self.payer.next() => (Actor::Payer, frame),
-                frame = self.payee.next() => (Actor::Payee, frame),
+                frame = self.payer.next() => (Side::Payer, frame),
+                frame = self.payee.next() => (Side::Payee, frame),
             };
             let Some(Ok(frame)) = frame else { break };
             if !self.pass(from, &frame).await {
@@ -89,13 +89,13 @@ impl Tap {
     }
 
     /// Passes one message on; says whether there is more to do.
-    async fn pass(&mut self, from: Actor, frame: &[u8]) -> bool {
+    async fn pass(&mut self, from: Side, frame: &[u8]) -> bool {
         let (bytes, tampered) = match self.effect(from, frame) {
             None => (frame.to_vec(), false),
             Some((_, Effect::Vanish)) => {
                 self.recorder.silence(from);
                 self.recorder.add(Entry::Notice {
-                    by: from,
+                    by: from.into(),
                     text: "is gone".to_owned(),
                 });
                 self.status.send_modify(|status| status.vanished = Some(from));
@@ -106,10 +106,10 @@ impl Tap {
         self.recorder.message(from, &bytes, tampered);
         // Counted before it is passed on: whoever sees the effect of a message sees the count as well.
         self.status.send_modify(|status| match from {
-            Actor::Payer => status.from_payer += 1,
-            _ => status.from_payee += 1,
+            Side::Payer => status.from_payer += 1,
+            Side::Payee => status.from_payee += 1,
         });
-        let to = if from == Actor::Payer {
+        let to = if from == Side::Payer {
             &mut self.payee
         } else {
             &mut self.payer
@@ -117,7 +117,7 @@ impl Tap {
         to.send(Bytes::from(bytes)).await.is_ok()
     }
 
-    fn effect(&mut self, from: Actor, frame: &[u8]) -> Option<(Envelope, Effect)> {
+    fn effect(&mut self, from: Side, frame: &[u8]) -> Option<(Envelope, Effect)> {
         let envelope = wire::decode(frame).ok()?;
         let kind = envelope.message.kind();
         let index = self

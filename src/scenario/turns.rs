@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::world::World;
 use crate::channel::{Capacity, ChannelId, Protocol, SpendRole, Terms};
 use crate::regtest::{CoinKind, RejectReason};
-use crate::transcript::Actor;
+use crate::transcript::Side;
 
 fn range(error: &dyn std::fmt::Display) -> ScenarioError {
     ScenarioError::Range(error.to_string())
@@ -86,7 +86,7 @@ pub(super) async fn refund_from_backup(
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.say("With the next block it is: all that the payer needs is the refund that it kept");
     world.make_final(lock, &[channel]).await?;
-    world.submit(Actor::Payer, SpendRole::Refund, "refund")?;
+    world.submit(Side::Payer, SpendRole::Refund, "refund")?;
     bury(world, channel, "refund").await
 }
 

@@ -17,7 +17,7 @@ use super::world::World;
 use super::{example7, stepped, Scenario};
 use crate::channel::{ChannelId, Kind, Protocol};
 use crate::regtest::{CoinKind, Policy};
-use crate::transcript::{Actor, Unit};
+use crate::transcript::{Side, Unit};
 
 /// How a channel ends when its side vanishes instead of sending a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,18 +58,18 @@ impl Ending {
 }
 
 /// Every message after the proposal, in the order of the conversation.
-const STAGES: [(Actor, Kind); 11] = [
-    (Actor::Payee, Kind::Accept),
-    (Actor::Payer, Kind::RefundRequest),
-    (Actor::Payee, Kind::RefundSignature),
-    (Actor::Payee, Kind::FundingRequest),
-    (Actor::Payer, Kind::Funding),
-    (Actor::Payee, Kind::Ready),
-    (Actor::Payee, Kind::PaymentRequest),
-    (Actor::Payer, Kind::Payment),
-    (Actor::Payee, Kind::PaymentAccepted),
-    (Actor::Payer, Kind::Settlement),
-    (Actor::Payee, Kind::Closed),
+const STAGES: [(Side, Kind); 11] = [
+    (Side::Payee, Kind::Accept),
+    (Side::Payer, Kind::RefundRequest),
+    (Side::Payee, Kind::RefundSignature),
+    (Side::Payee, Kind::FundingRequest),
+    (Side::Payer, Kind::Funding),
+    (Side::Payee, Kind::Ready),
+    (Side::Payee, Kind::PaymentRequest),
+    (Side::Payer, Kind::Payment),
+    (Side::Payee, Kind::PaymentAccepted),
+    (Side::Payer, Kind::Settlement),
+    (Side::Payee, Kind::Closed),
 ];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -85,7 +85,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     scenarios
 }
 
-fn scenario(protocol: Protocol, who: Actor, kind: Kind) -> Scenario {
+fn scenario(protocol: Protocol, who: Side, kind: Kind) -> Scenario {
     let name = format!("{who}-vanishes-before-{kind}");
     let ending = Ending::of(protocol, kind);
     let summary = format!(
@@ -127,7 +127,7 @@ const fn skip(protocol: Protocol, kind: Kind) -> u32 {
     }
 }
 
-async fn vanish(world: &mut World, protocol: Protocol, who: Actor, kind: Kind) -> Result<(), ScenarioError> {
+async fn vanish(world: &mut World, protocol: Protocol, who: Side, kind: Kind) -> Result<(), ScenarioError> {
     let mut plan = plan(world, protocol)?;
     let lock = plan.terms.expiry.to_lock_time();
     plan.rules.push(Rule {
@@ -174,7 +174,7 @@ async fn pay_until_gone(
         }
         _ => {
             world.say("At closing time");
-            channel.close(Actor::Payer).await
+            channel.close(Side::Payer).await
         }
     }
 }

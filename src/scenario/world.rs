@@ -199,7 +199,7 @@ impl World {
     ///
     /// # Errors
     /// If the node refuses it.
-    pub fn submit(&self, by: Actor, role: SpendRole, name: &str) -> Result<(), ScenarioError> {
+    pub fn submit(&self, by: impl Into<Actor>, role: SpendRole, name: &str) -> Result<(), ScenarioError> {
         let tx = self.recorded(name)?;
         let verdict = self.node().submit(&tx)?;
         let rejected = verdict.rejection().map(|rejection| rejection.words.clone());

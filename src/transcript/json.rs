@@ -3,7 +3,7 @@
 use bitcoin::hex::DisplayHex;
 use serde_json::{json, Value};
 
-use super::record::{Entry, RecordedTx, Transcript};
+use super::record::{Actor, Entry, RecordedTx, Transcript};
 use crate::wire;
 
 /// The whole transcript as one JSON document.
@@ -45,7 +45,7 @@ fn entry(entry: &Entry) -> Value {
             tampered,
         } => json!({
             "event": "message",
-            "from": from.name(),
+            "from": Actor::from(*from).name(),
             "kind": wire::decode(bytes).ok().map(|envelope| envelope.message.kind().name()),
             "hex": bytes.to_lower_hex_string(),
             "tampered": tampered,

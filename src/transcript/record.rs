@@ -36,6 +36,41 @@ impl fmt::Display for Actor {
     }
 }
 
+/// One of a channel's two parties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The side that pays.
+    Payer,
+    /// The side that is paid.
+    Payee,
+}
+
+impl Side {
+    /// The other party.
+    #[must_use]
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Payer => Self::Payee,
+            Self::Payee => Self::Payer,
+        }
+    }
+}
+
+impl From<Side> for Actor {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Payer => Self::Payer,
+            Side::Payee => Self::Payee,
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Actor::from(*self), f)
+    }
+}
+
 /// In which unit a story counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unit {
@@ -73,7 +108,7 @@ pub enum Entry {
     /// A message, as it went over the wire.
     Message {
         /// The sender.
-        from: Actor,
+        from: Side,
         /// Without the frame's header.
         bytes: Vec<u8>,
         /// Whether somebody on the way changed it.

@@ -7,7 +7,7 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{absolute::LockTime, Amount, OutPoint};
 
 use super::decode::{decode, DecodedTx, Fee};
-use super::record::{Actor, Entry, RecordedTx, Transcript};
+use super::record::{Actor, Entry, RecordedTx, Side, Transcript};
 use super::timeline::Timeline;
 use super::units::{sat, thousands, utc};
 use crate::channel::{Kind, Protocol};
@@ -43,8 +43,8 @@ impl Teller<'_> {
             Entry::Message {
                 from,
                 bytes,
-                tampered: _,
-            } => self.message(out, *from, bytes),
+                tampered,
+            } => self.message(out, *from, bytes, *tampered),
             Entry::Built { by, name } => self.built(out, *by, name),
             // The rest is told as in the timeline, which also keeps count of heights and sums.
             _ => {
@@ -54,21 +54,19 @@ impl Teller<'_> {
         }
     }
 
-    fn message(&mut self, out: &mut String, from: Actor, bytes: &[u8]) -> std::fmt::Result {
+    fn message(&mut self, out: &mut String, from: Side, bytes: &[u8], tampered: bool) -> std::fmt::Result {
         let Ok(envelope) = wire::decode(bytes) else {
             return writeln!(out, "  {from} sends {} bytes that are no message", bytes.len());
         };
         let kind = envelope.message.kind();
-        let arrow = if from == Actor::Payer {
+        let arrow = if from == Side::Payer {
             "payer ──▶ payee"
         } else {
             "payer ◀── payee"
         };
-        writeln!(
-            out,
-            "  {arrow}  {kind} ({} bytes)",
-            wire::FRAME_HEADER + bytes.len()
-        )?;
+        let changed = if tampered { ", changed on the way" } else { "" };
+        let framed = wire::FRAME_HEADER + bytes.len();
+        writeln!(out, "  {arrow}  {kind} ({framed} bytes{changed})")?;
         for line in self.timeline.describe(envelope.channel, &envelope.message) {
             writeln!(out, "      {line}")?;
         }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, FeeRate, Transaction};
 
-use super::record::{Actor, Entry, Rejection, Transcript, Unit};
+use super::record::{Entry, Rejection, Side, Transcript, Unit};
 use super::units::{sat, thousands, utc};
 use crate::channel::{ChannelId, Expiry, LockKind, Message, Terms};
 use crate::wire;
@@ -107,12 +107,8 @@ impl<'a> Timeline<'a> {
         format!("{name}\n         txid {}", txid.as_deref().unwrap_or("unknown"))
     }
 
-    fn message(&mut self, out: &mut String, from: Actor, bytes: &[u8], tampered: bool) -> std::fmt::Result {
-        let to = if from == Actor::Payer {
-            Actor::Payee
-        } else {
-            Actor::Payer
-        };
+    fn message(&mut self, out: &mut String, from: Side, bytes: &[u8], tampered: bool) -> std::fmt::Result {
+        let to = from.peer();
         let framed = wire::FRAME_HEADER + bytes.len();
         let changed = if tampered { " (changed on the way)" } else { "" };
         match wire::decode(bytes) {

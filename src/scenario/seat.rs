@@ -9,11 +9,11 @@ use super::tap::TapStatus;
 use super::world::REST;
 use crate::channel::Stage;
 use crate::service::{Handle, OpenError, Status};
-use crate::transcript::Actor;
+use crate::transcript::Side;
 
 /// One of a channel's two parties, as a story holds it.
-pub(super) struct Side<H> {
-    actor: Actor,
+pub(super) struct Seat<H> {
+    actor: Side,
     pub opened: Result<H, OpenError>,
     pub chain: NodeChain,
     /// Whether it hears of blocks.
@@ -21,8 +21,8 @@ pub(super) struct Side<H> {
     gone: Cell<bool>,
 }
 
-impl<H: Deref<Target = Handle>> Side<H> {
-    pub fn new(actor: Actor, opened: Result<H, OpenError>, chain: NodeChain) -> Self {
+impl<H: Deref<Target = Handle>> Seat<H> {
+    pub fn new(actor: Side, opened: Result<H, OpenError>, chain: NodeChain) -> Self {
         let (online, gone) = (Cell::new(true), Cell::new(false));
         Self {
             actor,
@@ -55,8 +55,8 @@ impl<H: Deref<Target = Handle>> Side<H> {
         let at_rest = |status: &Status| {
             let tap = tap.borrow();
             let (inbound, outbound) = match self.actor {
-                Actor::Payer => (tap.from_payee, tap.from_payer),
-                _ => (tap.from_payer, tap.from_payee),
+                Side::Payer => (tap.from_payee, tap.from_payer),
+                Side::Payee => (tap.from_payer, tap.from_payee),
             };
             let quiet = if tap.ended {
                 !status.connected
