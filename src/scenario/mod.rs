@@ -10,6 +10,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Every key is the SHA-256 of `spilman/<scenario>/<label>`, with the labels `payer` (K1), `payee` (K2) and
+//! `payer/coin`; those of a second channel begin with `day-2-`. Signatures are RFC 6979, time starts at a constant
+//! and the blocks are built here, so whoever plays a scenario gets the same bytes.
+//!
 //! A story of one's own is an async function over a [`World`]:
 //!
 //! ```

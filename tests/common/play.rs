@@ -2,7 +2,7 @@
 
 use spilman::regtest::NodeBuilder;
 use spilman::scenario;
-use spilman::transcript::{render, timeline, Context, Transcript};
+use spilman::transcript::{page, timeline, Transcript};
 
 /// Plays the scenario of that name; if it comes out otherwise than it should, the test shows what happened up to
 /// there.
@@ -17,16 +17,11 @@ pub fn play(name: &str) -> Transcript {
 
 /// Every recorded transaction as text, with its name, in the order in which they were built.
 pub fn pages(transcript: &Transcript) -> Vec<(String, String)> {
-    let page = |tx: &spilman::transcript::RecordedTx| {
-        let title = format!("{} of {}", tx.name, transcript.scenario);
-        let context = Context {
-            title: &title,
-            prevouts: &tx.prevouts,
-            names: &transcript.names,
-            network: transcript.network,
-        };
-        let text = render(&tx.raw, &context).unwrap_or_else(|error| panic!("{title}: {error}"));
-        (tx.name.clone(), text)
-    };
-    transcript.transactions.iter().map(page).collect()
+    let names = transcript.transactions.iter().map(|tx| tx.name.clone());
+    names
+        .map(|name| {
+            let text = page(transcript, &name).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (name, text)
+        })
+        .collect()
 }
