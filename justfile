@@ -50,11 +50,11 @@ tests:
 
 # Run scenarios: just run --all
 run *args: provision
-    cargo run --locked --release --quiet -- run {{ args }}
+    cargo run --locked --quiet -- run {{ args }}
 
 # Say which programs were found where, and what is missing
 doctor:
-    cargo run --locked --release --quiet -- doctor
+    cargo run --locked --quiet -- doctor
 
 # Run the tests, then look at each snapshot that changed and accept or reject it
 review: provision
