@@ -22,6 +22,8 @@ pub enum Event {
     Chain(ChainView),
     /// A node's answer to [`Action::Broadcast`].
     Broadcast(BroadcastResult),
+    /// No node answered to [`Action::Broadcast`]: the transaction may be with the network, or not.
+    BroadcastUnknown(SpendRole),
     /// The payer's user: pay so much more, in satoshi.
     Pay(Amount),
     /// The payee's user (`bond`): ask for so much more, in satoshi.
@@ -114,7 +116,7 @@ pub enum Notice {
     BroadcastRejected(BroadcastResult),
     /// The funding output is spent, deep enough.
     Closed(Outcome),
-    /// The channel never came to be, and cannot any more: nothing is locked.
+    /// The channel never came to be, and nothing of this side's is at stake any more.
     Abandoned,
 }
 

@@ -82,6 +82,8 @@ impl Payee {
             }
             Event::Chain(view) => Ok(self.on_chain(view)?),
             Event::Broadcast(result) => Ok(self.on_broadcast(result)),
+            // What matters is offered again with every block.
+            Event::BroadcastUnknown(_) => Ok(Vec::new()),
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
             Event::Close => self.close(),
             Event::Pay(_) => Err(self.wrong_stage("pay as the payee").into()),

@@ -87,6 +87,7 @@ impl Payer {
             }
             Event::Chain(view) => Ok(self.on_chain(&view)),
             Event::Broadcast(result) => Ok(self.on_broadcast(result)),
+            Event::BroadcastUnknown(role) => Ok(self.on_unknown(role)),
             Event::Pay(amount) => Ok(self.pay(amount)?),
             Event::Close => Ok(self.close()?),
             Event::RequestPayment(_) => Err(self.wrong_stage("request a payment as the payer").into()),
@@ -105,8 +106,18 @@ impl Payer {
             (Stage::Open, Message::PaymentRequest { paid })
                 if self.params.terms().protocol == Protocol::Bond =>
             {
-                self.check_increase(paid)?;
-                Ok(vec![Action::Notify(Notice::PaymentRequested { paid })])
+                if paid > self.params.spendable() {
+                    let spendable = self.params.spendable();
+                    return Err(PaymentError::ExceedsCapacity {
+                        spendable,
+                        received: paid,
+                    }
+                    .into());
+                }
+                // A reminder may cross the payment that it asks for.
+                let met = paid <= self.paid;
+                let notice = Action::Notify(Notice::PaymentRequested { paid });
+                Ok(if met { Vec::new() } else { vec![notice] })
             }
             (Stage::Open | Stage::Closing, Message::PaymentAccepted { paid }) => self.on_accepted(paid),
             // The funding transaction was lost meanwhile.
@@ -122,8 +133,9 @@ impl Payer {
             (Stage::Open | Stage::Closing, Message::Ready) | (Stage::Closing, Message::CloseRequest) => {
                 Ok(Vec::new())
             }
-            (Stage::Closing, Message::PaymentRequest { .. })
-                if self.params.terms().protocol == Protocol::Bond =>
+            (stage, Message::PaymentRequest { .. })
+                if self.params.terms().protocol == Protocol::Bond
+                    && (stage == Stage::Closing || (stage == Stage::AwaitingFunding && self.ready)) =>
             {
                 Ok(Vec::new())
             }
@@ -214,16 +226,15 @@ impl Payer {
     fn on_depth(&mut self, view: &ChainView) -> Vec<Action> {
         let before = std::mem::replace(&mut self.confirmations, view.confirmations);
         let deep = view.confirmations >= self.params.confirmations();
-        if !self.handed_over && view.confirmations > 0 {
-            // The node took it, and its answer was lost.
-            return vec![self.hand_over()];
-        }
         match self.stage {
-            // Only if it was there before: the payee may see a block earlier than the payer does.
-            Stage::Open if view.confirmations == 0 && before > 0 => {
+            // Only if it was deep enough before: the payee may see a block earlier than the payer does.
+            Stage::Open if !deep && before >= self.params.confirmations() => {
                 self.stage = Stage::AwaitingFunding;
-                let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations: 0 })];
-                actions.extend(self.broadcast_funding_again(view));
+                let confirmations = view.confirmations;
+                let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations })];
+                if confirmations == 0 {
+                    actions.extend(self.broadcast_funding_again(view));
+                }
                 actions
             }
             Stage::AwaitingFunding if self.ready && deep => {
@@ -248,12 +259,27 @@ impl Payer {
 
     fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
         if result.rejected.is_some() {
-            return vec![Action::Notify(Notice::BroadcastRejected(result))];
+            let never_out = result.role == SpendRole::Funding && !self.handed_over;
+            let mut actions = vec![Action::Notify(Notice::BroadcastRejected(result))];
+            if never_out {
+                // Nobody else has it. A later attempt would lock money for a payee that has stopped waiting.
+                actions.push(self.abandon());
+            }
+            return actions;
         }
         match result.role {
             // The article's step 4: only now is there something to tell the payee.
             SpendRole::Funding if !self.handed_over => vec![self.hand_over()],
             _ => Vec::new(),
+        }
+    }
+
+    /// The refund is safe, and a second holder of the funding transaction can only help it into the chain.
+    fn on_unknown(&mut self, role: SpendRole) -> Vec<Action> {
+        if role == SpendRole::Funding && !self.handed_over {
+            vec![self.hand_over()]
+        } else {
+            Vec::new()
         }
     }
 
@@ -294,29 +320,6 @@ impl Payer {
     fn abandon(&mut self) -> Action {
         self.stage = Stage::Closed;
         Action::Notify(Notice::Abandoned)
-    }
-
-    fn check_increase(&self, paid: Amount) -> Result<(), PaymentError> {
-        let previous = self.paid;
-        if paid < previous {
-            return Err(PaymentError::Decreased {
-                previous,
-                received: paid,
-            });
-        }
-        if paid == previous {
-            return Err(PaymentError::Repeated {
-                previous,
-                received: paid,
-            });
-        }
-        if paid > self.params.spendable() {
-            return Err(PaymentError::ExceedsCapacity {
-                spendable: self.params.spendable(),
-                received: paid,
-            });
-        }
-        Ok(())
     }
 
     fn balance(&self, paid: Amount) -> Balance {

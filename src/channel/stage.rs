@@ -15,7 +15,7 @@ pub enum Stage {
     Open,
     /// A settlement or refund is on its way.
     Closing,
-    /// The funding output is spent, deep enough, or will never exist.
+    /// The funding output is spent, deep enough, or the channel was abandoned.
     Closed,
 }
 

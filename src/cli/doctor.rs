@@ -2,6 +2,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use super::stop::{Stop, INTERRUPTED};
 use anyhow::Result;
 use clap::Args;
 use console::style;
@@ -12,11 +13,16 @@ pub struct Doctor {}
 
 impl Doctor {
     pub fn run() -> Result<ExitCode> {
+        let stop = Stop::on_signals()?;
         let missing = style("missing ").red().bold();
         let bitcoind = tell("bitcoind", &missing, find_bitcoind())?;
         // Nothing in this version uses it.
         tell("electrs", &style("optional").yellow(), find_electrs())?;
-        if bitcoind && node()? {
+        let node = bitcoind && node()?;
+        if stop.is_set() {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        if node {
             super::print("\nEverything that is needed is there. Try: spilman demo\n")?;
             return Ok(ExitCode::SUCCESS);
         }

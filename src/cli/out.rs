@@ -10,8 +10,8 @@ const MARK: &str = "transcript.json";
 /// Makes the folder and sees that it can be written to, before any time is spent on what goes into it.
 pub fn prepare(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let probe = dir.join(".spilman");
-    fs::write(&probe, "").with_context(|| format!("cannot write into {}", dir.display()))?;
+    let probe = dir.join(format!(".spilman-probe-{}", std::process::id()));
+    fs::File::create_new(&probe).with_context(|| format!("cannot write into {}", dir.display()))?;
     fs::remove_file(&probe).with_context(|| format!("cannot write into {}", dir.display()))
 }
 

@@ -64,6 +64,10 @@ impl Run {
         let bar = progress(chosen.len());
         let mut failed = Vec::new();
         self.play(&chosen, &stop, |scenario, played| {
+            // What a Ctrl-C broke, its node or itself, is no failure of the scenario.
+            if stop.is_set() && played.result.is_err() {
+                return Ok(());
+            }
             bar.suspend(|| self.tell(scenario, &played))?;
             if played.result.is_err() {
                 failed.push(scenario.name());

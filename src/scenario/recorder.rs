@@ -138,7 +138,7 @@ impl Recorder {
             Report::Garbled(error) => format!("refuses and hangs up: {error}"),
             Report::Disconnected => format!("notices that the {other} is gone"),
             Report::Failed(error) => format!("cannot go on: {error}"),
-            Report::Blind => "will hear no more of the chain".to_owned(),
+            Report::NoMoreNews => "will hear no more of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
         };
         self.add(Entry::Notice { by: by.into(), text });

@@ -21,8 +21,8 @@ pub trait Chain: Send + Sync + 'static {
     /// in the node's words.
     fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send;
 
-    /// A number that grows whenever the chain may have changed, and wakes up who waits for it. Its sender has to
-    /// outlive the party: without news, a party neither settles nor refunds by itself.
+    /// A number that grows whenever the chain may have changed, and wakes up who waits for it. Without news, a party
+    /// looks by itself twice a minute.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 

@@ -1,7 +1,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use bitcoin::{ScriptBuf, Transaction, TxOut};
+use bitcoin::{ScriptBuf, Transaction, TxOut, Txid};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -159,6 +159,11 @@ where
 
     let (mut session, status) = Session::new(payer, peer.connection, chain, observer);
     session.perform(actions).await;
+    if session.is_over() {
+        return Err(OpenError::FundingRefused {
+            txid: funding.tx().compute_txid(),
+        });
+    }
     let handle = Handle::spawn(params, funding, session, status);
     Ok(PayerHandle { handle, refund })
 }
@@ -221,6 +226,12 @@ pub enum OpenError {
     /// This side's wallet failed.
     #[error("the wallet made no funding transaction: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),
+    /// This side's node refused the funding transaction; the observer has its words.
+    #[error("the network refused the funding transaction {txid}: nothing is locked")]
+    FundingRefused {
+        /// The transaction.
+        txid: Txid,
+    },
     /// The peer's message was refused.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),

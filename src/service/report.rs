@@ -34,9 +34,9 @@ pub enum Report<'a> {
     Disconnected,
     /// An event could not be applied, by no fault of the peer's. The state is what it was.
     Failed(&'a ApplyError),
-    /// The [`Chain`](super::Chain) will bring no more news: this side neither settles nor refunds by itself.
-    Blind,
-    /// This side's own view of the chain failed; it is asked again at the next change.
+    /// The [`Chain`](super::Chain) will bring no more news; this side looks by itself from time to time.
+    NoMoreNews,
+    /// This side's own view of the chain failed; it is asked again in a moment.
     ChainFailed(&'a ChainError),
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bitcoin::{Amount, OutPoint};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::channel::{
     Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Payee, Payer,
@@ -18,7 +19,11 @@ use super::report::{Observer, Report, Status};
 /// How long one's own node may take for an answer.
 const CHAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After what time a failed look at the chain is repeated, if no news come before.
+/// After what time a party looks at the chain although nobody told it that something changed: news may be lost,
+/// and the one who brings them may be gone. When to look is all that a clock decides.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The same after a look that failed.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// An answer of one's own node, or the failure to give one in time.
@@ -32,6 +37,9 @@ pub(super) async fn in_time<T>(
 
 /// What the loop below needs of either side.
 pub(super) trait Party: Send + 'static {
+    /// Whether this side's safety depends on what it sees of the chain when it takes a message.
+    const IS_PAID: bool;
+
     fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError>;
     fn funding_outpoint(&self) -> OutPoint;
     fn channel(&self) -> crate::channel::ChannelId;
@@ -41,8 +49,10 @@ pub(super) trait Party: Send + 'static {
 }
 
 macro_rules! party {
-    ($name:ident, $redeemable:expr) => {
+    ($name:ident, $is_paid:literal, $redeemable:expr) => {
         impl Party for $name {
+            const IS_PAID: bool = $is_paid;
+
             fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
                 self.apply(event)
             }
@@ -66,8 +76,8 @@ macro_rules! party {
     };
 }
 
-party!(Payer, |_| Ok(None));
-party!(Payee, Payee::redeemable);
+party!(Payer, false, |_| Ok(None));
+party!(Payee, true, Payee::redeemable);
 
 /// What a handle asks of its session.
 pub(super) enum Request {
@@ -89,7 +99,11 @@ pub enum PayError {
         /// Why.
         reason: Reason,
     },
-    /// The payee is gone, and may or may not have got it. The sum is cumulative, so nothing is paid twice.
+    /// It was not sent: the payee is gone.
+    #[error("the payee is not connected any more")]
+    Disconnected,
+    /// The payee may or may not have got it. Do not simply pay again: that adds to the sum. `paid` is what was signed
+    /// in all; the next payment carries it along, whether this one arrived or not.
     #[error("the payee did not acknowledge {paid} in all: it is gone, or does not answer")]
     Unacknowledged {
         /// Cumulative, in satoshi.
@@ -109,6 +123,7 @@ pub(super) struct Session<P, IO, C> {
     outcome: Option<Outcome>,
     /// The last look at the chain, or the last broadcast, failed.
     blind: bool,
+    next_look: Instant,
 }
 
 impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, IO, C> {
@@ -138,6 +153,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             seen: 0,
             outcome: None,
             blind: false,
+            next_look: Instant::now() + LOOK,
         };
         (session, receiver)
     }
@@ -148,9 +164,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         // The chain may have moved during the opening.
         changes.mark_changed();
         let (mut watching, mut commanded) = (true, true);
+        self.next_look = Instant::now() + LOOK;
         loop {
             self.publish();
-            if self.party.stage() == Stage::Closed {
+            if self.is_over() {
                 return;
             }
             tokio::select! {
@@ -159,29 +176,35 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 biased;
                 changed = changes.changed(), if watching => {
                     if changed.is_err() {
-                        // The channel can still be paid into and closed, but neither settles nor refunds by itself.
                         watching = false;
-                        (self.observer)(Report::Blind);
+                        (self.observer)(Report::NoMoreNews);
                         continue;
                     }
                     let serial = *changes.borrow_and_update();
                     self.on_change().await;
                     self.seen = serial;
+                    // However fast the news come and however slow the node is, the user gets a word in.
+                    while let Ok(request) = requests.try_recv() {
+                        self.on_request(request).await;
+                    }
                 }
-                // A party that cannot see the chain must not take payments: it reads no message until it can.
-                () = tokio::time::sleep(RETRY), if self.blind => self.on_change().await,
+                () = tokio::time::sleep_until(self.next_look) => self.on_change().await,
                 request = requests.recv(), if commanded => match request {
                     Some(request) => self.on_request(request).await,
                     // The handle is gone; the channel still has to be brought to its end.
                     None => commanded = false,
                 },
-                received = self.connection.receive(), if self.connection.is_open() && !self.blind => {
+                // Who cannot see the chain must not take payments: it reads no message until it can.
+                received = self.connection.receive(), if self.connection.is_open() && !(self.blind && P::IS_PAID) => {
                     self.on_received(received).await;
                 }
-                // Nothing can wake this party any more; it ends with its task.
-                else => std::future::pending().await,
             }
         }
+    }
+
+    /// Whether the channel has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.party.stage() == Stage::Closed
     }
 
     /// Carries out actions, and what follows from the network's answers.
@@ -196,7 +219,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                         Ok(rejected) => rejected,
                         Err(error) => {
                             (self.observer)(Report::ChainFailed(&error));
-                            self.blind = true;
+                            self.lose_sight();
+                            if let Ok(more) = self.party.apply(Event::BroadcastUnknown(role)) {
+                                actions.extend(more);
+                            }
                             continue;
                         }
                     };
@@ -235,6 +261,11 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 let result = self.apply(event).await;
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(result);
+            }
+            // Whoever asked has stopped waiting, and may ask again: paying now would pay twice.
+            Request::Pay(_, reply) if reply.is_closed() => {}
+            Request::Pay(_, reply) if !self.connection.is_open() => {
+                let _ = reply.send(Err(PayError::Disconnected));
             }
             Request::Pay(amount, reply) => match self.party.apply(Event::Pay(amount)) {
                 Ok(actions) => {
@@ -298,13 +329,22 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         self.give_up_waiting(None);
     }
 
+    fn lose_sight(&mut self) {
+        self.blind = true;
+        self.next_look = Instant::now() + RETRY;
+    }
+
     async fn on_change(&mut self) {
         let view = in_time(
             "look at the chain",
             self.chain.view(self.party.funding_outpoint()),
         )
         .await;
-        self.blind = view.is_err();
+        self.blind = false;
+        self.next_look = Instant::now() + LOOK;
+        if view.is_err() {
+            self.lose_sight();
+        }
         match view {
             Ok(view) => match self.party.apply(Event::Chain(view)) {
                 Ok(actions) => self.perform(actions).await,

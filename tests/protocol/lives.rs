@@ -337,5 +337,11 @@ fn a_rejected_funding_transaction_is_not_handed_over() {
         rejected,
     };
     let actions = payer.apply(Event::Broadcast(result.clone())).unwrap();
-    assert_eq!(actions, [Action::Notify(Notice::BroadcastRejected(result))]);
+    // Nobody else has it, so that the channel is over and the coin is free.
+    let expected = [
+        Action::Notify(Notice::BroadcastRejected(result)),
+        Action::Notify(Notice::Abandoned),
+    ];
+    assert_eq!(actions, expected);
+    assert_eq!(payer.stage(), Stage::Closed);
 }

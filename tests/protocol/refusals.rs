@@ -410,8 +410,6 @@ const ROWS: &[Row] = &[
     row("another channel's acknowledgement", example7, (Payer, Open), |_, e| e.channel = ChannelId(8), Reason::WrongChannel, &["channel 8", "channel 7"]),
     row("requested where nobody requests", example7, (Payer, Open), |_, e| e.message = Message::PaymentRequest { paid: sat(3_000) }, Reason::UnexpectedMessage, &["payment-request"]),
     row("requested in the stepped protocol", stepped, (Payer, Open), |_, e| e.message = Message::PaymentRequest { paid: sat(3_000) }, Reason::UnexpectedMessage, &["payment-request"]),
-    row("request falls", bond, (Payer, Open), |_, e| e.message = Message::PaymentRequest { paid: sat(1_999) }, Reason::PaidDecreased, &["0.00002", "0.00001999"]),
-    row("request repeats", bond, (Payer, Open), |_, e| e.message = Message::PaymentRequest { paid: sat(2_000) }, Reason::PaidRepeated, &["0.00002"]),
     row("request exceeds", bond, (Payer, Open), |_, e| e.message = Message::PaymentRequest { paid: sat(999_337) }, Reason::PaidExceedsCapacity, &["0.00999337", "0.00999336"]),
 
     // Closing.

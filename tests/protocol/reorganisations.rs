@@ -94,26 +94,25 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
     }
 }
 
+/// No answer came to the first broadcast: it may be out, so the payee gets it too, and the payer offers it again
+/// with the next block.
 #[test]
-fn a_funding_transaction_that_was_not_taken_is_sent_again() {
-    // 1. The payer's first broadcast is refused, so the payee hears nothing of it.
+fn a_funding_transaction_of_unknown_fate_is_handed_over() {
     let (mut payer, ..) = Case::new(SteppedLocktime).released();
-    let refused = |rejected: Option<&str>| {
-        Event::Broadcast(BroadcastResult {
-            role: SpendRole::Funding,
-            txid: bitcoin::Txid::from_byte_array([0; 32]),
-            rejected: rejected.map(str::to_owned),
+    let unknown = || Event::BroadcastUnknown(SpendRole::Funding);
+    let actions = payer.apply(unknown()).unwrap();
+    assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
+    // 1. Once is enough.
+    assert_eq!(payer.apply(unknown()).unwrap(), []);
+    let view = |tip| {
+        Event::Chain(ChainView {
+            tip,
+            confirmations: 0,
+            spend: None,
         })
     };
-    let told = payer.apply(refused(Some("mempool full"))).unwrap();
-    assert!(matches!(told[..], [Action::Notify(Notice::BroadcastRejected(_))]));
-    // 2. The next block, the next attempt; this time it is taken, and handed over.
-    let view = ChainView {
-        tip: tip(HEIGHT + 1, MTP),
-        confirmations: 0,
-        spend: None,
-    };
-    let actions = payer.apply(Event::Chain(view.clone())).unwrap();
+    // 2. The next block, the next attempt; a refusal now does not end the channel, the payee has it.
+    let actions = payer.apply(view(tip(HEIGHT + 1, MTP))).unwrap();
     assert!(matches!(
         actions[..],
         [Action::Broadcast {
@@ -121,16 +120,34 @@ fn a_funding_transaction_that_was_not_taken_is_sent_again() {
             ..
         }]
     ));
-    let actions = payer.apply(refused(None)).unwrap();
-    assert!(matches!(actions[..], [Action::Send(_)]));
-    // 3. Later attempts hand nothing over a second time.
-    assert_eq!(payer.apply(refused(None)).unwrap(), []);
-    // 4. Near the lock it is too late to begin.
-    let late = ChainView {
-        tip: tip(HEIGHT + 120, MTP),
-        ..view
+    let rejected = Event::Broadcast(BroadcastResult {
+        role: SpendRole::Funding,
+        txid: bitcoin::Txid::from_byte_array([0; 32]),
+        rejected: Some("mempool full".to_owned()),
+    });
+    let told = payer.apply(rejected).unwrap();
+    assert!(matches!(told[..], [Action::Notify(Notice::BroadcastRejected(_))]));
+    // 3. Near the lock it is too late to begin.
+    assert_eq!(payer.apply(view(tip(HEIGHT + 120, MTP))).unwrap(), []);
+}
+
+/// A reminder that crosses its payment, or the loss of the funding transaction, is no offence.
+#[test]
+fn a_request_that_crosses_its_payment_is_met_already() {
+    let mut pair = Case::new(Bond).paying(&[1_000]).open();
+    let channel = pair.payer.params().id();
+    let request = |paid| {
+        Event::Message(spilman::channel::Envelope {
+            channel,
+            message: spilman::channel::Message::PaymentRequest { paid: sat(paid) },
+        })
     };
-    assert_eq!(payer.apply(Event::Chain(late)).unwrap(), []);
+    assert_eq!(pair.raw(Side::Payer, request(1_000)).unwrap(), []);
+    assert_eq!(pair.raw(Side::Payer, request(999)).unwrap(), []);
+    pair.look(Side::Payer, 3, None);
+    pair.look(Side::Payer, 2, None);
+    assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
+    assert_eq!(pair.raw(Side::Payer, request(2_000)).unwrap(), []);
 }
 
 #[test]
@@ -334,18 +351,4 @@ fn a_late_request_for_the_bond_is_refused() {
         "{refused}"
     );
     assert_eq!(payer.stage(), Stage::Protected);
-}
-
-/// The node took the funding transaction, and its answer was lost on the way.
-#[test]
-fn a_funding_transaction_that_is_in_the_chain_is_handed_over() {
-    let (mut payer, ..) = Case::new(SteppedLocktime).released();
-    let view = ChainView {
-        tip: tip(HEIGHT + 1, MTP),
-        confirmations: 1,
-        spend: None,
-    };
-    let actions = payer.apply(Event::Chain(view.clone())).unwrap();
-    assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
-    assert_eq!(payer.apply(Event::Chain(view)).unwrap(), []);
 }
