@@ -647,3 +647,70 @@ impl Chain for Shaky {
         self.chain.changes()
     }
 }
+
+/// Whoever stops waiting for a payment may pay again, so what was not signed by then never is.
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_nobody_waits_for_is_not_made() {
+    let (case, chain) = (Case::new(Example7), FakeChain::new());
+    let (payer, payee) = both(&case, &chain).await;
+    chain.confirm(3);
+    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    // 1. The request is with the payer's task, which has not looked at it, when its user turns away.
+    let given_up = tokio::time::timeout(Duration::ZERO, payer.pay(sat(1_000))).await;
+    given_up.expect_err("no time at all");
+    // 2. The second attempt is the only one that counts.
+    soon("a payment", payer.pay(sat(1_000))).await.unwrap();
+    assert_eq!(payee.status().borrow().paid, sat(1_000));
+}
+
+/// A network that refuses every transaction.
+struct Refusing(FakeChain);
+
+impl Chain for Refusing {
+    fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send {
+        self.0.tip()
+    }
+
+    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
+        self.0.view(funding)
+    }
+
+    async fn broadcast(&self, _: &Transaction) -> Result<Option<String>, ChainError> {
+        Ok(Some("min relay fee not met".to_owned()))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_funding_transaction_ends_the_opening() {
+    let (case, chain) = (Case::new(SteppedLocktime), FakeChain::new());
+    let (left, right) = duplex(4_096);
+    let wallet = |output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone()));
+    let proposal = Proposal {
+        id: case.id,
+        terms: case.terms.clone(),
+    };
+    let payers = Setup {
+        limits: case.limits.clone(),
+        ..setup("payer")
+    };
+    let (payer, payee) = tokio::join!(
+        open(left, Refusing(chain.clone()), payers, proposal, wallet),
+        accept(right, chain, setup("payee")),
+    );
+    let refused = payer.err().expect("nothing to open");
+    assert!(matches!(refused, OpenError::FundingRefused { .. }), "{refused}");
+    let gone = payee.err().expect("nothing to accept");
+    assert!(
+        matches!(
+            gone,
+            OpenError::Disconnected {
+                stage: Stage::Protected
+            }
+        ),
+        "{gone}"
+    );
+}
