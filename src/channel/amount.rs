@@ -3,8 +3,8 @@ use thiserror::Error;
 
 /// The amount locked in the funding output, in satoshi.
 ///
-/// At most [`Capacity::MAX`]: a one-way channel is for small payments (both source documents warn against
-/// large ones), and the bound keeps every amount of the conversation within five bytes of CBOR.
+/// At most [`Capacity::MAX`]: a one-way channel is for small payments (the developer guide warns against
+/// larger ones), and the bound keeps every amount of the conversation within five bytes of CBOR.
 ///
 /// ```
 /// use bitcoin::Amount;
