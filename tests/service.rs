@@ -600,7 +600,9 @@ async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
         .unwrap();
     // 1. The payee's node goes down, and nobody tells the payee: it finds out by itself.
     shaky.down.store(true, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(31)).await;
+    let mut looks = shaky.failed_looks.subscribe();
+    let looked = tokio::time::timeout(Duration::from_secs(60), looks.wait_for(|looks| *looks > 0)).await;
+    looked.expect("a look without news").unwrap();
     // 2. A payment is sent, and not taken.
     let early = tokio::time::timeout(Duration::from_secs(10), payer.pay(sat(1_000))).await;
     early.expect_err("not acknowledged");
@@ -616,6 +618,7 @@ async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
 struct Shaky {
     chain: FakeChain,
     down: Arc<AtomicBool>,
+    failed_looks: watch::Sender<u32>,
 }
 
 impl Shaky {
@@ -623,6 +626,7 @@ impl Shaky {
         Self {
             chain: FakeChain::new(),
             down: Arc::new(AtomicBool::new(false)),
+            failed_looks: watch::Sender::new(0),
         }
     }
 }
@@ -634,6 +638,7 @@ impl Chain for Shaky {
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
         if self.down.load(Ordering::Relaxed) {
+            self.failed_looks.send_modify(|looks| *looks += 1);
             return Err(ChainError::new("look at the chain", "the node is down"));
         }
         self.chain.view(funding).await

@@ -133,6 +133,13 @@ impl Terms {
             .unwrap_or_else(|| self.expiry.earlier(self.closing_margin))
     }
 
+    /// Why there is no payment any more, if there is none: the lock that ends them, and how far `tip` is before it,
+    /// in blocks or seconds.
+    pub(crate) fn too_late(&self, tip: Tip) -> Option<(Expiry, u32)> {
+        let lock = self.payment_expiry.unwrap_or(self.expiry);
+        self.must_settle(tip).then(|| (lock, lock.distance(tip)))
+    }
+
     /// Whether that moment has come.
     #[must_use]
     pub fn must_settle(&self, tip: Tip) -> bool {

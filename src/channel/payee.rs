@@ -6,7 +6,7 @@ use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 use super::funding::FundingTx;
 use super::keys::{ChannelKey, UnverifiedSignature};
-use super::lock::Tip;
+use super::lock::{Expiry, Tip};
 use super::message::{Envelope, Message};
 use super::params::{ChannelParams, Protocol};
 use super::stage::Stage;
@@ -125,14 +125,8 @@ impl Payee {
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
-        let terms = self.params.terms();
-        if let Some(view) = self.view.as_ref().filter(|view| terms.must_settle(view.tip)) {
-            let expiry = terms.payment_expiry.unwrap_or(terms.expiry);
-            return Err(PaymentError::Expiring {
-                expiry,
-                left: expiry.distance(view.tip),
-            }
-            .into());
+        if let Some((expiry, left)) = self.too_late() {
+            return Err(PaymentError::Expiring { expiry, left }.into());
         }
         self.check_increase(paid)?;
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
@@ -147,6 +141,10 @@ impl Payee {
             self.send(Message::PaymentAccepted { paid }),
             Action::Notify(Notice::PaymentAccepted(balance)),
         ])
+    }
+
+    fn too_late(&self) -> Option<(Expiry, u32)> {
+        self.params.terms().too_late(self.view.as_ref()?.tip)
     }
 
     fn check_increase(&self, received: Amount) -> Result<(), PaymentError> {
@@ -291,13 +289,8 @@ impl Payee {
         if amount > left {
             return Err(CommandError::InsufficientBalance { left, asked: amount });
         }
-        let terms = self.params.terms();
-        if let Some(view) = self.view.as_ref().filter(|view| terms.must_settle(view.tip)) {
-            let expiry = terms.payment_expiry.unwrap_or(terms.expiry);
-            return Err(CommandError::Expiring {
-                expiry,
-                left: expiry.distance(view.tip),
-            });
+        if let Some((expiry, left)) = self.too_late() {
+            return Err(CommandError::Expiring { expiry, left });
         }
         Ok(vec![self.send(Message::PaymentRequest {
             paid: self.paid() + amount,

@@ -290,12 +290,8 @@ impl Payer {
         if amount == Amount::ZERO {
             return Err(CommandError::Nothing { asked: amount });
         }
-        let terms = self.params.terms();
-        if terms.must_settle(self.tip) {
-            return Err(CommandError::Expiring {
-                expiry: terms.payment_expiry.unwrap_or(terms.expiry),
-                left: terms.payment_expiry.unwrap_or(terms.expiry).distance(self.tip),
-            });
+        if let Some((expiry, left)) = self.params.terms().too_late(self.tip) {
+            return Err(CommandError::Expiring { expiry, left });
         }
         let left = self.params.spendable() - self.paid;
         if amount > left {

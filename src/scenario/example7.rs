@@ -2,7 +2,7 @@
 
 use bitcoin::Amount;
 
-use super::error::ScenarioError;
+use super::error::{expect, ScenarioError};
 use super::live::Channel;
 use super::plan::Plan;
 use super::tap::{Effect, Rule};
@@ -11,8 +11,11 @@ use super::turns::{
 };
 use super::world::World;
 use super::{play, Scenario};
-use crate::channel::{ChannelId, Kind, Message, Protocol, Stage, UnverifiedSignature};
+use crate::channel::{
+    ChannelId, Kind, Message, Protocol, Reason, Refusal, SignatureError, Stage, UnverifiedSignature,
+};
 use crate::regtest::{CoinKind, RejectReason};
+use crate::service::OpenError;
 use crate::transcript::{Side, Unit};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -137,6 +140,21 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Steps 1 to 4, but the signature over T2 that arrives is not a signature over T2");
     let channel = world.open(plan).await?;
     world.say("Step 5: the payer aborts. T1 was never broadcast, and its coin is free");
+    let payer_saw_it = matches!(
+        channel.payer_error(),
+        Some(OpenError::Refused(Refusal::Signature(
+            SignatureError::Wrong { .. }
+        )))
+    );
+    expect("the payer found the signature wrong", &true, &payer_saw_it)?;
+    let payee_was_told = matches!(
+        channel.payee_error(),
+        Some(OpenError::PeerRefused {
+            reason: Reason::SignatureWrong,
+            ..
+        })
+    );
+    expect("the payee was told so", &true, &payee_was_told)?;
     refused_to_open(world, &channel)
 }
 

@@ -96,9 +96,6 @@ pub struct RecordedTx {
     pub prevouts: Vec<TxOut>,
 }
 
-/// What a node said to a transaction, in its own words; `None` if it was taken.
-pub type Rejection = Option<String>;
-
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -129,15 +126,15 @@ pub enum Entry {
         name: String,
         /// What it is meant to be.
         role: SpendRole,
-        /// The node's verdict.
-        rejected: Rejection,
+        /// Why the node did not take it, in its own words; `None` if it did.
+        rejected: Option<String>,
     },
     /// The node was asked what it would say, and nothing was given to the network.
     Asked {
         /// The transaction's name.
         name: String,
-        /// The node's verdict.
-        rejected: Rejection,
+        /// Why the node did not take it, in its own words; `None` if it did.
+        rejected: Option<String>,
     },
     /// Somebody looked at the chain or the mempool, and this is how it was.
     Found(String),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, FeeRate, Transaction};
 
-use super::record::{Entry, Rejection, Side, Transcript, Unit};
+use super::record::{Entry, Side, Transcript, Unit};
 use super::units::{sat, thousands, utc};
 use crate::channel::{ChannelId, Expiry, LockKind, Message, Terms};
 use crate::wire;
@@ -74,11 +74,15 @@ impl<'a> Timeline<'a> {
                     out,
                     "{:<8} broadcasts {name}{role}: {}",
                     by.name(),
-                    verdict(rejected)
+                    verdict(rejected.as_ref())
                 )
             }
             Entry::Asked { name, rejected } => {
-                writeln!(out, "node     is asked about {name}: {}", verdict(rejected))
+                writeln!(
+                    out,
+                    "node     is asked about {name}: {}",
+                    verdict(rejected.as_ref())
+                )
             }
             Entry::Found(text) => writeln!(out, "chain    {text}"),
             Entry::Blocks { blocks: 1 } => writeln!(out, "chain    grows by 1 block"),
@@ -256,7 +260,7 @@ impl<'a> Timeline<'a> {
     }
 }
 
-fn verdict(rejected: &Rejection) -> String {
+fn verdict(rejected: Option<&String>) -> String {
     rejected
         .as_ref()
         .map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
