@@ -212,21 +212,16 @@ impl Program {
     fn version(&self, path: &Path) -> Result<String, String> {
         let mut command = Command::new(path);
         if self.writes_home {
-            return in_scratch_folder(&mut command, &[]);
+            return in_scratch_folder(&mut command);
         }
         first_line(command.arg("--version"))
     }
 }
 
-/// What `bitcoind` prints as its version, if it understands the arguments beside.
-pub(super) fn bitcoind_version(path: &Path, arguments: &[String]) -> Result<String, String> {
-    in_scratch_folder(&mut Command::new(path), arguments)
-}
-
-fn in_scratch_folder(command: &mut Command, arguments: &[String]) -> Result<String, String> {
+fn in_scratch_folder(command: &mut Command) -> Result<String, String> {
     let folder = bitcoind::tempfile::tempdir().map_err(|error| error.to_string())?;
     let data_dir = format!("-datadir={}", folder.path().display());
-    first_line(command.args(arguments).arg(data_dir).arg("--version"))
+    first_line(command.arg(data_dir).arg("--version"))
 }
 
 fn first_line(command: &mut Command) -> Result<String, String> {

@@ -1,6 +1,8 @@
 //! What can go wrong, split by who has to act.
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, BlockHash, OutPoint, Txid};
@@ -38,6 +40,42 @@ pub enum NodeError {
         arguments: Vec<String>,
         /// What the program or the operating system said.
         reason: String,
+    },
+    /// There is no place for the files of a program.
+    #[error("no folder for {} in {}: {source} (TEMPDIR_ROOT or TMPDIR moves it)", program.display(), place.display())]
+    Folder {
+        /// The program that was to be started.
+        program: PathBuf,
+        /// Where its folder was to be.
+        place: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The port of a node could not be kept for it while it is stopped.
+    #[error("could not keep {address} for the node while it is stopped: {source}")]
+    Port {
+        /// The address.
+        address: SocketAddrV4,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The evidence of a failure could not be written.
+    #[error("could not keep evidence in {}: {source}", place.display())]
+    Evidence {
+        /// The folder for all evidence.
+        place: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Something that was waited for did not happen.
+    #[error("waited {within:?} for {awaited}, and saw {seen}")]
+    Timeout {
+        /// What was waited for.
+        awaited: String,
+        /// For how long.
+        within: Duration,
+        /// What was there instead, when it was last looked at.
+        seen: String,
     },
     /// The node did not stop cleanly.
     #[error("the node did not stop: {0}")]
@@ -87,6 +125,12 @@ pub enum Misuse {
         lock: LockTime,
         /// Where the chain is.
         tip: Tip,
+    },
+    /// A node was asked to stop or to start that has done so already.
+    #[error("the node is {state} already")]
+    NodeState {
+        /// `running` or `stopped`.
+        state: &'static str,
     },
     /// Time only moves forwards.
     #[error("mock time cannot go back from {now} to {asked}")]

@@ -40,16 +40,19 @@ mod binary;
 mod clock;
 mod coin;
 mod error;
+mod evidence;
 mod faucet;
 mod keys;
 mod mempool;
 mod miner;
 mod node;
 mod policy;
+mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
 mod regtest;
 mod rpc;
 mod verdict;
+mod wait;
 
 pub use binary::{find_bitcoind, find_electrs, BinaryError, Found, Source};
 /// The client crate of [`Node::client`], so that a user need not match its version.
@@ -61,8 +64,9 @@ pub use faucet::Faucet;
 pub use keys::labelled_key;
 pub use mempool::{BlockTemplate, TemplateTransaction};
 pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
-pub use node::{Node, NodeBuilder, Tip, START_TIME};
+pub use node::{Node, NodeBuilder, Tip, RPC_PASSWORD, RPC_USER, START_TIME};
 pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use rpc::Utxo;
 pub use verdict::{RejectReason, Rejection, Verdict};
+pub use wait::{wait_until, Look};

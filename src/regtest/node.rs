@@ -2,15 +2,20 @@
 //! `mempool.rs`.
 
 use std::fmt;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use bitcoin::hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
 use bitcoin::BlockHash;
 use bitcoincore_rpc::{Auth, Client};
-use bitcoind::BitcoinD;
 
-use super::error::{Error, Misuse, NodeError};
+use super::error::{Error, Misuse};
+use super::evidence::Evidence;
 use super::policy::Policy;
+use super::process::{keeps_everything, Daemon, Folder, Home, Launch, Reserved};
+use super::wait::PATIENCE;
 use super::{binary, rpc};
 
 /// The mock time at which a node starts, in seconds since 1970: 14 November 2023, 22:13:20 UTC.
@@ -40,13 +45,28 @@ impl fmt::Display for Tip {
     }
 }
 
-/// A `bitcoind` on regtest with a folder of its own, without wallet and without peers. It is killed, and its
-/// folder removed, when this is dropped.
+/// A `bitcoind` on regtest with a folder of its own, without wallet and without peers.
+///
+/// It is killed, and its folder removed, when this is dropped, and also when the process ends in any other way,
+/// `kill -9` included. If the test fails by a panic, its [evidence](Node::keep_evidence) is kept.
 pub struct Node {
     // Dropped before the daemon, so that no connection is cut.
     client: Client,
-    daemon: BitcoinD,
+    state: Mutex<State>,
     time: Mutex<Time>,
+    home: Home,
+    data_dir: PathBuf,
+    arguments: Vec<String>,
+    pub(super) patience: Duration,
+    pub(super) evidence: Evidence,
+    /// Its folder is removed with it, so it goes last.
+    launch: Mutex<Launch>,
+}
+
+/// Whether the daemon runs. While it does not, its ports are kept for it.
+enum State {
+    Running(Daemon),
+    Stopped { _ports: Vec<Reserved> },
 }
 
 /// What the node has been told of time, in seconds since 1970.
@@ -80,16 +100,47 @@ impl Node {
         &self.client
     }
 
-    /// The address and credentials of the node, for a program under test that connects by itself.
+    /// A client of one's own, for a call that lasts: one client does one call at a time.
+    ///
+    /// # Errors
+    ///
+    /// Never, with the present client crate.
+    pub fn new_client(&self) -> Result<Client, Error> {
+        client(self.home)
+    }
+
+    /// Where the RPC server listens. It stays the same when the node is restarted.
     #[must_use]
-    pub fn connection(&self) -> &bitcoind::ConnectParams {
-        &self.daemon.params
+    pub fn rpc_address(&self) -> SocketAddrV4 {
+        self.home.rpc
+    }
+
+    /// The RPC server's address for a program under test: `http://127.0.0.1:<port>`.
+    ///
+    /// It may log in as [`RPC_USER`] with [`RPC_PASSWORD`], which outlast a restart, or with the
+    /// [cookie](Node::cookie_file), which does not.
+    #[must_use]
+    pub fn rpc_url(&self) -> String {
+        format!("http://{}", self.home.rpc)
+    }
+
+    /// The file with the RPC credentials that `bitcoind` makes anew at every start.
+    #[must_use]
+    pub fn cookie_file(&self) -> PathBuf {
+        self.data_dir.join("regtest/.cookie")
+    }
+
+    /// Where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the node is
+    /// restarted.
+    #[must_use]
+    pub fn p2p_address(&self) -> Option<SocketAddrV4> {
+        self.home.p2p
     }
 
     /// The node's data directory; the debug log is in `regtest/debug.log` in it.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.daemon.workdir()
+        self.data_dir.clone()
     }
 
     /// The node's clock, in seconds since 1970. It stands still until it is set.
@@ -114,6 +165,7 @@ impl Node {
             .into());
         }
         rpc::set_mock_time(&self.client, time)?;
+        self.note(format!("mock time {time}"));
         known.now = time;
         Ok(())
     }
@@ -123,20 +175,87 @@ impl Node {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops the node cleanly and waits until it has ended. Dropping is faster and usually enough.
+    /// Whether the daemon is there: neither stopped nor killed.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(*self.state(), State::Running(_))
+    }
+
+    /// Stops the node cleanly and waits until it has ended. Its data and its ports stay, for [`Node::restart`].
+    ///
+    /// To be rid of a node, drop it: that is faster.
     ///
     /// # Errors
     ///
-    /// If the node cannot be reached, or ends with an error.
-    pub fn stop(mut self) -> Result<(), Error> {
-        let status = self
-            .daemon
-            .stop()
-            .map_err(|error| NodeError::Stop(format!("{error:#}")))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(NodeError::Stop(status.to_string()).into())
+    /// [`Misuse::NodeState`] if it is stopped already, or if it cannot be reached or ends with an error.
+    pub fn stop(&self) -> Result<(), Error> {
+        self.end("stop", Daemon::stop)
+    }
+
+    /// Kills the node as a power cut would. What it had not yet written to disk is lost: without [`Node::flush`]
+    /// that may be every block since its start.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NodeState`] if it is stopped already.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.end("kill", Daemon::kill)
+    }
+
+    fn end(
+        &self,
+        how: &str,
+        end: impl FnOnce(Daemon, Home) -> Result<Vec<Reserved>, Error>,
+    ) -> Result<(), Error> {
+        let mut state = self.state();
+        let stopped = State::Stopped { _ports: Vec::new() };
+        let State::Running(daemon) = std::mem::replace(&mut *state, stopped) else {
+            return Err(Misuse::NodeState { state: "stopped" }.into());
+        };
+        self.evidence.note(how);
+        *state = State::Stopped {
+            _ports: end(daemon, self.home)?,
+        };
+        Ok(())
+    }
+
+    /// Starts a node again that was stopped or killed, on the same data and the same ports, and with the same
+    /// mock time. Clients that reconnect by themselves, such as [`Node::client`], go on working.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NodeState`] if it runs, or if it does not start.
+    pub fn restart(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        if matches!(*state, State::Running(_)) {
+            return Err(Misuse::NodeState { state: "running" }.into());
+        }
+        self.evidence.note("start again");
+        let mut arguments = self.arguments.clone();
+        arguments.push(mock_time_argument(self.time().now));
+        let mut launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State::Running(launch.start(&arguments)?);
+        Ok(())
+    }
+
+    /// Uses the daemon as the crate `bitcoind` knows it.
+    #[allow(dead_code)] // for electrs, which the crate `electrsd` starts
+    pub(super) fn with_daemon<T>(&self, use_it: impl FnOnce(&bitcoind::BitcoinD) -> T) -> Result<T, Error> {
+        match &*self.state() {
+            State::Running(daemon) => Ok(use_it(daemon.bitcoind())),
+            State::Stopped { .. } => Err(Misuse::NodeState { state: "stopped" }.into()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() || keeps_everything() {
+            self.evidence.keep(self);
         }
     }
 }
@@ -144,7 +263,7 @@ impl Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
-            .field("rpc", &self.daemon.params.rpc_socket)
+            .field("rpc", &self.home.rpc)
             .finish_non_exhaustive()
     }
 }
@@ -159,6 +278,9 @@ pub struct NodeBuilder {
     start_time: u32,
     policy: Policy,
     arguments: Vec<String>,
+    once: Vec<String>,
+    p2p: bool,
+    patience: Duration,
 }
 
 impl Default for NodeBuilder {
@@ -168,6 +290,9 @@ impl Default for NodeBuilder {
             start_time: START_TIME,
             policy: Policy::default(),
             arguments: Vec::new(),
+            once: Vec::new(),
+            p2p: false,
+            patience: PATIENCE,
         }
     }
 }
@@ -221,48 +346,73 @@ impl NodeBuilder {
         self
     }
 
+    /// An argument for the first start alone, not for a restart.
+    #[must_use]
+    pub fn arg_once(mut self, argument: impl Into<String>) -> Self {
+        self.once.push(argument.into());
+        self
+    }
+
+    /// Lets the node listen for peers, on 127.0.0.1 alone, and treat those from there as friends: they are told of
+    /// transactions at once, which otherwise waits for a clock that stands still. Off unless asked for.
+    #[must_use]
+    pub fn p2p(mut self, listens: bool) -> Self {
+        self.p2p = listens;
+        self
+    }
+
+    /// For how long [`Node`]'s calls that wait do so; a minute unless told otherwise.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Starts the node and waits until it answers.
     ///
     /// # Errors
     ///
     /// If there is no `bitcoind`, it does not know an argument, or it does not answer in time.
     pub fn start(self) -> Result<Node, Error> {
-        let path = match &self.program {
+        let program = match &self.program {
             Some(path) => path.clone(),
             None => binary::find_bitcoind()?.path,
         };
-        let arguments = self.all_arguments();
-        let failed = |reason: String| NodeError::Start {
-            path: path.clone(),
-            arguments: arguments.clone(),
-            reason,
+        let arguments = self.lasting_arguments();
+        let mut launch = Launch {
+            folder: Folder::new("bitcoind", &program)?,
+            program,
+            p2p: self.p2p,
+            home: None,
         };
-        if !self.arguments.is_empty() {
-            // A daemon that ends at once would be waited for in vain for a long time; asked for its version, it
-            // says immediately which argument it does not know.
-            binary::bitcoind_version(&path, &arguments).map_err(failed)?;
-        }
-
-        let mut conf = bitcoind::Conf::default();
-        conf.args = arguments.iter().map(String::as_str).collect();
-        conf.wallet = None;
-        conf.attempts = 3;
-        let daemon = BitcoinD::with_conf(&path, &conf).map_err(|error| failed(format!("{error:#}")))?;
-        let auth = Auth::CookieFile(daemon.params.cookie_file.clone());
-        let client = Client::new(&daemon.rpc_url(), auth).map_err(|error| failed(error.to_string()))?;
+        let mut first = arguments.clone();
+        first.extend(self.once);
+        first.push(mock_time_argument(self.start_time));
+        let daemon = launch.start(&first)?;
+        let home = Home::from(&daemon.bitcoind().params);
         Ok(Node {
-            client,
-            daemon,
+            client: client(home)?,
+            state: Mutex::new(State::Running(daemon)),
             time: Mutex::new(Time {
                 now: self.start_time,
                 template: 0,
             }),
+            home,
+            data_dir: launch.folder.data(),
+            arguments,
+            patience: self.patience,
+            evidence: Evidence::default(),
+            launch: Mutex::new(launch),
         })
     }
 
-    /// All arguments, the last of each name.
-    fn all_arguments(&self) -> Vec<String> {
+    /// The arguments of every start, the last of each name.
+    fn lasting_arguments(&self) -> Vec<String> {
         let mut all: Vec<String> = ARGUMENTS.iter().map(ToString::to_string).collect();
+        all.push(format!("-rpcauth={}", rpc_auth()));
+        if self.p2p {
+            all.push("-whitelist=noban,in,out@127.0.0.1".to_owned());
+        }
         all.extend(self.policy.arguments());
         for argument in &self.arguments {
             all.retain(|earlier| name_of(earlier) != name_of(argument));
@@ -270,9 +420,30 @@ impl NodeBuilder {
         }
         // The builder keeps account of the time, so this is not for `arg` to change.
         all.retain(|argument| name_of(argument) != "-mocktime");
-        all.push(format!("-mocktime={}", self.start_time));
         all
     }
+}
+
+/// How a program under test may log in, beside the cookie.
+pub const RPC_USER: &str = "spilman";
+/// The password of [`RPC_USER`]. No secret: the server listens on 127.0.0.1 alone.
+pub const RPC_PASSWORD: &str = "regtest";
+
+/// The user, a salt, and the salted hash of the password, as `-rpcauth` takes it.
+fn rpc_auth() -> String {
+    const SALT: &str = "73616c74";
+    let mut engine = HmacEngine::<sha256::Hash>::new(SALT.as_bytes());
+    engine.input(RPC_PASSWORD.as_bytes());
+    format!("{RPC_USER}:{SALT}${}", Hmac::<sha256::Hash>::from_engine(engine))
+}
+
+fn client(home: Home) -> Result<Client, Error> {
+    let auth = Auth::UserPass(RPC_USER.to_owned(), RPC_PASSWORD.to_owned());
+    Client::new(&format!("http://{}", home.rpc), auth).map_err(|error| rpc::failed("connect", error))
+}
+
+fn mock_time_argument(time: u32) -> String {
+    format!("-mocktime={time}")
 }
 
 fn name_of(argument: &str) -> &str {
@@ -289,7 +460,7 @@ mod tests {
             .arg("-txindex=1")
             .policy(Policy::free())
             .arg("-dustrelayfee=0.1")
-            .all_arguments();
+            .lasting_arguments();
         assert!(all.contains(&"-txindex=1".to_owned()) && !all.contains(&"-txindex=0".to_owned()));
         assert!(all.contains(&"-minrelaytxfee=0".to_owned()));
         assert!(
@@ -299,12 +470,10 @@ mod tests {
 
     #[test]
     fn the_time_is_set_in_one_place_alone() {
-        let all = Node::builder().arg("-mocktime=5").start_time(7).all_arguments();
-        assert_eq!(
-            all.iter()
-                .filter(|argument| name_of(argument) == "-mocktime")
-                .collect::<Vec<_>>(),
-            ["-mocktime=7"]
+        let all = Node::builder().arg("-mocktime=5").lasting_arguments();
+        assert!(
+            !all.iter().any(|argument| name_of(argument) == "-mocktime"),
+            "{all:?}"
         );
     }
 }

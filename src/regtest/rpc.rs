@@ -190,6 +190,13 @@ impl Node {
     /// [`NodeError::BlockRefused`] with the node's words if the block is not valid, or the node fails.
     pub fn submit_block(&self, block: &Block) -> Result<(), Error> {
         let words: Option<String> = call(self.client(), "submitblock", &[json!(serialize_hex(block))])?;
+        self.note(format!(
+            "block {} on {} of {} transactions: {}",
+            block.block_hash(),
+            block.header.prev_blockhash,
+            block.txdata.len(),
+            words.as_deref().unwrap_or("taken")
+        ));
         match words.as_deref() {
             None | Some("inconclusive" | "duplicate") => Ok(()),
             Some(words) => Err(NodeError::BlockRefused {
@@ -207,6 +214,7 @@ impl Node {
     ///
     /// If the node does not have the block, or fails.
     pub fn invalidate_block(&self, hash: BlockHash) -> Result<(), Error> {
+        self.note(format!("invalidate {hash}"));
         call(self.client(), "invalidateblock", &[json!(hash)])
     }
 
@@ -216,7 +224,19 @@ impl Node {
     ///
     /// If the node does not have the block, or fails.
     pub fn reconsider_block(&self, hash: BlockHash) -> Result<(), Error> {
+        self.note(format!("reconsider {hash}"));
         call(self.client(), "reconsiderblock", &[json!(hash)])
+    }
+
+    /// Writes what the node knows of the chain to disk, where it survives [`Node::kill`].
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn flush(&self) -> Result<(), Error> {
+        // It is a side effect of this call; there is none for it alone.
+        let _: Value = call(self.client(), "gettxoutsetinfo", &[json!("none")])?;
+        Ok(())
     }
 
     /// The node's version as a number, 319900 for 31.99.

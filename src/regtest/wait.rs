@@ -1,0 +1,240 @@
+//! Waiting for a condition, never for a duration.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bitcoin::{BlockHash, Txid};
+use bitcoincore_rpc::{Client, RpcApi};
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use super::error::{Error, NodeError};
+use super::node::{Node, Tip};
+use super::rpc;
+
+/// How long calls wait unless a node was told otherwise. What is waited for takes milliseconds; this is for a machine
+/// that is busy with something else.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A call that waits inside the node comes back after so long, well before the client gives up on it.
+const SLICE: Duration = Duration::from_secs(5);
+/// The same, where a change just before the call would be missed.
+const SHORT_SLICE: Duration = Duration::from_millis(200);
+
+/// What a look at something awaited showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look<T> {
+    /// It is there.
+    Done(T),
+    /// It is not; this is what there is instead, for the error message.
+    Saw(String),
+}
+
+/// Looks again and again until something is there, at first every millisecond, then less often, at least 20 times a
+/// second. For conditions that nobody announces; [`Node`] has better ways where the node does.
+///
+/// ```
+/// use std::time::Duration;
+/// use spilman::regtest::{wait_until, Look};
+///
+/// let mut looks = 0;
+/// let seen = wait_until("the third look", Duration::from_secs(1), || {
+///     looks += 1;
+///     Ok(if looks == 3 { Look::Done(looks) } else { Look::Saw(format!("look {looks}")) })
+/// })?;
+/// assert_eq!(seen, 3);
+///
+/// let error = wait_until("a pig that flies", Duration::from_millis(3), || Ok(Look::<()>::Saw("a pig".into())));
+/// assert_eq!(error.unwrap_err().to_string(), "waited 3ms for a pig that flies, and saw a pig");
+/// # Ok::<(), spilman::regtest::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`NodeError::Timeout`] with what was seen last, or as soon as `look` fails.
+pub fn wait_until<T>(
+    awaited: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<Look<T>, Error>,
+) -> Result<T, Error> {
+    let mut pause = Duration::from_millis(1);
+    wait(
+        || awaited.to_owned(),
+        patience,
+        |left| {
+            let seen = look()?;
+            if let Look::Saw(_) = seen {
+                thread::sleep(pause.min(left));
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Ok(seen)
+        },
+    )
+}
+
+/// The loop under all waits. `look` gets the time that is left and may wait up to it.
+pub(super) fn wait<T>(
+    awaited: impl Fn() -> String,
+    patience: Duration,
+    mut look: impl FnMut(Duration) -> Result<Look<T>, Error>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    loop {
+        let left = patience.saturating_sub(start.elapsed());
+        match look(left)? {
+            Look::Done(done) => return Ok(done),
+            Look::Saw(seen) if left.is_zero() => {
+                return Err(NodeError::Timeout {
+                    awaited: awaited(),
+                    within: patience,
+                    seen,
+                }
+                .into())
+            }
+            Look::Saw(_) => {}
+        }
+    }
+}
+
+impl Node {
+    /// Waits until this block is the tip.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node fails.
+    pub fn wait_for_tip(&self, hash: BlockHash) -> Result<Tip, Error> {
+        self.wait_for_block(
+            || format!("block {hash} to be the tip"),
+            |client, left| announced(client, "waitforblock", json!(hash), left.min(SLICE)),
+            |tip| tip.hash == hash,
+        )
+    }
+
+    /// Waits until the tip has at least this height.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node fails.
+    pub fn wait_for_height(&self, height: u32) -> Result<Tip, Error> {
+        self.wait_for_block(
+            || format!("height {height}"),
+            |client, left| announced(client, "waitforblockheight", json!(height), left.min(SLICE)),
+            |tip| tip.height >= height,
+        )
+    }
+
+    /// Waits until the tip is another than this one: a block more, or another branch.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node fails.
+    pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<Tip, Error> {
+        self.wait_for_block(
+            || format!("another tip than {old}"),
+            |client, left| {
+                let slice = json!(left.min(SHORT_SLICE).as_millis().max(1));
+                let call = "waitfornewblock";
+                let _: Value = client.call(call, &[slice]).map_err(|e| rpc::failed(call, e))?;
+                Ok(())
+            },
+            |tip| tip.hash != old,
+        )
+    }
+
+    fn wait_for_block(
+        &self,
+        awaited: impl Fn() -> String,
+        sleep: impl Fn(&Client, Duration) -> Result<(), Error>,
+        is_it: impl Fn(&Tip) -> bool,
+    ) -> Result<Tip, Error> {
+        // A client of its own, since others want to use that of the node meanwhile.
+        let client = self.new_client()?;
+        wait(awaited, self.patience, |left| {
+            let tip = self.tip()?;
+            if is_it(&tip) {
+                return Ok(Look::Done(tip));
+            }
+            if !left.is_zero() {
+                sleep(&client, left)?;
+            }
+            Ok(Look::Saw(format!("{} at {tip}", tip.hash)))
+        })
+    }
+
+    /// Waits until a transaction is in the mempool.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node fails.
+    pub fn wait_for_transaction(&self, txid: Txid) -> Result<(), Error> {
+        wait_until(&format!("{txid} in the mempool"), self.patience, || {
+            let mempool = self.mempool()?;
+            Ok(if mempool.binary_search(&txid).is_ok() {
+                Look::Done(())
+            } else {
+                Look::Saw(list(&mempool))
+            })
+        })
+    }
+
+    /// Waits until just these transactions are in the mempool.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node fails.
+    pub fn wait_for_mempool(&self, txids: &[Txid]) -> Result<(), Error> {
+        let wanted: BTreeSet<_> = txids.iter().copied().collect();
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let awaited = format!("a mempool of {}", list(&wanted));
+        wait_until(&awaited, self.patience, || {
+            let mempool = self.mempool()?;
+            Ok(if mempool == wanted {
+                Look::Done(())
+            } else {
+                Look::Saw(list(&mempool))
+            })
+        })
+    }
+
+    /// Waits until the node has just so many peers, each past its handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node fails.
+    pub fn wait_for_peers(&self, count: usize) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Peer {
+            addr: String,
+            version: u32,
+        }
+        wait_until(&format!("{count} peers"), self.patience, || {
+            let peers: Vec<Peer> = rpc::call(self.client(), "getpeerinfo", &[])?;
+            let ready = peers.iter().filter(|peer| peer.version > 0).count();
+            Ok(if ready == count && peers.len() == count {
+                Look::Done(())
+            } else {
+                let peers: Vec<_> = peers.iter().map(|peer| peer.addr.as_str()).collect();
+                Look::Saw(format!("{ready} of {peers:?}"))
+            })
+        })
+    }
+}
+
+/// Sleeps inside the node until what is asked for is there, or the time is over.
+fn announced(client: &Client, call: &'static str, what: Value, time: Duration) -> Result<(), Error> {
+    // Zero would mean for ever.
+    let time = json!(time.as_millis().max(1));
+    let _: Value = client
+        .call(call, &[what, time])
+        .map_err(|error| rpc::failed(call, error))?;
+    Ok(())
+}
+
+pub(super) fn list(txids: &[Txid]) -> String {
+    if txids.is_empty() {
+        return "nothing".to_owned();
+    }
+    let txids: Vec<_> = txids.iter().map(ToString::to_string).collect();
+    txids.join(", ")
+}

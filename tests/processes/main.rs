@@ -1,0 +1,389 @@
+//! Nodes as processes: stopped and started again, many at once, and none left behind, however a test ends.
+
+mod child;
+mod proc;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use child::{child_of, is_child};
+use proc::{daemons_of, is_alive, listening};
+use spilman::regtest::{wait_until, Error, Look, Misuse, Node, Regtest, BLOCK_INTERVAL, START_TIME};
+
+/// Generous: what is waited for takes a few hundredths of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a child says that its nodes are up, and where they are.
+const READY: &str = "SPILMAN_TEST_READY";
+
+/// Tells the parent that the node is up: its process, its folder.
+fn announce(node: &Node) {
+    let pid = fs::read_to_string(node.data_dir().join("regtest/bitcoind.pid")).unwrap();
+    let file = PathBuf::from(std::env::var_os(READY).unwrap());
+    let half = file.with_extension("half");
+    fs::write(&half, format!("{}\n{}", pid.trim(), node.data_dir().display())).unwrap();
+    fs::rename(half, file).unwrap();
+}
+
+/// How the child ends its life once its node runs.
+fn live(ending: &str) {
+    match ending {
+        "exit" => {
+            // What is static is never dropped.
+            static NODE: OnceLock<Node> = OnceLock::new();
+            announce(NODE.get_or_init(|| Node::start().unwrap()));
+            std::process::exit(0);
+        }
+        "panic" => {
+            let node = Node::start().unwrap();
+            announce(&node);
+            panic!("as it should");
+        }
+        "dropped-runtime" => {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let (tell, told) = std::sync::mpsc::channel();
+            runtime.spawn(async move {
+                let node = tokio::task::spawn_blocking(|| Node::start().unwrap())
+                    .await
+                    .unwrap();
+                announce(&node);
+                tell.send(()).unwrap();
+                std::future::pending::<()>().await;
+            });
+            told.recv().unwrap();
+            drop(runtime);
+        }
+        _ => {
+            let node = Node::start().unwrap();
+            announce(&node);
+            thread::sleep(PATIENCE * 10);
+        }
+    }
+}
+
+/// Runs this test's child up to its end and looks whether anything is left.
+fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Output {
+    let scratch = tempfile::tempdir().unwrap();
+    let ready = scratch.path().join("ready");
+    let child = child_of(test, ending)
+        .env(READY, &ready)
+        .env("TEMPDIR_ROOT", scratch.path())
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = wait_until("the child's node", PATIENCE, || {
+        Ok(fs::read_to_string(&ready).map_or_else(|error| Look::Saw(error.to_string()), Look::Done))
+    })
+    .unwrap();
+    let (pid, folder) = said.split_once('\n').unwrap();
+    let daemon: i32 = pid.parse().unwrap();
+    let process = child.id();
+    end(&child);
+    let output = child.wait_with_output().unwrap();
+    wait_until(&format!("nothing to be left of {ending}"), PATIENCE, || {
+        let processes = daemons_of(process);
+        let left = fs::read_dir(scratch.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        let only_ours = left
+            .iter()
+            .all(|name| name == "ready" || name == "spilman-evidence");
+        Ok(
+            if processes.is_empty() && only_ours && !is_alive(daemon) && !Path::new(folder).exists() {
+                Look::Done(())
+            } else {
+                Look::Saw(format!("processes {processes:?} and files {left:?}"))
+            },
+        )
+    })
+    .unwrap();
+    output
+}
+
+fn signal(target: &str, name: &str) {
+    let sent = Command::new("/bin/sh")
+        .args(["-c", &format!("kill -{name} {target}")])
+        .status()
+        .unwrap();
+    assert!(sent.success(), "kill -{name} {target}: {sent}");
+}
+
+#[test]
+fn kill_9_of_the_test_leaves_nothing() {
+    if is_child(live) {
+        return;
+    }
+    let output = ends("kill_9_of_the_test_leaves_nothing", "wait", |child| {
+        signal(&child.id().to_string(), "KILL");
+    });
+    assert_eq!(output.status.signal(), Some(9), "{output:?}");
+}
+
+#[test]
+fn ctrl_c_at_the_terminal_leaves_nothing() {
+    if is_child(live) {
+        return;
+    }
+    // A terminal sends it to the whole foreground group.
+    let output = ends("ctrl_c_at_the_terminal_leaves_nothing", "wait", |child| {
+        signal(&format!("-{}", child.id()), "INT");
+    });
+    assert_eq!(output.status.signal(), Some(2), "{output:?}");
+}
+
+#[test]
+fn an_exit_with_a_node_in_a_static_leaves_nothing() {
+    if is_child(live) {
+        return;
+    }
+    let output = ends("an_exit_with_a_node_in_a_static_leaves_nothing", "exit", |_| ());
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_dropped_runtime_leaves_nothing() {
+    if is_child(live) {
+        return;
+    }
+    let output = ends("a_dropped_runtime_leaves_nothing", "dropped-runtime", |_| ());
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_panic_leaves_nothing_but_evidence() {
+    if is_child(live) {
+        return;
+    }
+    let output = ends("a_panic_leaves_nothing_but_evidence", "panic", |_| ());
+    assert!(!output.status.success(), "{output:?}");
+}
+
+/// The moment between the birth of a daemon and its entry in the list of those to be ended would be the gap.
+#[test]
+fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
+    if is_child(|_| drop(Node::start())) {
+        return;
+    }
+    let children: Vec<_> = (0..25_u64)
+        .map(|step| {
+            let scratch = tempfile::tempdir().unwrap();
+            let mut child = child_of("kill_9_at_any_moment_of_a_start_leaves_nothing", "start")
+                .env("TEMPDIR_ROOT", scratch.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            // Not a wait for something, but the moment that is tried.
+            thread::sleep(Duration::from_millis(step * 4));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            (child.id(), scratch)
+        })
+        .collect();
+    for (process, scratch) in children {
+        wait_until("nothing to be left", PATIENCE, || {
+            let processes = daemons_of(process);
+            let files = fs::read_dir(scratch.path()).unwrap().count();
+            Ok(if processes.is_empty() && files == 0 {
+                Look::Done(())
+            } else {
+                Look::Saw(format!("{files} files and processes {processes:?}"))
+            })
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn the_last_line_of_a_failure_leads_to_the_evidence() {
+    if is_child(|_| {
+        let chain = Regtest::start().unwrap();
+        chain
+            .node()
+            .attach("own.log", "what the program under test knows");
+        chain.mine(1).unwrap();
+        panic!("as it should");
+    }) {
+        return;
+    }
+    let evidence = tempfile::tempdir().unwrap();
+    let output = child_of("the_last_line_of_a_failure_leads_to_the_evidence", "panic")
+        .env("SPILMAN_EVIDENCE", evidence.path())
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failure = said.rsplit_once("\n\nfailures:\n").expect("a failure").0;
+    let last = failure.trim_end().lines().last().unwrap();
+    let folder = last
+        .strip_prefix("evidence: ")
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(folder.contains("the_last_line_of_a_failure"), "{folder}");
+    let of_node = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    for (file, part) in [
+        ("debug.log", "UpdateTip"),
+        ("own.log", "what the program under test knows"),
+        ("journal.txt", "block "),
+        ("tip.json", "\"blocks\": 102"),
+        ("mempool.json", "{}"),
+        ("peers.json", "[]"),
+    ] {
+        let text = fs::read_to_string(of_node.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(text.contains(part), "{file} has no {part}: {text}");
+    }
+}
+
+#[test]
+fn everything_is_kept_only_if_asked_for() {
+    if is_child(|_| drop(Regtest::start().unwrap())) {
+        return;
+    }
+    for (keep, stays) in [("", false), ("1", true)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let output = child_of("everything_is_kept_only_if_asked_for", "pass")
+            .env("TEMPDIR_ROOT", scratch.path())
+            .env("SPILMAN_KEEP", keep)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = output.id();
+        assert!(output.wait_with_output().unwrap().status.success());
+        wait_until("the reaper to have ended", PATIENCE, || {
+            let left = daemons_of(process);
+            Ok(if left.is_empty() {
+                Look::Done(())
+            } else {
+                Look::Saw(format!("{left:?}"))
+            })
+        })
+        .unwrap();
+        let roots: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
+        assert_eq!(!roots.is_empty(), stays, "SPILMAN_KEEP={keep:?}: {roots:?}");
+        for root in roots {
+            let node = root.unwrap().path().join("0-bitcoind");
+            for file in ["data/regtest/debug.log", "journal.txt", "tip.json"] {
+                assert!(node.join(file).exists(), "{file} in {}", node.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_that_restarts_keeps_its_data_ports_and_time() {
+    let chain = Regtest::builder()
+        .node(Node::builder().p2p(true))
+        .start()
+        .unwrap();
+    let node = chain.node();
+    chain.mine(2).unwrap();
+    let (tip, rpc, p2p) = (chain.tip().unwrap(), node.rpc_address(), node.p2p_address());
+
+    node.stop().unwrap();
+    assert!(!node.is_running());
+    assert!(matches!(
+        node.stop(),
+        Err(Error::Misuse(Misuse::NodeState { state: "stopped" }))
+    ));
+    assert!(matches!(
+        node.kill(),
+        Err(Error::Misuse(Misuse::NodeState { state: "stopped" }))
+    ));
+    assert!(matches!(chain.tip(), Err(Error::Node(_))), "nobody answers");
+
+    node.restart().unwrap();
+    assert!(node.is_running());
+    assert!(matches!(
+        node.restart(),
+        Err(Error::Misuse(Misuse::NodeState { state: "running" }))
+    ));
+    assert_eq!(chain.tip().unwrap(), tip);
+    assert_eq!((node.rpc_address(), node.p2p_address()), (rpc, p2p));
+    assert_eq!(node.mock_time(), START_TIME + 2 * BLOCK_INTERVAL);
+    // The node's clock is where it was: a block of that time is not from the future.
+    assert_eq!(chain.mine(1).unwrap()[0].height, tip.height + 1);
+
+    // Killed, it forgets what was not written down.
+    let flushed = chain.tip().unwrap();
+    node.flush().unwrap();
+    chain.mine(1).unwrap();
+    node.kill().unwrap();
+    node.restart().unwrap();
+    assert_eq!(chain.tip().unwrap(), flushed);
+}
+
+#[test]
+fn what_a_program_logs_in_with_outlasts_a_restart() {
+    use spilman::regtest::bitcoincore_rpc::{Auth, Client, RpcApi};
+    use spilman::regtest::{RPC_PASSWORD, RPC_USER};
+
+    let node = Node::start().unwrap();
+    let by_password = Auth::UserPass(RPC_USER.into(), RPC_PASSWORD.into());
+    let by_password = Client::new(&node.rpc_url(), by_password).unwrap();
+    let by_cookie = || Client::new(&node.rpc_url(), Auth::CookieFile(node.cookie_file())).unwrap();
+    assert_eq!(by_cookie().get_block_count().unwrap(), 0);
+    node.stop().unwrap();
+    node.restart().unwrap();
+    assert_eq!(by_password.get_block_count().unwrap(), 0);
+    assert_eq!(by_cookie().get_block_count().unwrap(), 0);
+}
+
+/// The ports for RPC and for peers, and no other: none for onion peers, none on other addresses.
+#[test]
+fn a_node_listens_on_127_0_0_1_alone() {
+    for p2p in [false, true] {
+        let node = Node::builder().p2p(p2p).start().unwrap();
+        let pid = fs::read_to_string(node.data_dir().join("regtest/bitcoind.pid")).unwrap();
+        let own: BTreeSet<_> = [Some(node.rpc_address()), node.p2p_address()]
+            .into_iter()
+            .flatten()
+            .map(|socket| socket.to_string())
+            .collect();
+        assert_eq!(own.len(), 1 + usize::from(p2p));
+        assert_eq!(listening(pid.trim().parse().unwrap()), own);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_for_good_is_named() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Node::builder()
+        .p2p(true)
+        .arg(format!("-bind={address}"))
+        .start()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&format!("Unable to bind to {address}")), "{error}");
+    assert!(error.contains("(5 times in a row)"), "{error}");
+}
+
+#[test]
+fn fifty_nodes_at_once_start_and_stop() {
+    let nodes: Vec<Node> = thread::scope(|scope| {
+        let starts: Vec<_> = (0..50)
+            .map(|_| scope.spawn(|| Node::builder().p2p(true).start().unwrap()))
+            .collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    let sockets: BTreeSet<_> = nodes
+        .iter()
+        .flat_map(|node| [Some(node.rpc_address()), node.p2p_address()])
+        .collect();
+    assert_eq!(sockets.len(), 100, "each has ports of its own");
+    for node in &nodes {
+        assert_eq!(node.tip().unwrap().height, 0);
+    }
+    thread::scope(|scope| {
+        for node in nodes {
+            scope.spawn(move || node.stop().unwrap());
+        }
+    });
+}
