@@ -4,10 +4,10 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, BlockHash, OutPoint, Txid};
 
 use super::binary::BinaryError;
+use super::lock::Lock;
 use super::node::Tip;
 
 /// Why a call of the harness failed.
@@ -110,21 +110,39 @@ pub enum NodeError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// One cannot stop before a lock time that is final already.
-    #[error("lock time {lock} is final already at {tip}")]
+    /// One cannot stop before a lock that is final already.
+    #[error("{lock} is final already at {tip}")]
     LockPassed {
-        /// The lock time asked for.
-        lock: LockTime,
+        /// The lock asked for.
+        lock: Lock,
         /// Where the chain is.
         tip: Tip,
     },
-    /// A lock time is so far away that it must be a mistake, or cannot be reached at all.
-    #[error("lock time {lock} is too far away from {tip}")]
+    /// A lock is so far away that it must be a mistake, or cannot be reached at all.
+    #[error("{lock} is too far away from {tip}")]
     LockTooFar {
-        /// The lock time asked for.
-        lock: LockTime,
+        /// The lock asked for.
+        lock: Lock,
         /// Where the chain is.
         tip: Tip,
+    },
+    /// One cannot stop before the lock of a transaction that has none.
+    #[error("transaction {txid} is not locked")]
+    NotLocked {
+        /// The transaction.
+        txid: Txid,
+    },
+    /// A relative lock counts from the block that has the coin, and this one is in the mempool.
+    #[error("coin {coin} is in no block yet")]
+    CoinUnconfirmed {
+        /// The coin.
+        coin: OutPoint,
+    },
+    /// There is no such coin, or a block spends it.
+    #[error("coin {coin} does not exist or is spent")]
+    CoinMissing {
+        /// The coin.
+        coin: OutPoint,
     },
     /// A node was asked to stop or to start that has done so already.
     #[error("the node is {state} already")]

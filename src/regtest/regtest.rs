@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, Transaction, TxOut};
 
-use super::clock::{ChainClock, Crossing, BLOCK_INTERVAL};
+use super::clock::{ChainClock, BLOCK_INTERVAL};
 use super::coin::{Coin, CoinKind};
 use super::error::Error;
 use super::faucet::Faucet;
+use super::lock::{Crossing, Lock};
 use super::miner::{BlockContent, MinedBlock, Miner, Parent};
 use super::node::{Node, NodeBuilder, Tip};
 
@@ -106,7 +106,7 @@ impl Regtest {
     /// # Errors
     ///
     /// As there.
-    pub fn make_final(&self, lock: LockTime) -> Result<Crossing, Error> {
+    pub fn make_final(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
         self.clock.make_final(&self.node, lock)
     }
 
@@ -115,7 +115,7 @@ impl Regtest {
     /// # Errors
     ///
     /// As there.
-    pub fn stop_before(&self, lock: LockTime) -> Result<Crossing, Error> {
+    pub fn stop_before(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
         self.clock.stop_before(&self.node, lock)
     }
 

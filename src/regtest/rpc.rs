@@ -182,6 +182,17 @@ impl Node {
         Ok(times)
     }
 
+    /// The median time past of the best chain's block at a height, in seconds since 1970.
+    pub(super) fn median_time_at(&self, height: u32) -> Result<u32, Error> {
+        #[derive(Deserialize)]
+        struct Header {
+            mediantime: u32,
+        }
+        let hash = self.block_hash_at(height)?;
+        let header: Header = call(self.client(), "getblockheader", &[json!(hash)])?;
+        Ok(header.mediantime)
+    }
+
     /// Gives a block to the node. It need not become the tip: a valid block on a shorter branch is taken too,
     /// and so is one that the node has.
     ///

@@ -20,7 +20,7 @@ fn a_height_lock_is_final_at_just_its_height() {
     let refund = locked(&coin, lock);
 
     let crossing = chain.stop_before(lock).unwrap();
-    assert_eq!((crossing.blocks, crossing.to.height), (4, height - 1));
+    assert_eq!((crossing.blocks.len(), crossing.to.height), (4, height - 1));
     chain
         .node()
         .test_accept(&refund)
@@ -37,8 +37,8 @@ fn a_height_lock_is_final_at_just_its_height() {
     );
 
     let crossing = chain.make_final(lock).unwrap();
-    assert_eq!((crossing.blocks, crossing.to.height), (1, height));
-    assert_eq!(chain.make_final(lock).unwrap().blocks, 0);
+    assert_eq!((crossing.blocks.len(), crossing.to.height), (1, height));
+    assert_eq!(chain.make_final(lock).unwrap().blocks, []);
     chain.node().test_accept(&refund).unwrap().expect_accepted();
     chain.mine_exactly(&[refund]).unwrap();
 
@@ -106,11 +106,11 @@ fn the_clock_comes_up_to_a_time_lock_and_crosses_it() {
         let before = chain.stop_before(lock).unwrap();
         assert_eq!(before.to.mtp, lock.to_consensus_u32(), "{ahead} s ahead");
         assert!(
-            before.blocks <= 16,
+            before.blocks.len() <= 16,
             "{ahead} s ahead took {} blocks",
-            before.blocks
+            before.blocks.len()
         );
-        assert_eq!(chain.stop_before(lock).unwrap().blocks, 0);
+        assert_eq!(chain.stop_before(lock).unwrap().blocks, []);
         chain
             .node()
             .submit(&refund)
@@ -118,8 +118,8 @@ fn the_clock_comes_up_to_a_time_lock_and_crosses_it() {
             .expect_rejected(RejectReason::NonFinal);
 
         let crossing = chain.make_final(lock).unwrap();
-        assert_eq!(crossing.blocks, 1, "{ahead} s ahead");
-        assert_eq!(chain.make_final(lock).unwrap().blocks, 0);
+        assert_eq!(crossing.blocks.len(), 1, "{ahead} s ahead");
+        assert_eq!(chain.make_final(lock).unwrap().blocks, []);
         assert!(matches!(
             chain.stop_before(lock),
             Err(Error::Misuse(Misuse::LockPassed { .. }))
@@ -134,7 +134,7 @@ fn a_time_lock_a_day_ahead_takes_six_blocks() {
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
     let time = chain.tip().unwrap().time + 24 * 60 * 60;
     let crossing = chain.make_final(LockTime::from_time(time).unwrap()).unwrap();
-    assert_eq!((crossing.blocks, crossing.to.mtp), (6, time + 1));
+    assert_eq!((crossing.blocks.len(), crossing.to.mtp), (6, time + 1));
     chain
         .node()
         .submit(&locked(&coin, LockTime::from_time(time).unwrap()))

@@ -4,9 +4,11 @@ mod blocks;
 mod locks;
 mod mempool;
 mod node;
+mod relative;
 mod reorg;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, BlockHash, Transaction, TxOut};
 use spilman::regtest::{change, labelled_key, Coin, CoinKind, Regtest, Spend};
 
@@ -20,9 +22,13 @@ fn sat(amount: u64) -> Amount {
     Amount::from_sat(amount)
 }
 
-/// Pays everything but a fee to a key of nobody's.
+fn payee() -> SecretKey {
+    labelled_key("spilman/test/payee")
+}
+
+/// Pays everything but a fee to the [`payee`].
 fn outputs(coin: &Coin) -> Vec<TxOut> {
-    let script = CoinKind::Segwit.script(&labelled_key("spilman/test/payee"));
+    let script = CoinKind::Segwit.script(&payee());
     vec![change(std::slice::from_ref(coin), &[], FEE, script).unwrap()]
 }
 

@@ -2,9 +2,9 @@
 
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
-use spilman::regtest::{change, labelled_key, Coin, CoinKind, Node, Policy, Regtest, RejectReason};
+use spilman::regtest::{change, Coin, CoinKind, Node, Policy, Regtest, RejectReason};
 
-use crate::{chain, outputs, sat, FEE};
+use crate::{chain, outputs, payee, sat, FEE};
 
 /// The same signature with the other value of S, as anybody on the way can make it.
 fn twin(original: &Transaction) -> Transaction {
@@ -246,7 +246,7 @@ fn empty_blocks_leave_the_mempool_and_told_fees_are_claimed() {
     chain.mine_empty(2).unwrap();
     assert_eq!(chain.node().mempool().unwrap(), [parent.compute_txid()]);
 
-    let key = labelled_key("spilman/test/payee");
+    let key = payee();
     let output = parent.output[0].clone();
     let outpoint = OutPoint::new(parent.compute_txid(), 0);
     let child = Coin {
