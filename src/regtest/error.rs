@@ -150,6 +150,22 @@ pub enum Misuse {
         /// `running` or `stopped`.
         state: &'static str,
     },
+    /// A cluster has one to eight nodes.
+    #[error("a cluster has 1 to {max} nodes, not {asked}")]
+    ClusterSize {
+        /// The number asked for.
+        asked: usize,
+        /// The largest possible.
+        max: usize,
+    },
+    /// Nodes of a cluster are counted from 0.
+    #[error("there is no node {index} in a cluster of {nodes}")]
+    NoSuchNode {
+        /// The number asked for.
+        index: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
     /// Time only moves forwards.
     #[error("mock time cannot go back from {now} to {asked}")]
     TimeBackwards {

@@ -38,10 +38,12 @@
 
 mod binary;
 mod clock;
+mod cluster;
 mod coin;
 mod error;
 mod evidence;
 mod faucet;
+mod fleet;
 mod keys;
 mod lock;
 mod mempool;
@@ -59,6 +61,7 @@ pub use binary::{find_bitcoind, find_electrs, BinaryError, Found, Source};
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
 pub use clock::{ChainClock, BLOCK_INTERVAL};
+pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, Topology};
 pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
 pub use error::{Error, Misuse, NodeError};
 pub use faucet::Faucet;

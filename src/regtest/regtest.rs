@@ -171,6 +171,13 @@ impl RegtestBuilder {
         self
     }
 
+    /// As [`NodeBuilder::p2p`].
+    #[must_use]
+    pub fn p2p(mut self, listens: bool) -> Self {
+        self.node = self.node.p2p(listens);
+        self
+    }
+
     /// The height to mine to. At 100 the first coinbase can be spent, and with every further block another. They are
     /// worth 50 bitcoin each, from height 150 on half as much.
     #[must_use]
