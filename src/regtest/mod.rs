@@ -37,6 +37,7 @@
 //! ```
 
 mod binary;
+mod branch;
 mod clock;
 mod cluster;
 mod coin;
@@ -53,6 +54,7 @@ mod policy;
 mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
 mod regtest;
+mod reorg;
 mod rpc;
 mod verdict;
 mod wait;
@@ -72,6 +74,7 @@ pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
 pub use node::{Node, NodeBuilder, Tip, RPC_PASSWORD, RPC_USER, START_TIME};
 pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
+pub use reorg::{Reorg, Reorganised};
 pub use rpc::Utxo;
 pub use verdict::{RejectReason, Rejection, Verdict};
 pub use wait::{wait_until, Look};

@@ -12,6 +12,7 @@ use super::faucet::Faucet;
 use super::lock::{Crossing, Lock};
 use super::miner::{BlockContent, MinedBlock, Miner, Parent};
 use super::node::{Node, NodeBuilder, Tip};
+use super::reorg::Reorg;
 
 /// The height at which a [`Regtest`] starts: two coinbases of 50 bitcoin can be spent.
 pub const START_HEIGHT: u32 = 101;
@@ -117,6 +118,11 @@ impl Regtest {
     /// As there.
     pub fn stop_before(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
         self.clock.stop_before(&self.node, lock)
+    }
+
+    /// Replaces the last `depth` blocks: see [`Reorg`].
+    pub fn reorg(&self, depth: u32) -> Reorg<'_> {
+        Reorg::new(&self.node, &self.clock, depth)
     }
 
     /// As [`Faucet::fund`]: a coin of exactly this amount with a new key, in a block.

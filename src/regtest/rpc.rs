@@ -193,6 +193,25 @@ impl Node {
         Ok(header.mediantime)
     }
 
+    /// The height of the last block of the best chain that is `block`, or that it builds on.
+    pub(super) fn last_shared_height(&self, block: BlockHash) -> Result<u32, Error> {
+        #[derive(Deserialize)]
+        struct Header {
+            height: u32,
+            confirmations: i32,
+            previousblockhash: Option<BlockHash>,
+        }
+        let mut hash = block;
+        loop {
+            let header: Header = call(self.client(), "getblockheader", &[json!(hash)])?;
+            match header.previousblockhash {
+                // -1 stands for a block of another branch.
+                Some(previous) if header.confirmations < 0 => hash = previous,
+                _ => return Ok(header.height),
+            }
+        }
+    }
+
     /// Gives a block to the node. It need not become the tip: a valid block on a shorter branch is taken too,
     /// and so is one that the node has.
     ///
