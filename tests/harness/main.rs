@@ -4,6 +4,7 @@ mod blocks;
 mod locks;
 mod mempool;
 mod node;
+mod refused;
 mod relative;
 mod reorg;
 
