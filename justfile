@@ -28,7 +28,7 @@ clippy:
 docs:
     ci/test docs
 
-# Build without features, and with each feature alone
+# Build without features, and with each feature alone; the harness must bring no channels
 core:
     ci/test core
 

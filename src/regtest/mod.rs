@@ -59,7 +59,9 @@ mod rpc;
 mod verdict;
 mod wait;
 
-pub use binary::{find_bitcoind, find_electrs, BinaryError, Found, Source};
+pub use binary::{
+    all_bitcoinds, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found, Source,
+};
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
 pub use clock::{ChainClock, BLOCK_INTERVAL};
