@@ -9,6 +9,9 @@
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
 //! - [`Verdict`] is what the node said of a transaction, the same in every Core version.
+//! - [`Cluster`] is several nodes: connected, cut apart, stopped, killed, restarted.
+//!
+//! The [guide] shows how to test a program of one's own with all this.
 //!
 //! All of it is synchronous and can be used in a plain `#[test]`; in async code wrap the calls in
 //! `spawn_blocking`. Neither the system clock nor a random number has any influence: the same calls give the
@@ -56,8 +59,12 @@ mod process;
 mod regtest;
 mod reorg;
 mod rpc;
+mod run;
 mod verdict;
 mod wait;
+
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 
 pub use binary::{
     all_bitcoinds, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found, Source,
@@ -78,5 +85,6 @@ pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use reorg::{Reorg, Reorganised};
 pub use rpc::Utxo;
+pub use run::TestFailure;
 pub use verdict::{RejectReason, Rejection, Verdict};
 pub use wait::{wait_until, Look};
