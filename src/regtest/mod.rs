@@ -56,6 +56,7 @@ mod process;
 mod regtest;
 mod reorg;
 mod rpc;
+mod start;
 mod verdict;
 mod wait;
 
