@@ -51,6 +51,9 @@ pub enum NodeError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The file with the first blocks could not be written.
+    #[error("could not write the first blocks: {0} (TEMPDIR_ROOT or TMPDIR moves them)")]
+    Blocks(std::io::Error),
     /// The port of a node could not be kept for it while it is stopped.
     #[error("could not keep {address} for the node while it is stopped: {source}")]
     Port {

@@ -148,44 +148,21 @@ impl Miner {
         Ok(MinedBlock::new(parent.height + 1, &block))
     }
 
-    /// Mines blocks with what is in the mempool.
-    ///
-    /// # Errors
-    ///
-    /// As [`Miner::mine`].
-    pub fn mine_blocks(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
-        (0..count)
-            .map(|_| self.mine(node, MineParams::default()))
-            .collect()
-    }
-
-    /// Mines blocks without transactions, whatever is in the mempool.
-    ///
-    /// # Errors
-    ///
-    /// As [`Miner::mine`].
-    pub fn mine_empty(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
-        let empty = || MineParams {
-            content: BlockContent::empty(),
-            ..MineParams::default()
-        };
-        (0..count).map(|_| self.mine(node, empty())).collect()
-    }
-
-    /// Mines one block with just these transactions, whether or not the node would relay them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Miner::mine`].
-    pub fn mine_exactly(&self, node: &Node, transactions: &[Transaction]) -> Result<MinedBlock, Error> {
-        let content = BlockContent::Exactly(transactions.to_vec());
-        self.mine(
-            node,
-            MineParams {
-                content,
-                ..MineParams::default()
-            },
-        )
+    /// Empty blocks of these times, each on the one before, not yet given to any node.
+    pub(super) fn build_empty(
+        &self,
+        mut parent: Parent,
+        times: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<Block>, Error> {
+        let blocks = times.into_iter().map(|time| {
+            let block = self.build(parent, time, Amount::ZERO, Vec::new(), b"")?;
+            parent = Parent {
+                height: parent.height + 1,
+                hash: block.block_hash(),
+            };
+            Ok(block)
+        });
+        blocks.collect()
     }
 
     /// A block with proof of work, not yet given to any node.

@@ -60,6 +60,7 @@ mod regtest;
 mod reorg;
 mod rpc;
 mod run;
+mod start;
 mod verdict;
 mod wait;
 
