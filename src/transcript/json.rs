@@ -94,6 +94,9 @@ mod tests {
         let lines = format!("{:#}", entry(&asked));
         let with_words: Vec<_> = lines.lines().filter(|line| line.contains("\"words\"")).collect();
         assert_eq!(with_words, [r#"    "words": "bad-txns-inputs-missingorspent""#]);
-        assert!(lines.contains("\n    \"reason\": \"missing-inputs\",\n"), "{lines}");
+        assert!(
+            lines.contains("\n    \"reason\": \"missing-inputs\",\n"),
+            "{lines}"
+        );
     }
 }
