@@ -1,8 +1,7 @@
 //! Moving a chain through height and time.
 
-use bitcoin::absolute::{LockTime, Time};
-
 use super::error::{Error, Misuse};
+use super::lock::{Crossing, Lock, Needs};
 use super::miner::{BlockContent, MineParams, MinedBlock, Miner, Parent};
 use super::node::{Node, Tip};
 
@@ -14,29 +13,12 @@ const MOST_BLOCKS: u32 = 10_000;
 /// The last time that is certain to be crossed before the 32 bits of a header's time are full, in 2106.
 const LAST_TIME: u32 = u32::MAX - 100 * BLOCK_INTERVAL;
 
-/// What it took to cross a lock, or to come up to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crossing {
-    /// The number of blocks mined.
-    pub blocks: u32,
-    /// The tip before.
-    pub from: Tip,
-    /// The tip after.
-    pub to: Tip,
-}
-
 /// Moves height, mock time and median time past together.
 ///
 /// One step is: the node's mock time advances by [`BLOCK_INTERVAL`], and a block of that time is mined with what is
 /// in the mempool.
 ///
-/// Height and time become final differently, and both are judged for the *next* block (BIP 113 and
-/// `nLockTime` in general):
-///
-/// | lock | final as soon as |
-/// |---|---|
-/// | height H | the tip's height is H, so that the next block has H + 1 |
-/// | time T | the tip's median time past is greater than T; equal is not enough |
+/// When which lock is final is told with [`Lock`].
 ///
 /// To cross a time lock, mock time jumps and some six blocks are mined until the median has followed, rather than
 /// one block for every ten minutes. A jump of more than 14 days makes the node forget what is in its mempool, as
@@ -88,97 +70,95 @@ impl ChainClock {
         Ok(blocks)
     }
 
-    /// Mines until a transaction with this lock time is final for the next block, and not a block further.
+    /// Mines until a transaction with this lock is final for the next block, and not a block further.
     ///
-    /// A lock that is final already takes no block. After a jump over a time lock, the median time past is
-    /// `lock` + 1 second.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::LockTooFar`] if a height is more than 10,000 blocks away or a time after
-    /// 2105, or as [`Miner::mine`].
-    pub fn make_final(&self, node: &Node, lock: LockTime) -> Result<Crossing, Error> {
-        let from = node.tip()?;
-        match lock {
-            LockTime::Blocks(height) => {
-                let blocks = height.to_consensus_u32().saturating_sub(from.height);
-                self.cross(node, from, blocks, lock)
-            }
-            LockTime::Seconds(time) => {
-                let first_final = crossable(lock, time, from)? + 1;
-                let mut to = from;
-                while to.mtp < first_final {
-                    self.step_no_earlier_than(node, first_final, BlockContent::Mempool)?;
-                    to = node.tip()?;
-                }
-                Ok(Crossing {
-                    blocks: to.height - from.height,
-                    from,
-                    to,
-                })
-            }
-        }
-    }
-
-    /// Mines up to the last state in which a transaction with this lock time is not final: the next block, of
-    /// whatever later time, makes it so.
-    ///
-    /// For a height H, the tip is then at H − 1. For a time T, the median time past is then exactly T.
+    /// A lock that is final already takes no block. After a jump over a time lock, the median time past is just
+    /// what is needed. Of a spend that is locked by height and by time, the height is crossed first.
     ///
     /// # Errors
     ///
-    /// [`Misuse::LockPassed`] if the lock time is final already, [`Misuse::LockTooFar`] if a height is more than
-    /// 10,000 blocks away, or as [`Miner::mine`].
-    pub fn stop_before(&self, node: &Node, lock: LockTime) -> Result<Crossing, Error> {
-        let from = node.tip()?;
-        match lock {
-            LockTime::Blocks(height) => {
-                let blocks = height.to_consensus_u32().checked_sub(from.height + 1);
-                let blocks = blocks.ok_or(Misuse::LockPassed { lock, tip: from })?;
-                self.cross(node, from, blocks, lock)
-            }
-            LockTime::Seconds(time) => {
-                let time = crossable(lock, time, from)?;
-                if from.mtp > time {
-                    return Err(Misuse::LockPassed { lock, tip: from }.into());
-                }
-                self.bring_median_to(node, from, time)
-            }
+    /// [`Misuse::LockTooFar`] if a height is more than 10,000 blocks away or a time after 2105,
+    /// [`Misuse::CoinMissing`] or [`Misuse::CoinUnconfirmed`] if there is no block from which a relative lock
+    /// counts, or as [`Miner::mine`].
+    pub fn make_final(&self, node: &Node, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+        let (lock, from) = (lock.into(), node.tip()?);
+        let needs = crossable(&lock, node, from)?;
+        let mut blocks = self.climb(node, from, needs.height.unwrap_or(0))?;
+        let first_final = needs.mtp.unwrap_or(0);
+        let mut to = node.tip()?;
+        while to.mtp < first_final {
+            blocks.push(self.step_no_earlier_than(node, first_final, BlockContent::Mempool)?);
+            to = node.tip()?;
         }
-    }
-
-    fn cross(&self, node: &Node, from: Tip, blocks: u32, lock: LockTime) -> Result<Crossing, Error> {
-        if blocks > MOST_BLOCKS {
-            return Err(Misuse::LockTooFar { lock, tip: from }.into());
-        }
-        self.advance(node, blocks)?;
         Ok(Crossing {
+            needs,
+            blocks,
+            from,
+            to,
+        })
+    }
+
+    /// Mines up to a state in which a transaction with this lock is not final, but the next block, of whatever later
+    /// time, makes it so.
+    ///
+    /// For a height, the tip is then one block before the one that is needed. For a time, the median time past is
+    /// one second less than needed. A spend that is locked by height and by time is stopped before the height, if its
+    /// time has passed by then or passes with the next block, and otherwise before the time.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::LockPassed`] if the lock is final already, [`Misuse::NotLocked`] if a transaction has none, and as
+    /// [`ChainClock::make_final`].
+    pub fn stop_before(&self, node: &Node, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+        let (lock, from) = (lock.into(), node.tip()?);
+        let needs = crossable(&lock, node, from)?;
+        match lock {
+            Lock::Spend { txid, .. } if needs == Needs::default() => {
+                return Err(Misuse::NotLocked { txid }.into());
+            }
+            _ if needs.are_met_by(&from) => return Err(Misuse::LockPassed { lock, tip: from }.into()),
+            _ => {}
+        }
+        let height = needs.height.unwrap_or(0);
+        let mut blocks = self.climb(node, from, height.saturating_sub(1))?;
+        let tip = node.tip()?;
+        if let Some(mtp) = needs.mtp {
+            let passes_with_the_height =
+                tip.height < height && median_after(&node.recent_times(&tip)?, tip.mtp + 1) >= mtp;
+            if !passes_with_the_height {
+                blocks.extend(self.bring_median_to(node, tip, mtp - 1)?);
+            }
+        }
+        Ok(Crossing {
+            needs,
             blocks,
             from,
             to: node.tip()?,
         })
     }
 
+    /// Mines up to this height.
+    fn climb(&self, node: &Node, from: Tip, height: u32) -> Result<Vec<MinedBlock>, Error> {
+        self.advance(node, height.saturating_sub(from.height))
+    }
+
     /// Mines one block at exactly `time`, unless there is one, then later ones until one more would lift the
     /// median above it. The block at `time` has then become the median.
-    fn bring_median_to(&self, node: &Node, from: Tip, time: u32) -> Result<Crossing, Error> {
-        let mut to = from;
+    fn bring_median_to(&self, node: &Node, from: Tip, time: u32) -> Result<Vec<MinedBlock>, Error> {
+        let mut blocks = Vec::new();
+        let mut tip = from;
         loop {
-            let times = node.recent_times(&to)?;
+            let times = node.recent_times(&tip)?;
             if !times.contains(&time) {
                 // It may be earlier than the tip, if mock time was set past it; the consensus rules allow that.
                 node.set_mock_time(node.mock_time().max(time))?;
-                self.mine_at(node, time, BlockContent::Mempool)?;
+                blocks.push(self.mine_at(node, time, BlockContent::Mempool)?);
             } else if median_after(&times, u32::MAX) > time {
-                return Ok(Crossing {
-                    blocks: to.height - from.height,
-                    from,
-                    to,
-                });
+                return Ok(blocks);
             } else {
-                self.step_no_earlier_than(node, time + 1, BlockContent::Mempool)?;
+                blocks.push(self.step_no_earlier_than(node, time + 1, BlockContent::Mempool)?);
             }
-            to = node.tip()?;
+            tip = node.tip()?;
         }
     }
 
@@ -206,13 +186,19 @@ impl ChainClock {
     }
 }
 
-fn crossable(lock: LockTime, time: Time, tip: Tip) -> Result<u32, Misuse> {
-    let time = time.to_consensus_u32();
-    if time <= LAST_TIME {
-        Ok(time)
-    } else {
-        Err(Misuse::LockTooFar { lock, tip })
+fn crossable(lock: &Lock, node: &Node, from: Tip) -> Result<Needs, Error> {
+    let needs = lock.needs(node)?;
+    let too_high = needs
+        .height
+        .is_some_and(|height| height.saturating_sub(from.height) > MOST_BLOCKS);
+    if too_high || needs.mtp.is_some_and(|mtp| mtp > LAST_TIME) {
+        return Err(Misuse::LockTooFar {
+            lock: lock.clone(),
+            tip: from,
+        }
+        .into());
     }
+    Ok(needs)
 }
 
 /// The median time past once a block of time `next` follows blocks of these times.

@@ -4,10 +4,10 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, BlockHash, OutPoint, Txid};
 
 use super::binary::BinaryError;
+use super::lock::Lock;
 use super::node::Tip;
 
 /// Why a call of the harness failed.
@@ -110,27 +110,124 @@ pub enum NodeError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// One cannot stop before a lock time that is final already.
-    #[error("lock time {lock} is final already at {tip}")]
+    /// One cannot stop before a lock that is final already.
+    #[error("{lock} is final already at {tip}")]
     LockPassed {
-        /// The lock time asked for.
-        lock: LockTime,
+        /// The lock asked for.
+        lock: Lock,
         /// Where the chain is.
         tip: Tip,
     },
-    /// A lock time is so far away that it must be a mistake, or cannot be reached at all.
-    #[error("lock time {lock} is too far away from {tip}")]
+    /// A lock is so far away that it must be a mistake, or cannot be reached at all.
+    #[error("{lock} is too far away from {tip}")]
     LockTooFar {
-        /// The lock time asked for.
-        lock: LockTime,
+        /// The lock asked for.
+        lock: Lock,
         /// Where the chain is.
         tip: Tip,
     },
+    /// One cannot stop before the lock of a transaction that has none.
+    #[error("transaction {txid} is not locked")]
+    NotLocked {
+        /// The transaction.
+        txid: Txid,
+    },
+    /// A relative lock counts from the block that has the coin, and this one is in the mempool.
+    #[error("coin {coin} is in no block yet")]
+    CoinUnconfirmed {
+        /// The coin.
+        coin: OutPoint,
+    },
+    /// There is no such coin, or a block spends it.
+    #[error("coin {coin} does not exist or is spent")]
+    CoinMissing {
+        /// The coin.
+        coin: OutPoint,
+    },
+    /// A chain cannot be replaced deeper than to its first block.
+    #[error("of a chain of height {height} one can replace the last 1 to {height} blocks, not {depth}")]
+    ReorgDepth {
+        /// The number of blocks to replace.
+        depth: u32,
+        /// The chain's height.
+        height: u32,
+    },
+    /// A branch is too short to take the place of another.
+    #[error("the new branch needs {least} blocks or more, not {length}")]
+    BranchLength {
+        /// The number of blocks asked for.
+        length: u32,
+        /// The least number possible.
+        least: u32,
+    },
+    /// A transaction is in none of the blocks that are to be replaced, or was changed already.
+    #[error("transaction {txid} is not in the blocks {first} to {last}, which are to be replaced")]
+    NotInBranch {
+        /// The transaction.
+        txid: Txid,
+        /// The height of the first block to be replaced.
+        first: u32,
+        /// The height of the last.
+        last: u32,
+    },
+    /// A transaction cannot be moved out of the branch.
+    #[error("height {height} is not in the new branch, which has {first} to {last}")]
+    HeightOutside {
+        /// The height asked for.
+        height: u32,
+        /// The height of the new branch's first block.
+        first: u32,
+        /// The height of its last.
+        last: u32,
+    },
+    /// What shall replace a transaction spends none of its coins, so that both could be mined.
+    #[error("transaction {other} cannot replace {txid}: it spends none of its coins")]
+    NotConflicting {
+        /// The transaction to be replaced.
+        txid: Txid,
+        /// The other one.
+        other: Txid,
+    },
+    /// A transaction of a new branch spends from one that is not in the branch, or only after it.
+    #[error("transaction {txid} spends from {parent}, which is not before it in the new branch")]
+    ParentMissing {
+        /// The transaction.
+        txid: Txid,
+        /// The one it spends from.
+        parent: Txid,
+    },
+    /// A second node cannot bring a branch that it does not follow itself.
+    #[error("the second node does not follow the new branch to height {branch}: it has its own to {tip}")]
+    RivalAhead {
+        /// The height of the new branch.
+        branch: u32,
+        /// Where the second node's chain is.
+        tip: Tip,
+    },
+    /// Of two nodes to be connected, one has to listen.
+    #[error("neither node listens for peers: start one with NodeBuilder::p2p")]
+    NoPort,
     /// A node was asked to stop or to start that has done so already.
     #[error("the node is {state} already")]
     NodeState {
         /// `running` or `stopped`.
         state: &'static str,
+    },
+    /// A cluster has one to eight nodes.
+    #[error("a cluster has 1 to {max} nodes, not {asked}")]
+    ClusterSize {
+        /// The number asked for.
+        asked: usize,
+        /// The largest possible.
+        max: usize,
+    },
+    /// Nodes of a cluster are counted from 0.
+    #[error("there is no node {index} in a cluster of {nodes}")]
+    NoSuchNode {
+        /// The number asked for.
+        index: usize,
+        /// How many nodes there are.
+        nodes: usize,
     },
     /// Time only moves forwards.
     #[error("mock time cannot go back from {now} to {asked}")]

@@ -72,11 +72,22 @@ pub struct MinedBlock {
     pub txids: Vec<Txid>,
 }
 
+impl MinedBlock {
+    pub(super) fn new(height: u32, block: &Block) -> Self {
+        Self {
+            height,
+            hash: block.block_hash(),
+            time: block.header.time,
+            txids: block.txdata[1..].iter().map(Transaction::compute_txid).collect(),
+        }
+    }
+}
+
 /// The block to build on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parent {
-    height: u32,
-    hash: BlockHash,
+    pub height: u32,
+    pub hash: BlockHash,
 }
 
 impl From<Tip> for Parent {
@@ -132,15 +143,9 @@ impl Miner {
                 (transactions, fees)
             }
         };
-        let txids = transactions.iter().map(Transaction::compute_txid).collect();
         let block = self.build(parent, time, fees, transactions, tag)?;
         node.submit_block(&block)?;
-        Ok(MinedBlock {
-            height: parent.height + 1,
-            hash: block.block_hash(),
-            time,
-            txids,
-        })
+        Ok(MinedBlock::new(parent.height + 1, &block))
     }
 
     /// Mines blocks with what is in the mempool.
@@ -184,7 +189,7 @@ impl Miner {
     }
 
     /// A block with proof of work, not yet given to any node.
-    fn build(
+    pub(super) fn build(
         &self,
         parent: Parent,
         time: u32,

@@ -9,6 +9,9 @@
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
 //! - [`Verdict`] is what the node said of a transaction, the same in every Core version.
+//! - [`Cluster`] is several nodes: connected, cut apart, stopped, killed, restarted.
+//!
+//! The [guide] shows how to test a program of one's own with all this.
 //!
 //! All of it is synchronous and can be used in a plain `#[test]`; in async code wrap the calls in
 //! `spawn_blocking`. Neither the system clock nor a random number has any influence: the same calls give the
@@ -37,12 +40,16 @@
 //! ```
 
 mod binary;
+mod branch;
 mod clock;
+mod cluster;
 mod coin;
 mod error;
 mod evidence;
 mod faucet;
+mod fleet;
 mod keys;
+mod lock;
 mod mempool;
 mod miner;
 mod node;
@@ -50,9 +57,14 @@ mod policy;
 mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
 mod regtest;
+mod reorg;
 mod rpc;
+mod run;
 mod verdict;
 mod wait;
+
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 
 pub use binary::{
     all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found,
@@ -60,16 +72,20 @@ pub use binary::{
 };
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
-pub use clock::{ChainClock, Crossing, BLOCK_INTERVAL};
+pub use clock::{ChainClock, BLOCK_INTERVAL};
+pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, Topology};
 pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
 pub use error::{Error, Misuse, NodeError};
 pub use faucet::Faucet;
 pub use keys::labelled_key;
+pub use lock::{Crossing, Lock, Needs};
 pub use mempool::{BlockTemplate, TemplateTransaction};
 pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
 pub use node::{Node, NodeBuilder, Tip, RPC_PASSWORD, RPC_USER, START_TIME};
 pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
+pub use reorg::{Reorg, Reorganised};
 pub use rpc::Utxo;
+pub use run::TestFailure;
 pub use verdict::{RejectReason, Rejection, Verdict};
 pub use wait::{wait_until, Look};

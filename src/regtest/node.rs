@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
@@ -13,6 +13,7 @@ use bitcoincore_rpc::{Auth, Client};
 
 use super::error::{Error, Misuse};
 use super::evidence::Evidence;
+use super::fleet::Fleet;
 use super::policy::Policy;
 use super::process::{keeps_everything, Daemon, Folder, Home, Launch, Reserved};
 use super::wait::PATIENCE;
@@ -54,6 +55,8 @@ pub struct Node {
     client: Client,
     state: Mutex<State>,
     time: Mutex<Time>,
+    /// In a cluster: whose time moves with this one's.
+    fleet: OnceLock<Arc<Fleet>>,
     home: Home,
     data_dir: PathBuf,
     arguments: Vec<String>,
@@ -156,6 +159,9 @@ impl Node {
     ///
     /// If `time` is before the present mock time, or the node fails.
     pub fn set_mock_time(&self, time: u32) -> Result<(), Error> {
+        if let Some(fleet) = self.fleet.get() {
+            fleet.settle()?;
+        }
         let mut known = self.time();
         if time < known.now {
             return Err(Misuse::TimeBackwards {
@@ -167,6 +173,31 @@ impl Node {
         rpc::set_mock_time(&self.client, time)?;
         self.note(format!("mock time {time}"));
         known.now = time;
+        drop(known);
+        let Some(fleet) = self.fleet.get() else {
+            return Ok(());
+        };
+        let others = fleet
+            .nodes()
+            .filter(|node| !std::ptr::eq(&raw const **node, self));
+        others.into_iter().try_for_each(|other| other.follow(time))
+    }
+
+    /// From now on, [`Node::set_mock_time`] sets the clocks of all these nodes.
+    pub(super) fn join(&self, fleet: Arc<Fleet>) {
+        // A node joins the cluster that started it, and no other.
+        let _ = self.fleet.set(fleet);
+    }
+
+    /// Comes up to the time of another node. One that is stopped does so when it is started again.
+    fn follow(&self, time: u32) -> Result<(), Error> {
+        let mut known = self.time();
+        if time > known.now {
+            if self.is_running() {
+                rpc::set_mock_time(&self.client, time)?;
+            }
+            known.now = time;
+        }
         Ok(())
     }
 
@@ -212,7 +243,7 @@ impl Node {
         let State::Running(daemon) = std::mem::replace(&mut *state, stopped) else {
             return Err(Misuse::NodeState { state: "stopped" }.into());
         };
-        self.evidence.note(how);
+        self.note(how);
         *state = State::Stopped {
             _ports: end(daemon, self.home)?,
         };
@@ -226,16 +257,20 @@ impl Node {
     ///
     /// [`Misuse::NodeState`] if it runs, or if it does not start.
     pub fn restart(&self) -> Result<(), Error> {
-        let mut state = self.state();
-        if matches!(*state, State::Running(_)) {
-            return Err(Misuse::NodeState { state: "running" }.into());
+        let now = self.time().now;
+        {
+            let mut state = self.state();
+            if matches!(*state, State::Running(_)) {
+                return Err(Misuse::NodeState { state: "running" }.into());
+            }
+            self.note("start again");
+            let mut arguments = self.arguments.clone();
+            arguments.push(mock_time_argument(now));
+            let mut launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner);
+            *state = State::Running(launch.start(&arguments)?);
         }
-        self.evidence.note("start again");
-        let mut arguments = self.arguments.clone();
-        arguments.push(mock_time_argument(self.time().now));
-        let mut launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State::Running(launch.start(&arguments)?);
-        Ok(())
+        // Meanwhile another node of the cluster may have moved the time.
+        rpc::set_mock_time(&self.client, self.time().now)
     }
 
     /// Uses the daemon as the crate `bitcoind` knows it.
@@ -274,7 +309,7 @@ impl fmt::Debug for Node {
 /// 127.0.0.1 alone, and looks for no peers.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
-    program: Option<PathBuf>,
+    program: Program,
     start_time: u32,
     policy: Policy,
     arguments: Vec<String>,
@@ -283,10 +318,19 @@ pub struct NodeBuilder {
     patience: Duration,
 }
 
+/// Which `bitcoind` to start.
+#[derive(Debug, Clone, Default)]
+enum Program {
+    #[default]
+    Any,
+    Version(String),
+    At(PathBuf),
+}
+
 impl Default for NodeBuilder {
     fn default() -> Self {
         Self {
-            program: None,
+            program: Program::default(),
             start_time: START_TIME,
             policy: Policy::default(),
             arguments: Vec::new(),
@@ -320,7 +364,15 @@ impl NodeBuilder {
     /// Uses this `bitcoind` instead of looking for one.
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program = Some(path.into());
+        self.program = Program::At(path.into());
+        self
+    }
+
+    /// Uses a `bitcoind` of this version, such as `29` or `29.99`; see
+    /// [`find_bitcoind_version`](super::find_bitcoind_version) for where it is looked for.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.program = Program::Version(version.into());
         self
     }
 
@@ -375,8 +427,9 @@ impl NodeBuilder {
     /// If there is no `bitcoind`, it does not know an argument, or it does not answer in time.
     pub fn start(self) -> Result<Node, Error> {
         let program = match &self.program {
-            Some(path) => path.clone(),
-            None => binary::find_bitcoind()?.path,
+            Program::At(path) => path.clone(),
+            Program::Version(version) => binary::find_bitcoind_version(version)?.path,
+            Program::Any => binary::find_bitcoind()?.path,
         };
         let arguments = self.lasting_arguments();
         let mut launch = Launch {
@@ -397,6 +450,7 @@ impl NodeBuilder {
                 now: self.start_time,
                 template: 0,
             }),
+            fleet: OnceLock::new(),
             home,
             data_dir: launch.folder.data(),
             arguments,
@@ -412,6 +466,8 @@ impl NodeBuilder {
         all.push(format!("-rpcauth={}", rpc_auth()));
         if self.p2p {
             all.push("-whitelist=noban,in,out@127.0.0.1".to_owned());
+            // Nobody has been silent for long, only the clock has jumped.
+            all.push("-peertimeout=999999999".to_owned());
         }
         all.extend(self.policy.arguments());
         for argument in &self.arguments {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, Transaction, TxOut};
 
-use super::clock::{ChainClock, Crossing, BLOCK_INTERVAL};
+use super::clock::{ChainClock, BLOCK_INTERVAL};
 use super::coin::{Coin, CoinKind};
 use super::error::Error;
 use super::faucet::Faucet;
+use super::lock::{Crossing, Lock};
 use super::miner::{BlockContent, MinedBlock, Miner, Parent};
 use super::node::{Node, NodeBuilder, Tip};
+use super::reorg::Reorg;
 
 /// The height at which a [`Regtest`] starts: two coinbases of 50 bitcoin can be spent.
 pub const START_HEIGHT: u32 = 101;
@@ -106,7 +107,7 @@ impl Regtest {
     /// # Errors
     ///
     /// As there.
-    pub fn make_final(&self, lock: LockTime) -> Result<Crossing, Error> {
+    pub fn make_final(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
         self.clock.make_final(&self.node, lock)
     }
 
@@ -115,8 +116,13 @@ impl Regtest {
     /// # Errors
     ///
     /// As there.
-    pub fn stop_before(&self, lock: LockTime) -> Result<Crossing, Error> {
+    pub fn stop_before(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
         self.clock.stop_before(&self.node, lock)
+    }
+
+    /// Replaces the last `depth` blocks: see [`Reorg`].
+    pub fn reorg(&self, depth: u32) -> Reorg<'_> {
+        Reorg::new(&self.node, &self.clock, depth)
     }
 
     /// As [`Faucet::fund`]: a coin of exactly this amount with a new key, in a block.
@@ -168,6 +174,13 @@ impl RegtestBuilder {
     #[must_use]
     pub fn node(mut self, node: NodeBuilder) -> Self {
         self.node = node;
+        self
+    }
+
+    /// As [`NodeBuilder::p2p`].
+    #[must_use]
+    pub fn p2p(mut self, listens: bool) -> Self {
+        self.node = self.node.p2p(listens);
         self
     }
 

@@ -182,6 +182,36 @@ impl Node {
         Ok(times)
     }
 
+    /// The median time past of the best chain's block at a height, in seconds since 1970.
+    pub(super) fn median_time_at(&self, height: u32) -> Result<u32, Error> {
+        #[derive(Deserialize)]
+        struct Header {
+            mediantime: u32,
+        }
+        let hash = self.block_hash_at(height)?;
+        let header: Header = call(self.client(), "getblockheader", &[json!(hash)])?;
+        Ok(header.mediantime)
+    }
+
+    /// The height of the last block of the best chain that is `block`, or that it builds on.
+    pub(super) fn last_shared_height(&self, block: BlockHash) -> Result<u32, Error> {
+        #[derive(Deserialize)]
+        struct Header {
+            height: u32,
+            confirmations: i32,
+            previousblockhash: Option<BlockHash>,
+        }
+        let mut hash = block;
+        loop {
+            let header: Header = call(self.client(), "getblockheader", &[json!(hash)])?;
+            match header.previousblockhash {
+                // -1 stands for a block of another branch.
+                Some(previous) if header.confirmations < 0 => hash = previous,
+                _ => return Ok(header.height),
+            }
+        }
+    }
+
     /// Gives a block to the node. It need not become the tip: a valid block on a shorter branch is taken too,
     /// and so is one that the node has.
     ///

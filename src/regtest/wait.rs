@@ -18,9 +18,9 @@ use super::rpc;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A call that waits inside the node comes back after so long, well before the client gives up on it.
-const SLICE: Duration = Duration::from_secs(5);
+pub(super) const SLICE: Duration = Duration::from_secs(5);
 /// The same, where a change just before the call would be missed.
-const SHORT_SLICE: Duration = Duration::from_millis(200);
+pub(super) const SHORT_SLICE: Duration = Duration::from_millis(200);
 
 /// What a look at something awaited showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

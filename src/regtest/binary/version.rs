@@ -7,6 +7,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::Found;
+use crate::regtest::process;
 
 /// The major versions that `ci/provision` can build. Each is the development branch after that release, and calls
 /// itself `<major>.99.0`.
@@ -75,7 +76,7 @@ pub(super) fn first_line_of(path: &Path, writes_home: bool) -> Result<String, St
 }
 
 fn in_scratch_folder(command: &mut Command) -> Result<String, String> {
-    let folder = bitcoind::tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = process::scratch().map_err(|error| error.to_string())?;
     let data_dir = format!("-datadir={}", folder.path().display());
     first_line(command.arg(data_dir).arg("--version"))
 }

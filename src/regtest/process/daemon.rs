@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use bitcoind::{BitcoinD, ConnectParams};
@@ -14,6 +14,8 @@ use crate::regtest::error::{Error, NodeError};
 
 /// So many ports in a row may turn out to be taken.
 const ATTEMPTS: u32 = 5;
+/// So long a daemon that has given up may take until its folder is free.
+const ENDING: Duration = Duration::from_secs(20);
 /// How often a daemon that comes up is looked at, in case it gives up instead.
 const LOOK: Duration = Duration::from_millis(5);
 /// After so long, a daemon that was told to stop is ended.
@@ -65,8 +67,9 @@ impl Launch {
     pub fn start(&mut self, arguments: &[String]) -> Result<Daemon, Error> {
         let mut all = arguments.to_vec();
         all.extend(self.home.iter().flat_map(Home::arguments));
-        let mut reason = String::new();
-        for _ in 0..ATTEMPTS {
+        let mut clashes = 0;
+        let begun = Instant::now();
+        loop {
             match self.attempt(&all) {
                 Ok(bitcoind) => {
                     self.home.get_or_insert_with(|| Home::from(&bitcoind.params));
@@ -75,11 +78,16 @@ impl Launch {
                         pid_file: self.folder.pid_file(),
                     });
                 }
-                Err(said) if is_port_clash(&said) => reason = said,
+                Err(said) if is_port_clash(&said) && clashes + 1 < ATTEMPTS => clashes += 1,
+                // The one before has given up, but is not gone yet.
+                Err(said) if clashes > 0 && is_locked(&said) && begun.elapsed() < ENDING => {}
+                Err(said) if is_port_clash(&said) => {
+                    return Err(self.failed(all, format!("{said} ({ATTEMPTS} times in a row)")))
+                }
                 Err(said) => return Err(self.failed(all, said)),
             }
+            kill(&self.folder.pid_file());
         }
-        Err(self.failed(all, format!("{reason} ({ATTEMPTS} times in a row)")))
     }
 
     fn failed(&self, arguments: Vec<String>, reason: String) -> Error {
@@ -139,6 +147,10 @@ fn is_port_clash(said: &str) -> bool {
     ["Unable to bind", "Unable to start HTTP server"]
         .iter()
         .any(|sign| said.contains(sign))
+}
+
+fn is_locked(said: &str) -> bool {
+    said.contains("Cannot obtain a lock on directory")
 }
 
 impl Daemon {

@@ -1,0 +1,111 @@
+//! What goes into which block of a new branch: pure, without a node.
+
+use std::collections::HashSet;
+
+use bitcoin::{Block, Transaction, Txid};
+
+use super::error::Misuse;
+
+/// What becomes of a transaction in a new branch.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Drop,
+    MoveTo(u32),
+    Replace(Transaction),
+}
+
+/// The ids of a block's transactions, with that of the coinbase.
+pub(super) fn txids(block: &Block) -> impl Iterator<Item = Txid> + '_ {
+    block.txdata.iter().map(Transaction::compute_txid)
+}
+
+/// The transactions of each block of a branch of this length, without the coinbases.
+pub(super) fn contents(
+    old: &[Block],
+    first: u32,
+    length: u32,
+    changes: &[(Txid, Change)],
+) -> Result<Vec<Vec<Transaction>>, Misuse> {
+    let mut contents: Vec<_> = old.iter().map(|block| block.txdata[1..].to_vec()).collect();
+    let mut moved = Vec::new();
+    for (txid, change) in changes {
+        let (block, position) = find(&contents, *txid).ok_or(Misuse::NotInBranch {
+            txid: *txid,
+            first,
+            last: (first..).zip(old).last().map_or(first, |(height, _)| height),
+        })?;
+        match change {
+            Change::Drop => drop(contents[block].remove(position)),
+            Change::MoveTo(height) => moved.push((*height, contents[block].remove(position))),
+            Change::Replace(other) => {
+                check_conflict(&contents[block][position], other)?;
+                contents[block][position] = other.clone();
+            }
+        }
+    }
+    contents.resize_with(length as usize, Vec::new);
+    for (height, transaction) in moved {
+        let index = height.checked_sub(first).map(|index| index as usize);
+        let Some(block) = index.and_then(|index| contents.get_mut(index)) else {
+            return Err(Misuse::HeightOutside {
+                height,
+                first,
+                last: first + length - 1,
+            });
+        };
+        block.push(transaction);
+    }
+    let contents: Vec<_> = contents.into_iter().map(parents_first).collect();
+    check_parents(old, &contents)?;
+    Ok(contents)
+}
+
+fn find(contents: &[Vec<Transaction>], txid: Txid) -> Option<(usize, usize)> {
+    contents.iter().enumerate().find_map(|(block, transactions)| {
+        let position = transactions.iter().position(|tx| tx.compute_txid() == txid)?;
+        Some((block, position))
+    })
+}
+
+fn check_conflict(old: &Transaction, new: &Transaction) -> Result<(), Misuse> {
+    let spends = |outpoint| old.input.iter().any(|input| input.previous_output == outpoint);
+    if new.input.iter().any(|input| spends(input.previous_output)) {
+        return Ok(());
+    }
+    Err(Misuse::NotConflicting {
+        txid: old.compute_txid(),
+        other: new.compute_txid(),
+    })
+}
+
+/// In the order given, except that no transaction comes before one that it spends from.
+pub(super) fn parents_first(mut left: Vec<Transaction>) -> Vec<Transaction> {
+    let mut sorted = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let waiting: HashSet<Txid> = left.iter().map(Transaction::compute_txid).collect();
+        let ready = |tx: &Transaction| !parents(tx).any(|parent| waiting.contains(&parent));
+        let next = left
+            .iter()
+            .position(ready)
+            .expect("no transaction is its own ancestor");
+        sorted.push(left.remove(next));
+    }
+    sorted
+}
+
+fn parents(transaction: &Transaction) -> impl Iterator<Item = Txid> + '_ {
+    transaction.input.iter().map(|input| input.previous_output.txid)
+}
+
+/// Whatever a transaction spends from the replaced blocks has to come before it in the new ones.
+fn check_parents(old: &[Block], contents: &[Vec<Transaction>]) -> Result<(), Misuse> {
+    let mut missing: HashSet<Txid> = old.iter().flat_map(txids).collect();
+    for transaction in contents.iter().flatten() {
+        let txid = transaction.compute_txid();
+        if let Some(parent) = parents(transaction).find(|parent| missing.contains(parent)) {
+            return Err(Misuse::ParentMissing { txid, parent });
+        }
+        missing.remove(&txid);
+    }
+    Ok(())
+}

@@ -1,0 +1,483 @@
+//! Several nodes, connected as a test wants it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+
+use bitcoin::Txid;
+use bitcoincore_rpc::RpcApi;
+use serde_json::{json, Value};
+
+use super::error::{Error, Misuse};
+use super::fleet::Fleet;
+use super::node::{Node, NodeBuilder, Tip};
+use super::regtest::{Regtest, RegtestBuilder};
+use super::rpc;
+use super::wait::{list, wait, wait_until, Look, SHORT_SLICE, SLICE};
+
+/// More nodes make nothing clearer.
+const MOST_NODES: usize = 8;
+
+/// Who is connected with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Topology {
+    /// Each with the next.
+    Line,
+    /// A line whose last is connected with the first.
+    Ring,
+    /// Each with each.
+    #[default]
+    Clique,
+}
+
+impl Topology {
+    fn edges(self, nodes: usize) -> BTreeSet<Edge> {
+        let all = (0..nodes).flat_map(|low| (low + 1..nodes).map(move |high| Edge { low, high }));
+        all.filter(|edge| {
+            let is_next = edge.high == edge.low + 1;
+            match self {
+                Self::Line => is_next,
+                Self::Ring => is_next || (edge.low == 0 && edge.high == nodes - 1),
+                Self::Clique => true,
+            }
+        })
+        .collect()
+    }
+}
+
+/// A connection, always opened by the lower number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    low: usize,
+    high: usize,
+}
+
+/// One to eight nodes with the same first blocks and one time for all of them.
+///
+/// Each is a whole [`Regtest`]: it mines, pays and reorganises by itself, and its blocks and transactions reach
+/// the others over the peer-to-peer network as far as they are connected.
+///
+/// ```
+/// use spilman::regtest::Cluster;
+///
+/// let mut cluster = Cluster::builder().nodes(3).start()?;
+/// cluster.split(&[0])?;
+/// cluster.chain(0)?.mine(1)?;
+/// cluster.chain(1)?.mine(2)?;
+/// cluster.wait_for_same_tip_among(&[1, 2])?;
+/// assert_ne!(cluster.chain(0)?.tip()?.hash, cluster.chain(1)?.tip()?.hash);
+///
+/// // The longer branch wins.
+/// let longer = cluster.chain(1)?.tip()?;
+/// cluster.heal()?;
+/// assert_eq!(cluster.wait_for_same_tip()?, longer);
+/// # Ok::<(), spilman::regtest::Error>(())
+/// ```
+pub struct Cluster {
+    chains: Vec<Regtest>,
+    fleet: Arc<Fleet>,
+    topology: Topology,
+    /// The nodes on one side of a cut.
+    aside: BTreeSet<usize>,
+    connected: BTreeSet<Edge>,
+}
+
+impl Cluster {
+    /// Two nodes that are connected, unless told otherwise.
+    #[must_use]
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+
+    /// How many nodes there are, stopped ones included.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // there is always one
+    pub fn len(&self) -> usize {
+        self.chains.len()
+    }
+
+    /// A node with its clock and faucet, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`].
+    pub fn chain(&self, index: usize) -> Result<&Regtest, Error> {
+        self.check(index)?;
+        Ok(&self.chains[index])
+    }
+
+    /// As [`Cluster::chain`], for the calls that change it.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`].
+    pub fn chain_mut(&mut self, index: usize) -> Result<&mut Regtest, Error> {
+        self.check(index)?;
+        Ok(&mut self.chains[index])
+    }
+
+    /// A node, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`].
+    pub fn node(&self, index: usize) -> Result<&Arc<Node>, Error> {
+        Ok(self.chain(index)?.node())
+    }
+
+    /// Cuts all connections between these nodes and the others, and waits until they are gone. An earlier cut is
+    /// healed.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`], or if a node fails.
+    pub fn split(&mut self, aside: &[usize]) -> Result<(), Error> {
+        aside.iter().try_for_each(|&index| self.check(index))?;
+        self.aside = aside.iter().copied().collect();
+        self.connect()
+    }
+
+    /// Connects what a cut had separated, and waits until it is.
+    ///
+    /// # Errors
+    ///
+    /// If a node fails.
+    pub fn heal(&mut self) -> Result<(), Error> {
+        self.split(&[])
+    }
+
+    /// As [`Node::stop`]; the others notice.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`], or as there.
+    pub fn stop(&mut self, index: usize) -> Result<(), Error> {
+        self.node(index)?.stop()?;
+        self.connect()
+    }
+
+    /// As [`Node::kill`]; the others notice.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`], or as there.
+    pub fn kill(&mut self, index: usize) -> Result<(), Error> {
+        self.node(index)?.kill()?;
+        self.connect()
+    }
+
+    /// As [`Node::restart`], and connects the node again. It then has the time of the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`], or as there.
+    pub fn restart(&mut self, index: usize) -> Result<(), Error> {
+        self.node(index)?.restart()?;
+        self.connect()
+    }
+
+    /// Waits until all nodes that run have the same tip.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_same_tip`].
+    pub fn wait_for_same_tip(&self) -> Result<Tip, Error> {
+        wait_for_same_tip(&self.running())
+    }
+
+    /// Waits until these nodes have the same tip.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`], or as [`wait_for_same_tip`].
+    pub fn wait_for_same_tip_among(&self, indices: &[usize]) -> Result<Tip, Error> {
+        wait_for_same_tip(&self.these(indices)?)
+    }
+
+    /// Waits until all nodes that run have the same transactions in their mempools.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_same_mempool`].
+    pub fn wait_for_same_mempool(&self) -> Result<Vec<Txid>, Error> {
+        wait_for_same_mempool(&self.running())
+    }
+
+    /// Waits until these nodes have the same transactions in their mempools.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoSuchNode`], or as [`wait_for_same_mempool`].
+    pub fn wait_for_same_mempool_among(&self, indices: &[usize]) -> Result<Vec<Txid>, Error> {
+        wait_for_same_mempool(&self.these(indices)?)
+    }
+
+    fn check(&self, index: usize) -> Result<(), Error> {
+        let nodes = self.chains.len();
+        if index < nodes {
+            return Ok(());
+        }
+        Err(Misuse::NoSuchNode { index, nodes }.into())
+    }
+
+    fn running(&self) -> Vec<&Node> {
+        let nodes = self.chains.iter().map(|chain| &**chain.node());
+        nodes.filter(|node| node.is_running()).collect()
+    }
+
+    fn these(&self, indices: &[usize]) -> Result<Vec<&Node>, Error> {
+        indices.iter().map(|&index| Ok(&**self.node(index)?)).collect()
+    }
+
+    /// Makes the connections be what they should be now.
+    fn connect(&mut self) -> Result<(), Error> {
+        let runs = |index: usize| self.chains[index].node().is_running();
+        let mut wanted = self.topology.edges(self.chains.len());
+        wanted.retain(|&Edge { low, high }| {
+            runs(low) && runs(high) && self.aside.contains(&low) == self.aside.contains(&high)
+        });
+        for edge in self.connected.difference(&wanted) {
+            // With one of the two gone, the other notices by itself.
+            if runs(edge.low) && runs(edge.high) {
+                self.call(*edge, "disconnectnode", None)?;
+            }
+        }
+        for edge in wanted.difference(&self.connected) {
+            self.call(*edge, "addnode", Some("onetry"))?;
+        }
+        for (index, chain) in self.chains.iter().enumerate() {
+            if runs(index) {
+                let peers = wanted
+                    .iter()
+                    .filter(|edge| edge.low == index || edge.high == index);
+                chain.node().wait_for_peers(peers.count())?;
+            }
+        }
+        self.connected = wanted;
+        self.fleet.set_parts(self.parts());
+        Ok(())
+    }
+
+    /// Who is connected, directly or through others.
+    fn parts(&self) -> Vec<Vec<usize>> {
+        let mut part_of: Vec<usize> = (0..self.chains.len()).collect();
+        for Edge { low, high } in &self.connected {
+            let (kept, joined) = (part_of[*low], part_of[*high]);
+            for part in &mut part_of {
+                if *part == joined {
+                    *part = kept;
+                }
+            }
+        }
+        let mut parts = BTreeMap::<usize, Vec<usize>>::new();
+        for (index, part) in part_of.into_iter().enumerate() {
+            parts.entry(part).or_default().push(index);
+        }
+        parts.into_values().collect()
+    }
+
+    fn call(&self, edge: Edge, name: &'static str, how: Option<&str>) -> Result<(), Error> {
+        let address = self.chains[edge.high]
+            .node()
+            .p2p_address()
+            .expect("the builder lets every node of a cluster listen");
+        let arguments: Vec<Value> = [Some(json!(address)), how.map(|how| json!(how))]
+            .into_iter()
+            .flatten()
+            .collect();
+        let client = self.chains[edge.low].node().client();
+        let _: Value = client
+            .call(name, &arguments)
+            .map_err(|error| rpc::failed(name, error))?;
+        Ok(())
+    }
+}
+
+/// Waits until these nodes have the same tip.
+///
+/// # Errors
+///
+/// [`NodeError::Timeout`](super::NodeError::Timeout) with the tip of each, or if a node fails.
+pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
+    let Some(first) = nodes.first() else {
+        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
+    };
+    let clients = nodes
+        .iter()
+        .map(|node| node.new_client())
+        .collect::<Result<Vec<_>, _>>()?;
+    let awaited = || format!("{} nodes to have the same tip", nodes.len());
+    wait(awaited, first.patience, |left| {
+        let tips = nodes
+            .iter()
+            .map(|node| node.tip())
+            .collect::<Result<Vec<_>, _>>()?;
+        if tips.iter().all(|tip| tip.hash == tips[0].hash) {
+            return Ok(Look::Done(tips[0]));
+        }
+        let highest = tips.iter().map(|tip| tip.height).max().unwrap_or_default();
+        let behind = tips.iter().position(|tip| tip.height < highest);
+        let time = if behind.is_some() { SLICE } else { SHORT_SLICE };
+        let time = json!(time.min(left).as_millis().max(1));
+        let answer: Result<Value, _> = match behind {
+            Some(index) => clients[index].call("waitforblockheight", &[json!(highest), time]),
+            None => clients[0].call("waitfornewblock", &[time]),
+        };
+        answer.map_err(|error| rpc::failed("waitforblockheight", error))?;
+        let tips: Vec<_> = tips
+            .iter()
+            .map(|tip| format!("{} ({})", tip.hash, tip.height))
+            .collect();
+        Ok(Look::Saw(tips.join(", ")))
+    })
+}
+
+/// Waits until these nodes have the same transactions in their mempools; the answer is their sorted ids.
+///
+/// # Errors
+///
+/// [`NodeError::Timeout`](super::NodeError::Timeout) with the mempool of each, or if a node fails.
+pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
+    let Some(first) = nodes.first() else {
+        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
+    };
+    let awaited = format!("{} nodes to have the same mempool", nodes.len());
+    wait_until(&awaited, first.patience, || {
+        let mempools = nodes
+            .iter()
+            .map(|node| node.mempool())
+            .collect::<Result<Vec<_>, _>>()?;
+        if mempools.iter().all(|mempool| mempool == &mempools[0]) {
+            return Ok(Look::Done(mempools[0].clone()));
+        }
+        let mempools: Vec<_> = mempools.iter().map(|mempool| list(mempool)).collect();
+        Ok(Look::Saw(mempools.join("; ")))
+    })
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("chains", &self.chains)
+            .field("topology", &self.topology)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a [`Cluster`] is started.
+#[derive(Debug, Clone)]
+pub struct ClusterBuilder {
+    nodes: usize,
+    topology: Topology,
+    chain: RegtestBuilder,
+    others: Vec<(usize, NodeBuilder)>,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            topology: Topology::default(),
+            chain: Regtest::builder(),
+            others: Vec::new(),
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// How many nodes, 1 to 8.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Who is connected with whom: each with each unless told otherwise.
+    #[must_use]
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// The chain and the node to start so many times.
+    #[must_use]
+    pub fn each(mut self, chain: RegtestBuilder) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    /// Another node at this place, counted from 0: of another version, say, or with another policy.
+    #[must_use]
+    pub fn node(mut self, index: usize, node: NodeBuilder) -> Self {
+        self.others.push((index, node));
+        self
+    }
+
+    /// Starts all nodes at the same time, connects them, and waits until they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ClusterSize`], [`Misuse::NoSuchNode`], or if a node does not start.
+    pub fn start(self) -> Result<Cluster, Error> {
+        let (nodes, max) = (self.nodes, MOST_NODES);
+        if nodes == 0 || nodes > max {
+            return Err(Misuse::ClusterSize { asked: nodes, max }.into());
+        }
+        let mut builders = vec![self.chain; nodes];
+        for (index, node) in self.others {
+            let builder = builders.get_mut(index);
+            let builder = builder.ok_or(Misuse::NoSuchNode { index, nodes })?;
+            *builder = builder.clone().node(node);
+        }
+        let chains = thread::scope(|scope| {
+            let starts: Vec<_> = builders
+                .into_iter()
+                .map(|builder| scope.spawn(|| builder.p2p(true).start()))
+                .collect();
+            let starts = starts.into_iter().map(|start| match start.join() {
+                Ok(started) => started,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            starts.collect::<Result<Vec<_>, _>>()
+        })?;
+        let all: Vec<_> = chains.iter().map(|chain| Arc::clone(chain.node())).collect();
+        let fleet = Arc::new(Fleet::new(&all));
+        for node in &all {
+            node.join(Arc::clone(&fleet));
+        }
+        let mut cluster = Cluster {
+            chains,
+            fleet,
+            topology: self.topology,
+            aside: BTreeSet::new(),
+            connected: BTreeSet::new(),
+        };
+        cluster.connect()?;
+        Ok(cluster)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topologies_have_their_edges() {
+        let edges = |topology: Topology, nodes| -> Vec<(usize, usize)> {
+            topology
+                .edges(nodes)
+                .into_iter()
+                .map(|edge| (edge.low, edge.high))
+                .collect()
+        };
+        assert_eq!(edges(Topology::Line, 4), [(0, 1), (1, 2), (2, 3)]);
+        assert_eq!(edges(Topology::Ring, 4), [(0, 1), (0, 3), (1, 2), (2, 3)]);
+        assert_eq!(edges(Topology::Clique, 3), [(0, 1), (0, 2), (1, 2)]);
+        assert_eq!(edges(Topology::Ring, 2), [(0, 1)], "not twice");
+        for topology in [Topology::Line, Topology::Ring, Topology::Clique] {
+            assert_eq!(edges(topology, 1), []);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Nodes that share one time.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::Error;
+use super::node::Node;
+use super::rpc::call;
+use super::wait::{wait_until, Look};
+
+/// The nodes of a cluster, as far as the time concerns them.
+pub(super) struct Fleet {
+    nodes: Vec<Weak<Node>>,
+    /// Which of them are connected, directly or through others.
+    parts: Mutex<Vec<Vec<usize>>>,
+}
+
+impl Fleet {
+    pub fn new(nodes: &[Arc<Node>]) -> Self {
+        Self {
+            nodes: nodes.iter().map(Arc::downgrade).collect(),
+            parts: Mutex::default(),
+        }
+    }
+
+    pub fn set_parts(&self, parts: Vec<Vec<usize>>) {
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = Arc<Node>> + '_ {
+        self.nodes.iter().filter_map(Weak::upgrade)
+    }
+
+    /// Waits until no block is on its way. A node to whose clock ten minutes pass while it waits for a block
+    /// gives its peer up.
+    pub fn settle(&self) -> Result<(), Error> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for part in parts {
+            let nodes = part.iter().filter_map(|&index| self.nodes[index].upgrade());
+            let nodes: Vec<_> = nodes.filter(|node| node.is_running()).collect();
+            let Some(first) = nodes.first() else { continue };
+            wait_until("the last block to arrive everywhere", first.patience, || {
+                let states = nodes
+                    .iter()
+                    .map(|node| state(node))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let most = states.iter().map(|state| &state.chainwork).max();
+                let settled = |state: &State| !state.fetches && Some(&state.chainwork) == most;
+                if states.iter().all(settled) {
+                    return Ok(Look::Done(()));
+                }
+                Ok(Look::Saw(format!("{states:?}")))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    /// In hexadecimal digits, always as many.
+    chainwork: String,
+    fetches: bool,
+}
+
+fn state(node: &Node) -> Result<State, Error> {
+    #[derive(Deserialize)]
+    struct Chain {
+        chainwork: String,
+    }
+    #[derive(Deserialize)]
+    struct Peer {
+        inflight: Vec<Value>,
+    }
+    let peers: Vec<Peer> = call(node.client(), "getpeerinfo", &[])?;
+    let Chain { chainwork } = call(node.client(), "getblockchaininfo", &[])?;
+    let fetches = peers.iter().any(|peer| !peer.inflight.is_empty());
+    Ok(State { chainwork, fetches })
+}

@@ -1,0 +1,265 @@
+//! What keeps a spend out of the next block: absolute and relative lock times.
+
+use std::fmt;
+
+use bitcoin::{absolute, relative, OutPoint, Transaction, Txid};
+
+use super::error::{Error, Misuse};
+use super::miner::MinedBlock;
+use super::node::{Node, Tip};
+
+/// Relative times are counted in units of so many seconds (BIP 68).
+const UNIT: u32 = 512;
+/// A crossing of more blocks than this is not told block by block.
+const TOLD: usize = 12;
+
+/// A lock time to cross: an absolute one, a relative one on a coin, or all of a transaction.
+///
+/// Whatever it is, it is judged for the *next* block:
+///
+/// | lock | final as soon as |
+/// |---|---|
+/// | absolute height H | the tip's height is H, so that the next block has H + 1 |
+/// | absolute time T | the tip's median time past is greater than T; equal is not enough (BIP 113) |
+/// | relative height N, on a coin in block h | the tip's height is h + N − 1, so that the next block has h + N (BIP 68) |
+/// | relative time V, on a coin in block h | the tip's median time past is at least that of block h − 1 plus V × 512 seconds (BIP 68) |
+///
+/// ```
+/// use spilman::regtest::{CoinKind, Lock, Regtest, Spend};
+/// use bitcoin::{relative, Amount};
+///
+/// let mut chain = Regtest::start()?;
+/// let coin = chain.fund(Amount::from_sat(100_000), CoinKind::Segwit)?;
+/// let after_a_day = relative::LockTime::from_seconds_ceil(24 * 60 * 60)?;
+/// let coins = [coin];
+/// let spend = Spend::of(&coins).sequence(after_a_day.to_sequence()).sign()?;
+///
+/// // The same lock, once read from the transaction and once named.
+/// chain.stop_before(&spend)?;
+/// let crossing = chain.make_final(Lock::relative(coins[0].outpoint, after_a_day))?;
+/// assert_eq!(crossing.blocks.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lock {
+    /// An `nLockTime`, or what `OP_CHECKLOCKTIMEVERIFY` asks for (BIP 65).
+    Absolute(absolute::LockTime),
+    /// What the sequence of an input says (BIP 68), or what `OP_CHECKSEQUENCEVERIFY` asks for (BIP 112).
+    Relative {
+        /// The coin that the input spends. It has to be in a block.
+        coin: OutPoint,
+        /// The lock.
+        lock: relative::LockTime,
+    },
+    /// All that keeps a transaction out of a block.
+    Spend {
+        /// The transaction.
+        txid: Txid,
+        /// Its locks; none if it can be mined at once.
+        locks: Vec<Lock>,
+    },
+}
+
+impl Lock {
+    /// A relative lock on a coin.
+    #[must_use]
+    pub fn relative(coin: OutPoint, lock: relative::LockTime) -> Self {
+        Self::Relative { coin, lock }
+    }
+
+    /// The least height and median time past of a tip that make it final.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::CoinMissing`] or [`Misuse::CoinUnconfirmed`] if the coin of a relative lock is not in a block, or
+    /// the node fails.
+    pub fn needs(&self, node: &Node) -> Result<Needs, Error> {
+        match self {
+            Self::Absolute(absolute::LockTime::Blocks(height)) => {
+                Ok(Needs::height(height.to_consensus_u32()))
+            }
+            // No lock time is the largest possible number: only then would this saturate.
+            Self::Absolute(absolute::LockTime::Seconds(time)) => {
+                Ok(Needs::mtp(time.to_consensus_u32().saturating_add(1)))
+            }
+            Self::Relative { coin, lock } => {
+                let height = confirmation_height(node, *coin)?;
+                match lock {
+                    relative::LockTime::Blocks(blocks) => Ok(Needs::height(
+                        (height + u32::from(blocks.value())).saturating_sub(1),
+                    )),
+                    relative::LockTime::Time(units) => {
+                        let base = node.median_time_at(height.saturating_sub(1))?;
+                        Ok(Needs::mtp(base + UNIT * u32::from(units.value())))
+                    }
+                }
+            }
+            Self::Spend { locks, .. } => locks
+                .iter()
+                .try_fold(Needs::default(), |all, lock| Ok(all.and(lock.needs(node)?))),
+        }
+    }
+}
+
+impl From<absolute::LockTime> for Lock {
+    fn from(lock: absolute::LockTime) -> Self {
+        Self::Absolute(lock)
+    }
+}
+
+/// The transaction's `nLockTime`, unless all inputs have the final sequence, and the sequences of its inputs, if its
+/// version is at least 2 and they have not the bit that disables them. A lock of zero is none.
+impl From<&Transaction> for Lock {
+    fn from(transaction: &Transaction) -> Self {
+        let mut locks = Vec::new();
+        if transaction.is_lock_time_enabled() && transaction.lock_time != absolute::LockTime::ZERO {
+            locks.push(Self::Absolute(transaction.lock_time));
+        }
+        // The consensus rules take the version as a number without sign.
+        if transaction.version.0.cast_unsigned() >= 2 {
+            locks.extend(transaction.input.iter().filter_map(|input| {
+                let lock = input.sequence.to_relative_lock_time()?;
+                (!is_zero(lock)).then(|| Self::relative(input.previous_output, lock))
+            }));
+        }
+        Self::Spend {
+            txid: transaction.compute_txid(),
+            locks,
+        }
+    }
+}
+
+fn is_zero(lock: relative::LockTime) -> bool {
+    match lock {
+        relative::LockTime::Blocks(blocks) => blocks.value() == 0,
+        relative::LockTime::Time(units) => units.value() == 0,
+    }
+}
+
+fn confirmation_height(node: &Node, coin: OutPoint) -> Result<u32, Error> {
+    if let Some(utxo) = node.confirmed_utxo(coin)? {
+        return Ok(node.tip()?.height + 1 - utxo.confirmations);
+    }
+    Err(if node.transaction_in_mempool(coin.txid)?.is_some() {
+        Misuse::CoinUnconfirmed { coin }
+    } else {
+        Misuse::CoinMissing { coin }
+    }
+    .into())
+}
+
+fn counted(blocks: usize) -> String {
+    let plural = if blocks == 1 { "" } else { "s" };
+    format!("{blocks} block{plural}")
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absolute(lock) => write!(f, "lock time {lock}"),
+            Self::Relative { coin, lock } => match lock {
+                relative::LockTime::Blocks(blocks) => {
+                    write!(f, "the lock of {} on {coin}", counted(blocks.value().into()))
+                }
+                relative::LockTime::Time(units) => {
+                    write!(f, "the lock of {} × {UNIT} s on {coin}", units.value())
+                }
+            },
+            Self::Spend { txid, .. } => write!(f, "transaction {txid}"),
+        }
+    }
+}
+
+/// The least height and median time past of a tip with which a [`Lock`] is final for the next block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// The height, if it matters.
+    pub height: Option<u32>,
+    /// The median time past in seconds since 1970, if it matters.
+    pub mtp: Option<u32>,
+}
+
+impl Needs {
+    fn height(height: u32) -> Self {
+        Self {
+            height: Some(height),
+            mtp: None,
+        }
+    }
+
+    fn mtp(mtp: u32) -> Self {
+        Self {
+            height: None,
+            mtp: Some(mtp),
+        }
+    }
+
+    /// Both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            height: self.height.max(other.height),
+            mtp: self.mtp.max(other.mtp),
+        }
+    }
+
+    /// Whether this tip is enough.
+    #[must_use]
+    pub fn are_met_by(&self, tip: &Tip) -> bool {
+        self.height.is_none_or(|height| tip.height >= height) && self.mtp.is_none_or(|mtp| tip.mtp >= mtp)
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.height, self.mtp) {
+            (None, None) => f.write_str("nothing"),
+            (Some(height), None) => write!(f, "height {height}"),
+            (None, Some(mtp)) => write!(f, "median time past {mtp}"),
+            (Some(height), Some(mtp)) => write!(f, "height {height} and median time past {mtp}"),
+        }
+    }
+}
+
+/// What it took to cross a lock, or to come up to it.
+///
+/// ```text
+/// needs height 104; 1 block: 103 at 1700001200;
+/// from height 102, time 1700000600, median time past 1699997600
+/// to height 103, time 1700001200, median time past 1699998200
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossing {
+    /// What a tip needs for the lock to be final.
+    pub needs: Needs,
+    /// The blocks mined, with their heights and times.
+    pub blocks: Vec<MinedBlock>,
+    /// The tip before.
+    pub from: Tip,
+    /// The tip after.
+    pub to: Tip,
+}
+
+impl fmt::Display for Crossing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            needs,
+            blocks,
+            from,
+            to,
+        } = self;
+        write!(f, "needs {needs}; ")?;
+        let told = |block: &MinedBlock| format!("{} at {}", block.height, block.time);
+        match &blocks[..] {
+            [] => return write!(f, "no block; at {to}"),
+            [first, .., last] if blocks.len() > TOLD => {
+                write!(f, "{}: {} … {}", counted(blocks.len()), told(first), told(last))?;
+            }
+            _ => {
+                let all: Vec<_> = blocks.iter().map(told).collect();
+                write!(f, "{}: {}", counted(blocks.len()), all.join(", "))?;
+            }
+        }
+        write!(f, "; from {from} to {to}")
+    }
+}

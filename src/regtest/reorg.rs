@@ -1,0 +1,379 @@
+//! Replacing the last blocks of a chain by other ones.
+
+use std::collections::HashSet;
+
+use bitcoin::hashes::{sha256, Hash, HashEngine};
+use bitcoin::{Amount, Block, BlockHash, Transaction, Txid};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::branch::{self, Change};
+use super::clock::{ChainClock, BLOCK_INTERVAL};
+use super::error::{Error, Misuse};
+use super::miner::{MinedBlock, Parent};
+use super::node::{Node, Tip};
+use super::rpc::call;
+
+/// The node puts the transactions of so many blocks back into its mempool when one call takes blocks back.
+const RETURNED: u32 = 10;
+
+/// Replaces the last blocks by other ones, in which every transaction stays at its height unless told otherwise.
+///
+/// The new branch is one block longer than what it replaces. Its blocks have the times of those they replace, and
+/// further ones step on as [`ChainClock`] does. They claim the subsidy and no fees, and their coinbases are tagged
+/// with a hash of what they replace and of what is new, so that the same calls give the same blocks on every run.
+///
+/// If a call fails, the node has the chain that it had before; its mock time may have moved.
+///
+/// ```
+/// use spilman::regtest::{CoinKind, Regtest};
+/// use bitcoin::Amount;
+///
+/// let mut chain = Regtest::start()?;
+/// let coin = chain.fund(Amount::from_sat(100_000), CoinKind::Segwit)?;
+/// let txid = coin.outpoint.txid;
+///
+/// let reorg = chain.reorg(1).drop_tx(txid).apply()?;
+/// assert_eq!((reorg.old.len(), reorg.new.len()), (1, 2));
+/// assert_eq!(reorg.dropped, [coin.funding]);
+/// assert_eq!(chain.node().mempool()?, [txid], "it is unconfirmed again");
+/// # Ok::<(), spilman::regtest::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens until it is applied"]
+pub struct Reorg<'a> {
+    node: &'a Node,
+    clock: &'a ChainClock,
+    depth: u32,
+    length: Option<u32>,
+    changes: Vec<(Txid, Change)>,
+}
+
+/// What a [`Reorg`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reorganised {
+    /// The tip before.
+    pub from: Tip,
+    /// The tip after.
+    pub to: Tip,
+    /// The blocks that were replaced.
+    pub old: Vec<MinedBlock>,
+    /// The blocks that replace them.
+    pub new: Vec<MinedBlock>,
+    /// The transactions that are in none of the new blocks, but were in an old one.
+    pub dropped: Vec<Transaction>,
+}
+
+/// A branch that is built, but that no node has yet.
+struct Branch {
+    from: Tip,
+    /// The last block that stays.
+    fork: Parent,
+    old: Vec<Block>,
+    new: Vec<Block>,
+    /// That of its last block.
+    height: u32,
+    /// What the mock time has to be for that block.
+    time: u32,
+}
+
+impl<'a> Reorg<'a> {
+    /// Replaces the last `depth` blocks of this node.
+    pub fn new(node: &'a Node, clock: &'a ChainClock, depth: u32) -> Self {
+        Self {
+            node,
+            clock,
+            depth,
+            length: None,
+            changes: Vec::new(),
+        }
+    }
+
+    fn change(mut self, txid: Txid, change: Change) -> Self {
+        self.changes.push((txid, change));
+        self
+    }
+
+    /// Leaves a transaction out. The node takes it back into its mempool if it still can.
+    pub fn drop_tx(self, txid: Txid) -> Self {
+        self.change(txid, Change::Drop)
+    }
+
+    /// Puts a transaction into the new block of this height.
+    pub fn move_to(self, txid: Txid, height: u32) -> Self {
+        self.change(txid, Change::MoveTo(height))
+    }
+
+    /// Puts another transaction that spends a coin of the first one in its place, so that the first is gone for good.
+    pub fn replace(self, txid: Txid, conflicting: Transaction) -> Self {
+        self.change(txid, Change::Replace(conflicting))
+    }
+
+    /// The number of blocks in the new branch. What does not fit into a shorter branch is dropped.
+    pub fn length(mut self, blocks: u32) -> Self {
+        self.length = Some(blocks);
+        self
+    }
+
+    /// Gives the branch to the node, block after block; with the first that makes it longer, the node changes over.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ReorgDepth`], [`Misuse::BranchLength`] if it is not longer than what it replaces,
+    /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`],
+    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
+    pub fn apply(self) -> Result<Reorganised, Error> {
+        let branch = self.build(self.depth + 1, b"")?;
+        let mempool = mempool(self.node)?;
+        self.node.set_mock_time(branch.time)?;
+        let given = branch
+            .new
+            .iter()
+            .try_for_each(|block| self.node.submit_block(block));
+        if given.is_ok() && self.node.tip()?.hash == branch.tip() {
+            return branch.done(self.node);
+        }
+        resubmit(self.node, &mempool)?;
+        given?;
+        // The node tried, and went back; block by block it says why.
+        self.take_back_and_mine(b"why")
+    }
+
+    /// Takes the old blocks back by `invalidateblock`, and then mines the new branch, which may be shorter too. The old
+    /// blocks do not come back by themselves, however long the node's peers think that they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reorg::apply`], where any length but 0 will do.
+    pub fn by_invalidation(self) -> Result<Reorganised, Error> {
+        self.take_back_and_mine(b"invalidated")
+    }
+
+    /// Mines the branch on a second node, which may be a new one, and connects the two if they are not: the branch
+    /// arrives over the peer-to-peer network, as in reality. One of the nodes needs
+    /// [`NodeBuilder::p2p`](super::NodeBuilder::p2p).
+    ///
+    /// # Errors
+    ///
+    /// As [`Reorg::apply`]; [`Misuse::RivalAhead`] if the second node has a chain that is as long as the
+    /// branch, [`Misuse::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
+    /// the branch does not arrive.
+    pub fn by_rival(self, rival: &Node) -> Result<Reorganised, Error> {
+        let branch = self.build(self.depth + 1, b"")?;
+        let mut shared = branch.fork.height.min(rival.tip()?.height);
+        while rival.block_hash_at(shared)? != self.node.block_hash_at(shared)? {
+            shared -= 1;
+        }
+        rival.set_mock_time(rival.mock_time().max(branch.time))?;
+        for height in shared + 1..=branch.fork.height {
+            rival.submit_block(&self.node.block_at(height)?)?;
+        }
+        self.node.set_mock_time(branch.time)?;
+        branch
+            .new
+            .iter()
+            .try_for_each(|block| rival.submit_block(block))?;
+        let tip = rival.tip()?;
+        if tip.height >= branch.height && tip.hash != branch.tip() {
+            return Err(Misuse::RivalAhead {
+                branch: branch.height,
+                tip,
+            }
+            .into());
+        }
+        if tip.hash != branch.tip() {
+            return Reorg { node: rival, ..self }.take_back_and_mine(b"why");
+        }
+        connect(self.node, rival)?;
+        self.node.wait_for_tip(branch.tip())?;
+        branch.done(self.node)
+    }
+
+    fn take_back_and_mine(&self, mark: &[u8]) -> Result<Reorganised, Error> {
+        let branch = self.build(1, mark)?;
+        let mempool = mempool(self.node)?;
+        self.node.set_mock_time(branch.time)?;
+        let mut invalid = Vec::new();
+        let mined = take_back_to(self.node, branch.fork.hash, &mut invalid).and_then(|()| {
+            branch
+                .new
+                .iter()
+                .try_for_each(|block| self.node.submit_block(block))
+        });
+        if let Err(error) = mined {
+            self.restore(&branch, &invalid)?;
+            resubmit(self.node, &mempool)?;
+            return Err(error);
+        }
+        branch.done(self.node)
+    }
+
+    /// Makes the chain what it was before, though blocks of the new branch were mined.
+    fn restore(&self, branch: &Branch, invalid: &[BlockHash]) -> Result<(), Error> {
+        let first = branch.new[0].block_hash();
+        if self.node.block_hash_at(branch.fork.height + 1).ok() == Some(first) {
+            self.node.invalidate_block(first)?;
+        }
+        for hash in invalid.iter().rev() {
+            self.node.reconsider_block(*hash)?;
+        }
+        // Another branch of the same length may have been there once.
+        call(self.node.client(), "preciousblock", &[json!(branch.from.hash)])
+    }
+
+    fn build(&self, least_length: u32, mark: &[u8]) -> Result<Branch, Error> {
+        let from = self.node.tip()?;
+        if self.depth == 0 || self.depth > from.height {
+            return Err(Misuse::ReorgDepth {
+                depth: self.depth,
+                height: from.height,
+            }
+            .into());
+        }
+        let length = self.length.unwrap_or(self.depth + 1);
+        if length < least_length {
+            return Err(Misuse::BranchLength {
+                length,
+                least: least_length,
+            }
+            .into());
+        }
+        let fork = from.height - self.depth;
+        let old = (fork + 1..=from.height).map(|height| self.node.block_at(height));
+        let old = old.collect::<Result<Vec<_>, _>>()?;
+        let contents = branch::contents(&old, fork + 1, length, &self.changes)?;
+        let fork = Parent {
+            height: fork,
+            hash: old[0].header.prev_blockhash,
+        };
+        let (new, time) = self.mine(fork, &old, contents, mark)?;
+        Ok(Branch {
+            from,
+            fork,
+            height: fork.height + length,
+            old,
+            new,
+            time,
+        })
+    }
+
+    fn mine(
+        &self,
+        fork: Parent,
+        old: &[Block],
+        contents: Vec<Vec<Transaction>>,
+        mark: &[u8],
+    ) -> Result<(Vec<Block>, u32), Error> {
+        let mut hash = sha256::Hash::engine();
+        hash.input(mark);
+        for transaction in contents.iter().flatten() {
+            hash.input(transaction.compute_wtxid().as_byte_array());
+        }
+        let (mut parent, mut now) = (fork, self.node.mock_time());
+        let mut new = Vec::with_capacity(contents.len());
+        for (index, transactions) in contents.into_iter().enumerate() {
+            let replaced = old.get(index);
+            let time = replaced.map_or_else(|| now + BLOCK_INTERVAL, |block| block.header.time);
+            now = now.max(time);
+            let mut tag = hash.clone();
+            tag.input(replaced.map_or(parent.hash, Block::block_hash).as_byte_array());
+            let tag = sha256::Hash::from_engine(tag);
+            let block =
+                self.clock
+                    .miner()
+                    .build(parent, time, Amount::ZERO, transactions, tag.as_byte_array())?;
+            parent = Parent {
+                height: parent.height + 1,
+                hash: block.block_hash(),
+            };
+            new.push(block);
+        }
+        Ok((new, now))
+    }
+}
+
+impl Branch {
+    fn tip(&self) -> BlockHash {
+        self.new.last().expect("no branch is empty").block_hash()
+    }
+
+    fn done(self, node: &Node) -> Result<Reorganised, Error> {
+        let to = node.wait_for_tip(self.tip())?;
+        let kept: HashSet<Txid> = self.new.iter().flat_map(branch::txids).collect();
+        let transactions = self.old.iter().flat_map(|block| &block.txdata[1..]);
+        let mut dropped = transactions.cloned().collect::<Vec<_>>();
+        dropped.retain(|transaction| !kept.contains(&transaction.compute_txid()));
+        let mined = |blocks: &[Block]| {
+            (self.fork.height + 1..)
+                .zip(blocks)
+                .map(|(height, block)| MinedBlock::new(height, block))
+                .collect()
+        };
+        Ok(Reorganised {
+            from: self.from,
+            to,
+            old: mined(&self.old),
+            new: mined(&self.new),
+            dropped,
+        })
+    }
+}
+
+/// Takes blocks back until this one is the tip, and notes which. There may be branches of earlier reorganisations, to
+/// which the node changes over meanwhile.
+fn take_back_to(node: &Node, fork: BlockHash, invalid: &mut Vec<BlockHash>) -> Result<(), Error> {
+    loop {
+        let tip = node.tip()?;
+        if tip.hash == fork {
+            return Ok(());
+        }
+        let shared = node.last_shared_height(fork)?;
+        // In steps, so that all transactions return to the mempool.
+        let next = (shared + 1).max((tip.height + 1).saturating_sub(RETURNED));
+        let hash = node.block_hash_at(next)?;
+        node.invalidate_block(hash)?;
+        invalid.push(hash);
+    }
+}
+
+fn mempool(node: &Node) -> Result<Vec<Transaction>, Error> {
+    let transactions = node.mempool()?.into_iter();
+    let found = transactions.map(|txid| node.transaction_in_mempool(txid));
+    Ok(found
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// Gives the node back what it had in its mempool. What it does not take any more, it has lost for a reason of its own.
+fn resubmit(node: &Node, transactions: &[Transaction]) -> Result<(), Error> {
+    for transaction in branch::parents_first(transactions.to_vec()) {
+        let _ = node.submit(&transaction)?;
+    }
+    Ok(())
+}
+
+/// Connects two nodes, unless they are.
+fn connect(node: &Node, other: &Node) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Peer {
+        addr: String,
+        addrbind: Option<String>,
+    }
+    let peers = |node: &Node| call::<Vec<Peer>>(node.client(), "getpeerinfo", &[]);
+    let (ours, theirs) = (peers(node)?, peers(other)?);
+    let is_same = |our: &Peer, their: &Peer| Some(&our.addr) == their.addrbind.as_ref();
+    if ours
+        .iter()
+        .any(|our| theirs.iter().any(|their| is_same(our, their)))
+    {
+        return Ok(());
+    }
+    let (caller, address) = match (node.p2p_address(), other.p2p_address()) {
+        (_, Some(address)) => (node, address),
+        (Some(address), None) => (other, address),
+        (None, None) => return Err(Misuse::NoPort.into()),
+    };
+    call(caller.client(), "addnode", &[json!(address), json!("onetry")])
+}

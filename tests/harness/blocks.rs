@@ -1,0 +1,164 @@
+//! Starting, funds and blocks.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::{Amount, OutPoint, TxOut};
+use spilman::regtest::{
+    find_bitcoind, labelled_key, CoinKind, Error, Miner, Misuse, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT,
+    START_TIME,
+};
+
+use crate::{chain, chain_hashes, outputs, sat};
+
+#[test]
+fn harness_is_send_and_sync() {
+    fn check<T: Send + Sync>() {}
+    check::<Regtest>();
+    check::<Node>();
+    check::<Error>();
+}
+
+#[test]
+fn two_runs_give_the_same_chain() {
+    let run = || {
+        let mut chain = chain();
+        let legacy = chain.fund(sat(50_000), CoinKind::Legacy).unwrap();
+        let segwit = chain.fund(sat(60_000), CoinKind::Segwit).unwrap();
+        for coin in [&legacy, &segwit] {
+            let spend = coin.spend(outputs(coin)).unwrap();
+            chain.node().submit(&spend).unwrap().expect_accepted();
+        }
+        chain.mine(2).unwrap();
+        chain
+            .stop_before(LockTime::from_consensus(START_TIME + 86_400))
+            .unwrap();
+        chain_hashes(&chain)
+    };
+    let first = run();
+    assert_eq!(first, run());
+    let last: Vec<String> = first
+        .iter()
+        .rev()
+        .take(12)
+        .rev()
+        .map(ToString::to_string)
+        .collect();
+    insta::assert_snapshot!(last.join("\n"));
+}
+
+#[test]
+fn starts_with_mature_funds_at_a_fixed_time() {
+    let mut chain = chain();
+    let tip = chain.tip().unwrap();
+    assert_eq!(
+        (tip.height, tip.time, chain.node().mock_time()),
+        (START_HEIGHT, START_TIME, START_TIME)
+    );
+    assert_eq!(
+        chain.faucet().balance(chain.node()).unwrap(),
+        Amount::from_int_btc(100)
+    );
+    // 319900 in the RPC, v31.99.0 on the command line.
+    let version = chain.node().version().unwrap();
+    let said = format!("v{}.{}.", version / 10_000, version / 100 % 100);
+    let found = find_bitcoind().unwrap().version;
+    assert!(found.contains(&said), "{said} in {found}");
+
+    // All that there is can be paid out, and not a satoshi more.
+    let error = chain
+        .fund(Amount::from_int_btc(100) + sat(1), CoinKind::Legacy)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Misuse(Misuse::FundsShort { needed, available })
+            if needed == available + sat(1) && available == Amount::from_int_btc(100)
+    ));
+    let coin = chain.fund(Amount::from_int_btc(100), CoinKind::Legacy).unwrap();
+    assert_eq!(coin.funding.output, std::slice::from_ref(&coin.output));
+    // That block made the next coinbase spendable.
+    assert_eq!(
+        chain.faucet().balance(chain.node()).unwrap(),
+        Amount::from_int_btc(50)
+    );
+}
+
+#[test]
+fn coins_are_exact_confirmed_and_spendable() {
+    let mut chain = chain();
+    for (number, kind) in [CoinKind::Legacy, CoinKind::Segwit].into_iter().enumerate() {
+        let coin = chain.fund(sat(123_456), kind).unwrap();
+        assert_eq!(coin.key, labelled_key(&format!("spilman/faucet/{number}")));
+        let utxo = chain
+            .node()
+            .utxo(coin.outpoint)
+            .unwrap()
+            .expect("the coin exists");
+        assert_eq!(
+            (&utxo.output, utxo.confirmations, utxo.coinbase),
+            (&coin.output, 1, false)
+        );
+        assert_eq!(utxo.output.value, sat(123_456));
+
+        let spend = coin.spend(outputs(&coin)).unwrap();
+        let txid = chain.node().submit(&spend).unwrap().expect_accepted();
+        assert_eq!(chain.node().utxo(coin.outpoint).unwrap(), None);
+        assert_eq!(
+            chain
+                .node()
+                .confirmed_utxo(coin.outpoint)
+                .unwrap()
+                .map(|utxo| utxo.output),
+            Some(coin.output)
+        );
+        assert_eq!(chain.node().mempool_spender(coin.outpoint).unwrap(), Some(txid));
+        assert_eq!(chain.node().mempool().unwrap(), [txid]);
+        assert_eq!(chain.node().transaction_in_mempool(txid).unwrap(), Some(spend));
+        let unconfirmed = chain
+            .node()
+            .utxo(OutPoint::new(txid, 0))
+            .unwrap()
+            .expect("it is in the mempool");
+        assert_eq!(unconfirmed.confirmations, 0);
+
+        assert_eq!(chain.mine(1).unwrap()[0].txids, [txid]);
+        assert_eq!(chain.node().transaction_in_mempool(txid).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_spend_cannot_pay_out_more_than_its_coins() {
+    let mut chain = chain();
+    let coin = chain.fund(sat(1_000), CoinKind::Segwit).unwrap();
+    let too_much = vec![TxOut {
+        value: sat(1_001),
+        script_pubkey: coin.output.script_pubkey.clone(),
+    }];
+    let message = coin.spend(too_much).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "outputs of 0.00001001 BTC exceed the inputs of 0.00001000 BTC"
+    );
+
+    let mut foreign = chain
+        .fund(sat(1_000), CoinKind::Segwit)
+        .unwrap()
+        .spend(vec![])
+        .unwrap();
+    assert!(
+        matches!(coin.sign(&mut foreign), Err(Misuse::NotSpent { outpoint, .. }) if outpoint == coin.outpoint)
+    );
+}
+
+#[test]
+fn a_miner_alone_finds_times_by_itself() {
+    let node = Node::start().unwrap_or_else(|error| panic!("{error}"));
+    let miner = Miner::new(CoinKind::Legacy.script(&labelled_key("spilman/test/miner")));
+    let blocks = miner.mine_blocks(&node, 20).unwrap();
+    assert_eq!(blocks[0].time, START_TIME);
+    assert_eq!(node.tip().unwrap().height, 20);
+    assert_eq!(miner.mine_empty(&node, 1).unwrap()[0].height, 21);
+    node.set_mock_time(START_TIME + BLOCK_INTERVAL).unwrap();
+    assert_eq!(
+        miner.mine_exactly(&node, &[]).unwrap().time,
+        START_TIME + BLOCK_INTERVAL
+    );
+}

@@ -1,0 +1,49 @@
+//! The harness on real nodes, each test on one of its own.
+
+mod blocks;
+mod locks;
+mod mempool;
+mod node;
+mod refused;
+mod relative;
+mod reorg;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::SecretKey;
+use bitcoin::{Amount, BlockHash, Transaction, TxOut};
+use spilman::regtest::{change, labelled_key, Coin, CoinKind, Regtest, Spend};
+
+const FEE: Amount = Amount::from_sat(1_000);
+
+fn chain() -> Regtest {
+    Regtest::start().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn sat(amount: u64) -> Amount {
+    Amount::from_sat(amount)
+}
+
+fn payee() -> SecretKey {
+    labelled_key("spilman/test/payee")
+}
+
+/// Pays everything but a fee to the [`payee`].
+fn outputs(coin: &Coin) -> Vec<TxOut> {
+    let script = CoinKind::Segwit.script(&payee());
+    vec![change(std::slice::from_ref(coin), &[], FEE, script).unwrap()]
+}
+
+fn locked(coin: &Coin, lock: LockTime) -> Transaction {
+    Spend::of(std::slice::from_ref(coin))
+        .to(outputs(coin))
+        .lock_time(lock)
+        .sign()
+        .unwrap()
+}
+
+fn chain_hashes(chain: &Regtest) -> Vec<BlockHash> {
+    let tip = chain.tip().unwrap().height;
+    (0..=tip)
+        .map(|height| chain.node().block_hash_at(height).unwrap())
+        .collect()
+}
