@@ -40,6 +40,10 @@ deny:
 repeat:
     ci/test repeat
 
+# Play every scenario, and the harness's tests, on three versions of Bitcoin Core, and compare the bytes
+matrix:
+    ci/test matrix
+
 # Run the examples in the documentation
 doctest:
     ci/test doctest

@@ -46,10 +46,12 @@ impl Found {
     }
 }
 
-/// The rule by which a program was found, in order of precedence.
+/// The rule by which a program was found; where several are looked at, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
+    /// The caller named it.
+    Caller,
     /// The environment variable `BITCOIND_EXE` or `ELECTRS_EXE`.
     Environment,
     /// A directory of `PATH`.
@@ -63,6 +65,7 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Caller => "as asked",
             Self::Environment => "environment",
             Self::Path => "PATH",
             Self::Cache => "cache",
@@ -93,6 +96,19 @@ pub fn find_bitcoind() -> Result<Found, BinaryError> {
 /// If none has that version; the error says what was found instead, and where.
 pub fn find_bitcoind_version(version: &str) -> Result<Found, BinaryError> {
     BITCOIND.find_version(version, &|name| std::env::var_os(name), downloaded())
+}
+
+/// The `bitcoind` at this path, if it starts.
+///
+/// # Errors
+///
+/// If it does not; the error says why.
+pub fn bitcoind_at(path: &Path) -> Result<Found, BinaryError> {
+    let place = (Source::Caller, path.to_owned());
+    BITCOIND.at(place).map_err(|reason| BinaryError::Path {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 /// Every `bitcoind` that starts, from all places that [`find_bitcoind_version`] looks at, in the same order.

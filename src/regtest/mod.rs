@@ -68,7 +68,8 @@ mod wait;
 pub mod guide {}
 
 pub use binary::{
-    all_bitcoinds, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found, Source,
+    all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found,
+    Source,
 };
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;

@@ -16,6 +16,14 @@ pub enum BinaryError {
         /// What the operating system or the program said.
         reason: String,
     },
+    /// The program that the caller named does not start.
+    #[error("{} does not start: {reason}", path.display())]
+    Path {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the operating system or the program said.
+        reason: String,
+    },
     /// No place has the program.
     #[error("no {program} found; looked at: {}\n{}", looked_at.join("; "), advice(program, variable))]
     Missing {
