@@ -28,7 +28,7 @@ clippy:
 docs:
     ci/test docs
 
-# Build without features, and with each feature alone
+# Build without features, and with each feature alone; the harness must bring no channels
 core:
     ci/test core
 
@@ -39,6 +39,10 @@ deny:
 # Play every scenario twice and compare the bytes
 repeat:
     ci/test repeat
+
+# Play every scenario, and the harness's tests, on three versions of Bitcoin Core, and compare the bytes
+matrix:
+    ci/test matrix
 
 # Run the examples in the documentation
 doctest:

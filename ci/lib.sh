@@ -7,6 +7,11 @@ CACHE=${SPILMAN_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/spilman}
 insta_version=1.49.0
 deny_version=0.20.2
 
+# The versions of Bitcoin Core whose source the crates registry carries; ci/core pins them. Each is the
+# development branch after the release of that number, and calls itself so: 31.99.
+core_versions=(28 29 31) default_core=31
+bitcoind_name() { echo "bitcoind-$1.99"; }
+
 say() { printf 'spilman: %s\n' "$*" >&2; }
 die() {
   printf 'spilman: %s\n' "$*" >&2

@@ -1,13 +1,15 @@
 //! One-way Bitcoin payment channels (Spilman channels) on a real Bitcoin Core regtest node.
 //!
-//! | room | what it is for |
-//! |---|---|
-//! | [`channel`] | the protocol, pure: parameters, transactions, verification, payer and payee as state machines |
-//! | [`wire`] | messages to bytes and back, with hard limits |
-//! | `service` | a payer or a payee on a connection, and the chain as they see it |
-//! | `regtest` | the harness: nodes, mining, time, funds; knows nothing of channels |
-//! | [`transcript`] | what happened, decoded from raw bytes, as text and JSON |
-//! | `scenario` | the documented stories and the attacks, each on a node of its own |
+//! | room | feature | what it is for |
+//! |---|---|---|
+//! | `channel` | `channel` | the protocol, pure: parameters, transactions, verification, payer and payee as state machines |
+//! | `wire` | `channel` | messages to bytes and back, with hard limits |
+//! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
+//! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it |
+//! | `regtest` | `regtest` | the harness: nodes, mining, time, funds; knows nothing of channels |
+//! | `scenario` | `scenario` | the documented stories and the attacks, each on a node of its own |
+//!
+//! The default features bring them all; without any feature there is only this page.
 //!
 //! A whole channel: two parties, a wire in memory, a real node.
 //!
@@ -85,8 +87,11 @@
 /// The `bitcoin` crate whose types this crate takes and returns.
 pub use bitcoin;
 
+#[cfg(feature = "channel")]
 pub mod channel;
+#[cfg(feature = "channel")]
 pub mod transcript;
+#[cfg(feature = "channel")]
 pub mod wire;
 
 #[cfg(feature = "regtest")]

@@ -9,6 +9,7 @@ use spilman::regtest::Node;
 use spilman::scenario;
 use spilman::transcript::{sat, story, Comparison, Transcript};
 
+use super::core::Core;
 use super::out;
 use super::stop::{Stop, INTERRUPTED};
 
@@ -33,11 +34,13 @@ pub struct Demo {
     /// Also write timeline, JSON and every raw transaction into this folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    core: Core,
 }
 
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
-        spilman::regtest::find_bitcoind()?;
+        let core = self.core.find()?.path;
         let stop = Stop::on_signals()?;
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
@@ -46,9 +49,10 @@ impl Demo {
         eprintln!("starting a node for each of {} stories …", STORIES.len());
         // All at once, because a node waits for a good part of its start; told one after the other.
         let played = STORIES.map(|(name, _)| {
+            let node = Node::builder().program(&core);
             std::thread::spawn(move || -> Result<Transcript> {
                 let scenario = scenario::find(name).with_context(|| format!("no scenario {name}"))?;
-                Ok(scenario.run(Node::builder())?)
+                Ok(scenario.run(node)?)
             })
         });
         // All are waited for before anything can fail, so that no node outlives this process.

@@ -6,7 +6,7 @@ use super::stop::{Stop, INTERRUPTED};
 use anyhow::Result;
 use clap::Args;
 use console::style;
-use spilman::regtest::{find_bitcoind, find_electrs, BinaryError, Found, Regtest};
+use spilman::regtest::{all_bitcoinds, find_bitcoind, find_electrs, BinaryError, Found, Regtest};
 
 #[derive(Args)]
 pub struct Doctor {}
@@ -15,7 +15,14 @@ impl Doctor {
     pub fn run() -> Result<ExitCode> {
         let stop = Stop::on_signals()?;
         let missing = style("missing ").red().bold();
-        let bitcoind = tell("bitcoind", &missing, find_bitcoind())?;
+        let default = find_bitcoind();
+        let default_path = default.as_ref().ok().map(|found| found.path.clone());
+        let bitcoind = tell("bitcoind", &missing, default)?;
+        for other in all_bitcoinds() {
+            if Some(&other.path) != default_path.as_ref() {
+                super::print(&line(&style("also    ").green(), "bitcoind", &other))?;
+            }
+        }
         // Nothing in this version uses it.
         tell("electrs", &style("optional").yellow(), find_electrs())?;
         let node = bitcoind && node()?;
@@ -33,16 +40,21 @@ impl Doctor {
 
 fn tell(program: &str, otherwise: &impl Display, found: Result<Found, BinaryError>) -> Result<bool> {
     let (text, is_there) = match found {
-        Ok(found) => {
-            let (ok, path) = (style("ok      ").green(), found.path.display());
-            let Found { version, source, .. } = &found;
-            let text = format!("{ok}  {program:<9} {version}\n{:20}{path} ({source})\n", "");
-            (text, true)
-        }
+        Ok(found) => (line(&style("ok      ").green(), program, &found), true),
         Err(error) => (format!("{otherwise}  {program:<9} {error}\n"), false),
     };
     super::print(&text)?;
     Ok(is_there)
+}
+
+fn line(verdict: &impl Display, program: &str, found: &Found) -> String {
+    let Found {
+        path,
+        source,
+        version,
+    } = found;
+    let path = path.display();
+    format!("{verdict}  {program:<9} {version}\n{:20}{path} ({source})\n", "")
 }
 
 /// A program that says its version may still not start a node.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod core;
 mod demo;
 mod doctor;
 mod list;

@@ -9,10 +9,11 @@ use anyhow::Result;
 use clap::Args;
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use spilman::regtest::{find_bitcoind, Node};
+use spilman::regtest::{Found, Node};
 use spilman::scenario::{self, Failure, Scenario};
 use spilman::transcript::{timeline, Transcript};
 
+use super::core::Core;
 use super::out;
 use super::stop::{Stop, INTERRUPTED};
 
@@ -30,6 +31,8 @@ pub struct Run {
     /// Print each timeline.
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    core: Core,
     /// How many nodes to run at once.
     #[arg(long, value_name = "N", default_value_t = default_jobs(), value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
@@ -56,14 +59,14 @@ impl Run {
             }
         };
         // Before anything starts, so that a missing program is said once and not by every scenario.
-        find_bitcoind()?;
+        let core = self.core.find()?;
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }
         let stop = Stop::on_signals()?;
         let bar = progress(chosen.len());
         let mut failed = Vec::new();
-        self.play(&chosen, &stop, |scenario, played| {
+        self.play(&chosen, &core, &stop, |scenario, played| {
             // What a Ctrl-C broke, its node or itself, is no failure of the scenario.
             if stop.is_set() && played.result.is_err() {
                 return Ok(());
@@ -81,7 +84,11 @@ impl Run {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let passed = chosen.len() - failed.len();
-        super::print(&format!("\n{passed} passed, {} failed\n", failed.len()))?;
+        super::print(&format!(
+            "\n{passed} passed, {} failed, on {}\n",
+            failed.len(),
+            core.version
+        ))?;
         if failed.is_empty() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -120,6 +127,7 @@ impl Run {
     fn play<'s>(
         &self,
         chosen: &'s [Scenario],
+        core: &Found,
         stop: &Stop,
         mut done: impl FnMut(&'s Scenario, Played) -> Result<()>,
     ) -> Result<()> {
@@ -133,7 +141,7 @@ impl Run {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(scenario) = chosen.get(index) else { return };
                         let start = Instant::now();
-                        let result = scenario.run(Node::builder());
+                        let result = scenario.run(Node::builder().program(&core.path));
                         let took = start.elapsed();
                         // The receiver is gone when the first error ended everything.
                         if sender.send((index, Played { result, took })).is_err() {

@@ -3,7 +3,14 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+
+mod error;
+#[cfg(test)]
+mod tests;
+mod version;
+
+pub use error::BinaryError;
+use version::{first_line_of, Wanted};
 
 /// The `bitcoind` that `ci/provision` builds.
 const BITCOIND: Program = Program {
@@ -31,10 +38,20 @@ pub struct Found {
     pub version: String,
 }
 
-/// The rule by which a program was found, in order of precedence.
+impl Found {
+    /// The version number in what the program says of itself, such as `29.99.0`.
+    #[must_use]
+    pub fn number(&self) -> Option<&str> {
+        version::number_in(&self.version)
+    }
+}
+
+/// The rule by which a program was found; where several are looked at, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
+    /// The caller named it.
+    Caller,
     /// The environment variable `BITCOIND_EXE` or `ELECTRS_EXE`.
     Environment,
     /// A directory of `PATH`.
@@ -48,56 +65,13 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Caller => "as asked",
             Self::Environment => "environment",
             Self::Path => "PATH",
             Self::Cache => "cache",
             Self::Download => "download",
         })
     }
-}
-
-/// A program is missing or does not start.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BinaryError {
-    /// An environment variable names a program that does not start. Other places are then not looked at:
-    /// somebody who sets the variable would not want to test against another program unknowingly.
-    #[error("{variable}={} does not start: {reason}", path.display())]
-    Variable {
-        /// The variable's name.
-        variable: &'static str,
-        /// Its value.
-        path: PathBuf,
-        /// What the operating system or the program said.
-        reason: String,
-    },
-    /// No place has the program.
-    #[error("no {program} found; looked at: {}\n{}", looked_at.join("; "), advice(program, variable))]
-    Missing {
-        /// The program's name.
-        program: &'static str,
-        /// The environment variable that can point at it.
-        variable: &'static str,
-        /// Each place with what was wrong there.
-        looked_at: Vec<String>,
-    },
-}
-
-/// The message, since `expect` and a `main` that returns an error show only this: a test without a binary has to
-/// say what to run.
-impl fmt::Debug for BinaryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-fn advice(program: &str, variable: &str) -> String {
-    let download = if program == BITCOIND.name {
-        ", or enable the `download` feature"
-    } else {
-        ""
-    };
-    format!("run `ci/provision` in the spilman checkout, set {variable}, or put {program} on PATH{download}")
 }
 
 /// Finds `bitcoind`: `BITCOIND_EXE`, then `PATH`, then the cache that `ci/provision` fills
@@ -109,6 +83,38 @@ fn advice(program: &str, variable: &str) -> String {
 /// If the variable is set to something that does not start, or nothing is found.
 pub fn find_bitcoind() -> Result<Found, BinaryError> {
     BITCOIND.find(&|name| std::env::var_os(name), downloaded())
+}
+
+/// Finds the `bitcoind` of a version, by what each says of itself: `29` is any 29, `29.99` only that. Looks at
+/// `BITCOIND_EXE`, at every folder of `PATH`, at every version in the cache and at the download, in this order.
+///
+/// What runs a test against several versions needs no variable for it: `ci/provision 28 29 31` obtains them, and
+/// each is found by its number.
+///
+/// # Errors
+///
+/// If none has that version; the error says what was found instead, and where.
+pub fn find_bitcoind_version(version: &str) -> Result<Found, BinaryError> {
+    BITCOIND.find_version(version, &|name| std::env::var_os(name), downloaded())
+}
+
+/// The `bitcoind` at this path, if it starts.
+///
+/// # Errors
+///
+/// If it does not; the error says why.
+pub fn bitcoind_at(path: &Path) -> Result<Found, BinaryError> {
+    let place = (Source::Caller, path.to_owned());
+    BITCOIND.at(place).map_err(|reason| BinaryError::Path {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// Every `bitcoind` that starts, from all places that [`find_bitcoind_version`] looks at, in the same order.
+#[must_use]
+pub fn all_bitcoinds() -> Vec<Found> {
+    BITCOIND.all(&|name| std::env::var_os(name), downloaded())
 }
 
 /// Finds `electrs`: `ELECTRS_EXE`, then `PATH`, then the cache that `ci/provision` fills.
@@ -141,46 +147,43 @@ struct Program {
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
+/// Where a program may be, and by which rule.
+type Place = (Source, PathBuf);
+
+/// As in the shell scripts, an empty variable counts as unset.
+fn set(environment: Environment<'_>, name: &str) -> Option<OsString> {
+    environment(name).filter(|value| !value.is_empty())
+}
+
 impl Program {
     fn find(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Result<Found, BinaryError> {
-        // As in the shell scripts, an empty variable counts as unset.
-        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
-        if let Some(path) = set(self.variable).map(PathBuf::from) {
-            return match self.version(&path) {
-                Ok(version) => Ok(Found {
-                    path,
-                    source: Source::Environment,
-                    version,
-                }),
-                Err(reason) => Err(BinaryError::Variable {
+        if let Some(path) = set(environment, self.variable).map(PathBuf::from) {
+            return self
+                .at((Source::Environment, path.clone()))
+                .map_err(|reason| BinaryError::Variable {
                     variable: self.variable,
                     path,
                     reason,
-                }),
-            };
+                });
         }
 
         let mut looked_at = vec![format!("{} (not set)", self.variable)];
-        let on_path = self.on_path(&set);
+        let on_path = self.on_path(environment).into_iter().next();
         if on_path.is_none() {
             looked_at.push("PATH (not there)".into());
         }
+        let cached = cache(environment).map(|cache| self.in_folder(&cache.join(self.cached)));
         let candidates = [
             (Source::Path, on_path),
-            (Source::Cache, self.in_cache(&set)),
+            (Source::Cache, cached),
             (Source::Download, downloaded),
         ];
         for (source, path) in candidates {
             let Some(path) = path else { continue };
-            match self.version(&path) {
-                Ok(version) => {
-                    return Ok(Found {
-                        path,
-                        source,
-                        version,
-                    })
-                }
-                Err(reason) => looked_at.push(format!("{} ({reason})", path.display())),
+            let place = path.display().to_string();
+            match self.at((source, path)) {
+                Ok(found) => return Ok(found),
+                Err(reason) => looked_at.push(format!("{place} ({reason})")),
             }
         }
         Err(BinaryError::Missing {
@@ -190,191 +193,107 @@ impl Program {
         })
     }
 
-    fn on_path(&self, set: Environment<'_>) -> Option<PathBuf> {
-        let directories = set("PATH")?;
+    fn find_version(
+        &self,
+        version: &str,
+        environment: Environment<'_>,
+        downloaded: Option<PathBuf>,
+    ) -> Result<Found, BinaryError> {
+        let wanted = Wanted::parse(version);
+        let mut looked_at = Vec::new();
+        for place in self.places(environment, downloaded) {
+            let path = place.1.display().to_string();
+            match self.at(place) {
+                Ok(found) if wanted.as_ref().is_some_and(|wanted| wanted.is(&found)) => return Ok(found),
+                Ok(found) => looked_at.push(format!("{path} ({})", found.version)),
+                Err(reason) => looked_at.push(format!("{path} ({reason})")),
+            }
+        }
+        if looked_at.is_empty() {
+            looked_at.push(format!("{}, PATH and the cache (none there)", self.variable));
+        }
+        Err(BinaryError::Version {
+            program: self.name,
+            variable: self.variable,
+            version: version.to_owned(),
+            provision: wanted.and_then(|wanted| wanted.built_by_provision()),
+            looked_at,
+        })
+    }
+
+    fn all(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Vec<Found> {
+        let places = self.places(environment, downloaded);
+        places
+            .into_iter()
+            .filter_map(|place| self.at(place).ok())
+            .collect()
+    }
+
+    /// Every place where there is a file, or where the variable says that there is one.
+    fn places(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Vec<Place> {
+        let variable = set(environment, self.variable).map(PathBuf::from);
+        let mut places = Vec::from_iter(variable.map(|path| (Source::Environment, path)));
+        places.extend(
+            self.on_path(environment)
+                .into_iter()
+                .map(|path| (Source::Path, path)),
+        );
+        places.extend(
+            self.in_cache(environment)
+                .into_iter()
+                .map(|path| (Source::Cache, path)),
+        );
+        places.extend(downloaded.map(|path| (Source::Download, path)));
+        places
+    }
+
+    fn on_path(&self, environment: Environment<'_>) -> Vec<PathBuf> {
+        let directories = set(environment, "PATH").unwrap_or_default();
         std::env::split_paths(&directories)
             .map(|directory| directory.join(self.name))
-            .find(|path| path.is_file())
+            .filter(|path| path.is_file())
+            .collect()
     }
 
-    fn in_cache(&self, set: Environment<'_>) -> Option<PathBuf> {
-        let cache = match (set("SPILMAN_CACHE"), set("XDG_CACHE_HOME"), set("HOME")) {
-            (Some(cache), _, _) => PathBuf::from(cache),
-            (None, Some(base), _) => PathBuf::from(base).join("spilman"),
-            (None, None, Some(home)) => PathBuf::from(home).join(".cache/spilman"),
-            (None, None, None) => return None,
-        };
-        Some(cache.join(self.cached).join("bin").join(self.name))
+    /// Every version that the cache has, in the order of their names.
+    fn in_cache(&self, environment: Environment<'_>) -> Vec<PathBuf> {
+        let prefix = format!("{}-", self.name);
+        let entries = cache(environment).and_then(|cache| std::fs::read_dir(cache).ok());
+        let mut programs: Vec<PathBuf> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .map(|entry| self.in_folder(&entry.path()))
+            .filter(|path| path.is_file())
+            .collect();
+        programs.sort();
+        programs
     }
 
-    /// The first line of `--version`. A program that cannot print it (a missing shared library, say) is as good
-    /// as absent.
-    fn version(&self, path: &Path) -> Result<String, String> {
-        let mut command = Command::new(path);
-        if self.writes_home {
-            return in_scratch_folder(&mut command);
-        }
-        first_line(command.arg("--version"))
+    fn in_folder(&self, folder: &Path) -> PathBuf {
+        folder.join("bin").join(self.name)
+    }
+
+    /// The program in that place, if it starts. One that cannot even print its version (a shared library is
+    /// missing, say) is as good as absent; the error says why.
+    fn at(&self, (source, path): Place) -> Result<Found, String> {
+        let version = first_line_of(&path, self.writes_home)?;
+        Ok(Found {
+            path,
+            source,
+            version,
+        })
     }
 }
 
-fn in_scratch_folder(command: &mut Command) -> Result<String, String> {
-    let folder = bitcoind::tempfile::tempdir().map_err(|error| error.to_string())?;
-    let data_dir = format!("-datadir={}", folder.path().display());
-    first_line(command.arg(data_dir).arg("--version"))
-}
-
-fn first_line(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("--version gave {}: {}", output.status, said.trim()));
-    }
-    let said = String::from_utf8_lossy(&output.stdout);
-    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    /// Folders of fake programs, and an environment that points into them.
-    struct World {
-        root: tempfile::TempDir,
-        variables: HashMap<&'static str, OsString>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            Self {
-                root: tempfile::tempdir().unwrap(),
-                variables: HashMap::new(),
-            }
-        }
-
-        fn path(&self, relative: &str) -> PathBuf {
-            self.root.path().join(relative)
-        }
-
-        fn program(&self, relative: &str, script: &str) -> PathBuf {
-            let path = self.path(relative);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-            path
-        }
-
-        fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
-            self.variables.insert(name, value.into());
-        }
-
-        fn find(&self) -> Result<Found, BinaryError> {
-            BITCOIND.find(&|name| self.variables.get(name).cloned(), None)
-        }
-    }
-
-    #[test]
-    fn precedence_is_variable_then_path_then_cache() {
-        let mut world = World::new();
-        let cached = world.program(
-            "home/.cache/spilman/bitcoind-31.99/bin/bitcoind",
-            "echo cache\necho more",
-        );
-        world.set("HOME", world.path("home"));
-        let found = world.find().unwrap();
-        assert_eq!(
-            found,
-            Found {
-                path: cached,
-                source: Source::Cache,
-                version: "cache".into()
-            }
-        );
-
-        let on_path = world.program("second/bitcoind", "echo path");
-        world.set(
-            "PATH",
-            std::env::join_paths([world.path("first"), world.path("second")]).unwrap(),
-        );
-        let found = world.find().unwrap();
-        assert_eq!(
-            found,
-            Found {
-                path: on_path,
-                source: Source::Path,
-                version: "path".into()
-            }
-        );
-
-        let named = world.program("mine", "echo variable");
-        world.set("BITCOIND_EXE", &named);
-        let found = world.find().unwrap();
-        assert_eq!(
-            found,
-            Found {
-                path: named,
-                source: Source::Environment,
-                version: "variable".into()
-            }
-        );
-    }
-
-    #[test]
-    fn cache_can_be_moved() {
-        let mut world = World::new();
-        world.program("home/.cache/spilman/bitcoind-31.99/bin/bitcoind", "echo home");
-        world.program("xdg/spilman/bitcoind-31.99/bin/bitcoind", "echo xdg");
-        world.program("own/bitcoind-31.99/bin/bitcoind", "echo own");
-        for (name, folder, version) in [
-            ("HOME", "home", "home"),
-            ("XDG_CACHE_HOME", "xdg", "xdg"),
-            ("SPILMAN_CACHE", "own", "own"),
-        ] {
-            world.set(name, world.path(folder));
-            assert_eq!(world.find().unwrap().version, version);
-        }
-    }
-
-    #[test]
-    fn a_variable_that_is_wrong_is_an_error_and_not_a_fall_through() {
-        let mut world = World::new();
-        world.program("home/.cache/spilman/bitcoind-31.99/bin/bitcoind", "echo cache");
-        world.set("HOME", world.path("home"));
-        let broken = world.program("broken", "echo 'no such library' >&2; exit 127");
-        for path in [world.path("absent"), broken] {
-            world.set("BITCOIND_EXE", &path);
-            let message = world.find().unwrap_err().to_string();
-            assert!(
-                message.starts_with(&format!("BITCOIND_EXE={} does not start: ", path.display())),
-                "{message}"
-            );
-        }
-        world.set("BITCOIND_EXE", "");
-        assert_eq!(world.find().unwrap().source, Source::Cache);
-    }
-
-    #[test]
-    fn what_does_not_start_elsewhere_is_passed_over_and_named() {
-        let mut world = World::new();
-        world.program("bin/bitcoind", "echo 'no such library' >&2; exit 127");
-        world.set("PATH", world.path("bin"));
-        world.set("HOME", world.path("home"));
-        let message = world.find().unwrap_err().to_string();
-        for part in [
-            "no bitcoind found",
-            "BITCOIND_EXE (not set)",
-            "bin/bitcoind (--version gave exit status: 127: no such library)",
-            "home/.cache/spilman/bitcoind-31.99/bin/bitcoind (No such file or directory",
-            "run `ci/provision` in the spilman checkout, set BITCOIND_EXE, or put bitcoind on PATH, or enable the \
-             `download` feature",
-        ] {
-            assert!(message.contains(part), "{part:?} is not in {message:?}");
-        }
+/// The folder that `ci/provision` fills.
+fn cache(environment: Environment<'_>) -> Option<PathBuf> {
+    let set = |name| set(environment, name);
+    match (set("SPILMAN_CACHE"), set("XDG_CACHE_HOME"), set("HOME")) {
+        (Some(cache), _, _) => Some(PathBuf::from(cache)),
+        (None, Some(base), _) => Some(PathBuf::from(base).join("spilman")),
+        (None, None, Some(home)) => Some(PathBuf::from(home).join(".cache/spilman")),
+        (None, None, None) => None,
     }
 }

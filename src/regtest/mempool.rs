@@ -122,12 +122,14 @@ impl Node {
     pub fn submit(&self, transaction: &Transaction) -> Result<Verdict, Error> {
         const CALL: &str = "sendrawtransaction";
         let arguments = [json!(serialize_hex(transaction)), json!(0), json!(ALL_MONEY)];
-        match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
-            Ok(txid) => Ok(Verdict::Accepted {
+        let verdict = match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
+            Ok(txid) => Verdict::Accepted {
                 txid: parse(CALL, &txid)?,
-            }),
-            Err(rejection) => Ok(Verdict::Rejected(rejection)),
-        }
+            },
+            Err(rejection) => Verdict::Rejected(rejection),
+        };
+        self.note(format!("transaction {}: {verdict}", transaction.compute_txid()));
+        Ok(verdict)
     }
 
     /// The ids of all transactions in the mempool, sorted.

@@ -8,7 +8,13 @@
 //! - [`Miner`] builds every block itself, so that the chain does not depend on the version of the node.
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
-//! - [`Verdict`] is what the node said of a transaction, the same in every Core version.
+//! - [`Verdict`] is what the node said of a transaction, the same in every Core version; [`PackageVerdict`]
+//!   is the same for a package.
+//! - [`Lock`] is what the clock can cross or stop before: absolute, relative, or all that locks a transaction.
+//! - [`Reorg`] replaces the last blocks: transactions dropped, moved or replaced.
+//! - [`Cluster`] is several nodes: connected, cut apart, stopped, killed, restarted.
+//!
+//! The [guide] shows how to test a program of one's own with all this.
 //!
 //! All of it is synchronous and can be used in a plain `#[test]`; in async code wrap the calls in
 //! `spawn_blocking`. Neither the system clock nor a random number has any influence: the same calls give the
@@ -57,11 +63,18 @@ mod process;
 mod regtest;
 mod reorg;
 mod rpc;
+mod run;
 mod start;
 mod verdict;
 mod wait;
 
-pub use binary::{find_bitcoind, find_electrs, BinaryError, Found, Source};
+#[doc = include_str!("guide.md")]
+pub mod guide {}
+
+pub use binary::{
+    all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found,
+    Source,
+};
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
 pub use clock::{ChainClock, BLOCK_INTERVAL};
@@ -79,5 +92,6 @@ pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use reorg::{Reorg, Reorganised};
 pub use rpc::Utxo;
+pub use run::TestFailure;
 pub use verdict::{RejectReason, Rejection, Verdict};
 pub use wait::{wait_until, Look};

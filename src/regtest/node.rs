@@ -309,7 +309,7 @@ impl fmt::Debug for Node {
 /// 127.0.0.1 alone, and looks for no peers.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
-    program: Option<PathBuf>,
+    program: Program,
     start_time: u32,
     policy: Policy,
     arguments: Vec<String>,
@@ -318,10 +318,19 @@ pub struct NodeBuilder {
     patience: Duration,
 }
 
+/// Which `bitcoind` to start.
+#[derive(Debug, Clone, Default)]
+enum Program {
+    #[default]
+    Any,
+    Version(String),
+    At(PathBuf),
+}
+
 impl Default for NodeBuilder {
     fn default() -> Self {
         Self {
-            program: None,
+            program: Program::default(),
             start_time: START_TIME,
             policy: Policy::default(),
             arguments: Vec::new(),
@@ -355,7 +364,15 @@ impl NodeBuilder {
     /// Uses this `bitcoind` instead of looking for one.
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program = Some(path.into());
+        self.program = Program::At(path.into());
+        self
+    }
+
+    /// Uses a `bitcoind` of this version, such as `29` or `29.99`; see
+    /// [`find_bitcoind_version`](super::find_bitcoind_version) for where it is looked for.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.program = Program::Version(version.into());
         self
     }
 
@@ -414,8 +431,9 @@ impl NodeBuilder {
     /// If there is no `bitcoind`, it does not know an argument, or it does not answer in time.
     pub fn start(self) -> Result<Node, Error> {
         let program = match &self.program {
-            Some(path) => path.clone(),
-            None => binary::find_bitcoind()?.path,
+            Program::At(path) => path.clone(),
+            Program::Version(version) => binary::find_bitcoind_version(version)?.path,
+            Program::Any => binary::find_bitcoind()?.path,
         };
         let arguments = self.lasting_arguments();
         let mut launch = Launch {

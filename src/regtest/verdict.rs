@@ -69,6 +69,31 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Its name in lower case with hyphens, as a published text has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NonFinal => "non-final",
+            Self::NonBip68Final => "non-bip68-final",
+            Self::MissingInputs => "missing-inputs",
+            Self::ImmatureCoinbase => "immature-coinbase",
+            Self::OutputsExceedInputs => "outputs-exceed-inputs",
+            Self::InsufficientFee => "insufficient-fee",
+            Self::MinRelayFee => "min-relay-fee",
+            Self::Dust => "dust",
+            Self::MempoolConflict => "mempool-conflict",
+            Self::AlreadyInMempool => "already-in-mempool",
+            Self::AlreadyKnown => "already-known",
+            Self::ScriptFailed => "script-failed",
+            Self::ScriptSig => "script-sig",
+            Self::ScriptPubKey => "script-pub-key",
+            Self::Truc => "truc",
+            Self::Package => "package",
+            Self::NotValidated => "not-validated",
+            Self::Other => "other",
+        }
+    }
+
     /// Sorts a node's words: the reject reason, optionally followed by a comma or a parenthesis with details.
     #[must_use]
     pub fn of(words: &str) -> Self {
@@ -190,6 +215,12 @@ impl Verdict {
     }
 }
 
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -257,7 +288,20 @@ mod tests {
         ];
         for (words, reason) in table {
             assert_eq!(RejectReason::of(words), reason, "{words}");
+            assert_eq!(reason.name(), with_hyphens(&format!("{reason:?}")), "{reason:?}");
         }
+    }
+
+    /// `NonBip68Final` is `non-bip68-final`.
+    fn with_hyphens(name: &str) -> String {
+        let mut hyphened = String::new();
+        for c in name.chars() {
+            if c.is_ascii_uppercase() && !hyphened.is_empty() {
+                hyphened.push('-');
+            }
+            hyphened.push(c.to_ascii_lowercase());
+        }
+        hyphened
     }
 
     #[test]

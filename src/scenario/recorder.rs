@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 
 use crate::channel::{Notice, SpendRole};
+use crate::regtest::RejectReason;
 use crate::service::{Observer, Report};
-use crate::transcript::{sat, Actor, Entry, RecordedTx, Side, Transcript};
+use crate::transcript::{sat, Actor, Entry, RecordedTx, Refusal, Side, Transcript};
 
 /// Writes the transcript while the parties, the wire and the story all speak at once.
 #[derive(Clone)]
@@ -128,7 +129,7 @@ impl Recorder {
                 return;
             }
             Report::Broadcast { role, tx, rejected } => {
-                return self.broadcast(by, label, *role, tx, rejected.map(str::to_owned));
+                return self.broadcast(by, label, *role, tx, rejected.map(refusal));
             }
             Report::Notice(notice) => match describe(by, notice) {
                 Some(text) => text,
@@ -150,7 +151,7 @@ impl Recorder {
         label: &str,
         role: SpendRole,
         tx: &Transaction,
-        rejected: Option<String>,
+        rejected: Option<Refusal>,
     ) {
         let by = by.into();
         let name = self.built(by, &format!("{label}{}", role.name()), tx);
@@ -160,6 +161,14 @@ impl Recorder {
             role,
             rejected,
         });
+    }
+}
+
+/// What a node said, with its words sorted: parties and transcripts know only the words.
+pub(super) fn refusal(words: &str) -> Refusal {
+    Refusal {
+        reason: RejectReason::of(words).to_string(),
+        words: words.to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use bitcoin::{Amount, OutPoint, Transaction, Txid};
 use super::error::{expect, ScenarioError};
 use super::live::Channel;
 use super::node_chain::channel_tip;
-use super::recorder::Recorder;
+use super::recorder::{refusal, Recorder};
 use crate::channel::{SpendRole, Tip};
 use crate::regtest::{labelled_key, Node, NodeBuilder, Regtest, RejectReason, Verdict};
 use crate::transcript::{sat, Actor, Entry};
@@ -163,7 +163,7 @@ impl World {
     /// Asks the node whether it would take a recorded transaction, and gives it nothing.
     fn ask(&self, name: &str) -> Result<Verdict, ScenarioError> {
         let verdict = self.node().test_accept(&self.recorded(name)?)?;
-        let rejected = verdict.rejection().map(|rejection| rejection.words.clone());
+        let rejected = verdict.rejection().map(|rejection| refusal(&rejection.words));
         self.recorder.add(Entry::Asked {
             name: name.to_owned(),
             rejected,
@@ -202,7 +202,7 @@ impl World {
     pub fn submit(&self, by: impl Into<Actor>, role: SpendRole, name: &str) -> Result<(), ScenarioError> {
         let tx = self.recorded(name)?;
         let verdict = self.node().submit(&tx)?;
-        let rejected = verdict.rejection().map(|rejection| rejection.words.clone());
+        let rejected = verdict.rejection().map(|rejection| refusal(&rejection.words));
         self.recorder.broadcast(by, "", role, &tx, rejected);
         expect(format!("the node about {name}"), &None, &reason_of(&verdict))
     }
@@ -272,7 +272,7 @@ impl World {
         match last {
             None => Broadcast::Never,
             Some(None) => Broadcast::Taken,
-            Some(Some(words)) => Broadcast::Refused(RejectReason::of(&words)),
+            Some(Some(refusal)) => Broadcast::Refused(RejectReason::of(&refusal.words)),
         }
     }
 

@@ -3,7 +3,7 @@
 use bitcoin::hex::DisplayHex;
 use serde_json::{json, Value};
 
-use super::record::{Actor, Entry, RecordedTx, Transcript};
+use super::record::{Actor, Entry, RecordedTx, Refusal, Transcript};
 use crate::wire;
 
 /// The whole transcript as one JSON document.
@@ -58,10 +58,10 @@ fn entry(entry: &Entry) -> Value {
             rejected,
         } => json!({
             "event": "broadcast", "by": by.name(), "transaction": name, "as": role.name(),
-            "rejected": rejected,
+            "rejected": rejected.as_ref().map(refusal),
         }),
         Entry::Asked { name, rejected } => {
-            json!({ "event": "asked", "transaction": name, "rejected": rejected })
+            json!({ "event": "asked", "transaction": name, "rejected": rejected.as_ref().map(refusal) })
         }
         Entry::Found(text) => json!({ "event": "found", "text": text }),
         Entry::Blocks { blocks } => json!({ "event": "blocks", "blocks": blocks }),
@@ -70,5 +70,33 @@ fn entry(entry: &Entry) -> Value {
         }
         Entry::Tip { height, mtp } => json!({ "event": "tip", "height": height, "mtp": mtp }),
         Entry::Notice { by, text } => json!({ "event": "notice", "by": by.name(), "text": text }),
+    }
+}
+
+fn refusal(refusal: &Refusal) -> Value {
+    json!({ "reason": refusal.reason, "words": refusal.words })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ci/test matrix` leaves out the lines of the words, so nothing else may share them.
+    #[test]
+    fn a_refusal_has_its_words_on_a_line_of_their_own() {
+        let asked = Entry::Asked {
+            name: "refund".to_owned(),
+            rejected: Some(Refusal {
+                reason: "missing-inputs".to_owned(),
+                words: "bad-txns-inputs-missingorspent".to_owned(),
+            }),
+        };
+        let lines = format!("{:#}", entry(&asked));
+        let with_words: Vec<_> = lines.lines().filter(|line| line.contains("\"words\"")).collect();
+        assert_eq!(with_words, [r#"    "words": "bad-txns-inputs-missingorspent""#]);
+        assert!(
+            lines.contains("\n    \"reason\": \"missing-inputs\",\n"),
+            "{lines}"
+        );
     }
 }

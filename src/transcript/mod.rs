@@ -44,7 +44,7 @@ pub use files::{files, page};
 #[cfg(feature = "scenario")]
 pub use json::to_json;
 pub use names::Names;
-pub use record::{Actor, Entry, RecordedTx, Side, Transcript, Unit};
+pub use record::{Actor, Entry, RecordedTx, Refusal, Side, Transcript, Unit};
 pub use signature::{DecodedSignature, Signer};
 pub use spend::{Item, Problem, Role, SpendKind};
 pub use story::{story, Comparison};

@@ -96,6 +96,15 @@ pub struct RecordedTx {
     pub prevouts: Vec<TxOut>,
 }
 
+/// Why a node did not take a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason in lower case with hyphens, such as `non-final`: the same in every version of Bitcoin Core.
+    pub reason: String,
+    /// The node's own words. Of a whole transcript, they alone differ between versions.
+    pub words: String,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -126,15 +135,15 @@ pub enum Entry {
         name: String,
         /// What it is meant to be.
         role: SpendRole,
-        /// Why the node did not take it, in its own words; `None` if it did.
-        rejected: Option<String>,
+        /// Why the node did not take it; `None` if it did.
+        rejected: Option<Refusal>,
     },
     /// The node was asked what it would say, and nothing was given to the network.
     Asked {
         /// The transaction's name.
         name: String,
-        /// Why the node did not take it, in its own words; `None` if it did.
-        rejected: Option<String>,
+        /// Why the node did not take it; `None` if it did.
+        rejected: Option<Refusal>,
     },
     /// Somebody looked at the chain or the mempool, and this is how it was.
     Found(String),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, FeeRate, Transaction};
 
-use super::record::{Entry, Side, Transcript, Unit};
+use super::record::{Entry, Refusal, Side, Transcript, Unit};
 use super::units::{sat, thousands, utc};
 use crate::channel::{ChannelId, Expiry, LockKind, Message, Terms};
 use crate::wire;
@@ -260,10 +260,11 @@ impl<'a> Timeline<'a> {
     }
 }
 
-fn verdict(rejected: Option<&String>) -> String {
-    rejected
-        .as_ref()
-        .map_or_else(|| "accepted".to_owned(), |words| format!("rejected, {words}"))
+fn verdict(rejected: Option<&Refusal>) -> String {
+    rejected.map_or_else(
+        || "accepted".to_owned(),
+        |refusal| format!("rejected, {}", refusal.reason),
+    )
 }
 
 /// As on the transactions' pages: a virtual byte is four weight units.

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use child::{child_of, is_child};
 use proc::{daemons_of, is_alive, listening};
-use spilman::regtest::{wait_until, Error, Look, Misuse, Node, Regtest, BLOCK_INTERVAL, START_TIME};
+use spilman::regtest::{
+    wait_until, Error, Look, Misuse, Node, Regtest, TestFailure, BLOCK_INTERVAL, START_TIME,
+};
 
 /// Generous: what is waited for takes a few hundredths of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,7 +76,8 @@ fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Out
     let ready = scratch.path().join("ready");
     let child = child_of(test, ending)
         .env(READY, &ready)
-        .env("TEMPDIR_ROOT", scratch.path())
+        .env("TMPDIR", scratch.path())
+        .env_remove("TEMPDIR_ROOT")
         .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -176,7 +179,8 @@ fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
         .map(|step| {
             let scratch = tempfile::tempdir().unwrap();
             let mut child = child_of("kill_9_at_any_moment_of_a_start_leaves_nothing", "start")
-                .env("TEMPDIR_ROOT", scratch.path())
+                .env("TMPDIR", scratch.path())
+                .env_remove("TEMPDIR_ROOT")
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
@@ -241,6 +245,32 @@ fn the_last_line_of_a_failure_leads_to_the_evidence() {
     }
 }
 
+/// An error that a test returns is printed after its nodes are gone; it has to bring the path along.
+#[test]
+fn a_test_that_returns_an_error_keeps_its_evidence() -> Result<(), TestFailure> {
+    if is_child(|_| ()) {
+        return Regtest::run(|chain| {
+            chain.mine(2).map_err(|error| error.to_string())?;
+            Err("as it should".to_owned())
+        });
+    }
+    let evidence = tempfile::tempdir().unwrap();
+    let output = child_of("a_test_that_returns_an_error_keeps_its_evidence", "fail")
+        .env("SPILMAN_EVIDENCE", evidence.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failure = said.rsplit_once("\n\nfailures:\n").expect("a failure").0;
+    let mut last = failure.trim_end().lines().rev();
+    let folder = last.next().and_then(|line| line.strip_prefix("evidence: "));
+    let folder = folder.unwrap_or_else(|| panic!("{said}"));
+    assert!(last.next().unwrap().contains("as it should"), "{said}");
+    let of_node = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let tip = fs::read_to_string(of_node.join("tip.json")).unwrap();
+    assert!(tip.contains("\"blocks\": 103"), "{tip}");
+    Ok(())
+}
+
 #[test]
 fn everything_is_kept_only_if_asked_for() {
     if is_child(|_| drop(Regtest::start().unwrap())) {
@@ -249,7 +279,8 @@ fn everything_is_kept_only_if_asked_for() {
     for (keep, stays) in [("", false), ("1", true)] {
         let scratch = tempfile::tempdir().unwrap();
         let mut child = child_of("everything_is_kept_only_if_asked_for", "pass")
-            .env("TEMPDIR_ROOT", scratch.path())
+            .env("TMPDIR", scratch.path())
+            .env_remove("TEMPDIR_ROOT")
             .env("SPILMAN_KEEP", keep)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
 use std::{env, fs};
 
+use bitcoind::tempfile::{self, TempDir};
 use rustix::process::{kill_process, Pid, Signal};
 
 pub(super) use daemon::{Daemon, Home, Launch};
@@ -89,6 +90,11 @@ impl Root {
             _reaper: reaper,
         })
     }
+}
+
+/// A folder for a moment, which is removed like all others even if the process ends in that moment.
+pub(super) fn scratch() -> io::Result<TempDir> {
+    tempfile::tempdir_in(Root::path()?)
 }
 
 /// A file for all daemons of this process, made when it is first asked for.

@@ -1,0 +1,29 @@
+use std::path::Path;
+
+use clap::Args;
+use spilman::regtest::{bitcoind_at, find_bitcoind, find_bitcoind_version, BinaryError, Found};
+
+#[derive(Args)]
+pub struct Core {
+    /// The bitcoind to play on: a version of Bitcoin Core, such as 29 or 29.99, or the path of a program.
+    ///
+    /// A version is what the program says of itself. It is looked for in `BITCOIND_EXE`, on PATH and among those that
+    /// `ci/provision 28 29 31` has built; `spilman doctor` lists all that are here. Every version gives the same
+    /// transactions and blocks, to the byte. Without this option: what `BITCOIND_EXE` names, else what is on PATH, else
+    /// the newest that `ci/provision` builds.
+    #[arg(long = "core", value_name = "VERSION|PATH")]
+    wanted: Option<String>,
+}
+
+impl Core {
+    pub fn find(&self) -> Result<Found, BinaryError> {
+        match &self.wanted {
+            None => find_bitcoind(),
+            // A program in this folder whose name is a number is `./29`, as in a shell.
+            Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) && !version.contains('/') => {
+                find_bitcoind_version(version)
+            }
+            Some(path) => bitcoind_at(Path::new(path)),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+use std::fmt;
+use std::path::PathBuf;
+
+/// A program is missing or does not start.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BinaryError {
+    /// An environment variable names a program that does not start. Other places are then not looked at:
+    /// somebody who sets the variable would not want to test against another program unknowingly.
+    #[error("{variable}={} does not start: {reason}", path.display())]
+    Variable {
+        /// The variable's name.
+        variable: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// What the operating system or the program said.
+        reason: String,
+    },
+    /// The program that the caller named does not start.
+    #[error("{} does not start: {reason}", path.display())]
+    Path {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the operating system or the program said.
+        reason: String,
+    },
+    /// No place has the program.
+    #[error("no {program} found; looked at: {}\n{}", looked_at.join("; "), advice(program, variable))]
+    Missing {
+        /// The program's name.
+        program: &'static str,
+        /// The environment variable that can point at it.
+        variable: &'static str,
+        /// Each place with what was wrong there.
+        looked_at: Vec<String>,
+    },
+    /// No place has the program in the version that was asked for.
+    #[error(
+        "no {program} {version} found; looked at: {}\n{}",
+        looked_at.join("; "),
+        version_advice(program, variable, version, *provision)
+    )]
+    Version {
+        /// The program's name.
+        program: &'static str,
+        /// The environment variable that can point at it.
+        variable: &'static str,
+        /// The version, as it was asked for.
+        version: String,
+        /// The version by which `ci/provision` knows it, if it does.
+        provision: Option<u32>,
+        /// Each place with the version that is there, or with what was wrong.
+        looked_at: Vec<String>,
+    },
+}
+
+/// The message, since `expect` and a `main` that returns an error show only this: a test without a binary has to
+/// say what to run.
+impl fmt::Debug for BinaryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn advice(program: &str, variable: &str) -> String {
+    let download = if program == "bitcoind" {
+        ", or enable the `download` feature"
+    } else {
+        ""
+    };
+    format!("run `ci/provision` in the spilman checkout, set {variable}, or put {program} on PATH{download}")
+}
+
+fn version_advice(program: &str, variable: &str, version: &str, provision: Option<u32>) -> String {
+    let own = format!("set {variable} to a {program} of that version, or put it on PATH");
+    match provision {
+        Some(major) => format!("run `ci/provision {major}` in the spilman checkout, {own}"),
+        None => format!(
+            "{own}; a version is written as 29 or 29.99, and `ci/provision` knows none that is {version}"
+        ),
+    }
+}

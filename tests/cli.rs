@@ -1,0 +1,79 @@
+//! The command, as a user calls it.
+
+use std::process::{Command, Output};
+
+use spilman::regtest::find_bitcoind;
+
+const SCENARIO: &str = "example-7/session-end";
+
+fn spilman(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_spilman"))
+        .args(arguments)
+        .output()
+        .expect("it was built with this test")
+}
+
+/// Exit code, standard output, standard error.
+fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// By the number that it says of itself, or by its path, here that of a script which writes down how it is called.
+#[test]
+fn a_scenario_is_played_on_the_core_that_is_asked_for() {
+    let here = find_bitcoind().expect("a bitcoind");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (script, calls) = (folder.path().join("core"), folder.path().join("calls"));
+    let text = format!(
+        "#!/bin/sh\necho \"$@\" >>'{}'\nexec '{}' \"$@\"\n",
+        calls.display(),
+        here.path.display()
+    );
+    // By another process: what this one has open for writing, no child of it can execute.
+    let write = Command::new("sh")
+        .args(["-c", "printf %s \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"])
+        .args([script.as_os_str(), text.as_ref()])
+        .status();
+    assert!(write.expect("sh").success());
+
+    let number = here.number().expect("Bitcoin Core says its number");
+    for core in [number, script.to_str().expect("text")] {
+        let (code, out, err) = said(&spilman(&["run", SCENARIO, "--core", core]));
+        assert_eq!(code, Some(0), "{out}{err}");
+        let end = format!("1 passed, 0 failed, on {}\n", here.version);
+        assert!(out.ends_with(&end), "{out:?} does not end with {end:?}");
+    }
+    let calls = std::fs::read_to_string(calls).expect("it was called");
+    assert!(calls.contains("-regtest"), "no node was started with it: {calls}");
+}
+
+#[test]
+fn a_core_that_is_not_there_is_named_before_anything_starts() {
+    for command in [&["run", SCENARIO][..], &["demo"]] {
+        for (core, words) in [
+            ("/nonexistent/bitcoind", "/nonexistent/bitcoind does not start: "),
+            ("9.5", "no bitcoind 9.5 found; looked at: "),
+        ] {
+            let (code, out, err) = said(&spilman(&[command, &["--core", core]].concat()));
+            assert_eq!(code, Some(1), "{out}{err}");
+            assert!(err.contains(words), "{words:?} is not in {err:?}");
+            assert_eq!(out, "", "nothing was played");
+        }
+    }
+}
+
+/// `doctor` shows where the programs of every version are.
+#[test]
+fn doctor_lists_every_bitcoind() {
+    let (code, out, err) = said(&spilman(&["doctor"]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    for found in spilman::regtest::all_bitcoinds() {
+        for part in [
+            &found.version,
+            &format!("{} ({})", found.path.display(), found.source),
+        ] {
+            assert!(out.contains(part), "{part:?} is not in {out}");
+        }
+    }
+}
