@@ -119,6 +119,11 @@ impl Node {
             let txid = transaction.compute_txid();
             words.map_or(Verdict::Accepted { txid }, Verdict::rejected)
         });
+        self.note(format!(
+            "package of {} transactions: {}",
+            package.len(),
+            answer.package_msg
+        ));
         Ok(PackageVerdict {
             rejection: (answer.package_msg != "success").then(|| Rejection::of(answer.package_msg)),
             transactions: verdicts.collect(),
