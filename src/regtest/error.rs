@@ -256,6 +256,12 @@ pub enum Misuse {
         /// The sum of the outputs, fee included where one was asked for.
         outputs: Amount,
     },
+    /// Only what is in the mempool can be left there.
+    #[error("transaction {txid} is not in the mempool")]
+    NotInMempool {
+        /// The transaction.
+        txid: Txid,
+    },
     /// A coin cannot sign a transaction that does not spend it.
     #[error("transaction {txid} does not spend {outpoint}")]
     NotSpent {

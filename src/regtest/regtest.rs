@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{Amount, Transaction, TxOut};
+use bitcoin::{Amount, Transaction, TxOut, Txid};
 
 use super::clock::ChainClock;
 use super::coin::{Coin, CoinKind};
@@ -99,6 +99,16 @@ impl Regtest {
     pub fn mine_exactly(&self, transactions: &[Transaction]) -> Result<MinedBlock, Error> {
         self.clock
             .step(&self.node, BlockContent::Exactly(transactions.to_vec()))
+    }
+
+    /// Mines one block with what is in the mempool, ten minutes later, except these transactions and what spends from
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotInMempool`](super::Misuse::NotInMempool), or if the node fails.
+    pub fn mine_all_but(&self, txids: &[Txid]) -> Result<MinedBlock, Error> {
+        self.clock.step(&self.node, BlockContent::AllBut(txids.to_vec()))
     }
 
     /// As [`ChainClock::make_final`].

@@ -217,8 +217,7 @@ impl<'a> Reorg<'a> {
         for hash in invalid.iter().rev() {
             self.node.reconsider_block(*hash)?;
         }
-        // Another branch of the same length may have been there once.
-        call(self.node.client(), "preciousblock", &[json!(branch.from.hash)])
+        Ok(())
     }
 
     fn build(&self, least_length: u32, mark: &[u8]) -> Result<Branch, Error> {

@@ -104,7 +104,7 @@ fn a_branch_that_breaks_a_rule_changes_nothing() {
 
 /// 1. A second node that nobody can reach brings nothing.
 /// 2. One that has a chain of its own, as long as the branch, does not follow the branch.
-/// 3. One that refuses the branch says why.
+/// 3. One that refuses the branch says why, whether it has the old blocks or not.
 #[test]
 fn a_rival_has_to_follow_the_branch() {
     let family = Family::new();
@@ -128,16 +128,21 @@ fn a_rival_has_to_follow_the_branch() {
     dear.output[0].value = sat(100_001);
     family.coin.sign(&mut dear).unwrap();
     let child = family.child.compute_txid();
-    let reorg = family
-        .chain
-        .reorg(3)
-        .drop_tx(child)
-        .replace(family.parent.compute_txid(), dear);
     let fresh = Node::builder().p2p(true).start().unwrap();
-    let error = reorg.by_rival(&fresh).unwrap_err();
-    assert!(
-        matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout")),
-        "{error}"
-    );
+    let informed = Node::builder().p2p(true).start().unwrap();
+    for height in 1..=tip.height {
+        informed
+            .submit_block(&family.chain.node().block_at(height).unwrap())
+            .unwrap();
+    }
+    for rival in [fresh, informed] {
+        let reorg = family.chain.reorg(3).drop_tx(child);
+        let reorg = reorg.replace(family.parent.compute_txid(), dear.clone());
+        let error = reorg.by_rival(&rival).unwrap_err();
+        assert!(
+            matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout")),
+            "{error}"
+        );
+    }
     assert_eq!(family.chain.tip().unwrap(), tip);
 }
