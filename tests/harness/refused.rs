@@ -41,6 +41,7 @@ fn a_plan_that_cannot_be_is_refused() {
     let depths = "of a chain of height 104 one can replace the last 1 to 104 blocks, not";
     refused(0, &|reorg| reorg, &format!("{depths} 0"));
     refused(LAST + 1, &|reorg| reorg, &format!("{depths} 105"));
+    refused(u32::MAX, &|reorg| reorg, &format!("{depths} {}", u32::MAX));
     refused(2, &|reorg| reorg.length(0), "or more, not 0");
     let message = family.chain.reorg(2).length(2).apply().unwrap_err().to_string();
     assert_eq!(message, "the new branch needs 3 blocks or more, not 2");
