@@ -264,16 +264,19 @@ fn a_longer_branch_arrives_from_a_second_node() {
     rival.wait_for_peers(1).unwrap();
 }
 
+/// Whichever of two connected nodes brings the branch, they are connected once, and all follow.
 #[test]
 fn a_cluster_follows_the_branch_of_one_node() {
     let cluster = Cluster::builder().nodes(3).start().unwrap();
     cluster.chain(0).unwrap().mine(3).unwrap();
     cluster.wait_for_same_tip().unwrap();
-    let rival = cluster.chain(1).unwrap().node();
-    let reorg = cluster.chain(0).unwrap().reorg(2).by_rival(rival).unwrap();
-    assert_eq!(cluster.wait_for_same_tip().unwrap(), reorg.to);
-    for index in 0..3 {
-        cluster.chain(index).unwrap().node().wait_for_peers(2).unwrap();
+    for (index, rival) in [(0, 1), (1, 0)] {
+        let rival = cluster.chain(rival).unwrap().node();
+        let reorg = cluster.chain(index).unwrap().reorg(2).by_rival(rival).unwrap();
+        assert_eq!(cluster.wait_for_same_tip().unwrap(), reorg.to);
+        for index in 0..3 {
+            cluster.chain(index).unwrap().node().wait_for_peers(2).unwrap();
+        }
     }
 }
 
