@@ -75,3 +75,7 @@ review: provision
     . ci/lib.sh
     use_gate_tools
     cargo insta test --review --unreferenced=warn --test-runner cargo-test --lib --bins --tests --examples
+
+# Measure the harness beside the crates under it, and write the table
+bench-harness: provision
+    cargo bench --locked --bench harness -- --write tests/bench/harness.md

@@ -8,6 +8,9 @@ use super::node::{Node, Tip};
 /// The seconds by which mock time moves with every block.
 pub const BLOCK_INTERVAL: u32 = 600;
 
+/// So many empty blocks are mined with one setting of the clock, so that none is more than two hours from it: as far
+/// off as a block may be.
+const AT_ONCE: u32 = 12;
 /// So many blocks one call mines at most.
 const MOST_BLOCKS: u32 = 10_000;
 /// The last time that is certain to be crossed before the 32 bits of a header's time are full, in 2106.
@@ -50,24 +53,50 @@ impl ChainClock {
         self.step_no_earlier_than(node, 0, content)
     }
 
-    /// So many steps.
+    /// So many steps. As soon as the mempool is empty, the rest is mined without looking at it again.
     ///
     /// # Errors
     ///
     /// As [`Miner::mine`].
     pub fn advance(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
         let mut blocks = Vec::new();
-        let mut parent = Parent::from(node.tip()?);
-        for _ in 0..count {
-            let time = node.mock_time() + BLOCK_INTERVAL;
-            node.set_mock_time(time)?;
-            let block = self
-                .miner
-                .mine_on(node, parent, time, BlockContent::Mempool, b"")?;
-            parent = Parent::from(&block);
-            blocks.push(block);
+        let mut left = count;
+        while left > 0 && !node.mempool()?.is_empty() {
+            blocks.push(self.step(node, BlockContent::Mempool)?);
+            left -= 1;
         }
+        blocks.extend(self.advance_empty(node, left)?);
         Ok(blocks)
+    }
+
+    /// So many steps, without transactions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Miner::mine`].
+    pub fn advance_empty(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
+        let mut mined = Vec::new();
+        if count == 0 {
+            return Ok(mined);
+        }
+        let mut parent = Parent::from(node.tip()?);
+        let mut now = node.mock_time();
+        let mut left = count;
+        while left > 0 {
+            let some = left.min(AT_ONCE);
+            let times = (1..=some).map(|number| now + number * BLOCK_INTERVAL);
+            let blocks = self.miner.build_empty(parent, times)?;
+            (left, now) = (left - some, now + some * BLOCK_INTERVAL);
+            node.set_mock_time(now)?;
+            node.submit_blocks(&blocks)?;
+            mined.extend(
+                (parent.height + 1..)
+                    .zip(&blocks)
+                    .map(|(height, block)| MinedBlock::new(height, block)),
+            );
+            parent = mined.last().map_or(parent, Parent::from);
+        }
+        Ok(mined)
     }
 
     /// Mines until a transaction with this lock is final for the next block, and not a block further.

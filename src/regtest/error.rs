@@ -51,6 +51,9 @@ pub enum NodeError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The file with the first blocks could not be written.
+    #[error("could not write the first blocks: {0} (TEMPDIR_ROOT or TMPDIR moves them)")]
+    Blocks(std::io::Error),
     /// The port of a node could not be kept for it while it is stopped.
     #[error("could not keep {address} for the node while it is stopped: {source}")]
     Port {
@@ -252,6 +255,12 @@ pub enum Misuse {
         inputs: Amount,
         /// The sum of the outputs, fee included where one was asked for.
         outputs: Amount,
+    },
+    /// Only what is in the mempool can be left there.
+    #[error("transaction {txid} is not in the mempool")]
+    NotInMempool {
+        /// The transaction.
+        txid: Txid,
     },
     /// A coin cannot sign a transaction that does not spend it.
     #[error("transaction {txid} does not spend {outpoint}")]

@@ -1,7 +1,7 @@
 //! The RPCs of a node about transactions that are in no block yet, as typed functions.
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Amount, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, SignedAmount, Transaction, Txid, Weight, Wtxid};
 use bitcoincore_rpc::jsonrpc;
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use super::error::Error;
 use super::node::Node;
 use super::rpc::{call, decode, failed, parse, raw, set_mock_time, Raw};
-use super::verdict::Verdict;
+use super::verdict::{Rejection, Verdict};
 
 /// What the node would put into the next block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,59 @@ pub struct TemplateTransaction {
     pub fee: Amount,
 }
 
-/// `sendrawtransaction` answers with these codes if it does not like the transaction itself.
+/// What a node knows of a transaction in its mempool.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MempoolEntry {
+    /// Its id with the witness.
+    pub wtxid: Wtxid,
+    /// Its size in vbytes, as BIP 141 counts them; more, if it has many signature checks for its size.
+    pub vsize: u64,
+    /// Its weight.
+    pub weight: Weight,
+    /// When it came, by the node's clock, in seconds since 1970.
+    pub time: u64,
+    /// The height of the tip when it came.
+    pub height: u32,
+    /// Fees of it and of its relatives.
+    pub fees: MempoolFees,
+    /// The number of transactions in the mempool that it builds on, itself included.
+    #[serde(rename = "ancestorcount")]
+    pub ancestor_count: u64,
+    /// Their size in vbytes.
+    #[serde(rename = "ancestorsize")]
+    pub ancestor_vsize: u64,
+    /// The number of transactions in the mempool that build on it, itself included.
+    #[serde(rename = "descendantcount")]
+    pub descendant_count: u64,
+    /// Their size in vbytes.
+    #[serde(rename = "descendantsize")]
+    pub descendant_vsize: u64,
+    /// The transactions of the mempool that it spends from.
+    #[serde(rename = "depends")]
+    pub parents: Vec<Txid>,
+    /// The transactions of the mempool that spend from it.
+    #[serde(rename = "spentby")]
+    pub children: Vec<Txid>,
+}
+
+/// The fees of a [`MempoolEntry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct MempoolFees {
+    /// What it pays.
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub base: Amount,
+    /// What it counts for, after [`Node::prioritise`].
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub modified: SignedAmount,
+    /// What it and all that it builds on count for together.
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub ancestor: SignedAmount,
+    /// What it and all that builds on it count for together.
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub descendant: SignedAmount,
+}
+
+/// `sendrawtransaction` and `submitpackage` answer with these codes if they do not like the transactions themselves.
 const VERDICT_CODES: [i32; 4] = [
     -22, // cannot be decoded
     -25, // missing inputs
@@ -41,7 +93,7 @@ const VERDICT_CODES: [i32; 4] = [
 const TEMPLATE_AGE: u32 = 6;
 
 /// Lets `sendrawtransaction` burn any amount.
-const ALL_MONEY: &str = "21000000";
+pub(super) const ALL_MONEY: &str = "21000000";
 
 impl Node {
     /// Whether the node would take the transaction into its mempool now, with any feerate.
@@ -50,39 +102,15 @@ impl Node {
     ///
     /// If the node fails; a refusal is a [`Verdict`].
     pub fn test_accept(&self, transaction: &Transaction) -> Result<Verdict, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        struct Answer {
-            txid: Txid,
-            #[serde(default)]
-            allowed: bool,
-            reject_reason: Option<String>,
-            reject_details: Option<String>,
-            package_error: Option<String>,
-        }
         const CALL: &str = "testmempoolaccept";
-        let answer = verdict_of(
-            CALL,
-            raw(
-                self.client(),
-                CALL,
-                &[json!([serialize_hex(transaction)]), json!(0)],
-            ),
-        )?;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(verdict) => return Ok(verdict),
-        };
-        let [answer]: [Answer; 1] = parse(CALL, &answer)?;
-        if answer.allowed {
-            return Ok(Verdict::Accepted { txid: answer.txid });
+        let arguments = [json!([serialize_hex(transaction)]), json!(0)];
+        match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
+            Ok(answer) => {
+                let [tested]: [Tested; 1] = parse(CALL, &answer)?;
+                Ok(tested.verdict())
+            }
+            Err(rejection) => Ok(Verdict::Rejected(rejection)),
         }
-        // Only since version 29 are there details; before that, the reason alone.
-        let words = answer
-            .reject_details
-            .or(answer.reject_reason)
-            .or(answer.package_error);
-        Ok(Verdict::rejected(words.unwrap_or_default()))
     }
 
     /// Gives the transaction to the node, with any feerate. Giving one again that is in the mempool counts as
@@ -98,7 +126,7 @@ impl Node {
             Ok(txid) => Verdict::Accepted {
                 txid: parse(CALL, &txid)?,
             },
-            Err(verdict) => verdict,
+            Err(rejection) => Verdict::Rejected(rejection),
         };
         self.note(format!("transaction {}: {verdict}", transaction.compute_txid()));
         Ok(verdict)
@@ -143,6 +171,50 @@ impl Node {
         decode("getrawtransaction", &raw).map(Some)
     }
 
+    /// What the node knows of a transaction in its mempool, or `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn mempool_entry(&self, txid: Txid) -> Result<Option<MempoolEntry>, Error> {
+        if self.mempool()?.binary_search(&txid).is_err() {
+            return Ok(None);
+        }
+        call(self.client(), "getmempoolentry", &[json!(txid)]).map(Some)
+    }
+
+    /// Lets the node treat a transaction as if it paid so much more, or less, than it does: when it decides what to
+    /// take into its mempool, what to leave there, and what to put into a block. Several calls add up.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn prioritise(&self, txid: Txid, fee: SignedAmount) -> Result<(), Error> {
+        // The second argument has been without a meaning since Core 0.15.
+        let arguments = [json!(txid), json!(0), json!(fee.to_sat())];
+        let _: bool = call(self.client(), "prioritisetransaction", &arguments)?;
+        Ok(())
+    }
+
+    /// The feerate below which the node takes nothing now: that of its [`Policy`](super::Policy), or more while its
+    /// mempool is full (`-maxmempool`). Rounded up.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn least_feerate(&self) -> Result<FeeRate, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(with = "bitcoin::amount::serde::as_btc")]
+            mempoolminfee: Amount,
+        }
+        let answer: Answer = call(self.client(), "getmempoolinfo", &[])?;
+        // Bitcoin per 1000 vbytes there, satoshi per 1000 weight units here.
+        Ok(FeeRate::from_sat_per_kwu(
+            answer.mempoolminfee.to_sat().div_ceil(4),
+        ))
+    }
+
     /// What the node would put into the next block.
     ///
     /// # Errors
@@ -185,15 +257,39 @@ impl Node {
     }
 }
 
-/// An answer, or the refusal if the error is about the transaction and not about the node.
-fn verdict_of(name: &'static str, answer: Raw) -> Result<Result<Value, Verdict>, Error> {
+/// An answer, or the refusal if the error is about the transactions and not about the node.
+pub(super) fn verdict_of(name: &'static str, answer: Raw) -> Result<Result<Value, Rejection>, Error> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),
         Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)))
             if VERDICT_CODES.contains(&error.code) =>
         {
-            Ok(Err(Verdict::rejected(error.message)))
+            Ok(Err(Rejection::of(error.message)))
         }
         Err(source) => Err(failed(name, source)),
+    }
+}
+
+/// What `testmempoolaccept` says of a transaction.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Tested {
+    txid: Txid,
+    #[serde(default)]
+    allowed: bool,
+    reject_reason: Option<String>,
+    reject_details: Option<String>,
+    pub package_error: Option<String>,
+}
+
+impl Tested {
+    pub fn verdict(self) -> Verdict {
+        if self.allowed {
+            return Verdict::Accepted { txid: self.txid };
+        }
+        // Only since version 29 are there details; before that, the reason alone. Of a transaction that the node did
+        // not come to there is neither.
+        let words = self.reject_details.or(self.reject_reason);
+        Verdict::rejected(words.unwrap_or_else(|| "package-not-validated".to_owned()))
     }
 }

@@ -1,6 +1,6 @@
 //! Building blocks here rather than in the node, whose coinbases differ from version to version.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version as BlockVersion};
@@ -33,6 +33,8 @@ pub enum BlockContent {
     /// otherwise lower ids first, so that the order is the same in every Core version.
     #[default]
     Mempool,
+    /// As [`BlockContent::Mempool`], but without these and what spends from them, which stay in the mempool.
+    AllBut(Vec<Txid>),
     /// Just these, in this order, whether or not the node would relay them.
     Exactly(Vec<Transaction>),
 }
@@ -137,7 +139,8 @@ impl Miner {
         tag: &[u8],
     ) -> Result<MinedBlock, Error> {
         let (transactions, fees) = match content {
-            BlockContent::Mempool => from_template(node)?,
+            BlockContent::Mempool => from_template(node, &[])?,
+            BlockContent::AllBut(left_out) => from_template(node, &left_out)?,
             BlockContent::Exactly(transactions) => {
                 let fees = fees_of(node, &transactions)?;
                 (transactions, fees)
@@ -148,44 +151,21 @@ impl Miner {
         Ok(MinedBlock::new(parent.height + 1, &block))
     }
 
-    /// Mines blocks with what is in the mempool.
-    ///
-    /// # Errors
-    ///
-    /// As [`Miner::mine`].
-    pub fn mine_blocks(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
-        (0..count)
-            .map(|_| self.mine(node, MineParams::default()))
-            .collect()
-    }
-
-    /// Mines blocks without transactions, whatever is in the mempool.
-    ///
-    /// # Errors
-    ///
-    /// As [`Miner::mine`].
-    pub fn mine_empty(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
-        let empty = || MineParams {
-            content: BlockContent::empty(),
-            ..MineParams::default()
-        };
-        (0..count).map(|_| self.mine(node, empty())).collect()
-    }
-
-    /// Mines one block with just these transactions, whether or not the node would relay them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Miner::mine`].
-    pub fn mine_exactly(&self, node: &Node, transactions: &[Transaction]) -> Result<MinedBlock, Error> {
-        let content = BlockContent::Exactly(transactions.to_vec());
-        self.mine(
-            node,
-            MineParams {
-                content,
-                ..MineParams::default()
-            },
-        )
+    /// Empty blocks of these times, each on the one before, not yet given to any node.
+    pub(super) fn build_empty(
+        &self,
+        mut parent: Parent,
+        times: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<Block>, Error> {
+        let blocks = times.into_iter().map(|time| {
+            let block = self.build(parent, time, Amount::ZERO, Vec::new(), b"")?;
+            parent = Parent {
+                height: parent.height + 1,
+                hash: block.block_hash(),
+            };
+            Ok(block)
+        });
+        blocks.collect()
     }
 
     /// A block with proof of work, not yet given to any node.
@@ -287,12 +267,28 @@ fn witness_commitment_script(commitment: WitnessCommitment) -> ScriptBuf {
         .into_script()
 }
 
-fn from_template(node: &Node) -> Result<(Vec<Transaction>, Amount), Error> {
+fn from_template(node: &Node, left_out: &[Txid]) -> Result<(Vec<Transaction>, Amount), Error> {
+    let mempool = node.mempool()?;
+    if let Some(&txid) = left_out.iter().find(|txid| mempool.binary_search(txid).is_err()) {
+        return Err(Misuse::NotInMempool { txid }.into());
+    }
     // Most blocks of a test are mined for their height or time alone.
-    if node.mempool()?.is_empty() {
+    if mempool.is_empty() {
         return Ok((Vec::new(), Amount::ZERO));
     }
-    let template = node.block_template()?.transactions;
+    let mut template = node.block_template()?.transactions;
+    let mut left_out: HashSet<Txid> = left_out.iter().copied().collect();
+    // The template has parents before children.
+    template.retain(|TemplateTransaction { transaction, .. }| {
+        let txid = transaction.compute_txid();
+        let mut inputs = transaction.input.iter();
+        let stays =
+            left_out.contains(&txid) || inputs.any(|input| left_out.contains(&input.previous_output.txid));
+        if stays {
+            left_out.insert(txid);
+        }
+        !stays
+    });
     let fees = template.iter().map(|entry| entry.fee).sum();
     Ok((sorted(template), fees))
 }

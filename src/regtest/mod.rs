@@ -8,7 +8,10 @@
 //! - [`Miner`] builds every block itself, so that the chain does not depend on the version of the node.
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
-//! - [`Verdict`] is what the node said of a transaction, the same in every Core version.
+//! - [`Verdict`] is what the node said of a transaction, the same in every Core version; [`PackageVerdict`]
+//!   is the same for a package.
+//! - [`Lock`] is what the clock can cross or stop before: absolute, relative, or all that locks a transaction.
+//! - [`Reorg`] replaces the last blocks: transactions dropped, moved or replaced.
 //! - [`Cluster`] is several nodes: connected, cut apart, stopped, killed, restarted.
 //!
 //! The [guide] shows how to test a program of one's own with all this.
@@ -53,6 +56,7 @@ mod lock;
 mod mempool;
 mod miner;
 mod node;
+mod package;
 mod policy;
 mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
@@ -60,6 +64,7 @@ mod regtest;
 mod reorg;
 mod rpc;
 mod run;
+mod start;
 mod verdict;
 mod wait;
 
@@ -79,9 +84,10 @@ pub use error::{Error, Misuse, NodeError};
 pub use faucet::Faucet;
 pub use keys::labelled_key;
 pub use lock::{Crossing, Lock, Needs};
-pub use mempool::{BlockTemplate, TemplateTransaction};
+pub use mempool::{BlockTemplate, MempoolEntry, MempoolFees, TemplateTransaction};
 pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
 pub use node::{Node, NodeBuilder, Tip, RPC_PASSWORD, RPC_USER, START_TIME};
+pub use package::PackageVerdict;
 pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use reorg::{Reorg, Reorganised};

@@ -383,6 +383,10 @@ impl NodeBuilder {
         self
     }
 
+    pub(super) fn time_at_start(&self) -> u32 {
+        self.start_time
+    }
+
     /// What the node relays.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {

@@ -39,6 +39,15 @@ impl Policy {
         }
     }
 
+    /// A node that relays nothing below this feerate, and otherwise does as by default.
+    #[must_use]
+    pub fn at_least(min_relay: FeeRate) -> Self {
+        Self {
+            min_relay,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn arguments(self) -> Vec<String> {
         [
             ("-minrelaytxfee", self.min_relay),

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{Amount, Transaction, TxOut};
+use bitcoin::{Amount, Transaction, TxOut, Txid};
 
-use super::clock::{ChainClock, BLOCK_INTERVAL};
+use super::clock::ChainClock;
 use super::coin::{Coin, CoinKind};
 use super::error::Error;
 use super::faucet::Faucet;
 use super::lock::{Crossing, Lock};
-use super::miner::{BlockContent, MinedBlock, Miner, Parent};
+use super::miner::{BlockContent, MinedBlock, Miner};
 use super::node::{Node, NodeBuilder, Tip};
 use super::reorg::Reorg;
+use super::start::start_at_height;
 
 /// The height at which a [`Regtest`] starts: two coinbases of 50 bitcoin can be spent.
 pub const START_HEIGHT: u32 = 101;
@@ -86,9 +87,7 @@ impl Regtest {
     ///
     /// If the node fails.
     pub fn mine_empty(&self, count: u32) -> Result<Vec<MinedBlock>, Error> {
-        (0..count)
-            .map(|_| self.clock.step(&self.node, BlockContent::empty()))
-            .collect()
+        self.clock.advance_empty(&self.node, count)
     }
 
     /// Mines one block with just these transactions, ten minutes later, whether or not the node would relay them.
@@ -100,6 +99,16 @@ impl Regtest {
     pub fn mine_exactly(&self, transactions: &[Transaction]) -> Result<MinedBlock, Error> {
         self.clock
             .step(&self.node, BlockContent::Exactly(transactions.to_vec()))
+    }
+
+    /// Mines one block with what is in the mempool, ten minutes later, except these transactions and what spends from
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotInMempool`](super::Misuse::NotInMempool), or if the node fails.
+    pub fn mine_all_but(&self, txids: &[Txid]) -> Result<MinedBlock, Error> {
+        self.clock.step(&self.node, BlockContent::AllBut(txids.to_vec()))
     }
 
     /// As [`ChainClock::make_final`].
@@ -198,17 +207,9 @@ impl RegtestBuilder {
     ///
     /// If there is no `bitcoind`, or it does not start.
     pub fn start(self) -> Result<Regtest, Error> {
-        let node = self.node.start()?;
         let faucet = Faucet::new();
         let miner = Miner::new(faucet.script());
-        let now = node.mock_time();
-        let mut parent = Parent::from(node.tip()?);
-        for left in (0..self.height).rev() {
-            // The first blocks lie in the past and the last is of now: the clock need not be moved, and the tip is
-            // so recent that the node leaves initial block download.
-            let time = now.saturating_sub(left.saturating_mul(BLOCK_INTERVAL));
-            parent = Parent::from(&miner.mine_on(&node, parent, time, BlockContent::empty(), b"")?);
-        }
+        let node = start_at_height(self.node, &miner, self.height)?;
         Ok(Regtest {
             node: Arc::new(node),
             clock: ChainClock::new(miner),

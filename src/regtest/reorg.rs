@@ -123,7 +123,7 @@ impl<'a> Reorg<'a> {
     /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`],
     /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
     pub fn apply(self) -> Result<Reorganised, Error> {
-        let branch = self.build(self.depth + 1, b"")?;
+        let branch = self.build(self.depth.saturating_add(1), b"")?;
         let mempool = mempool(self.node)?;
         self.node.set_mock_time(branch.time)?;
         let given = branch
@@ -159,7 +159,7 @@ impl<'a> Reorg<'a> {
     /// branch, [`Misuse::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
     /// the branch does not arrive.
     pub fn by_rival(self, rival: &Node) -> Result<Reorganised, Error> {
-        let branch = self.build(self.depth + 1, b"")?;
+        let branch = self.build(self.depth.saturating_add(1), b"")?;
         let mut shared = branch.fork.height.min(rival.tip()?.height);
         while rival.block_hash_at(shared)? != self.node.block_hash_at(shared)? {
             shared -= 1;
@@ -217,8 +217,7 @@ impl<'a> Reorg<'a> {
         for hash in invalid.iter().rev() {
             self.node.reconsider_block(*hash)?;
         }
-        // Another branch of the same length may have been there once.
-        call(self.node.client(), "preciousblock", &[json!(branch.from.hash)])
+        Ok(())
     }
 
     fn build(&self, least_length: u32, mark: &[u8]) -> Result<Branch, Error> {
@@ -230,7 +229,7 @@ impl<'a> Reorg<'a> {
             }
             .into());
         }
-        let length = self.length.unwrap_or(self.depth + 1);
+        let length = self.length.unwrap_or(self.depth.saturating_add(1));
         if length < least_length {
             return Err(Misuse::BranchLength {
                 length,

@@ -1,15 +1,20 @@
 //! The RPCs of a node about itself and its blocks, as typed functions, and the way all RPCs go. Those about the
 //! mempool are in `mempool.rs`.
 
+use std::slice;
+
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, TxOut, Txid};
-use bitcoincore_rpc::{Client, RpcApi};
+use bitcoincore_rpc::{jsonrpc, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::error::{Error, NodeError};
 use super::node::{Node, Tip};
+
+/// So many blocks fit easily into a message, and are taken long before the client would give up.
+const MOST_IN_A_BATCH: usize = 500;
 
 /// An unspent output, as the node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +224,33 @@ impl Node {
     ///
     /// [`NodeError::BlockRefused`] with the node's words if the block is not valid, or the node fails.
     pub fn submit_block(&self, block: &Block) -> Result<(), Error> {
-        let words: Option<String> = call(self.client(), "submitblock", &[json!(serialize_hex(block))])?;
+        self.submit_blocks(slice::from_ref(block))
+    }
+
+    /// Gives blocks to the node, each the parent of the next, in one message instead of one for each.
+    pub(super) fn submit_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
+        const CALL: &str = "submitblock";
+        let failed = |error| failed(CALL, bitcoincore_rpc::Error::JsonRpc(error));
+        let client = self.client().get_jsonrpc_client();
+        for some in blocks.chunks(MOST_IN_A_BATCH) {
+            let arguments: Vec<_> = some
+                .iter()
+                .map(|block| jsonrpc::arg([serialize_hex(block)]))
+                .collect();
+            let requests: Vec<_> = arguments
+                .iter()
+                .map(|argument| client.build_request(CALL, Some(argument)))
+                .collect();
+            for (block, answer) in some.iter().zip(client.send_batch(&requests).map_err(failed)?) {
+                let answer = answer.ok_or_else(|| failed(jsonrpc::Error::WrongBatchResponseSize))?;
+                let words: Option<String> = answer.result().map_err(failed)?;
+                self.check_taken(block, words)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_taken(&self, block: &Block, words: Option<String>) -> Result<(), Error> {
         self.note(format!(
             "block {} on {} of {} transactions: {}",
             block.block_hash(),
@@ -227,13 +258,13 @@ impl Node {
             block.txdata.len(),
             words.as_deref().unwrap_or("taken")
         ));
-        match words.as_deref() {
-            None | Some("inconclusive" | "duplicate") => Ok(()),
-            Some(words) => Err(NodeError::BlockRefused {
+        match words {
+            Some(words) if words != "inconclusive" && words != "duplicate" => Err(NodeError::BlockRefused {
                 hash: block.block_hash(),
-                words: words.into(),
+                words,
             }
             .into()),
+            _ => Ok(()),
         }
     }
 

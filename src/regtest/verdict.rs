@@ -60,6 +60,10 @@ pub enum RejectReason {
     ScriptPubKey,
     /// A rule of version-3 transactions is broken (BIP 431).
     Truc,
+    /// A rule for packages is broken, or a transaction of the package is refused; the words say which.
+    Package,
+    /// The node did not come to this transaction, because the package or another transaction of it is refused.
+    NotValidated,
     /// Anything else; the words say what.
     Other,
 }
@@ -84,6 +88,8 @@ impl RejectReason {
             Self::ScriptSig => "script-sig",
             Self::ScriptPubKey => "script-pub-key",
             Self::Truc => "truc",
+            Self::Package => "package",
+            Self::NotValidated => "not-validated",
             Self::Other => "other",
         }
     }
@@ -131,20 +137,31 @@ impl RejectReason {
             ("scriptpubkey", RejectReason::ScriptPubKey),
             ("TRUC-", RejectReason::Truc),
             ("v3-", RejectReason::Truc),
+            ("package-not-validated", RejectReason::NotValidated),
+            ("unevaluated", RejectReason::NotValidated),
+            ("package", RejectReason::Package),
+            ("conflict-in-package", RejectReason::Package),
+            ("transaction failed", RejectReason::Package),
         ];
         let reason = TABLE.iter().find(|(start, _)| words.starts_with(start));
         reason.map_or(Self::Other, |(_, reason)| *reason)
     }
 }
 
+impl Rejection {
+    pub(super) fn of(words: impl Into<String>) -> Self {
+        let words = words.into();
+        Self {
+            reason: RejectReason::of(&words),
+            words,
+        }
+    }
+}
+
 impl Verdict {
     /// A refusal in the node's own words.
     pub(super) fn rejected(words: impl Into<String>) -> Self {
-        let words = words.into();
-        Self::Rejected(Rejection {
-            reason: RejectReason::of(&words),
-            words,
-        })
+        Self::Rejected(Rejection::of(words))
     }
 
     /// Whether the node takes the transaction.
@@ -259,6 +276,12 @@ mod tests {
             ("scriptpubkey", R::ScriptPubKey),
             ("TRUC-violation, version=3 tx 00 is too big", R::Truc),
             ("v3-rule-violation", R::Truc),
+            ("package-not-validated", R::NotValidated),
+            ("unevaluated", R::NotValidated),
+            ("package-not-sorted", R::Package),
+            ("package topology disallowed. not child-with-parents or parents depend on each other.", R::Package),
+            ("conflict-in-package", R::Package),
+            ("transaction failed", R::Package),
             ("version", R::Other),
             ("tx-size-small", R::Other),
             ("", R::Other),

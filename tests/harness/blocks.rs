@@ -1,10 +1,12 @@
 //! Starting, funds and blocks.
 
+use std::fs;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, OutPoint, TxOut};
 use spilman::regtest::{
-    find_bitcoind, labelled_key, CoinKind, Error, Miner, Misuse, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT,
-    START_TIME,
+    find_bitcoind, labelled_key, CoinKind, Error, MineParams, Miner, Misuse, Node, Regtest, BLOCK_INTERVAL,
+    START_HEIGHT, START_TIME,
 };
 
 use crate::{chain, chain_hashes, outputs, sat};
@@ -148,17 +150,69 @@ fn a_spend_cannot_pay_out_more_than_its_coins() {
     );
 }
 
+/// A miner without a clock takes the node's time, and a second more than the median if that stands still.
 #[test]
 fn a_miner_alone_finds_times_by_itself() {
     let node = Node::start().unwrap_or_else(|error| panic!("{error}"));
     let miner = Miner::new(CoinKind::Legacy.script(&labelled_key("spilman/test/miner")));
-    let blocks = miner.mine_blocks(&node, 20).unwrap();
-    assert_eq!(blocks[0].time, START_TIME);
-    assert_eq!(node.tip().unwrap().height, 20);
-    assert_eq!(miner.mine_empty(&node, 1).unwrap()[0].height, 21);
+    let mine = || miner.mine(&node, MineParams::default()).unwrap();
+    assert_eq!(mine().time, START_TIME);
+    for height in 2..=20 {
+        let mtp = node.tip().unwrap().mtp;
+        let block = mine();
+        assert_eq!((block.height, block.time), (height, START_TIME.max(mtp + 1)));
+    }
     node.set_mock_time(START_TIME + BLOCK_INTERVAL).unwrap();
-    assert_eq!(
-        miner.mine_exactly(&node, &[]).unwrap().time,
-        START_TIME + BLOCK_INTERVAL
-    );
+    assert_eq!(mine().time, START_TIME + BLOCK_INTERVAL);
+}
+
+/// 1. What is in the mempool goes into the first of many blocks.
+/// 2. All are ten minutes apart, and the node's clock is where the last one is.
+#[test]
+fn many_blocks_are_ten_minutes_apart() {
+    let mut chain = chain();
+    let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
+    let spend = coin.spend(outputs(&coin)).unwrap();
+    let txid = chain.node().submit(&spend).unwrap().expect_accepted();
+    let from = chain.tip().unwrap();
+    let mut blocks = chain.mine(30).unwrap();
+    blocks.extend(chain.mine_empty(30).unwrap());
+
+    assert_eq!((blocks.len(), &blocks[0].txids), (60, &vec![txid]));
+    for (number, block) in (1..).zip(&blocks) {
+        let expected = (from.height + number, from.time + number * BLOCK_INTERVAL);
+        assert_eq!((block.height, block.time), expected);
+        assert_eq!(chain.node().block_hash_at(block.height).unwrap(), block.hash);
+    }
+    assert_eq!(blocks[1..].iter().flat_map(|block| &block.txids).count(), 0);
+    let tip = chain.tip().unwrap();
+    assert_eq!((tip.hash, tip.time), (blocks[59].hash, chain.node().mock_time()));
+}
+
+/// 1. The first blocks differ with height and time, also for several nodes in one process.
+/// 2. They are imported once: a restart needs nothing but the node's own data.
+#[test]
+fn first_blocks_are_as_asked_for_and_outlast_a_restart() {
+    for (height, time) in [
+        (0, START_TIME),
+        (1, START_TIME),
+        (30, START_TIME),
+        (30, START_TIME + 1),
+    ] {
+        let node = Node::builder().start_time(time);
+        let chain = Regtest::builder().node(node).height(height).start().unwrap();
+        let tip = chain.tip().unwrap();
+        assert_eq!(tip.height, height);
+        if height > 0 {
+            assert_eq!(tip.time, time, "of height {height}");
+        }
+        chain.node().stop().unwrap();
+        chain.node().restart().unwrap();
+        assert_eq!(chain.tip().unwrap(), tip);
+        let log = fs::read_to_string(chain.node().data_dir().join("regtest/debug.log")).unwrap();
+        assert_eq!(
+            log.matches("Importing blocks file").count(),
+            usize::from(height > 0)
+        );
+    }
 }

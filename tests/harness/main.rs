@@ -1,9 +1,11 @@
 //! The harness on real nodes, each test on one of its own.
 
 mod blocks;
+mod feerates;
 mod locks;
 mod mempool;
 mod node;
+mod package;
 mod refused;
 mod relative;
 mod reorg;

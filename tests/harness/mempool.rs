@@ -7,7 +7,7 @@ use spilman::regtest::{change, Coin, CoinKind, Node, Policy, Regtest, RejectReas
 use crate::{chain, outputs, payee, sat, FEE};
 
 /// The same signature with the other value of S, as anybody on the way can make it.
-fn twin(original: &Transaction) -> Transaction {
+pub fn twin(original: &Transaction) -> Transaction {
     const ORDER: [u8; 32] = bitcoin::secp256k1::constants::CURVE_ORDER;
     let high = |der: &[u8]| {
         let (der, sighash) = der.split_at(der.len() - 1);

@@ -41,6 +41,7 @@ fn a_plan_that_cannot_be_is_refused() {
     let depths = "of a chain of height 104 one can replace the last 1 to 104 blocks, not";
     refused(0, &|reorg| reorg, &format!("{depths} 0"));
     refused(LAST + 1, &|reorg| reorg, &format!("{depths} 105"));
+    refused(u32::MAX, &|reorg| reorg, &format!("{depths} {}", u32::MAX));
     refused(2, &|reorg| reorg.length(0), "or more, not 0");
     let message = family.chain.reorg(2).length(2).apply().unwrap_err().to_string();
     assert_eq!(message, "the new branch needs 3 blocks or more, not 2");
@@ -104,7 +105,7 @@ fn a_branch_that_breaks_a_rule_changes_nothing() {
 
 /// 1. A second node that nobody can reach brings nothing.
 /// 2. One that has a chain of its own, as long as the branch, does not follow the branch.
-/// 3. One that refuses the branch says why.
+/// 3. One that refuses the branch says why, whether it has the old blocks or not.
 #[test]
 fn a_rival_has_to_follow_the_branch() {
     let family = Family::new();
@@ -128,16 +129,21 @@ fn a_rival_has_to_follow_the_branch() {
     dear.output[0].value = sat(100_001);
     family.coin.sign(&mut dear).unwrap();
     let child = family.child.compute_txid();
-    let reorg = family
-        .chain
-        .reorg(3)
-        .drop_tx(child)
-        .replace(family.parent.compute_txid(), dear);
     let fresh = Node::builder().p2p(true).start().unwrap();
-    let error = reorg.by_rival(&fresh).unwrap_err();
-    assert!(
-        matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout")),
-        "{error}"
-    );
+    let informed = Node::builder().p2p(true).start().unwrap();
+    for height in 1..=tip.height {
+        informed
+            .submit_block(&family.chain.node().block_at(height).unwrap())
+            .unwrap();
+    }
+    for rival in [fresh, informed] {
+        let reorg = family.chain.reorg(3).drop_tx(child);
+        let reorg = reorg.replace(family.parent.compute_txid(), dear.clone());
+        let error = reorg.by_rival(&rival).unwrap_err();
+        assert!(
+            matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout")),
+            "{error}"
+        );
+    }
     assert_eq!(family.chain.tip().unwrap(), tip);
 }

@@ -97,6 +97,18 @@ pub(super) fn scratch() -> io::Result<TempDir> {
     tempfile::tempdir_in(Root::path()?)
 }
 
+/// A file for all daemons of this process, made when it is first asked for.
+pub(super) fn shared_file(name: &str, content: impl FnOnce() -> Vec<u8>) -> io::Result<PathBuf> {
+    // Nobody gets a file that somebody else has written only half of.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let file = Root::path()?.join(name);
+    let _writing = WRITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !file.exists() {
+        fs::write(&file, content())?;
+    }
+    Ok(file)
+}
+
 /// The folder of one daemon. Removed when this is dropped; the daemon has to be gone by then.
 #[derive(Debug)]
 pub(super) struct Folder {

@@ -1,0 +1,150 @@
+//! Transactions that are judged together (Bitcoin Core's `doc/policy/packages.md`).
+
+use std::collections::HashMap;
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Transaction, Txid, Wtxid};
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use super::error::Error;
+use super::mempool::{verdict_of, Tested, ALL_MONEY};
+use super::node::Node;
+use super::rpc::{parse, raw};
+use super::verdict::{Rejection, Verdict};
+
+/// What stands for a transaction that the node did not come to.
+const NOT_VALIDATED: &str = "package-not-validated";
+
+/// What a node said of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct PackageVerdict {
+    /// Why the package as a whole is refused, or that one of its transactions is; `None` if all is well.
+    pub rejection: Option<Rejection>,
+    /// What was said of each transaction, in the order given. Some may be
+    /// [accepted](Verdict::Accepted) though the package is not, and with some the node may not have
+    /// come to a verdict: [`RejectReason::NotValidated`](super::RejectReason::NotValidated).
+    pub transactions: Vec<Verdict>,
+    /// The transactions that had to leave the mempool for it.
+    pub replaced: Vec<Txid>,
+}
+
+impl PackageVerdict {
+    /// Whether the node takes the package and each of its transactions.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.rejection.is_none() && self.transactions.iter().all(Verdict::is_accepted)
+    }
+
+    /// The transactions' ids, in a test that needs all of them accepted.
+    ///
+    /// # Panics
+    ///
+    /// If the node refuses one or the package, with the node's words.
+    #[track_caller]
+    #[allow(clippy::must_use_candidate)] // the assertion is use enough
+    pub fn expect_accepted(&self) -> Vec<Txid> {
+        if let Some(rejection) = &self.rejection {
+            let single: Vec<_> = self.transactions.iter().map(ToString::to_string).collect();
+            panic!("expected the node to accept the package, but it {rejection}; {single:?}");
+        }
+        self.transactions.iter().map(Verdict::expect_accepted).collect()
+    }
+
+    fn refused(words: &str, count: usize) -> Self {
+        Self {
+            rejection: Some(Rejection::of(words)),
+            transactions: vec![Verdict::rejected(NOT_VALIDATED); count],
+            replaced: Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    /// Whether the node would take all these transactions into its mempool now, 25 at most, parents before children.
+    /// Each has to pay its own way: a child does not pay for its parent here, as it does in
+    /// [`Node::submit_package`].
+    ///
+    /// # Errors
+    ///
+    /// If there are none or too many, or the node fails; a refusal is a [`PackageVerdict`].
+    pub fn test_accept_package(&self, package: &[Transaction]) -> Result<PackageVerdict, Error> {
+        const CALL: &str = "testmempoolaccept";
+        let arguments = [json!(hex(package)), json!(0)];
+        let answer = match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
+            Ok(answer) => answer,
+            Err(rejection) => return Ok(PackageVerdict::refused(&rejection.words, package.len())),
+        };
+        let tested: Vec<Tested> = parse(CALL, &answer)?;
+        let of_package = tested.iter().find_map(|tested| tested.package_error.clone());
+        let transactions: Vec<_> = tested.into_iter().map(Tested::verdict).collect();
+        let first = transactions.iter().find_map(Verdict::rejection);
+        Ok(PackageVerdict {
+            rejection: of_package.map(Rejection::of).or_else(|| first.cloned()),
+            transactions,
+            replaced: Vec::new(),
+        })
+    }
+
+    /// Gives a child with its parents to the node, the child last, with any feerate. A child can pay for its parents. A
+    /// transaction that is in the mempool counts as accepted.
+    ///
+    /// # Errors
+    ///
+    /// If there are none or more than 25, or the node fails; a refusal is a [`PackageVerdict`].
+    pub fn submit_package(&self, package: &[Transaction]) -> Result<PackageVerdict, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            package_msg: String,
+            #[serde(rename = "tx-results")]
+            results: HashMap<Wtxid, Value>,
+            #[serde(rename = "replaced-transactions", default)]
+            replaced: Vec<Txid>,
+        }
+        const CALL: &str = "submitpackage";
+        let arguments = [json!(hex(package)), json!(0), json!(ALL_MONEY)];
+        let answer = match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
+            Ok(answer) => parse::<Answer>(CALL, &answer)?,
+            Err(rejection) => return Ok(PackageVerdict::refused(&rejection.words, package.len())),
+        };
+        let verdicts = package.iter().map(|transaction| {
+            let words = match answer.results.get(&transaction.compute_wtxid()) {
+                None => Some(NOT_VALIDATED),
+                Some(result) if result.get("other-wtxid").is_some() => {
+                    Some("txn-same-nonwitness-data-in-mempool")
+                }
+                Some(result) => result.get("error").and_then(Value::as_str),
+            };
+            let txid = transaction.compute_txid();
+            words.map_or(Verdict::Accepted { txid }, Verdict::rejected)
+        });
+        self.note(format!(
+            "package of {} transactions: {}",
+            package.len(),
+            answer.package_msg
+        ));
+        Ok(PackageVerdict {
+            rejection: (answer.package_msg != "success").then(|| Rejection::of(answer.package_msg)),
+            transactions: verdicts.collect(),
+            replaced: answer.replaced,
+        })
+    }
+}
+
+fn hex(package: &[Transaction]) -> Vec<String> {
+    package.iter().map(serialize_hex).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(
+        expected = "expected the node to accept the package, but it rejected (Package): package-not-sorted"
+    )]
+    fn a_refusal_says_why() {
+        PackageVerdict::refused("package-not-sorted", 2).expect_accepted();
+    }
+}
