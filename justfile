@@ -52,6 +52,14 @@ doctest:
 tests:
     ci/test tests
 
+# The same tests under cargo-nextest, each in a process of its own
+nextest:
+    ci/test nextest
+
+# Look for tests that fail now and then: the whole suite so many times, with 2 and with 8 threads
+soak runs="20":
+    ci/soak {{ runs }}
+
 # Run scenarios: just run --all
 run *args: provision
     cargo run --locked --quiet -- run {{ args }}

@@ -6,6 +6,8 @@ CACHE=${SPILMAN_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/spilman}
 # The programs that only ci/test and the recipes need, pinned: another version may know other flags.
 insta_version=1.49.0
 deny_version=0.20.2
+# A newer one will do: it is used for little. This is the last that Rust 1.88 builds.
+nextest_version=0.9.114
 
 # The versions of Bitcoin Core whose source the crates registry carries; ci/core pins them. Each is the
 # development branch after the release of that number, and calls itself so: 31.99.
@@ -21,4 +23,17 @@ die() {
 # Puts the pinned programs before whatever else the machine has.
 use_gate_tools() {
   PATH="$CACHE/cargo-insta-$insta_version/bin:$CACHE/cargo-deny-$deny_version/bin:$PATH"
+  nextest_on_path || PATH="$CACHE/cargo-nextest-$nextest_version/bin:$PATH"
+}
+
+# It says: cargo-nextest 0.9.114 (…)
+nextest_on_path() {
+  local said
+  said=$(cargo-nextest --version 2>/dev/null | head -n 1 | cut -d ' ' -f 2)
+  [ -n "$said" ] && printf '%s\n' $nextest_version "$said" | sort -C -V
+}
+
+# Every test in a process of its own, and snapshots that are only compared.
+under_nextest() { # threads, further arguments…
+  INSTA_UPDATE=no INSTA_FORCE_PASS=0 cargo nextest run --locked --retries 0 --test-threads "$@"
 }

@@ -68,8 +68,9 @@ mod start;
 mod verdict;
 mod wait;
 
-#[doc = include_str!("guide.md")]
-pub mod guide {}
+pub mod guide {
+    #![doc = include_str!("guide.md")]
+}
 
 pub use binary::{
     all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found,
