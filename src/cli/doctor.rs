@@ -56,8 +56,8 @@ fn line(verdict: &impl Display, program: &str, found: &Found) -> String {
     format!("{verdict}  {program:<9} {version}\n{:20}{path} ({source})\n", "")
 }
 
-/// A program that says its version may still not start a node. Not everything needs electrs, but one that is there has
-/// to start.
+/// A program that says its version may still not start a node. Only `--watch electrs` needs electrs, but one that is
+/// there has to start.
 fn node(electrs: bool) -> Result<bool> {
     let start = Instant::now();
     let started = Regtest::builder().electrs(electrs).start();

@@ -1,7 +1,10 @@
-//! electrs beside a node, for any program that wants it.
+//! electrs beside a node, as a harness for any program, and as the only way in which a channel's parties see the chain.
 
 #[path = "../processes/child.rs"]
 mod child;
+#[path = "../common/mod.rs"]
+mod common;
+mod parties;
 #[path = "../processes/proc.rs"]
 #[allow(dead_code)] // one of its functions is for nodes
 mod proc;
