@@ -23,9 +23,8 @@ impl Doctor {
                 super::print(&line(&style("also    ").green(), "bitcoind", &other))?;
             }
         }
-        // Nothing in this version uses it.
-        tell("electrs", &style("optional").yellow(), find_electrs())?;
-        let node = bitcoind && node()?;
+        let electrs = tell("electrs", &style("missing ").yellow(), find_electrs())?;
+        let node = bitcoind && node(electrs)?;
         if stop.is_set() {
             return Ok(ExitCode::from(INTERRUPTED));
         }
@@ -57,16 +56,19 @@ fn line(verdict: &impl Display, program: &str, found: &Found) -> String {
     format!("{verdict}  {program:<9} {version}\n{:20}{path} ({source})\n", "")
 }
 
-/// A program that says its version may still not start a node.
-fn node() -> Result<bool> {
+/// A program that says its version may still not start a node. Only `--watch electrs` needs electrs, but one that is
+/// there has to start.
+fn node(electrs: bool) -> Result<bool> {
     let start = Instant::now();
-    let started = Regtest::start().and_then(|chain| chain.tip());
+    let started = Regtest::builder().electrs(electrs).start();
+    let started = started.and_then(|chain| chain.tip());
     let took = start.elapsed().as_secs_f32();
     let text = match &started {
         Ok(tip) => {
             let ok = style("ok      ").green();
             format!(
-                "{ok}  a node    starts, with {} blocks, in {took:.2} s\n",
+                "{ok}  a node    starts{}, with {} blocks, in {took:.2} s\n",
+                if electrs { ", and electrs with it" } else { "" },
                 tip.height
             )
         }

@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use spilman::regtest::{Found, Node};
-use spilman::scenario::{self, Failure, Scenario};
+use spilman::regtest::{find_electrs, Found, Node};
+use spilman::scenario::{self, Failure, Scenario, Watch};
 use spilman::transcript::{timeline, Transcript};
 
 use super::core::Core;
@@ -31,11 +31,32 @@ pub struct Run {
     /// Print each timeline.
     #[arg(long, short)]
     verbose: bool,
+    /// Through what the parties see the chain; nothing that the scenarios leave depends on it.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    watch: Through,
     #[command(flatten)]
     core: Core,
     /// How many nodes to run at once.
     #[arg(long, value_name = "N", default_value_t = default_jobs(), value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Through {
+    /// The node's RPC.
+    #[default]
+    Node,
+    /// An electrum server beside each node.
+    Electrs,
+}
+
+impl From<Through> for Watch {
+    fn from(through: Through) -> Self {
+        match through {
+            Through::Node => Self::Node,
+            Through::Electrs => Self::Electrs,
+        }
+    }
 }
 
 /// A node waits for a good part of its start, so that two to a core do well.
@@ -60,6 +81,9 @@ impl Run {
         };
         // Before anything starts, so that a missing program is said once and not by every scenario.
         let core = self.core.find()?;
+        if self.watch == Through::Electrs {
+            find_electrs()?;
+        }
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }
@@ -120,6 +144,7 @@ impl Run {
         Ok(all
             .into_iter()
             .filter(|scenario| names.iter().any(|name| name == scenario.name()))
+            .map(|scenario| scenario.watch(self.watch.into()))
             .collect())
     }
 

@@ -58,7 +58,7 @@ pub enum Source {
     Path,
     /// The cache that `ci/provision` fills.
     Cache,
-    /// The download of the `bitcoind` crate (feature `download`).
+    /// The download of the `bitcoind` crate (feature `download`) or of the `electrsd` crate (feature `electrs`).
     Download,
 }
 
@@ -117,13 +117,20 @@ pub fn all_bitcoinds() -> Vec<Found> {
     BITCOIND.all(&|name| std::env::var_os(name), downloaded())
 }
 
-/// Finds `electrs`: `ELECTRS_EXE`, then `PATH`, then the cache that `ci/provision` fills.
+/// Finds `electrs`: `ELECTRS_EXE`, then `PATH`, then the cache that `ci/provision` fills, then, with the feature
+/// `electrs`, the release that the `electrsd` crate downloaded unless `ELECTRSD_SKIP_DOWNLOAD` was set.
 ///
 /// # Errors
 ///
 /// If the variable is set to something that does not start, or nothing is found.
 pub fn find_electrs() -> Result<Found, BinaryError> {
-    ELECTRS.find(&|name| std::env::var_os(name), None)
+    #[cfg(feature = "electrs")]
+    let downloaded = electrsd::downloaded_exe_path()
+        .map(PathBuf::from)
+        .filter(|path| path.exists());
+    #[cfg(not(feature = "electrs"))]
+    let downloaded = None;
+    ELECTRS.find(&|name| std::env::var_os(name), downloaded)
 }
 
 /// Whether the download exists is a matter of the build, not of the environment.

@@ -232,6 +232,15 @@ pub enum Misuse {
         /// How many nodes there are.
         nodes: usize,
     },
+    /// electrs gets its blocks as a peer of the node.
+    #[error("the node has no port for peers: start it with `p2p(true)`")]
+    NoPeers,
+    /// electrs waits until the node has a block of the last 24 hours by its own clock.
+    #[error("the newest block is too old for electrs, {tip}: mine one first")]
+    OldTip {
+        /// The newest block.
+        tip: Tip,
+    },
     /// Time only moves forwards.
     #[error("mock time cannot go back from {now} to {asked}")]
     TimeBackwards {

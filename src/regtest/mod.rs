@@ -8,6 +8,7 @@
 //! - [`Miner`] builds every block itself, so that the chain does not depend on the version of the node.
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
+//! - `Electrs` (feature `electrs`) is an electrum server beside a node.
 //! - [`Verdict`] is what the node said of a transaction, the same in every Core version; [`PackageVerdict`]
 //!   is the same for a package.
 //! - [`Lock`] is what the clock can cross or stop before: absolute, relative, or all that locks a transaction.
@@ -47,6 +48,8 @@ mod branch;
 mod clock;
 mod cluster;
 mod coin;
+#[cfg(feature = "electrs")]
+mod electrs;
 mod error;
 mod evidence;
 mod faucet;
@@ -81,6 +84,11 @@ pub use bitcoincore_rpc;
 pub use clock::{ChainClock, BLOCK_INTERVAL};
 pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, Topology};
 pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
+#[cfg(feature = "electrs")]
+pub use electrs::{ConfirmationProof, Electrs, HistoryEntry};
+/// The client crate of [`Electrs::client`].
+#[cfg(feature = "electrs")]
+pub use electrsd::electrum_client;
 pub use error::{Error, Misuse, NodeError};
 pub use faucet::Faucet;
 pub use keys::labelled_key;

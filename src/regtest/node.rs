@@ -274,7 +274,7 @@ impl Node {
     }
 
     /// Uses the daemon as the crate `bitcoind` knows it.
-    #[allow(dead_code)] // for electrs, which the crate `electrsd` starts
+    #[cfg(feature = "electrs")]
     pub(super) fn with_daemon<T>(&self, use_it: impl FnOnce(&bitcoind::BitcoinD) -> T) -> Result<T, Error> {
         match &*self.state() {
             State::Running(daemon) => Ok(use_it(daemon.bitcoind())),

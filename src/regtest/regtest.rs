@@ -7,6 +7,8 @@ use bitcoin::{Amount, Transaction, TxOut, Txid};
 
 use super::clock::ChainClock;
 use super::coin::{Coin, CoinKind};
+#[cfg(feature = "electrs")]
+use super::electrs::Electrs;
 use super::error::Error;
 use super::faucet::Faucet;
 use super::lock::{Crossing, Lock};
@@ -24,6 +26,8 @@ pub const START_HEIGHT: u32 = 101;
 /// [`START_TIME`](super::START_TIME).
 #[derive(Debug)]
 pub struct Regtest {
+    #[cfg(feature = "electrs")]
+    electrs: Option<Arc<Electrs>>,
     node: Arc<Node>,
     clock: ChainClock,
     faucet: Faucet,
@@ -49,6 +53,13 @@ impl Regtest {
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// electrs, if it was [asked for](RegtestBuilder::electrs).
+    #[cfg(feature = "electrs")]
+    #[must_use]
+    pub fn electrs(&self) -> Option<&Arc<Electrs>> {
+        self.electrs.as_ref()
     }
 
     /// The clock.
@@ -167,6 +178,8 @@ impl Regtest {
 pub struct RegtestBuilder {
     node: NodeBuilder,
     height: u32,
+    #[cfg(feature = "electrs")]
+    electrs: bool,
 }
 
 impl Default for RegtestBuilder {
@@ -174,6 +187,8 @@ impl Default for RegtestBuilder {
         Self {
             node: Node::builder(),
             height: START_HEIGHT,
+            #[cfg(feature = "electrs")]
+            electrs: false,
         }
     }
 }
@@ -201,6 +216,17 @@ impl RegtestBuilder {
         self
     }
 
+    /// Starts [`Electrs`] beside the node. It has all blocks when it is handed out.
+    #[cfg(feature = "electrs")]
+    #[must_use]
+    pub fn electrs(mut self, wanted: bool) -> Self {
+        self.electrs = wanted;
+        if wanted {
+            self = self.p2p(true);
+        }
+        self
+    }
+
     /// Starts.
     ///
     /// # Errors
@@ -209,9 +235,15 @@ impl RegtestBuilder {
     pub fn start(self) -> Result<Regtest, Error> {
         let faucet = Faucet::new();
         let miner = Miner::new(faucet.script());
-        let node = start_at_height(self.node, &miner, self.height)?;
+        let node = Arc::new(start_at_height(self.node, &miner, self.height)?);
         Ok(Regtest {
-            node: Arc::new(node),
+            #[cfg(feature = "electrs")]
+            electrs: if self.electrs {
+                Some(Arc::new(Electrs::start(&node)?))
+            } else {
+                None
+            },
+            node,
             clock: ChainClock::new(miner),
             faucet,
         })

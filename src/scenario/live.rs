@@ -122,7 +122,7 @@ impl Channel {
             (&self.payee.chain, &self.payee.online),
         ] {
             if online.get() {
-                chain.announce();
+                chain.announce()?;
             }
             self.rest().await?;
         }

@@ -48,6 +48,7 @@ mod node_chain;
 mod plan;
 mod recorder;
 mod seat;
+mod sight;
 mod stepped;
 mod tap;
 mod turns;
@@ -65,6 +66,7 @@ pub use error::ScenarioError;
 pub use live::Channel;
 pub use node_chain::NodeChain;
 pub use plan::{PayerCoin, Plan};
+pub use sight::Watch;
 pub use tap::{Effect, Rule};
 pub use world::World;
 
@@ -86,6 +88,7 @@ pub struct Scenario {
     summary: String,
     unit: Unit,
     policy: Policy,
+    watch: Watch,
     play: Play,
 }
 
@@ -100,6 +103,7 @@ impl Scenario {
             summary: summary.to_owned(),
             unit: Unit::Satoshi,
             policy: Policy::default(),
+            watch: Watch::default(),
             play,
         }
     }
@@ -114,6 +118,12 @@ impl Scenario {
     #[must_use]
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// Through what its parties see the chain. The story and all that it leaves are the same either way.
+    #[must_use]
+    pub fn watch(self, watch: Watch) -> Self {
+        Self { watch, ..self }
     }
 
     /// Its unique name: the protocol, a slash, the ending.
@@ -164,7 +174,7 @@ impl Scenario {
     fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), ScenarioError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(ScenarioError::Runtime)?;
-        let mut world = World::start(node, recorder.clone(), &self.name)?;
+        let mut world = World::start(node, self.watch, recorder.clone(), &self.name)?;
         runtime.block_on((self.play)(&mut world))
     }
 

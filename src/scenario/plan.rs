@@ -1,13 +1,12 @@
 use std::cell::Cell;
-use std::sync::Arc;
 
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, FeeRate, PublicKey, ScriptBuf, Transaction, TxOut, Weight};
 
 use super::error::ScenarioError;
 use super::live::Channel;
-use super::node_chain::NodeChain;
 use super::seat::Seat;
+use super::sight::Sight;
 use super::tap::{Rule, Tap};
 use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, PayeeKey, PayerKey, Terms};
@@ -98,8 +97,7 @@ impl World {
             self.key(&format!("{label}payee")),
         );
         self.name_everything(&terms, &label, &payer_key, &payee_key, &coin);
-        let node = || Arc::clone(self.chain.node());
-        let (payer_chain, payee_chain) = (NodeChain::new(node())?, NodeChain::new(node())?);
+        let (payer_chain, payee_chain) = (Sight::of(&self.chain)?, Sight::of(&self.chain)?);
         let (payer_end, payee_end, tap) = Tap::start(rules, self.recorder.clone());
         let setup = |actor, key: SecretKey| Setup {
             limits: limits.clone(),

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use tokio::sync::watch;
 
 use super::error::ScenarioError;
-use super::node_chain::NodeChain;
+use super::sight::Sight;
 use super::tap::TapStatus;
 use super::world::REST;
 use crate::channel::Stage;
@@ -15,14 +15,14 @@ use crate::transcript::Side;
 pub(super) struct Seat<H> {
     actor: Side,
     pub opened: Result<H, OpenError>,
-    pub chain: NodeChain,
+    pub chain: Sight,
     /// Whether it hears of blocks.
     pub online: Cell<bool>,
     gone: Cell<bool>,
 }
 
 impl<H: Deref<Target = Handle>> Seat<H> {
-    pub fn new(actor: Side, opened: Result<H, OpenError>, chain: NodeChain) -> Self {
+    pub fn new(actor: Side, opened: Result<H, OpenError>, chain: Sight) -> Self {
         let (online, gone) = (Cell::new(true), Cell::new(false));
         Self {
             actor,

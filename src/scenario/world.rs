@@ -8,6 +8,7 @@ use super::error::{expect, ScenarioError};
 use super::live::Channel;
 use super::node_chain::channel_tip;
 use super::recorder::{refusal, Recorder};
+use super::sight::Watch;
 use crate::channel::{SpendRole, Tip};
 use crate::regtest::{labelled_key, Node, NodeBuilder, Regtest, RejectReason, Verdict};
 use crate::transcript::{sat, Actor, Entry};
@@ -29,10 +30,11 @@ pub struct World {
 impl World {
     pub(super) fn start(
         node: NodeBuilder,
+        watch: Watch,
         recorder: Recorder,
         scenario: &str,
     ) -> Result<Self, ScenarioError> {
-        let chain = Regtest::builder().node(node).start()?;
+        let chain = watch.start(Regtest::builder().node(node))?;
         let world = Self {
             chain,
             recorder,

@@ -29,6 +29,8 @@
 
 mod chain;
 mod connection;
+#[cfg(feature = "electrum")]
+mod electrum;
 mod handle;
 mod open;
 mod report;
@@ -36,6 +38,8 @@ mod session;
 
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
+#[cfg(feature = "electrum")]
+pub use electrum::ElectrumChain;
 pub use handle::{Handle, PayeeHandle, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
 pub use open::{accept, open, OpenError, Proposal, Setup, OPENING_TIMEOUT};
 pub use report::{no_observer, Observer, Report, Status};

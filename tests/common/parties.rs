@@ -7,7 +7,9 @@ use bitcoin::TxOut;
 use spilman::channel::{ChannelId, ChannelKey, Stage};
 use spilman::regtest::Regtest;
 use spilman::scenario::NodeChain;
-use spilman::service::{accept, open, Handle, OpenError, PayeeHandle, PayerHandle, Proposal, Setup, Status};
+use spilman::service::{
+    accept, open, Chain, Handle, OpenError, PayeeHandle, PayerHandle, Proposal, Setup, Status,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::duo::{payout, Cast};
@@ -25,9 +27,10 @@ pub fn view(chain: &Regtest) -> NodeChain {
     NodeChain::new(Arc::clone(chain.node())).expect("the node answers")
 }
 
-pub async fn open_payer<IO>(io: IO, cast: &Cast, view: NodeChain) -> Result<PayerHandle, OpenError>
+pub async fn open_payer<IO, C>(io: IO, cast: &Cast, view: C) -> Result<PayerHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: Chain,
 {
     let setup = Setup {
         limits: cast.limits.clone(),
@@ -47,9 +50,10 @@ where
     .await
 }
 
-pub async fn open_payee<IO>(io: IO, cast: &Cast, view: NodeChain) -> Result<PayeeHandle, OpenError>
+pub async fn open_payee<IO, C>(io: IO, cast: &Cast, view: C) -> Result<PayeeHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: Chain,
 {
     let setup = Setup {
         limits: cast.limits.clone(),

@@ -1,15 +1,20 @@
 //! Scenarios, played for a test.
 
 use spilman::regtest::NodeBuilder;
-use spilman::scenario;
+use spilman::scenario::{self, Watch};
 use spilman::transcript::{page, timeline, Transcript};
+
+#[track_caller]
+pub fn play(name: &str) -> Transcript {
+    play_watching(name, Watch::Node)
+}
 
 /// Plays the scenario of that name; if it comes out otherwise than it should, the test shows what happened up to
 /// there.
 #[track_caller]
-pub fn play(name: &str) -> Transcript {
+pub fn play_watching(name: &str, watch: Watch) -> Transcript {
     let scenario = scenario::find(name).unwrap_or_else(|| panic!("there is no scenario {name}"));
-    match scenario.run(NodeBuilder::default()) {
+    match scenario.watch(watch).run(NodeBuilder::default()) {
         Ok(transcript) => transcript,
         Err(failure) => panic!("{failure}\n\nUp to there:\n{}", timeline(failure.transcript())),
     }

@@ -6,6 +6,8 @@ mod proc;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+#[cfg(feature = "electrs")]
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -61,6 +63,15 @@ fn live(ending: &str) {
             });
             told.recv().unwrap();
             drop(runtime);
+        }
+        #[cfg(feature = "electrs")]
+        "electrs" => {
+            let chain = Regtest::builder().electrs(true).start().unwrap();
+            let daemons = daemons_of(std::process::id());
+            let is_there = daemons.iter().any(|line| line.contains("--electrum-rpc-addr"));
+            assert!(is_there, "{daemons:?}");
+            announce(chain.node());
+            thread::sleep(PATIENCE * 10);
         }
         _ => {
             let node = Node::start().unwrap();
@@ -128,6 +139,68 @@ fn kill_9_of_the_test_leaves_nothing() {
         signal(&child.id().to_string(), "KILL");
     });
     assert_eq!(output.status.signal(), Some(9), "{output:?}");
+}
+
+#[cfg(feature = "electrs")]
+#[test]
+fn kill_9_of_the_test_leaves_no_electrs() {
+    if is_child(live) {
+        return;
+    }
+    let output = ends("kill_9_of_the_test_leaves_no_electrs", "electrs", |child| {
+        signal(&child.id().to_string(), "KILL");
+    });
+    assert_eq!(output.status.signal(), Some(9), "{output:?}");
+}
+
+/// One that has no node yet, so that it would not end for want of it.
+#[cfg(feature = "electrs")]
+#[test]
+fn kill_9_while_electrs_comes_up_leaves_nothing() {
+    const TEST: &str = "kill_9_while_electrs_comes_up_leaves_nothing";
+    if is_child(|_| drop(Regtest::builder().electrs(true).start())) {
+        return;
+    }
+    let (scratch, programs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let program = programs.path().join("electrs");
+    fs::write(
+        &program,
+        "#!/bin/sh\n[ \"$1\" = --version ] && exit\nwhile :; do sleep 1; done\n",
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut child = child_of(TEST, "start")
+        .env("ELECTRS_EXE", &program)
+        .env("TEMPDIR_ROOT", scratch.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("electrs to come up", PATIENCE, || {
+        let daemons = daemons_of(child.id());
+        Ok(
+            if daemons.iter().any(|line| line.contains("--electrum-rpc-addr")) {
+                Look::Done(())
+            } else {
+                Look::Saw(format!("{daemons:?}"))
+            },
+        )
+    })
+    .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("nothing to be left", PATIENCE, || {
+        let (processes, files) = (
+            daemons_of(child.id()),
+            fs::read_dir(scratch.path()).unwrap().count(),
+        );
+        Ok(if processes.is_empty() && files == 0 {
+            Look::Done(())
+        } else {
+            Look::Saw(format!("{files} files and processes {processes:?}"))
+        })
+    })
+    .unwrap();
 }
 
 #[test]

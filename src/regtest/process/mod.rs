@@ -159,6 +159,14 @@ impl Folder {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Ends the daemon at once, and lets no other be started in its place.
+    #[cfg(feature = "electrs")]
+    pub fn refuse(&self) {
+        // Where there is none, none can be started.
+        let _ = fs::remove_file(self.launcher());
+        kill(&self.pid_file());
+    }
+
     fn forget_stderr(&self) {
         // Not being there is just as good.
         let _ = fs::remove_file(self.path.join("stderr"));

@@ -19,18 +19,20 @@ while read -r _; do :; done
 
 # From here on no daemon can register itself any more, so the list is complete.
 mv "$folder" "$folder.gone" || exit
+killed=
 for file in "$folder.gone"/*/pid; do
   [ -e "$file" ] && read -r pid <"$file" || continue
   # The number may be somebody else's by now.
   said=$(ps -o args= -p "$pid" || tr '\0' ' ' <"/proc/$pid/cmdline")
-  case $said in *"$folder"/*) kill -9 "$pid" ;; esac
+  case $said in *"$folder"/*) kill -9 "$pid" && killed="$killed $pid" ;; esac
 done
-if [ -n "$3" ]; then
-  mv "$folder.gone" "$folder"
-  exit
-fi
-# A daemon that is just ending may still add a file.
+# A daemon that is just ending may still add a file, and make a folder anew for it where the old one was.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-  rm -rf "$folder.gone" && exit
+  left=
+  for pid in $killed; do kill -0 "$pid" && left=yes; done
+  rm -rf "$folder"
+  [ -n "$3" ] || rm -rf "$folder.gone"
+  [ -n "$left" ] || break
   sleep 0.1
 done
+[ -z "$3" ] || mv "$folder.gone" "$folder"

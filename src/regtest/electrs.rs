@@ -1,0 +1,373 @@
+//! electrs beside a node, for programs that look at the chain through an electrum server.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, Script, TxMerkleNode, Txid};
+use electrsd::electrum_client::raw_client::RawClient;
+use electrsd::electrum_client::utils::validate_merkle_proof;
+use electrsd::electrum_client::{self, ElectrumApi, GetMerkleRes};
+use electrsd::ElectrsD;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::binary::{find_electrs, Found};
+use super::error::{Error, Misuse, NodeError};
+use super::node::Node;
+use super::process::Folder;
+use super::rpc::call;
+use super::wait::{list, wait_until, Look};
+
+/// How often a start that takes too long is broken off, until it is.
+const BREAK_OFF: Duration = Duration::from_millis(50);
+
+/// An [electrs](https://github.com/romanz/electrs) that indexes the chain of a node, with a folder of its own.
+///
+/// It listens on 127.0.0.1 alone. Like a [`Node`], it is killed and its folder removed when this is dropped and when the
+/// process ends in any other way. It ends when its node is stopped, and has to be started anew after that.
+pub struct Electrs {
+    // Dropped before the daemon, so that no connection is cut.
+    client: RawClient<TcpStream>,
+    _daemon: ElectrsD,
+    address: SocketAddrV4,
+    node: Arc<Node>,
+    patience: Duration,
+    /// Removed after the daemon has ended.
+    folder: Folder,
+}
+
+/// A transaction that has to do with a script: one of its outputs has it, or one of its inputs spends such an
+/// output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The transaction.
+    pub txid: Txid,
+    /// The height of its block; none in the mempool.
+    pub height: Option<u32>,
+}
+
+/// A proof that a transaction is in a block, checked against the header that the node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfirmationProof {
+    /// The block's height.
+    pub height: u32,
+    /// The block's header, from the node.
+    pub header: Header,
+    /// The transaction's place in the block; the coinbase has 0.
+    pub position: usize,
+    /// The hashes beside the way from the transaction up to the header's merkle root, the lowest first.
+    pub branch: Vec<TxMerkleNode>,
+}
+
+impl Electrs {
+    /// Starts the electrs that [`find_electrs`] finds, and waits until it has the node's tip. Half a second of that is a
+    /// pause of the crate `electrsd`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no electrs, it does not start, or the node was started without
+    /// [`p2p`](super::NodeBuilder::p2p) or has no block of the last 24 hours by its own clock: electrs waits for one.
+    pub fn start(node: &Arc<Node>) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Info {
+            initialblockdownload: bool,
+        }
+        if node.p2p_address().is_none() {
+            return Err(Misuse::NoPeers.into());
+        }
+        let info: Info = call(node.client(), "getblockchaininfo", &[])?;
+        if info.initialblockdownload {
+            return Err(Misuse::OldTip { tip: node.tip()? }.into());
+        }
+        let program = find_electrs()?;
+        let folder = Folder::new("electrs", &program.path)?;
+        let daemon = launch(node, &folder, &program)?;
+        let port = daemon
+            .electrum_url
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        let port = port.ok_or_else(|| unexpected("its address", &daemon.electrum_url))?;
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        // That of the crate gives up on each answer after three seconds, and is of no use then.
+        let client = RawClient::new(address, Some(node.patience), None);
+        let electrs = Self {
+            client: client.map_err(|error| unexpected("server.version", &error))?,
+            _daemon: daemon,
+            address,
+            patience: node.patience,
+            node: Arc::clone(node),
+            folder,
+        };
+        electrs.wait_for_tip(node.tip()?.hash)?;
+        Ok(electrs)
+    }
+
+    /// For how long the calls that wait do so; as long as those of its node unless told otherwise.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Where the electrum server listens: plain TCP.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// A client, for calls that have no function here.
+    #[must_use]
+    pub const fn client(&self) -> &RawClient<TcpStream> {
+        &self.client
+    }
+
+    /// Waits until electrs has this block as its tip.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if electrs fails.
+    pub fn wait_for_tip(&self, hash: BlockHash) -> Result<(), Error> {
+        let awaited = format!("block {hash} to be the tip of electrs");
+        wait_until(&awaited, self.patience, || self.look_at_tip(hash))
+    }
+
+    /// Every request makes electrs look for new blocks right after its answer, so that nothing else has to.
+    fn look_at_tip(&self, hash: BlockHash) -> Result<Look<()>, Error> {
+        let tip = self.client.block_headers_subscribe();
+        let tip = tip.map_err(|error| unexpected("blockchain.headers.subscribe", &error))?;
+        let found = tip.header.block_hash();
+        Ok(if found == hash {
+            Look::Done(())
+        } else {
+            Look::Saw(format!("{found} at height {}", tip.height))
+        })
+    }
+
+    /// Waits until electrs has the node's tip and the node's mempool, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if electrs or the node fails.
+    pub fn catch_up(&self) -> Result<(), Error> {
+        let tip = self.node.tip()?;
+        self.wait_for_tip(tip.hash)?;
+        let mempool = self.node.mempool()?;
+        let awaited = format!("{} in the mempool of electrs", list(&mempool));
+        wait_until(&awaited, self.patience, || self.look_at_mempool(&mempool))
+    }
+
+    /// electrs does not list its mempool. All that the node has are in it, and their sizes add up to that of all.
+    fn look_at_mempool(&self, mempool: &[Txid]) -> Result<Look<()>, Error> {
+        #[derive(Deserialize)]
+        struct Info {
+            bytes: u64,
+        }
+        const CALL: &str = "mempool.get_fee_histogram";
+        for &txid in mempool {
+            // What has left the node's mempool meanwhile is waited for in vain, and told in the end.
+            let Some(tx) = self.node.transaction_in_mempool(txid)? else {
+                return Ok(Look::Saw(format!("the node without {txid}")));
+            };
+            if let Some(output) = tx.output.first() {
+                let history = self.history(&output.script_pubkey)?;
+                if !history.iter().any(|entry| entry.txid == txid) {
+                    return Ok(Look::Saw(format!("nothing of {txid}")));
+                }
+            }
+        }
+        let info: Info = call(self.node.client(), "getmempoolinfo", &[])?;
+        let answer = self.client.raw_call(CALL, []);
+        let answer = answer.map_err(|error| unexpected(CALL, &error))?;
+        let bins = Vec::<(f64, u64)>::deserialize(&answer).map_err(|_| unexpected(CALL, &answer))?;
+        let bytes: u64 = bins.iter().map(|(_, bytes)| bytes).sum();
+        Ok(if bytes == info.bytes {
+            Look::Done(())
+        } else {
+            Look::Saw(format!(
+                "{bytes} virtual bytes, where the node has {}",
+                info.bytes
+            ))
+        })
+    }
+
+    /// The transactions that have to do with a script, those in blocks first, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If electrs fails.
+    pub fn history(&self, script: &Script) -> Result<Vec<HistoryEntry>, Error> {
+        let history = self.client.script_get_history(script);
+        let history = history.map_err(|error| unexpected("blockchain.scripthash.get_history", &error))?;
+        let entries = history.iter().map(|entry| HistoryEntry {
+            txid: entry.tx_hash,
+            height: u32::try_from(entry.height).ok().filter(|height| *height > 0),
+        });
+        Ok(entries.collect())
+    }
+
+    /// Waits until a script's history has just these transactions, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if electrs fails.
+    pub fn wait_for_history(&self, script: &Script, txids: &[Txid]) -> Result<Vec<HistoryEntry>, Error> {
+        let mut wanted = txids.to_vec();
+        wanted.sort_unstable();
+        let awaited = format!("{} in the history of script {script:x}", list(&wanted));
+        wait_until(&awaited, self.patience, || {
+            let history = self.history(script)?;
+            let mut found: Vec<_> = history.iter().map(|entry| entry.txid).collect();
+            found.sort_unstable();
+            Ok(if found == wanted {
+                Look::Done(history)
+            } else {
+                Look::Saw(list(&found))
+            })
+        })
+    }
+
+    /// Waits until electrs can prove that the transaction is in this block of its best chain.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`], or if the node does not have the block, or electrs fails.
+    pub fn wait_for_transaction(&self, txid: Txid, block: BlockHash) -> Result<ConfirmationProof, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            height: u32,
+        }
+        let Answer { height } = call(self.node.client(), "getblockheader", &[json!(block)])?;
+        let awaited = format!("{txid} in block {block}, in electrs");
+        wait_until(&awaited, self.patience, || {
+            let now = self.node.block_hash_at(height)?;
+            if now != block {
+                return Ok(Look::Saw(format!("{now} at height {height} of the node")));
+            }
+            let tip = self.node.tip()?;
+            if let Look::Saw(other) = self.look_at_tip(tip.hash)? {
+                return Ok(Look::Saw(other));
+            }
+            match self.merkle_branch(txid, height) {
+                Ok(branch) => self.check(txid, height, &branch).map(Look::Done),
+                Err(electrum_client::Error::Protocol(words)) => Ok(Look::Saw(words.to_string())),
+                Err(error) => Err(unexpected(MERKLE, &error)),
+            }
+        })
+    }
+
+    /// The proof that the transaction is in the block at this height, checked against the header that the node has there.
+    ///
+    /// # Errors
+    ///
+    /// If electrs has no such proof, or a wrong one.
+    pub fn confirmation_proof(&self, txid: Txid, height: u32) -> Result<ConfirmationProof, Error> {
+        let branch = self.merkle_branch(txid, height);
+        self.check(txid, height, &branch.map_err(|error| unexpected(MERKLE, &error))?)
+    }
+
+    fn merkle_branch(&self, txid: Txid, height: u32) -> Result<GetMerkleRes, electrum_client::Error> {
+        self.client.transaction_get_merkle(&txid, height as usize)
+    }
+
+    fn check(&self, txid: Txid, height: u32, branch: &GetMerkleRes) -> Result<ConfirmationProof, Error> {
+        let header = self.node.block_at(height)?.header;
+        if !validate_merkle_proof(&txid, &header.merkle_root, branch) {
+            let reason = format!("no proof that {txid} is in block {}", header.block_hash());
+            return Err(unexpected(MERKLE, &reason));
+        }
+        let hashes = branch.merkle.iter().map(|bytes| {
+            // The protocol has them backwards.
+            let mut bytes = *bytes;
+            bytes.reverse();
+            bitcoin::hashes::Hash::from_byte_array(bytes)
+        });
+        Ok(ConfirmationProof {
+            height,
+            header,
+            position: branch.pos,
+            branch: hashes.collect(),
+        })
+    }
+}
+
+const MERKLE: &str = "blockchain.transaction.get_merkle";
+
+/// The crate waits for ever for an electrs that does not come up, so somebody breaks it off; and it says nothing of
+/// the last words of one that ends.
+fn launch(node: &Node, folder: &Folder, program: &Found) -> Result<ElectrsD, Error> {
+    let mut conf = electrsd::Conf::default();
+    conf.args = vec![
+        // Nobody else's settings.
+        "--skip-default-conf-files",
+        // The node's tip is recent, and electrs would sleep for a second if it looked between two blocks.
+        "--skip-block-download-wait",
+        "--log-filters",
+        "INFO",
+    ];
+    conf.tmpdir = Some(folder.path());
+    let (tell, told) = mpsc::channel::<()>();
+    let (started, broken_off) = thread::scope(|scope| {
+        let watchdog = scope.spawn(move || {
+            let mut broken_off = false;
+            let mut patience = node.patience;
+            while told.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                folder.refuse();
+                (broken_off, patience) = (true, BREAK_OFF);
+            }
+            broken_off
+        });
+        let started = node.with_daemon(|daemon| ElectrsD::with_conf(folder.launcher(), daemon, &conf));
+        drop(tell);
+        (started, watchdog.join().unwrap_or_default())
+    });
+    let said = || {
+        let stderr = folder.stderr();
+        let lines: Vec<_> = stderr.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+    };
+    started?.map_err(|error| {
+        if broken_off {
+            return NodeError::Timeout {
+                awaited: format!("electrs to answer ({})", program.path.display()),
+                within: node.patience,
+                seen: format!("{:?} as its last words", said()),
+            }
+            .into();
+        }
+        NodeError::Start {
+            path: program.path.clone(),
+            arguments: conf.args.iter().map(ToString::to_string).collect(),
+            reason: format!("{error:#}: {}", said()),
+        }
+        .into()
+    })
+}
+
+fn unexpected(call: &'static str, answer: &impl ToString) -> Error {
+    NodeError::Answer {
+        call,
+        answer: answer.to_string(),
+    }
+    .into()
+}
+
+impl Drop for Electrs {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.node.attach("electrs.log", self.folder.stderr());
+        }
+    }
+}
+
+impl fmt::Debug for Electrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Electrs")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

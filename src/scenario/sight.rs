@@ -1,0 +1,115 @@
+#[cfg(feature = "electrs")]
+use std::sync::Arc;
+
+use bitcoin::{OutPoint, Transaction};
+use tokio::sync::watch;
+
+use super::error::ScenarioError;
+use super::node_chain::NodeChain;
+use crate::channel::{ChainView, Tip};
+#[cfg(feature = "electrs")]
+use crate::regtest::Electrs;
+use crate::regtest::Regtest;
+#[cfg(feature = "electrs")]
+use crate::service::ElectrumChain;
+use crate::service::{Chain, ChainError};
+
+/// Through what the parties of a scenario see the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Watch {
+    /// The RPC of the node.
+    #[default]
+    Node,
+    /// An electrum server beside the node (feature `electrs`).
+    #[cfg(feature = "electrs")]
+    Electrs,
+}
+
+impl Watch {
+    pub(super) fn start(self, chain: crate::regtest::RegtestBuilder) -> Result<Regtest, ScenarioError> {
+        let chain = match self {
+            Self::Node => chain,
+            #[cfg(feature = "electrs")]
+            Self::Electrs => chain.electrs(true),
+        };
+        Ok(chain.start()?)
+    }
+}
+
+/// What one party sees of the chain. It looks when it is told to.
+#[derive(Clone)]
+pub(super) enum Sight {
+    Node(NodeChain),
+    #[cfg(feature = "electrs")]
+    Electrs(ElectrumChain, Arc<Electrs>),
+}
+
+impl Sight {
+    /// Of a chain that was started for it.
+    pub fn of(chain: &Regtest) -> Result<Self, ScenarioError> {
+        #[cfg(feature = "electrs")]
+        if let Some(electrs) = chain.electrs() {
+            let view = ElectrumChain::when_announced(electrs.address().to_string());
+            electrs.catch_up()?;
+            return Ok(Self::Electrs(view, Arc::clone(electrs)));
+        }
+        Ok(Self::Node(NodeChain::new(chain.node().clone())?))
+    }
+
+    /// Tells the party to look, as soon as there is to see what the node has.
+    #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
+    pub fn announce(&self) -> Result<(), ScenarioError> {
+        match self {
+            Self::Node(chain) => chain.announce(),
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, electrs) => {
+                electrs.catch_up()?;
+                chain.announce();
+            }
+        }
+        Ok(())
+    }
+
+    pub fn announced(&self) -> u64 {
+        match self {
+            Self::Node(chain) => chain.announced(),
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, _) => chain.announced(),
+        }
+    }
+}
+
+impl Chain for Sight {
+    async fn tip(&self) -> Result<Tip, ChainError> {
+        match self {
+            Self::Node(chain) => chain.tip().await,
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, _) => chain.tip().await,
+        }
+    }
+
+    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+        match self {
+            Self::Node(chain) => chain.view(funding).await,
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, _) => chain.view(funding).await,
+        }
+    }
+
+    async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
+        match self {
+            Self::Node(chain) => chain.broadcast(tx).await,
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, _) => chain.broadcast(tx).await,
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Node(chain) => chain.changes(),
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, _) => chain.changes(),
+        }
+    }
+}

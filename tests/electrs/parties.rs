@@ -1,0 +1,114 @@
+//! Channels whose parties see the chain through electrs alone.
+
+use spilman::channel::{Protocol, Stage, SETTLED_DEPTH};
+use spilman::scenario::Watch;
+use spilman::service::ElectrumChain;
+use spilman::transcript::{timeline, to_json};
+
+use crate::common::duo::{sat, Cast};
+use crate::common::parties::{open_payee, open_payer, until};
+use crate::common::play::{pages, play, play_watching};
+use crate::{electrs, start};
+
+/// Played with either, a scenario leaves the same bytes: timeline, JSON and every transaction.
+fn is_the_same_either_way(name: &str) {
+    let (node, electrs) = (play(name), play_watching(name, Watch::Electrs));
+    assert_eq!(timeline(&node), timeline(&electrs), "{name}");
+    assert_eq!(to_json(&node), to_json(&electrs), "{name}");
+    assert_eq!(pages(&node), pages(&electrs), "{name}");
+}
+
+#[test]
+fn settled() {
+    is_the_same_either_way("stepped-locktime/settled");
+}
+
+#[test]
+fn near_expiry() {
+    is_the_same_either_way("example-7/near-expiry");
+}
+
+#[test]
+fn two_days() {
+    is_the_same_either_way("bond/two-days");
+}
+
+/// The refund is mined.
+#[test]
+fn payee_gone() {
+    is_the_same_either_way("example-7/payee-gone-mid-session");
+}
+
+/// A refund in the mempool, and a payment that the node refuses in its own words.
+#[test]
+fn late_payee() {
+    is_the_same_either_way("bond/late-payee");
+}
+
+/// Another transaction than the expected one is mined, and the refund spends nothing.
+#[test]
+fn malleated() {
+    is_the_same_either_way("bond/malleated");
+}
+
+/// Nobody tells the parties anything: each hears of blocks, and of what the other broadcasts, from its own server.
+///
+/// 1. They open a channel; the third block makes payments count.
+/// 2. The payer pays; the payee is gone, and its lock passes: the payer broadcasts the refund by itself.
+/// 3. Six blocks later the channel is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn parties_that_hear_by_themselves() {
+    let chain = start();
+    let cast = Cast::new(&chain, "electrum-live", Protocol::Example7, sat(100_000));
+    electrs(&chain).catch_up().expect("the coin is known");
+    let view = || ElectrumChain::new(electrs(&chain).address().to_string());
+    let (left, right) = tokio::io::duplex(4_096);
+    let (payer, payee) = tokio::join!(open_payer(left, &cast, view()), open_payee(right, &cast, view()));
+    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
+
+    chain.mine(3).expect("blocks");
+    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    payer.pay(sat(10_000)).await.expect("acknowledged");
+    payee.kill();
+
+    let refund = payer.refund().tx().compute_txid();
+    let lock = cast.terms.expiry.to_lock_time();
+    chain.make_final(lock).expect("blocks");
+    until(&payer, "has begun to close", |status| {
+        status.stage == Stage::Closing
+    })
+    .await;
+    chain.node().wait_for_mempool(&[refund]).expect("the refund");
+    chain.mine(SETTLED_DEPTH).expect("blocks");
+    until(&payer, "sees the end", |status| status.outcome.is_some()).await;
+    let outcome = payer.outcome().await.expect("an end");
+    assert_eq!((outcome.txid, outcome.to_payee), (refund, sat(0)));
+}
+
+/// A payee that hears by itself settles together with the payer, and both see the same end.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_see_the_same_end() {
+    let chain = start();
+    let cast = Cast::new(&chain, "electrum-end", Protocol::Bond, sat(100_000));
+    electrs(&chain).catch_up().expect("the coin is known");
+    let view = || ElectrumChain::new(electrs(&chain).address().to_string());
+    let (left, right) = tokio::io::duplex(4_096);
+    let (payer, payee) = tokio::join!(open_payer(left, &cast, view()), open_payee(right, &cast, view()));
+    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
+    chain.mine(3).expect("blocks");
+    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    payer.pay(sat(10_000)).await.expect("acknowledged");
+    payee.close().await.expect("closing");
+    let settlement = payee.redeemable().await.expect("running").expect("a payment");
+    let settlement = settlement.tx().compute_txid();
+    chain
+        .node()
+        .wait_for_mempool(&[settlement])
+        .expect("the settlement");
+    chain.mine(SETTLED_DEPTH).expect("blocks");
+    until(&payer, "sees the end", |status| status.outcome.is_some()).await;
+    until(&payee, "sees the end", |status| status.outcome.is_some()).await;
+    let (payer, payee) = (payer.outcome().await, payee.outcome().await);
+    assert_eq!(payer, payee);
+    assert_eq!(payer.map(|end| end.txid), Some(settlement));
+}
