@@ -2,12 +2,15 @@
 //! same programs, in turns. `just bench-harness` writes the table.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use bitcoind::BitcoinD;
-use spilman::regtest::{find_bitcoind, Node, NodeBuilder, Regtest, START_HEIGHT};
+use electrsd::electrum_client::ElectrumApi;
+use electrsd::ElectrsD;
+use spilman::regtest::{find_bitcoind, find_electrs, Node, NodeBuilder, Regtest, START_HEIGHT};
 use spilman::scenario;
 
 /// What a row compares.
@@ -44,6 +47,18 @@ fn main() {
     let [ours, theirs] = in_turns(runs, &clean, &bare_clean);
     rows.push(row("clean stop", ours, ("bitcoind", theirs)));
 
+    let electrs = find_electrs().unwrap_or_else(|error| panic!("{error}"));
+    let scratch = tempfile::tempdir().expect("a folder");
+    let on_loopback = on_loopback(scratch.path(), &electrs.path);
+    let with_electrs = || timed(|| Regtest::builder().electrs(true).start()).0;
+    let bare_with_electrs = || timed(|| bare_with_electrs(exe, &on_loopback)).0;
+    let [ours, theirs] = in_turns(runs, &with_electrs, &bare_with_electrs);
+    rows.push(row(
+        "start to electrs with 101 blocks",
+        ours,
+        ("bitcoind` and `electrsd", theirs),
+    ));
+
     eprintln!("fifty nodes: 3 runs each");
     let [ours, theirs] = in_turns(
         3,
@@ -71,7 +86,8 @@ fn main() {
         theirs: None,
     });
 
-    let table = table(&rows, &bitcoind.version, runs);
+    let programs = format!("{}, {}", bitcoind.version, electrs.version);
+    let table = table(&rows, &programs, runs);
     println!("{table}");
     if let Some(file) = argument("--write") {
         fs::write(&file, table).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -126,9 +142,39 @@ fn at_once(count: usize, work: &(dyn Fn() + Sync)) -> Duration {
 
 /// The crate alone, on a `bitcoind` that has no wallet.
 fn bare(exe: &Path) -> BitcoinD {
+    BitcoinD::with_conf(exe, &without_wallet()).unwrap()
+}
+
+fn without_wallet() -> bitcoind::Conf<'static> {
     let mut conf = bitcoind::Conf::default();
     conf.wallet = None;
-    BitcoinD::with_conf(exe, &conf).unwrap()
+    conf
+}
+
+/// Both crates alone, until electrs has the last block.
+fn bare_with_electrs(bitcoind: &Path, electrs: &Path) -> (ElectrsD, BitcoinD) {
+    let mut conf = without_wallet();
+    conf.p2p = bitcoind::P2P::Yes;
+    let node = BitcoinD::with_conf(bitcoind, &conf).unwrap();
+    mine_bare(&node);
+    let electrs = ElectrsD::new(electrs, &node).unwrap();
+    while electrs.client.block_headers_subscribe().unwrap().height < 101 {
+        electrs.trigger().unwrap();
+    }
+    (electrs, node)
+}
+
+/// The crate lets electrs listen on all addresses; this is electrs on 127.0.0.1 alone.
+fn on_loopback(folder: &Path, electrs: &Path) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\nfor a; do shift; case $a in 0.0.0.0:*) a=127.0.0.1:${{a#*:}} ;; esac; set -- \"$@\" \"$a\"; done\n\
+         exec '{}' \"$@\"\n",
+        electrs.display()
+    );
+    let path = folder.join("electrs");
+    fs::write(&path, script).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    path
 }
 
 fn bare_with_blocks(exe: &Path) -> BitcoinD {
@@ -166,7 +212,7 @@ fn hundred_scenarios() -> Duration {
     .0
 }
 
-fn table(rows: &[Row], version: &str, runs: usize) -> String {
+fn table(rows: &[Row], programs: &str, runs: usize) -> String {
     let mut text = String::from("# The harness beside the crates under it\n\n");
     let _ = writeln!(
         text,
@@ -174,12 +220,13 @@ fn table(rows: &[Row], version: &str, runs: usize) -> String {
          `just bench-harness` measures again and rewrites this file.\n"
     );
     let _ = writeln!(text, "- machine: {}", machine());
-    let _ = writeln!(text, "- node: {version}");
+    let _ = writeln!(text, "- programs: {programs}");
     let _ = writeln!(
         text,
-        "- crates: spilman {}, bitcoind {}\n",
+        "- crates: spilman {}, bitcoind {}, electrsd {}\n",
         env!("CARGO_PKG_VERSION"),
-        version_of("bitcoind")
+        version_of("bitcoind"),
+        version_of("electrsd")
     );
     text.push_str("| what | spilman | the other | ratio |\n|---|--:|--:|--:|\n");
     for row in rows {
