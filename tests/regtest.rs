@@ -10,7 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::play::{pages, play};
-use spilman::scenario;
+use spilman::channel::Protocol;
+use spilman::regtest::NodeBuilder;
+use spilman::scenario::{self, Play, Scenario, ScenarioError, World};
 use spilman::transcript::{timeline, to_json};
 
 /// Plays a scenario and compares what it leaves with the snapshots.
@@ -130,6 +132,37 @@ fn two_runs_leave_the_same_bytes() {
         assert_eq!(to_json(&first), to_json(&second), "{name}");
         assert_eq!(pages(&first), pages(&second), "{name}");
     }
+}
+
+/// Whoever looks at a failure finds what had happened up to there, beside what the node has to say.
+#[test]
+fn a_scenario_that_fails_leaves_its_transcript() {
+    async fn fails(world: &mut World) -> Result<(), ScenarioError> {
+        world.say("so far, so good");
+        world.mine(1, &[]).await?;
+        world.was_taken("payment-1")
+    }
+    let story: Play = Box::new(|world| Box::pin(fails(world)));
+    let scenario = Scenario::new(Protocol::Bond, "fails", "A failure", story);
+    let failure = scenario
+        .run(NodeBuilder::default())
+        .expect_err("nothing was paid");
+    let folder = failure.evidence().expect("the node was there");
+    let said = failure.to_string();
+    let last = said.lines().last().expect("a line");
+    assert_eq!(last, format!("evidence: {}", folder.display()), "{said}");
+    let of_node = fs::read_dir(folder).expect("a folder").next().expect("a node");
+    let of_node = of_node.expect("readable").path();
+    for (file, part) in [
+        ("timeline.txt", "so far, so good"),
+        ("transcript.json", "so far, so good"),
+        ("debug.log", "UpdateTip"),
+        ("tip.json", "\"blocks\": 102"),
+    ] {
+        let text = fs::read_to_string(of_node.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(text.contains(part), "{file} has no `{part}`: {text}");
+    }
+    fs::remove_dir_all(folder).expect("it can be removed");
 }
 
 /// Every number of the documents, in the snapshot in which a reader would look for it.

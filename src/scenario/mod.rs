@@ -57,6 +57,7 @@ mod vanish;
 mod world;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use bitcoin::Network;
@@ -163,19 +164,26 @@ impl Scenario {
         let transcript = recorder.transcript();
         match result {
             Ok(()) => Ok(transcript),
-            Err(error) => Err(Failure {
+            Err((error, evidence)) => Err(Failure {
                 name: self.name.clone(),
                 error,
                 transcript: Box::new(transcript),
+                evidence,
             }),
         }
     }
 
-    fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), ScenarioError> {
+    /// With an error comes where its evidence is kept; there is none if there was no node.
+    fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), (ScenarioError, Option<PathBuf>)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(ScenarioError::Runtime)?;
-        let mut world = World::start(node, self.watch, recorder.clone(), &self.name)?;
-        runtime.block_on((self.play)(&mut world))
+        let runtime = runtime.map_err(|error| (ScenarioError::Runtime(error), None))?;
+        let world = World::start(node, self.watch, recorder.clone(), &self.name);
+        let mut world = world.map_err(|error| (error, None))?;
+        let played = runtime.block_on((self.play)(&mut world));
+        played.map_err(|error| {
+            world.attach_transcript();
+            (error, world.node().keep_evidence().ok())
+        })
     }
 
     fn blank(&self) -> Transcript {
@@ -195,12 +203,17 @@ impl Scenario {
 
 /// A scenario that came out otherwise than it should.
 #[derive(Debug, Error)]
-#[error("{name}: {error}")]
+#[error("{name}: {error}{}", last_line(evidence.as_deref()))]
 pub struct Failure {
     name: String,
     #[source]
     error: ScenarioError,
     transcript: Box<Transcript>,
+    evidence: Option<PathBuf>,
+}
+
+fn last_line(evidence: Option<&Path>) -> String {
+    evidence.map_or_else(String::new, |folder| format!("\nevidence: {}", folder.display()))
 }
 
 impl Failure {
@@ -208,6 +221,13 @@ impl Failure {
     #[must_use]
     pub fn transcript(&self) -> &Transcript {
         &self.transcript
+    }
+
+    /// The folder with the [evidence](crate::regtest::Node::keep_evidence): the transcript up to the failure, and what
+    /// the node had to say.
+    #[must_use]
+    pub fn evidence(&self) -> Option<&Path> {
+        self.evidence.as_deref()
     }
 }
 

@@ -11,7 +11,7 @@ use super::recorder::{refusal, Recorder};
 use super::sight::Watch;
 use crate::channel::{SpendRole, Tip};
 use crate::regtest::{labelled_key, Node, NodeBuilder, Regtest, RejectReason, Verdict};
-use crate::transcript::{sat, Actor, Entry};
+use crate::transcript::{sat, timeline, to_json, Actor, Entry};
 
 /// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
 /// busy with something else.
@@ -42,6 +42,14 @@ impl World {
         };
         world.record_tip()?;
         Ok(world)
+    }
+
+    /// Puts the transcript, as far as it goes, with the evidence of the node.
+    pub(super) fn attach_transcript(&self) {
+        let transcript = self.recorder.transcript();
+        self.node().attach("timeline.txt", timeline(&transcript));
+        let json = format!("{:#}\n", to_json(&transcript));
+        self.node().attach("transcript.json", json);
     }
 
     /// Says what comes next, for a person who reads the transcript.
@@ -332,6 +340,14 @@ impl World {
             outpoint,
             tx.output.first().map(|output| output.value),
         )
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.attach_transcript();
+        }
     }
 }
 

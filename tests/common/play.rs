@@ -16,7 +16,10 @@ pub fn play_watching(name: &str, watch: Watch) -> Transcript {
     let scenario = scenario::find(name).unwrap_or_else(|| panic!("there is no scenario {name}"));
     match scenario.watch(watch).run(NodeBuilder::default()) {
         Ok(transcript) => transcript,
-        Err(failure) => panic!("{failure}\n\nUp to there:\n{}", timeline(failure.transcript())),
+        Err(failure) => panic!(
+            "Up to the failure:\n{}\n{failure}",
+            timeline(failure.transcript())
+        ),
     }
 }
 
