@@ -1,6 +1,8 @@
 //! A test in a process of its own: the same test program, told to run just this test.
 
 use std::env;
+#[cfg(feature = "electrs")]
+use std::path::Path;
 use std::process::Command;
 
 /// Says to the child what to do.
@@ -25,4 +27,17 @@ pub fn child_of(test: &str, what: &str) -> Command {
         .env(CHILD, what)
         .env_remove("NEXTEST_TEST_NAME");
     command
+}
+
+/// Makes an executable script. A shell writes it: what this process had open for writing could not be executed as long
+/// as another thread, forking, has it open ("text file busy").
+#[cfg(feature = "electrs")]
+pub fn write_program(path: &Path, script: &str) {
+    let wrote = Command::new("/bin/sh")
+        .args(["-c", r#"printf '%s' "$2" >"$1" && chmod 755 "$1""#, "sh"])
+        .arg(path)
+        .arg(script)
+        .status();
+    let wrote = wrote.expect("a shell");
+    assert!(wrote.success(), "{}: {wrote}", path.display());
 }

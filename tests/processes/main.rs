@@ -6,8 +6,6 @@ mod proc;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-#[cfg(feature = "electrs")]
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -15,6 +13,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+#[cfg(feature = "electrs")]
+use child::write_program;
 use child::{child_of, is_child};
 use proc::{daemons_of, is_alive, listening};
 use spilman::regtest::{
@@ -163,12 +163,10 @@ fn kill_9_while_electrs_comes_up_leaves_nothing() {
     }
     let (scratch, programs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let program = programs.path().join("electrs");
-    fs::write(
+    write_program(
         &program,
         "#!/bin/sh\n[ \"$1\" = --version ] && exit\nwhile :; do sleep 1; done\n",
-    )
-    .unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    );
     let mut child = child_of(TEST, "start")
         .env("ELECTRS_EXE", &program)
         .env("TEMPDIR_ROOT", scratch.path())
