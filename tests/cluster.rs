@@ -225,3 +225,19 @@ fn what_cannot_be_is_named_with_both_values() {
     }
     assert!(wait_for_same_tip(&[]).is_err() && wait_for_same_mempool(&[]).is_err());
 }
+
+/// Each node mines on what the others have mined just before, however far away.
+#[test]
+fn nodes_take_turns() {
+    let mut cluster = cluster(5, Topology::Line);
+    for round in 0..20 {
+        let [first, last] = [0, 4].map(|index| cluster.chain(index).unwrap().mine(1).unwrap()[0].height);
+        assert_eq!(last, first + 1, "round {round}");
+    }
+    for index in [0, 4, 0, 4] {
+        let chain = cluster.chain_mut(index).unwrap();
+        chain.fund(Amount::from_sat(50_000), CoinKind::Segwit).unwrap();
+    }
+    let tip = cluster.wait_for_same_tip().unwrap();
+    assert_eq!(tip.height, START_HEIGHT + 44);
+}

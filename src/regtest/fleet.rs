@@ -1,6 +1,6 @@
 //! Nodes that share one time.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub(super) struct Fleet {
     nodes: Vec<Weak<Node>>,
     /// Which of them are connected, directly or through others.
     parts: Mutex<Vec<Vec<usize>>>,
+    /// Whose turn it is to mine.
+    turn: Mutex<()>,
 }
 
 impl Fleet {
@@ -22,11 +24,16 @@ impl Fleet {
         Self {
             nodes: nodes.iter().map(Arc::downgrade).collect(),
             parts: Mutex::default(),
+            turn: Mutex::default(),
         }
     }
 
     pub fn set_parts(&self, parts: Vec<Vec<usize>>) {
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
+    }
+
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = Arc<Node>> + '_ {

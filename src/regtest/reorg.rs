@@ -123,6 +123,7 @@ impl<'a> Reorg<'a> {
     /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`],
     /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
     pub fn apply(self) -> Result<Reorganised, Error> {
+        let _turn = self.node.turn()?;
         let branch = self.build(self.depth + 1, b"")?;
         let mempool = mempool(self.node)?;
         self.node.set_mock_time(branch.time)?;
@@ -146,6 +147,7 @@ impl<'a> Reorg<'a> {
     ///
     /// As [`Reorg::apply`], where any length but 0 will do.
     pub fn by_invalidation(self) -> Result<Reorganised, Error> {
+        let _turn = self.node.turn()?;
         self.take_back_and_mine(b"invalidated")
     }
 
@@ -159,6 +161,7 @@ impl<'a> Reorg<'a> {
     /// branch, [`Misuse::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
     /// the branch does not arrive.
     pub fn by_rival(self, rival: &Node) -> Result<Reorganised, Error> {
+        let _turn = self.node.turn()?;
         let branch = self.build(self.depth + 1, b"")?;
         let mut shared = branch.fork.height.min(rival.tip()?.height);
         while rival.block_hash_at(shared)? != self.node.block_hash_at(shared)? {
