@@ -1,6 +1,7 @@
 //! One `bitcoind` on regtest: starting, time, stopping. Its RPCs are in `rpc.rs` and
 //! `mempool.rs`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub struct Node {
     time: Mutex<Time>,
     /// Whose turn it is to mine, unless that is for the fleet to say.
     turn: Mutex<()>,
+    /// The blocks that this node was told to treat as invalid, and that its peers may well build on.
+    pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
     fleet: OnceLock<Arc<Fleet>>,
     home: Home,
@@ -468,6 +471,7 @@ impl NodeBuilder {
                 template: 0,
             }),
             turn: Mutex::default(),
+            invalidated: Mutex::default(),
             fleet: OnceLock::new(),
             home,
             data_dir: launch.folder.data(),

@@ -1,7 +1,9 @@
 //! The RPCs of a node about itself and its blocks, as typed functions, and the way all RPCs go. Those about the
 //! mempool are in `mempool.rs`.
 
+use std::collections::HashSet;
 use std::slice;
+use std::sync::{MutexGuard, PoisonError};
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, TxOut, Txid};
@@ -282,7 +284,9 @@ impl Node {
     /// If the node does not have the block, or fails.
     pub fn invalidate_block(&self, hash: BlockHash) -> Result<(), Error> {
         self.note(format!("invalidate {hash}"));
-        call(self.client(), "invalidateblock", &[json!(hash)])
+        let () = call(self.client(), "invalidateblock", &[json!(hash)])?;
+        self.invalidated().insert(hash);
+        Ok(())
     }
 
     /// Undoes [`Node::invalidate_block`]; the longest chain wins again.
@@ -292,7 +296,14 @@ impl Node {
     /// If the node does not have the block, or fails.
     pub fn reconsider_block(&self, hash: BlockHash) -> Result<(), Error> {
         self.note(format!("reconsider {hash}"));
-        call(self.client(), "reconsiderblock", &[json!(hash)])
+        let () = call(self.client(), "reconsiderblock", &[json!(hash)])?;
+        self.invalidated().remove(&hash);
+        Ok(())
+    }
+
+    /// The blocks that this node, other than its peers, was told to treat as invalid.
+    pub(super) fn invalidated(&self) -> MutexGuard<'_, HashSet<BlockHash>> {
+        self.invalidated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what the node knows of the chain to disk, where it survives [`Node::kill`].
