@@ -225,3 +225,66 @@ fn what_cannot_be_is_named_with_both_values() {
     }
     assert!(wait_for_same_tip(&[]).is_err() && wait_for_same_mempool(&[]).is_err());
 }
+
+/// Each node mines on what the others have mined just before, however far away.
+#[test]
+fn nodes_take_turns() {
+    let mut cluster = cluster(5, Topology::Line);
+    for round in 0..20 {
+        let [first, last] = [0, 4].map(|index| cluster.chain(index).unwrap().mine(1).unwrap()[0].height);
+        assert_eq!(last, first + 1, "round {round}");
+    }
+    for index in [0, 4, 0, 4] {
+        let chain = cluster.chain_mut(index).unwrap();
+        chain.fund(Amount::from_sat(50_000), CoinKind::Segwit).unwrap();
+    }
+    let tip = cluster.wait_for_same_tip().unwrap();
+    assert_eq!(tip.height, START_HEIGHT + 44);
+}
+
+/// One node is told that a block is invalid; the others go on with it until its own branch is longer.
+#[test]
+fn who_takes_a_block_back_can_mine_on() {
+    let cluster = cluster(3, Topology::Line);
+    let common = cluster.chain(0).unwrap().mine(2).unwrap();
+    cluster.wait_for_same_tip().unwrap();
+    let rebel = cluster.chain(1).unwrap();
+    rebel.node().invalidate_block(common[0].hash).unwrap();
+    rebel.mine_exactly(&[]).unwrap();
+    assert_ne!(cluster.chain(2).unwrap().tip().unwrap(), rebel.tip().unwrap());
+
+    rebel.mine(2).unwrap();
+    let tip = cluster.wait_for_same_tip().unwrap();
+    assert_eq!(tip, rebel.tip().unwrap());
+    // Of one mind again, they take turns.
+    for index in [0, 2, 0, 2] {
+        cluster.chain(index).unwrap().mine(1).unwrap();
+    }
+    assert_eq!(cluster.wait_for_same_tip().unwrap().height, tip.height + 4);
+}
+
+/// 1. A node that was not restarted by its cluster has lost its peers; the cluster gives them back.
+/// 2. A peer that is not of the cluster stays through cuts, and is in nobody's way.
+#[test]
+fn only_the_connections_of_the_cluster_are_its_own() {
+    use spilman::regtest::bitcoincore_rpc::RpcApi;
+
+    let mut cluster = cluster(2, Topology::Clique);
+    let node = cluster.node(1).unwrap();
+    node.stop().unwrap();
+    node.restart().unwrap();
+    cluster.heal().unwrap();
+    assert_eq!(peers(&cluster), [1, 1]);
+
+    let guest = Node::builder().p2p(true).start().unwrap();
+    let address = cluster.node(0).unwrap().p2p_address().unwrap().to_string();
+    let client = guest.client();
+    client
+        .call::<()>("addnode", &[address.into(), "onetry".into()])
+        .unwrap();
+    guest.wait_for_peers(1).unwrap();
+    cluster.split(&[0]).unwrap();
+    assert_eq!(peers(&cluster), [1, 0]);
+    cluster.heal().unwrap();
+    assert_eq!(peers(&cluster), [2, 1]);
+}

@@ -18,6 +18,18 @@ fn a_program_that_does_not_exist_is_named() {
     assert!(message.contains("No such file"), "{message}");
 }
 
+/// Without a word, and long before the node would have answered.
+#[test]
+fn a_program_that_ends_at_once_is_not_waited_for() {
+    let error = Node::builder()
+        .program("/bin/false")
+        .start()
+        .expect_err("no node");
+    let message = error.to_string();
+    assert!(message.starts_with("/bin/false did not start"), "{message}");
+    assert!(message.contains("it ended at once, with status 1"), "{message}");
+}
+
 /// This very test in a process of its own, whose environment leads nowhere.
 #[test]
 #[cfg(not(feature = "download"))]

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Misuse};
 use super::lock::{Crossing, Lock, Needs};
-use super::miner::{BlockContent, MineParams, MinedBlock, Miner, Parent};
+use super::miner::{BlockContent, MinedBlock, Miner, Parent};
 use super::node::{Node, Tip};
 
 /// The seconds by which mock time moves with every block.
@@ -50,6 +50,7 @@ impl ChainClock {
     ///
     /// As [`Miner::mine`].
     pub fn step(&self, node: &Node, content: BlockContent) -> Result<MinedBlock, Error> {
+        let _turn = node.turn()?;
         self.step_no_earlier_than(node, 0, content)
     }
 
@@ -59,13 +60,18 @@ impl ChainClock {
     ///
     /// As [`Miner::mine`].
     pub fn advance(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
+        let _turn = node.turn()?;
+        self.steps(node, count)
+    }
+
+    fn steps(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
         let mut blocks = Vec::new();
         let mut left = count;
         while left > 0 && !node.mempool()?.is_empty() {
-            blocks.push(self.step(node, BlockContent::Mempool)?);
+            blocks.push(self.step_no_earlier_than(node, 0, BlockContent::Mempool)?);
             left -= 1;
         }
-        blocks.extend(self.advance_empty(node, left)?);
+        blocks.extend(self.empty_steps(node, left)?);
         Ok(blocks)
     }
 
@@ -75,12 +81,18 @@ impl ChainClock {
     ///
     /// As [`Miner::mine`].
     pub fn advance_empty(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
+        let _turn = node.turn()?;
+        self.empty_steps(node, count)
+    }
+
+    fn empty_steps(&self, node: &Node, count: u32) -> Result<Vec<MinedBlock>, Error> {
         let mut mined = Vec::new();
         if count == 0 {
             return Ok(mined);
         }
-        let mut parent = Parent::from(node.tip()?);
-        let mut now = node.mock_time();
+        let tip = node.tip()?;
+        let mut parent = Parent::from(tip);
+        let mut now = node.mock_time().max(tip.mtp);
         let mut left = count;
         while left > 0 {
             let some = left.min(AT_ONCE);
@@ -88,7 +100,7 @@ impl ChainClock {
             let blocks = self.miner.build_empty(parent, times)?;
             (left, now) = (left - some, now + some * BLOCK_INTERVAL);
             node.set_mock_time(now)?;
-            node.submit_blocks(&blocks)?;
+            node.extend_chain(&blocks)?;
             mined.extend(
                 (parent.height + 1..)
                     .zip(&blocks)
@@ -110,6 +122,7 @@ impl ChainClock {
     /// [`Misuse::CoinMissing`] or [`Misuse::CoinUnconfirmed`] if there is no block from which a relative lock
     /// counts, or as [`Miner::mine`].
     pub fn make_final(&self, node: &Node, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+        let _turn = node.turn()?;
         let (lock, from) = (lock.into(), node.tip()?);
         let needs = crossable(&lock, node, from)?;
         let mut blocks = self.climb(node, from, needs.height.unwrap_or(0))?;
@@ -139,6 +152,7 @@ impl ChainClock {
     /// [`Misuse::LockPassed`] if the lock is final already, [`Misuse::NotLocked`] if a transaction has none, and as
     /// [`ChainClock::make_final`].
     pub fn stop_before(&self, node: &Node, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+        let _turn = node.turn()?;
         let (lock, from) = (lock.into(), node.tip()?);
         let needs = crossable(&lock, node, from)?;
         match lock {
@@ -168,7 +182,7 @@ impl ChainClock {
 
     /// Mines up to this height.
     fn climb(&self, node: &Node, from: Tip, height: u32) -> Result<Vec<MinedBlock>, Error> {
-        self.advance(node, height.saturating_sub(from.height))
+        self.steps(node, height.saturating_sub(from.height))
     }
 
     /// Mines one block at exactly `time`, unless there is one, then later ones until one more would lift the
@@ -181,7 +195,11 @@ impl ChainClock {
             if !times.contains(&time) {
                 // It may be earlier than the tip, if mock time was set past it; the consensus rules allow that.
                 node.set_mock_time(node.mock_time().max(time))?;
-                blocks.push(self.mine_at(node, time, BlockContent::Mempool)?);
+                let parent = Parent::from(tip);
+                let block = self
+                    .miner
+                    .mine_on(node, parent, time, BlockContent::Mempool, b"")?;
+                blocks.push(block);
             } else if median_after(&times, u32::MAX) > time {
                 return Ok(blocks);
             } else {
@@ -191,27 +209,18 @@ impl ChainClock {
         }
     }
 
-    /// A step that jumps to `time` if that is further.
-    fn step_no_earlier_than(
+    /// A step that jumps to `time` if that is further. It is the caller's turn.
+    pub(super) fn step_no_earlier_than(
         &self,
         node: &Node,
         time: u32,
         content: BlockContent,
     ) -> Result<MinedBlock, Error> {
-        let next = (node.mock_time() + BLOCK_INTERVAL).max(time);
+        let tip = node.tip()?;
+        // Blocks may be ahead of the clock, by as much as two hours.
+        let next = (node.mock_time().max(tip.mtp) + BLOCK_INTERVAL).max(time);
         node.set_mock_time(next)?;
-        self.mine_at(node, next, content)
-    }
-
-    fn mine_at(&self, node: &Node, time: u32, content: BlockContent) -> Result<MinedBlock, Error> {
-        self.miner.mine(
-            node,
-            MineParams {
-                content,
-                time: Some(time),
-                ..MineParams::default()
-            },
-        )
+        self.miner.mine_on(node, Parent::from(tip), next, content, b"")
     }
 }
 

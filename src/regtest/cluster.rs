@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use bitcoin::Txid;
-use bitcoincore_rpc::RpcApi;
+use bitcoincore_rpc::{jsonrpc, RpcApi};
+use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::error::{Error, Misuse};
@@ -18,6 +19,9 @@ use super::wait::{list, wait, wait_until, Look, SHORT_SLICE, SLICE};
 
 /// More nodes make nothing clearer.
 const MOST_NODES: usize = 8;
+
+/// What `disconnectnode` says of a peer that has just gone by itself.
+const NOT_CONNECTED: i32 = -29;
 
 /// Who is connected with whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,7 +85,8 @@ pub struct Cluster {
     topology: Topology,
     /// The nodes on one side of a cut.
     aside: BTreeSet<usize>,
-    connected: BTreeSet<Edge>,
+    /// Each with the address from which the lower number called.
+    connected: BTreeMap<Edge, String>,
 }
 
 impl Cluster {
@@ -231,31 +236,63 @@ impl Cluster {
         indices.iter().map(|&index| Ok(&**self.node(index)?)).collect()
     }
 
-    /// Makes the connections be what they should be now.
+    /// Makes the connections be what they should be now, whatever they were, and waits until both ends know. Nodes may
+    /// have other peers, such as the program under test; those are not touched.
     fn connect(&mut self) -> Result<(), Error> {
-        let runs = |index: usize| self.chains[index].node().is_running();
+        let runs: Vec<_> = self
+            .chains
+            .iter()
+            .map(|chain| chain.node().is_running())
+            .collect();
+        let edges = Topology::Clique.edges(self.chains.len());
         let mut wanted = self.topology.edges(self.chains.len());
         wanted.retain(|&Edge { low, high }| {
-            runs(low) && runs(high) && self.aside.contains(&low) == self.aside.contains(&high)
+            runs[low] && runs[high] && self.aside.contains(&low) == self.aside.contains(&high)
         });
-        for edge in self.connected.difference(&wanted) {
-            // With one of the two gone, the other notices by itself.
-            if runs(edge.low) && runs(edge.high) {
-                self.call(*edge, "disconnectnode", None)?;
+        let patience = self.chains[0].node().patience;
+        wait_until("the nodes to be connected as they should", patience, || {
+            let mut odd = Vec::new();
+            let mut peers = Vec::new();
+            for (chain, runs) in self.chains.iter().zip(&runs) {
+                peers.push(if *runs {
+                    peers_of(chain.node())?
+                } else {
+                    Vec::new()
+                });
             }
-        }
-        for edge in wanted.difference(&self.connected) {
-            self.call(*edge, "addnode", Some("onetry"))?;
-        }
-        for (index, chain) in self.chains.iter().enumerate() {
-            if runs(index) {
-                let peers = wanted
-                    .iter()
-                    .filter(|edge| edge.low == index || edge.high == index);
-                chain.node().wait_for_peers(peers.count())?;
+            for &edge in &edges {
+                let Edge { low, high } = edge;
+                let callee = self.address(high);
+                let out = peers[low].iter().find(|peer| peer.addr == callee);
+                let from = out.and_then(|peer| peer.addrbind.clone());
+                let caller = from.as_ref().or_else(|| self.connected.get(&edge));
+                let into = caller.and_then(|caller| peers[high].iter().find(|peer| peer.addr == *caller));
+                let ready = |peer: Option<&Peer>| peer.is_some_and(|peer| peer.version > 0);
+                match (wanted.contains(&edge), from) {
+                    (true, Some(from)) if ready(out) && ready(into) => {
+                        self.connected.insert(edge, from);
+                        continue;
+                    }
+                    (false, _) if out.is_none() && into.is_none() => {
+                        self.connected.remove(&edge);
+                        continue;
+                    }
+                    (true, None) => self.call(edge, "addnode", Some("onetry"))?,
+                    (false, Some(from)) if runs[low] => {
+                        self.connected.insert(edge, from);
+                        self.call(edge, "disconnectnode", None)?;
+                    }
+                    // The other end notices by itself.
+                    _ => {}
+                }
+                odd.push(format!("{low} and {high}"));
             }
-        }
-        self.connected = wanted;
+            Ok(if odd.is_empty() {
+                Look::Done(())
+            } else {
+                Look::Saw(format!("that not between {}", odd.join(", ")))
+            })
+        })?;
         self.fleet.set_parts(self.parts());
         Ok(())
     }
@@ -263,7 +300,7 @@ impl Cluster {
     /// Who is connected, directly or through others.
     fn parts(&self) -> Vec<Vec<usize>> {
         let mut part_of: Vec<usize> = (0..self.chains.len()).collect();
-        for Edge { low, high } in &self.connected {
+        for Edge { low, high } in self.connected.keys() {
             let (kept, joined) = (part_of[*low], part_of[*high]);
             for part in &mut part_of {
                 if *part == joined {
@@ -278,21 +315,38 @@ impl Cluster {
         parts.into_values().collect()
     }
 
+    fn address(&self, index: usize) -> String {
+        let address = self.chains[index].node().p2p_address();
+        let address = address.expect("the builder lets every node of a cluster listen");
+        address.to_string()
+    }
+
     fn call(&self, edge: Edge, name: &'static str, how: Option<&str>) -> Result<(), Error> {
-        let address = self.chains[edge.high]
-            .node()
-            .p2p_address()
-            .expect("the builder lets every node of a cluster listen");
+        let address = self.address(edge.high);
         let arguments: Vec<Value> = [Some(json!(address)), how.map(|how| json!(how))]
             .into_iter()
             .flatten()
             .collect();
-        let client = self.chains[edge.low].node().client();
-        let _: Value = client
-            .call(name, &arguments)
-            .map_err(|error| rpc::failed(name, error))?;
-        Ok(())
+        match rpc::raw(self.chains[edge.low].node().client(), name, &arguments) {
+            Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)))
+                if error.code == NOT_CONNECTED =>
+            {
+                Ok(())
+            }
+            answer => answer.map(drop).map_err(|error| rpc::failed(name, error)),
+        }
     }
+}
+
+#[derive(Deserialize)]
+struct Peer {
+    addr: String,
+    addrbind: Option<String>,
+    version: u32,
+}
+
+fn peers_of(node: &Node) -> Result<Vec<Peer>, Error> {
+    rpc::call(node.client(), "getpeerinfo", &[])
 }
 
 /// Waits until these nodes have the same tip.
@@ -452,7 +506,7 @@ impl ClusterBuilder {
             fleet,
             topology: self.topology,
             aside: BTreeSet::new(),
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
         };
         cluster.connect()?;
         Ok(cluster)

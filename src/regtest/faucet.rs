@@ -114,6 +114,7 @@ impl Faucet {
         clock: &ChainClock,
         mut outputs: Vec<TxOut>,
     ) -> Result<(Transaction, MinedBlock), Error> {
+        let _turn = node.turn()?;
         let needed = outputs
             .iter()
             .try_fold(Amount::ZERO, |sum, output| sum.checked_add(output.value))
@@ -137,7 +138,7 @@ impl Faucet {
             });
         }
         let transaction = spend_coins(&coins, outputs)?;
-        let block = clock.step(node, BlockContent::Exactly(vec![transaction.clone()]))?;
+        let block = clock.step_no_earlier_than(node, 0, BlockContent::Exactly(vec![transaction.clone()]))?;
         Ok((transaction, block))
     }
 

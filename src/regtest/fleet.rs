@@ -1,13 +1,15 @@
 //! Nodes that share one time.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bitcoin::BlockHash;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::error::Error;
 use super::node::Node;
-use super::rpc::call;
+use super::rpc::{call, raw};
 use super::wait::{wait_until, Look};
 
 /// The nodes of a cluster, as far as the time concerns them.
@@ -15,6 +17,8 @@ pub(super) struct Fleet {
     nodes: Vec<Weak<Node>>,
     /// Which of them are connected, directly or through others.
     parts: Mutex<Vec<Vec<usize>>>,
+    /// Whose turn it is to mine.
+    turn: Mutex<()>,
 }
 
 impl Fleet {
@@ -22,11 +26,16 @@ impl Fleet {
         Self {
             nodes: nodes.iter().map(Arc::downgrade).collect(),
             parts: Mutex::default(),
+            turn: Mutex::default(),
         }
     }
 
     pub fn set_parts(&self, parts: Vec<Vec<usize>>) {
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
+    }
+
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = Arc<Node>> + '_ {
@@ -46,8 +55,9 @@ impl Fleet {
                     .iter()
                     .map(|node| state(node))
                     .collect::<Result<Vec<_>, _>>()?;
+                let agree = agree(&nodes);
                 let most = states.iter().map(|state| &state.chainwork).max();
-                let settled = |state: &State| !state.fetches && Some(&state.chainwork) == most;
+                let settled = |state: &State| !state.fetches && (!agree || Some(&state.chainwork) == most);
                 if states.iter().all(settled) {
                     return Ok(Look::Done(()));
                 }
@@ -56,6 +66,19 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// Whether nobody is on a branch that another was told to treat as invalid; otherwise they may never have the same.
+fn agree(nodes: &[Arc<Node>]) -> bool {
+    let invalidated: HashSet<_> = nodes.iter().flat_map(|node| node.invalidated().clone()).collect();
+    let follows = |node: &Node, block: BlockHash| {
+        // A node that has never heard of it does not follow it.
+        raw(node.client(), "getblockheader", &[json!(block)])
+            .is_ok_and(|header| header["confirmations"].as_i64() > Some(0))
+    };
+    !invalidated
+        .iter()
+        .any(|&block| nodes.iter().any(|node| follows(node, block)))
 }
 
 #[derive(Debug)]

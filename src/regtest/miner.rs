@@ -1,6 +1,7 @@
 //! Building blocks here rather than in the node, whose coinbases differ from version to version.
 
 use std::collections::{HashMap, HashSet};
+use std::slice;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version as BlockVersion};
@@ -121,9 +122,10 @@ impl Miner {
     ///
     /// # Errors
     ///
-    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if the block breaks the consensus rules,
-    /// [`Misuse::TagTooLong`], or the node fails.
+    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if the block breaks the consensus rules or somebody
+    /// else's becomes the tip instead, [`Misuse::TagTooLong`], or the node fails.
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
+        let _turn = node.turn()?;
         let tip = node.tip()?;
         let time = params.time.unwrap_or_else(|| node.mock_time().max(tip.mtp + 1));
         self.mine_on(node, Parent::from(tip), time, params.content, &params.tag)
@@ -147,7 +149,7 @@ impl Miner {
             }
         };
         let block = self.build(parent, time, fees, transactions, tag)?;
-        node.submit_block(&block)?;
+        node.extend_chain(slice::from_ref(&block))?;
         Ok(MinedBlock::new(parent.height + 1, &block))
     }
 

@@ -1,6 +1,7 @@
 //! One `bitcoind` on regtest: starting, time, stopping. Its RPCs are in `rpc.rs` and
 //! `mempool.rs`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
@@ -55,6 +56,10 @@ pub struct Node {
     client: Client,
     state: Mutex<State>,
     time: Mutex<Time>,
+    /// Whose turn it is to mine, unless that is for the fleet to say.
+    turn: Mutex<()>,
+    /// The blocks that this node was told to treat as invalid, and that its peers may well build on.
+    pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
     fleet: OnceLock<Arc<Fleet>>,
     home: Home,
@@ -199,6 +204,17 @@ impl Node {
             known.now = time;
         }
         Ok(())
+    }
+
+    /// Held by whoever looks at the tip in order to mine on it: of two blocks at a time only one becomes the tip. All
+    /// nodes of a cluster have one turn between them, and it begins when they have the last block of the one before.
+    pub(super) fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        let Some(fleet) = self.fleet.get() else {
+            return Ok(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        let turn = fleet.turn();
+        fleet.settle()?;
+        Ok(turn)
     }
 
     pub(super) fn time(&self) -> MutexGuard<'_, Time> {
@@ -454,6 +470,8 @@ impl NodeBuilder {
                 now: self.start_time,
                 template: 0,
             }),
+            turn: Mutex::default(),
+            invalidated: Mutex::default(),
             fleet: OnceLock::new(),
             home,
             data_dir: launch.folder.data(),

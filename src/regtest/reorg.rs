@@ -123,6 +123,7 @@ impl<'a> Reorg<'a> {
     /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`],
     /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
     pub fn apply(self) -> Result<Reorganised, Error> {
+        let _turn = self.node.turn()?;
         let branch = self.build(self.depth.saturating_add(1), b"")?;
         let mempool = mempool(self.node)?;
         self.node.set_mock_time(branch.time)?;
@@ -133,6 +134,8 @@ impl<'a> Reorg<'a> {
         if given.is_ok() && self.node.tip()?.hash == branch.tip() {
             return branch.done(self.node);
         }
+        // It may have changed over before it came to the block that it refuses.
+        restore(self.node, &branch, &[])?;
         resubmit(self.node, &mempool)?;
         given?;
         // The node tried, and went back; block by block it says why.
@@ -146,6 +149,7 @@ impl<'a> Reorg<'a> {
     ///
     /// As [`Reorg::apply`], where any length but 0 will do.
     pub fn by_invalidation(self) -> Result<Reorganised, Error> {
+        let _turn = self.node.turn()?;
         self.take_back_and_mine(b"invalidated")
     }
 
@@ -159,6 +163,7 @@ impl<'a> Reorg<'a> {
     /// branch, [`Misuse::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
     /// the branch does not arrive.
     pub fn by_rival(self, rival: &Node) -> Result<Reorganised, Error> {
+        let _turn = self.node.turn()?;
         let branch = self.build(self.depth.saturating_add(1), b"")?;
         let mut shared = branch.fork.height.min(rival.tip()?.height);
         while rival.block_hash_at(shared)? != self.node.block_hash_at(shared)? {
@@ -169,10 +174,13 @@ impl<'a> Reorg<'a> {
             rival.submit_block(&self.node.block_at(height)?)?;
         }
         self.node.set_mock_time(branch.time)?;
-        branch
-            .new
-            .iter()
-            .try_for_each(|block| rival.submit_block(block))?;
+        let given = branch.new.iter().try_for_each(|block| rival.submit_block(block));
+        if let Err(error) = given {
+            // They may be connected, so that both have changed over.
+            restore(rival, &branch, &[])?;
+            restore(self.node, &branch, &[])?;
+            return Err(error);
+        }
         let tip = rival.tip()?;
         if tip.height >= branch.height && tip.hash != branch.tip() {
             return Err(Misuse::RivalAhead {
@@ -201,23 +209,11 @@ impl<'a> Reorg<'a> {
                 .try_for_each(|block| self.node.submit_block(block))
         });
         if let Err(error) = mined {
-            self.restore(&branch, &invalid)?;
+            restore(self.node, &branch, &invalid)?;
             resubmit(self.node, &mempool)?;
             return Err(error);
         }
         branch.done(self.node)
-    }
-
-    /// Makes the chain what it was before, though blocks of the new branch were mined.
-    fn restore(&self, branch: &Branch, invalid: &[BlockHash]) -> Result<(), Error> {
-        let first = branch.new[0].block_hash();
-        if self.node.block_hash_at(branch.fork.height + 1).ok() == Some(first) {
-            self.node.invalidate_block(first)?;
-        }
-        for hash in invalid.iter().rev() {
-            self.node.reconsider_block(*hash)?;
-        }
-        Ok(())
     }
 
     fn build(&self, least_length: u32, mark: &[u8]) -> Result<Branch, Error> {
@@ -333,6 +329,18 @@ fn take_back_to(node: &Node, fork: BlockHash, invalid: &mut Vec<BlockHash>) -> R
         node.invalidate_block(hash)?;
         invalid.push(hash);
     }
+}
+
+/// Makes the chain what it was before, though blocks of the new branch were mined.
+fn restore(node: &Node, branch: &Branch, invalid: &[BlockHash]) -> Result<(), Error> {
+    let first = branch.new[0].block_hash();
+    if node.block_hash_at(branch.fork.height + 1).ok() == Some(first) {
+        node.invalidate_block(first)?;
+    }
+    for hash in invalid.iter().rev() {
+        node.reconsider_block(*hash)?;
+    }
+    Ok(())
 }
 
 fn mempool(node: &Node) -> Result<Vec<Transaction>, Error> {

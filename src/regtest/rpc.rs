@@ -1,7 +1,9 @@
 //! The RPCs of a node about itself and its blocks, as typed functions, and the way all RPCs go. Those about the
 //! mempool are in `mempool.rs`.
 
+use std::collections::HashSet;
 use std::slice;
+use std::sync::{MutexGuard, PoisonError};
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, TxOut, Txid};
@@ -224,11 +226,17 @@ impl Node {
     ///
     /// [`NodeError::BlockRefused`] with the node's words if the block is not valid, or the node fails.
     pub fn submit_block(&self, block: &Block) -> Result<(), Error> {
-        self.submit_blocks(slice::from_ref(block))
+        self.submit_blocks(slice::from_ref(block), &["inconclusive", "duplicate"])
     }
 
-    /// Gives blocks to the node, each the parent of the next, in one message instead of one for each.
-    pub(super) fn submit_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
+    /// Gives blocks to the node of which each has to become the tip.
+    pub(super) fn extend_chain(&self, blocks: &[Block]) -> Result<(), Error> {
+        self.submit_blocks(blocks, &[])
+    }
+
+    /// Gives blocks to the node, each the parent of the next, in one message instead of one for each. With these words
+    /// it says that it has a block which is not the tip.
+    fn submit_blocks(&self, blocks: &[Block], fine: &[&str]) -> Result<(), Error> {
         const CALL: &str = "submitblock";
         let failed = |error| failed(CALL, bitcoincore_rpc::Error::JsonRpc(error));
         let client = self.client().get_jsonrpc_client();
@@ -244,13 +252,13 @@ impl Node {
             for (block, answer) in some.iter().zip(client.send_batch(&requests).map_err(failed)?) {
                 let answer = answer.ok_or_else(|| failed(jsonrpc::Error::WrongBatchResponseSize))?;
                 let words: Option<String> = answer.result().map_err(failed)?;
-                self.check_taken(block, words)?;
+                self.check_taken(block, words, fine)?;
             }
         }
         Ok(())
     }
 
-    fn check_taken(&self, block: &Block, words: Option<String>) -> Result<(), Error> {
+    fn check_taken(&self, block: &Block, words: Option<String>, fine: &[&str]) -> Result<(), Error> {
         self.note(format!(
             "block {} on {} of {} transactions: {}",
             block.block_hash(),
@@ -259,7 +267,7 @@ impl Node {
             words.as_deref().unwrap_or("taken")
         ));
         match words {
-            Some(words) if words != "inconclusive" && words != "duplicate" => Err(NodeError::BlockRefused {
+            Some(words) if !fine.contains(&words.as_str()) => Err(NodeError::BlockRefused {
                 hash: block.block_hash(),
                 words,
             }
@@ -276,7 +284,9 @@ impl Node {
     /// If the node does not have the block, or fails.
     pub fn invalidate_block(&self, hash: BlockHash) -> Result<(), Error> {
         self.note(format!("invalidate {hash}"));
-        call(self.client(), "invalidateblock", &[json!(hash)])
+        let () = call(self.client(), "invalidateblock", &[json!(hash)])?;
+        self.invalidated().insert(hash);
+        Ok(())
     }
 
     /// Undoes [`Node::invalidate_block`]; the longest chain wins again.
@@ -286,7 +296,14 @@ impl Node {
     /// If the node does not have the block, or fails.
     pub fn reconsider_block(&self, hash: BlockHash) -> Result<(), Error> {
         self.note(format!("reconsider {hash}"));
-        call(self.client(), "reconsiderblock", &[json!(hash)])
+        let () = call(self.client(), "reconsiderblock", &[json!(hash)])?;
+        self.invalidated().remove(&hash);
+        Ok(())
+    }
+
+    /// The blocks that this node, other than its peers, was told to treat as invalid.
+    pub(super) fn invalidated(&self) -> MutexGuard<'_, HashSet<BlockHash>> {
+        self.invalidated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what the node knows of the chain to disk, where it survives [`Node::kill`].

@@ -2,7 +2,7 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::Amount;
-use spilman::regtest::{spend_coins, CoinKind, Error, Misuse, Node, NodeError, Regtest, Reorg};
+use spilman::regtest::{spend_coins, CoinKind, Error, Misuse, Node, NodeError, Regtest, Reorg, START_HEIGHT};
 
 use crate::reorg::{sorted, Family, FIRST, LAST};
 use crate::{locked, outputs, sat};
@@ -146,4 +146,32 @@ fn a_rival_has_to_follow_the_branch() {
         );
     }
     assert_eq!(family.chain.tip().unwrap(), tip);
+}
+
+/// The node has changed over to the first three blocks by the time it comes to the fourth.
+#[test]
+fn a_rule_broken_late_in_a_branch_changes_nothing() {
+    let mut chain = crate::chain();
+    let coin = chain.fund(sat(50_000), CoinKind::Segwit).unwrap();
+    chain.mine(1).unwrap();
+    let mut unsigned = coin.funding.clone();
+    unsigned.output[0].value = sat(40_000);
+    let [funding, unsigned_id] = [&coin.funding, &unsigned].map(bitcoin::Transaction::compute_txid);
+    let fourth = chain.tip().unwrap().height + 2;
+    let plan: &Plan<'_> = &|reorg| {
+        let reorg = reorg.replace(funding, unsigned.clone());
+        reorg.move_to(unsigned_id, fourth).length(4)
+    };
+    refused(&chain, 2, plan, "the node refused block");
+
+    let rival = Regtest::builder().p2p(true).start().unwrap();
+    let before = chain.tip().unwrap();
+    let error = plan(chain.reorg(2)).by_rival(rival.node()).unwrap_err();
+    assert!(
+        matches!(error, Error::Node(NodeError::BlockRefused { .. })),
+        "{error}"
+    );
+    assert_eq!(chain.tip().unwrap(), before, "after {error}");
+    let kept = rival.tip().unwrap().height;
+    assert_eq!(kept, START_HEIGHT, "after {error}");
 }

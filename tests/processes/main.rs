@@ -83,11 +83,13 @@ fn live(ending: &str) {
 
 /// Runs this test's child up to its end and looks whether anything is left.
 fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Output {
-    let scratch = tempfile::tempdir().unwrap();
+    // Not every tool takes such a name as it is, in this locale.
+    let scratch = tempfile::Builder::new().prefix("ü \\n [x]* ").tempdir().unwrap();
     let ready = scratch.path().join("ready");
     let child = child_of(test, ending)
         .env(READY, &ready)
         .env("TMPDIR", scratch.path())
+        .env("LC_ALL", "C")
         .env_remove("TEMPDIR_ROOT")
         .process_group(0)
         .stdout(Stdio::piped())

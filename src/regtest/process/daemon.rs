@@ -3,19 +3,18 @@
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, thread};
 
 use bitcoind::{BitcoinD, ConnectParams};
+use rustix::process::{waitid, WaitId, WaitIdOptions};
 
 use super::ports::Reserved;
-use super::{kill, Folder};
+use super::{kill, pid_in, Folder};
 use crate::regtest::error::{Error, NodeError};
 
 /// So many ports in a row may turn out to be taken.
 const ATTEMPTS: u32 = 5;
-/// So long a daemon that has given up may take until its folder is free.
-const ENDING: Duration = Duration::from_secs(20);
 /// How often a daemon that comes up is looked at, in case it gives up instead.
 const LOOK: Duration = Duration::from_millis(5);
 /// After so long, a daemon that was told to stop is ended.
@@ -68,7 +67,6 @@ impl Launch {
         let mut all = arguments.to_vec();
         all.extend(self.home.iter().flat_map(Home::arguments));
         let mut clashes = 0;
-        let begun = Instant::now();
         loop {
             match self.attempt(&all) {
                 Ok(bitcoind) => {
@@ -79,14 +77,14 @@ impl Launch {
                     });
                 }
                 Err(said) if is_port_clash(&said) && clashes + 1 < ATTEMPTS => clashes += 1,
-                // The one before has given up, but is not gone yet.
-                Err(said) if clashes > 0 && is_locked(&said) && begun.elapsed() < ENDING => {}
                 Err(said) if is_port_clash(&said) => {
                     return Err(self.failed(all, format!("{said} ({ATTEMPTS} times in a row)")))
                 }
                 Err(said) => return Err(self.failed(all, said)),
             }
+            // It has given up, but as long as it is there, nobody else can use its folder.
             kill(&self.folder.pid_file());
+            self.ended(WaitIdOptions::empty());
         }
     }
 
@@ -126,10 +124,34 @@ impl Launch {
             match told.recv_timeout(LOOK) {
                 Ok(Ok(bitcoind)) => return Ok(bitcoind),
                 Ok(Err(error)) => return Err(self.said().unwrap_or_else(|| format!("{error:#}"))),
-                Err(RecvTimeoutError::Timeout) => self.said().map_or(Ok(()), Err)?,
+                Err(RecvTimeoutError::Timeout) => self.gave_up().map_or(Ok(()), Err)?,
                 Err(RecvTimeoutError::Disconnected) => return Err("the start was broken off".to_owned()),
             }
         }
+    }
+
+    /// What a daemon that does not come up says, or how it ended without a word.
+    fn gave_up(&self) -> Option<String> {
+        // In this order: what it says, it says before it ends.
+        let ended = self.ended(WaitIdOptions::NOHANG);
+        self.said().or_else(|| {
+            let said = self.folder.stderr();
+            Some(format!(
+                "it ended at once, {}, and said: {:?}",
+                ended?,
+                said.trim()
+            ))
+        })
+    }
+
+    /// How the daemon ended, if it did, without taking the news from the crate, which asks for it too.
+    fn ended(&self, how: WaitIdOptions) -> Option<String> {
+        let pid = pid_in(&self.folder.pid_file())?;
+        let all = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | how;
+        // Not a child any more: the crate was faster.
+        let status = waitid(WaitId::Pid(pid), all).ok()??;
+        let with = status.exit_status().map(|code| format!("with status {code}"));
+        with.or_else(|| Some(format!("by signal {}", status.terminating_signal()?)))
     }
 
     /// The last words of a daemon that does not come up.
@@ -147,10 +169,6 @@ fn is_port_clash(said: &str) -> bool {
     ["Unable to bind", "Unable to start HTTP server"]
         .iter()
         .any(|sign| said.contains(sign))
-}
-
-fn is_locked(said: &str) -> bool {
-    said.contains("Cannot obtain a lock on directory")
 }
 
 impl Daemon {

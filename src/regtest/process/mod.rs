@@ -179,11 +179,15 @@ impl Folder {
 
 /// Ends the daemon at once. Only for one that nobody has waited for yet: until then its number cannot be another's.
 fn kill(pid_file: &Path) {
-    let pid = fs::read_to_string(pid_file).ok();
-    if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?)) {
+    if let Some(pid) = pid_in(pid_file) {
         // It may have ended by itself.
         let _ = kill_process(pid, Signal::KILL);
     }
+}
+
+/// The number of the daemon, as soon as it has registered itself.
+fn pid_in(file: &Path) -> Option<Pid> {
+    Pid::from_raw(fs::read_to_string(file).ok()?.trim().parse().ok()?)
 }
 
 impl Drop for Folder {

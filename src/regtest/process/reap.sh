@@ -12,7 +12,7 @@ while ! mkdir -m 700 "$1$number"; do
   [ $number -lt 100 ] || exit
 done 2>/dev/null
 folder=$1$number
-printf '%s' "$2" >"$folder/launch" && chmod 755 "$folder/launch" && echo "$folder"
+printf '%s' "$2" >"$folder/launch" && chmod 755 "$folder/launch" && printf '%s\n' "$folder"
 exec >/dev/null 2>&1
 
 while read -r _; do :; done
@@ -23,7 +23,8 @@ killed=
 for file in "$folder.gone"/*/pid; do
   [ -e "$file" ] && read -r pid <"$file" || continue
   # The number may be somebody else's by now.
-  said=$(ps -o args= -p "$pid" || tr '\0' ' ' <"/proc/$pid/cmdline")
+  # In some locales ps does not show every letter of a path, so it is asked only where there is no /proc.
+  said=$(tr '\0' ' ' <"/proc/$pid/cmdline" || ps -o args= -p "$pid")
   case $said in *"$folder"/*) kill -9 "$pid" && killed="$killed $pid" ;; esac
 done
 # A daemon that is just ending may still add a file, and make a folder anew for it where the old one was.
