@@ -101,7 +101,7 @@ impl Launch {
     /// port that seemed free, or because it does not know an argument. So it waits in a thread of its own, which is
     /// left to itself as soon as the daemon says what is wrong.
     fn attempt(&self, arguments: &[String]) -> Result<BitcoinD, String> {
-        self.folder.forget_stderr();
+        self.folder.forget_last_start();
         // Of a daemon that was killed; the crate would take it for the sign of life of the new one.
         let _ = fs::remove_file(self.folder.data().join("regtest/.cookie"));
         let (launcher, folder, p2p) = (self.folder.launcher(), self.folder.path(), self.p2p);

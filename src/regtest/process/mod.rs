@@ -167,9 +167,11 @@ impl Folder {
         kill(&self.pid_file());
     }
 
-    fn forget_stderr(&self) {
+    /// What the daemon said and which number it had is not what the next one says and has.
+    fn forget_last_start(&self) {
         // Not being there is just as good.
         let _ = fs::remove_file(self.path.join("stderr"));
+        let _ = fs::remove_file(self.pid_file());
     }
 
     fn pid_file(&self) -> PathBuf {
