@@ -452,7 +452,7 @@ impl NodeBuilder {
     /// If there is no `bitcoind`, it does not know an argument, or it does not answer in time.
     pub fn start(self) -> Result<Node, Error> {
         let program = match &self.program {
-            Program::At(path) => path.clone(),
+            Program::At(path) => binary::bitcoind_at(path)?.path,
             Program::Version(version) => binary::find_bitcoind_version(version)?.path,
             Program::Any => binary::find_bitcoind()?.path,
         };
