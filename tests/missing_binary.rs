@@ -16,6 +16,10 @@ fn a_program_that_does_not_exist_is_named() {
     let message = error.to_string();
     assert!(message.contains("/nonexistent/bitcoind"), "{message}");
     assert!(message.contains("No such file"), "{message}");
+    assert!(
+        !message.contains("TMPDIR"),
+        "it is not the folder that is missing: {message}"
+    );
 }
 
 /// Without a word, and long before the node would have answered.

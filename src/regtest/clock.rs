@@ -96,9 +96,10 @@ impl ChainClock {
         let mut left = count;
         while left > 0 {
             let some = left.min(AT_ONCE);
+            let last = later(now, some * BLOCK_INTERVAL)?;
             let times = (1..=some).map(|number| now + number * BLOCK_INTERVAL);
             let blocks = self.miner.build_empty(parent, times)?;
-            (left, now) = (left - some, now + some * BLOCK_INTERVAL);
+            (left, now) = (left - some, last);
             node.set_mock_time(now)?;
             node.extend_chain(&blocks)?;
             mined.extend(
@@ -166,8 +167,8 @@ impl ChainClock {
         let mut blocks = self.climb(node, from, height.saturating_sub(1))?;
         let tip = node.tip()?;
         if let Some(mtp) = needs.mtp {
-            let passes_with_the_height =
-                tip.height < height && median_after(&node.recent_times(&tip)?, tip.mtp + 1) >= mtp;
+            let passes_with_the_height = tip.height < height
+                && median_after(&node.recent_times(&tip)?, tip.mtp.saturating_add(1)) >= mtp;
             if !passes_with_the_height {
                 blocks.extend(self.bring_median_to(node, tip, mtp - 1)?);
             }
@@ -218,10 +219,15 @@ impl ChainClock {
     ) -> Result<MinedBlock, Error> {
         let tip = node.tip()?;
         // Blocks may be ahead of the clock, by as much as two hours.
-        let next = (node.mock_time().max(tip.mtp) + BLOCK_INTERVAL).max(time);
+        let next = later(node.mock_time().max(tip.mtp), BLOCK_INTERVAL)?.max(time);
         node.set_mock_time(next)?;
         self.miner.mine_on(node, Parent::from(tip), next, content, b"")
     }
+}
+
+/// A time that many seconds after another.
+pub(super) fn later(now: u32, seconds: u32) -> Result<u32, Misuse> {
+    now.checked_add(seconds).ok_or(Misuse::TimeOver { now, seconds })
 }
 
 fn crossable(lock: &Lock, node: &Node, from: Tip) -> Result<Needs, Error> {

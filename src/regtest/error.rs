@@ -249,6 +249,14 @@ pub enum Misuse {
         /// The time asked for, in seconds since 1970.
         asked: u32,
     },
+    /// The times of blocks end in 2106.
+    #[error("there is no block time {seconds} s after {now}: 32 bits are full")]
+    TimeOver {
+        /// The chain's time so far, in seconds since 1970.
+        now: u32,
+        /// How much later it was to be, in seconds.
+        seconds: u32,
+    },
     /// The faucet's mature funds do not suffice; mining more blocks gives it more.
     #[error("the faucet has {available} in mature coins, {needed} are needed: mine more blocks first")]
     FundsShort {

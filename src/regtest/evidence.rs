@@ -112,7 +112,10 @@ impl Evidence {
         }
         fs::write(of_node.join("journal.txt"), lock(&self.journal).join("\n") + "\n")?;
         for (name, content) in lock(&self.attached).iter() {
-            fs::write(of_node.join(name), content)?;
+            let file = of_node.join(name);
+            // A name may have folders in it.
+            fs::create_dir_all(file.parent().unwrap_or(&of_node))?;
+            fs::write(file, content)?;
         }
         for (name, content) in asked(node) {
             fs::write(of_node.join(name), content)?;
@@ -169,7 +172,10 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn evidence_root() -> PathBuf {
-    env::var_os("SPILMAN_EVIDENCE").map_or_else(|| temporary().join("spilman-evidence"), PathBuf::from)
+    let root =
+        env::var_os("SPILMAN_EVIDENCE").map_or_else(|| temporary().join("spilman-evidence"), PathBuf::from);
+    // Who reads where it is may be elsewhere.
+    std::path::absolute(&root).unwrap_or(root)
 }
 
 /// One folder for all nodes of a test, new in this process.

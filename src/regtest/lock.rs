@@ -87,11 +87,11 @@ impl Lock {
                 let height = confirmation_height(node, *coin)?;
                 match lock {
                     relative::LockTime::Blocks(blocks) => Ok(Needs::height(
-                        (height + u32::from(blocks.value())).saturating_sub(1),
+                        height.saturating_add(u32::from(blocks.value())).saturating_sub(1),
                     )),
                     relative::LockTime::Time(units) => {
                         let base = node.median_time_at(height.saturating_sub(1))?;
-                        Ok(Needs::mtp(base + UNIT * u32::from(units.value())))
+                        Ok(Needs::mtp(base.saturating_add(UNIT * u32::from(units.value()))))
                     }
                 }
             }

@@ -127,7 +127,9 @@ impl Miner {
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
         let _turn = node.turn()?;
         let tip = node.tip()?;
-        let time = params.time.unwrap_or_else(|| node.mock_time().max(tip.mtp + 1));
+        let time = params
+            .time
+            .unwrap_or_else(|| node.mock_time().max(tip.mtp.saturating_add(1)));
         self.mine_on(node, Parent::from(tip), time, params.content, &params.tag)
     }
 

@@ -376,6 +376,10 @@ const ARGUMENTS: &[&str] = &[
     "-deprecatedrpc=bip125",
 ];
 
+/// Arguments of which every one counts, and without whose defaults the harness could not speak to the node, or nodes
+/// with each other.
+const ADDED_TO: &[&str] = &["-rpcauth", "-whitelist"];
+
 impl NodeBuilder {
     /// Uses this `bitcoind` instead of looking for one.
     #[must_use]
@@ -410,8 +414,9 @@ impl NodeBuilder {
         self
     }
 
-    /// An argument of `bitcoind`, such as `-txindex=1`. It replaces earlier ones of the same name, defaults
-    /// included.
+    /// An argument of `bitcoind`, such as `-txindex=1`. It replaces a default of the same name, except of
+    /// `-rpcauth` and `-whitelist`, which the harness needs for itself. Given several times, it is for `bitcoind` to
+    /// say whether all count, as of `-debug`, or the last.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
@@ -447,7 +452,7 @@ impl NodeBuilder {
     /// If there is no `bitcoind`, it does not know an argument, or it does not answer in time.
     pub fn start(self) -> Result<Node, Error> {
         let program = match &self.program {
-            Program::At(path) => path.clone(),
+            Program::At(path) => binary::bitcoind_at(path)?.path,
             Program::Version(version) => binary::find_bitcoind_version(version)?.path,
             Program::Any => binary::find_bitcoind()?.path,
         };
@@ -482,7 +487,7 @@ impl NodeBuilder {
         })
     }
 
-    /// The arguments of every start, the last of each name.
+    /// The arguments of every start.
     fn lasting_arguments(&self) -> Vec<String> {
         let mut all: Vec<String> = ARGUMENTS.iter().map(ToString::to_string).collect();
         all.push(format!("-rpcauth={}", rpc_auth()));
@@ -492,10 +497,11 @@ impl NodeBuilder {
             all.push("-peertimeout=999999999".to_owned());
         }
         all.extend(self.policy.arguments());
-        for argument in &self.arguments {
-            all.retain(|earlier| name_of(earlier) != name_of(argument));
-            all.push(argument.clone());
-        }
+        all.retain(|default| {
+            let name = name_of(default);
+            ADDED_TO.contains(&name) || !self.arguments.iter().any(|own| name_of(own) == name)
+        });
+        all.extend(self.arguments.iter().cloned());
         // The builder keeps account of the time, so this is not for `arg` to change.
         all.retain(|argument| name_of(argument) != "-mocktime");
         all
@@ -533,17 +539,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_argument_replaces_an_earlier_one() {
+    fn an_argument_replaces_a_default() {
         let all = Node::builder()
             .arg("-txindex=1")
             .policy(Policy::free())
             .arg("-dustrelayfee=0.1")
+            .arg("-debug=net")
+            .arg("-debug=rpc")
+            .arg("-rpcauth=alice:73616c74$00")
             .lasting_arguments();
         assert!(all.contains(&"-txindex=1".to_owned()) && !all.contains(&"-txindex=0".to_owned()));
         assert!(all.contains(&"-minrelaytxfee=0".to_owned()));
         assert!(
             all.contains(&"-dustrelayfee=0.1".to_owned()) && !all.contains(&"-dustrelayfee=0".to_owned())
         );
+        for several in ["-debug", "-rpcauth"] {
+            let count = all.iter().filter(|argument| name_of(argument) == several).count();
+            assert_eq!(count, 2, "{several} in {all:?}");
+        }
     }
 
     #[test]

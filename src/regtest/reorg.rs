@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::branch::{self, Change};
-use super::clock::{ChainClock, BLOCK_INTERVAL};
+use super::clock::{later, ChainClock, BLOCK_INTERVAL};
 use super::error::{Error, Misuse};
 use super::miner::{MinedBlock, Parent};
 use super::node::{Node, Tip};
@@ -268,7 +268,10 @@ impl<'a> Reorg<'a> {
         let mut new = Vec::with_capacity(contents.len());
         for (index, transactions) in contents.into_iter().enumerate() {
             let replaced = old.get(index);
-            let time = replaced.map_or_else(|| now + BLOCK_INTERVAL, |block| block.header.time);
+            let time = match replaced {
+                Some(block) => block.header.time,
+                None => later(now, BLOCK_INTERVAL)?,
+            };
             now = now.max(time);
             let mut tag = hash.clone();
             tag.input(replaced.map_or(parent.hash, Block::block_hash).as_byte_array());

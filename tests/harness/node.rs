@@ -2,7 +2,8 @@
 
 use std::thread;
 
-use spilman::regtest::{MineParams, Node, BLOCK_INTERVAL, START_HEIGHT, START_TIME};
+use bitcoin::relative;
+use spilman::regtest::{CoinKind, Lock, MineParams, Node, BLOCK_INTERVAL, START_HEIGHT, START_TIME};
 
 use crate::chain;
 
@@ -65,4 +66,40 @@ fn blocks_may_be_ahead_of_the_clock() {
     assert!(median > chain.node().mock_time() + BLOCK_INTERVAL, "{median}");
     assert_eq!(chain.mine_empty(1).unwrap()[0].time, median + BLOCK_INTERVAL);
     chain.mine_exactly(&[]).unwrap();
+}
+
+/// Whatever a test adds to them, the harness and the test can both log in.
+#[test]
+fn logins_add_up() {
+    let node = Node::builder().arg("-rpcauth=alice:73616c74$00").start().unwrap();
+    assert_eq!(node.tip().unwrap().height, 0);
+}
+
+/// Header times have 32 bits.
+#[test]
+fn the_end_of_time_is_named() {
+    let mut chain = chain();
+    let coin = chain.fund(crate::sat(50_000), CoinKind::Segwit).unwrap();
+    chain.node().set_mock_time(u32::MAX - 20_000_000).unwrap();
+    chain.mine(7).unwrap();
+    let other = chain.fund(crate::sat(50_000), CoinKind::Segwit).unwrap();
+    let year = relative::LockTime::from_512_second_intervals(u16::MAX);
+    let lock = Lock::relative(other.outpoint, year);
+    let error = chain.make_final(lock).unwrap_err().to_string();
+    assert!(error.contains("is too far away"), "{error}");
+    let met = chain.make_final(Lock::relative(coin.outpoint, year)).unwrap();
+    assert_eq!(met.blocks, []);
+
+    chain.node().set_mock_time(u32::MAX - 599).unwrap();
+    let named = format!(
+        "there is no block time 600 s after {}: 32 bits are full",
+        u32::MAX - 599
+    );
+    for error in [
+        chain.mine(1).unwrap_err(),
+        chain.mine_exactly(&[]).unwrap_err(),
+        chain.reorg(1).apply().unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), named);
+    }
 }

@@ -285,7 +285,7 @@ fn the_last_line_of_a_failure_leads_to_the_evidence() {
         let chain = Regtest::start().unwrap();
         chain
             .node()
-            .attach("own.log", "what the program under test knows");
+            .attach("logs/own.log", "what the program under test knows");
         chain.mine(1).unwrap();
         panic!("as it should");
     }) {
@@ -307,7 +307,7 @@ fn the_last_line_of_a_failure_leads_to_the_evidence() {
     let of_node = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
     for (file, part) in [
         ("debug.log", "UpdateTip"),
-        ("own.log", "what the program under test knows"),
+        ("logs/own.log", "what the program under test knows"),
         ("journal.txt", "block "),
         ("tip.json", "\"blocks\": 102"),
         ("mempool.json", "{}"),
