@@ -288,3 +288,21 @@ fn only_the_connections_of_the_cluster_are_its_own() {
     cluster.heal().unwrap();
     assert_eq!(peers(&cluster), [2, 1]);
 }
+
+#[test]
+fn the_evidence_of_all_nodes_is_kept() {
+    let failure = Cluster::run(|cluster| {
+        cluster.chain(0).unwrap().mine(1).unwrap();
+        Err::<(), _>("as it should")
+    })
+    .unwrap_err();
+    let folder = failure.evidence().unwrap();
+    assert_eq!(
+        failure.to_string(),
+        format!("as it should\nevidence: {}", folder.display())
+    );
+    let nodes = std::fs::read_dir(folder).unwrap();
+    let tips = nodes.map(|node| node.unwrap().path().join("tip.json").exists());
+    assert_eq!(tips.collect::<Vec<_>>(), [true, true]);
+    std::fs::remove_dir_all(folder).unwrap();
+}

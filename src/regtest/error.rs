@@ -249,6 +249,18 @@ pub enum Misuse {
         /// The time asked for, in seconds since 1970.
         asked: u32,
     },
+    /// A chain has to begin after the genesis block, whose time is fixed.
+    #[error(
+        "{height} blocks up to {now} would begin before the genesis block: start at {earliest} or later"
+    )]
+    StartTooEarly {
+        /// The time of the node at its start, in seconds since 1970.
+        now: u32,
+        /// The number of blocks.
+        height: u32,
+        /// The earliest time at which there can be so many, in seconds since 1970.
+        earliest: u32,
+    },
     /// The times of blocks end in 2106.
     #[error("there is no block time {seconds} s after {now}: 32 bits are full")]
     TimeOver {

@@ -235,7 +235,7 @@ impl Node {
         // The node shows the template it made before, without what the mempool got since, until by its own clock
         // some seconds have passed. That clock stands still, so it is put forward for the moment.
         let mut time = self.time();
-        let fresh = time.now.max(time.template + TEMPLATE_AGE);
+        let fresh = time.now.max(time.template.saturating_add(TEMPLATE_AGE));
         set_mock_time(self.client(), fresh)?;
         time.template = fresh;
         let answer = call(self.client(), CALL, &[json!({ "rules": ["segwit"] })]);

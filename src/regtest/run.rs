@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::cluster::{Cluster, ClusterBuilder};
 use super::error::Error;
+use super::node::Node;
 use super::regtest::{Regtest, RegtestBuilder};
 
 /// A test that returned an error, and where its [evidence](super::Node::keep_evidence) is.
@@ -77,16 +80,62 @@ impl RegtestBuilder {
         self,
         test: impl FnOnce(&mut Regtest) -> Result<T, E>,
     ) -> Result<T, TestFailure> {
-        let mut chain = self.start().map_err(|error: Error| TestFailure {
+        let mut chain = self.start().map_err(TestFailure::before)?;
+        test(&mut chain).map_err(|error| TestFailure::after(&error, &[chain.node()]))
+    }
+}
+
+impl Cluster {
+    /// As [`Regtest::run`], with two nodes that are connected.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn run<T, E: fmt::Display>(test: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, TestFailure> {
+        Self::builder().run(test)
+    }
+}
+
+impl ClusterBuilder {
+    /// As [`Regtest::run`], with these nodes; the evidence of all of them is kept.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn run<T, E: fmt::Display>(
+        self,
+        test: impl FnOnce(&mut Cluster) -> Result<T, E>,
+    ) -> Result<T, TestFailure> {
+        let mut cluster = self.start().map_err(TestFailure::before)?;
+        test(&mut cluster).map_err(|error| {
+            let nodes = (0..cluster.len()).filter_map(|index| cluster.node(index).ok());
+            TestFailure::after(&error, &nodes.collect::<Vec<_>>())
+        })
+    }
+}
+
+impl TestFailure {
+    /// There was no node yet.
+    #[allow(clippy::needless_pass_by_value)] // so that it can be named where an error is mapped
+    fn before(error: Error) -> Self {
+        Self {
             message: error.to_string(),
             evidence: None,
-        })?;
-        test(&mut chain).map_err(|error| {
-            let (message, evidence) = match chain.node().keep_evidence() {
-                Ok(folder) => (error.to_string(), Some(folder)),
-                Err(lost) => (format!("{error} ({lost})"), None),
-            };
-            TestFailure { message, evidence }
-        })
+        }
+    }
+
+    fn after(error: &impl fmt::Display, nodes: &[&Arc<Node>]) -> Self {
+        let mut failure = Self {
+            message: error.to_string(),
+            evidence: None,
+        };
+        for node in nodes {
+            match node.keep_evidence() {
+                // All nodes of a test share a folder.
+                Ok(folder) => failure.evidence = Some(folder),
+                Err(lost) => failure.message = format!("{} ({lost})", failure.message),
+            }
+        }
+        failure
     }
 }

@@ -8,7 +8,7 @@ use bitcoin::consensus::Encodable;
 use bitcoin::{constants, Block, BlockHash, Network};
 
 use super::clock::BLOCK_INTERVAL;
-use super::error::{Error, NodeError};
+use super::error::{Error, Misuse, NodeError};
 use super::miner::{Miner, Parent};
 use super::node::{Node, NodeBuilder};
 use super::process::shared_file;
@@ -24,6 +24,18 @@ pub(super) fn start_at_height(node: NodeBuilder, miner: &Miner, height: u32) -> 
         height: 0,
         hash: genesis.block_hash(),
     };
+    let earliest = genesis
+        .header
+        .time
+        .saturating_add(height.saturating_mul(BLOCK_INTERVAL));
+    if height > 0 && now < earliest {
+        return Err(Misuse::StartTooEarly {
+            now,
+            height,
+            earliest,
+        }
+        .into());
+    }
     let times = (0..height).rev();
     let times = times.map(|left| now.saturating_sub(left.saturating_mul(BLOCK_INTERVAL)));
     let blocks = miner.build_empty(parent, times)?;

@@ -3,7 +3,9 @@
 use std::thread;
 
 use bitcoin::relative;
-use spilman::regtest::{CoinKind, Lock, MineParams, Node, BLOCK_INTERVAL, START_HEIGHT, START_TIME};
+use spilman::regtest::{
+    CoinKind, Error, Lock, MineParams, Misuse, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT, START_TIME,
+};
 
 use crate::chain;
 
@@ -102,4 +104,18 @@ fn the_end_of_time_is_named() {
     ] {
         assert_eq!(error.to_string(), named);
     }
+}
+
+#[test]
+fn a_chain_cannot_begin_before_the_genesis_block() {
+    // The time of the genesis block of regtest, and of the first block after it.
+    let earliest = 1_296_688_602 + 101 * BLOCK_INTERVAL;
+    let start = |time| Regtest::builder().node(Node::builder().start_time(time)).start();
+    let error = start(earliest - 1).unwrap_err();
+    assert!(
+        matches!(error, Error::Misuse(Misuse::StartTooEarly { now, height: 101, earliest: found })
+            if now == earliest - 1 && found == earliest),
+        "{error}"
+    );
+    assert_eq!(start(earliest).unwrap().tip().unwrap().time, earliest);
 }

@@ -88,7 +88,15 @@ impl Launch {
         }
     }
 
-    fn failed(&self, arguments: Vec<String>, reason: String) -> Error {
+    fn failed(&self, arguments: Vec<String>, mut reason: String) -> Error {
+        if reason.contains("Permission denied") {
+            let place = self.folder.path();
+            let hint = format!(
+                ": may programs be executed in {}? TEMPDIR_ROOT or TMPDIR moves it",
+                place.display()
+            );
+            reason.push_str(&hint);
+        }
         NodeError::Start {
             path: self.program.clone(),
             arguments,
