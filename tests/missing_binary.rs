@@ -22,16 +22,22 @@ fn a_program_that_does_not_exist_is_named() {
     );
 }
 
-/// Without a word, and long before the node would have answered.
+/// It has a version, but nothing else: it ends without a word, long before a node would have answered.
 #[test]
 fn a_program_that_ends_at_once_is_not_waited_for() {
-    let error = Node::builder()
-        .program("/bin/false")
-        .start()
-        .expect_err("no node");
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("bitcoind");
+    let script = "#!/bin/sh\ncase $* in *--version*) echo version v31.99.0 ;; *) exit 3 ;; esac\n";
+    // Written by a child: what this process has open for writing could not be executed.
+    let written = Command::new("/bin/sh")
+        .args(["-c", r#"printf '%s' "$1" >"$2" && chmod 755 "$2""#, "sh", script])
+        .arg(&program)
+        .status();
+    assert!(written.expect("a shell").success());
+    let error = Node::builder().program(&program).start().expect_err("no node");
     let message = error.to_string();
-    assert!(message.starts_with("/bin/false did not start"), "{message}");
-    assert!(message.contains("it ended at once, with status 1"), "{message}");
+    assert!(message.starts_with(&program.display().to_string()), "{message}");
+    assert!(message.contains("it ended at once, with status 3"), "{message}");
 }
 
 /// This very test in a process of its own, whose environment leads nowhere.
