@@ -1,21 +1,26 @@
 //! Several nodes, connected as a test wants it.
 
+mod agree;
+mod builder;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 
 use bitcoin::Txid;
-use bitcoincore_rpc::{jsonrpc, RpcApi};
+use bitcoincore_rpc::jsonrpc;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
+pub use agree::{wait_for_same_mempool, wait_for_same_tip};
+pub use builder::ClusterBuilder;
+
 use super::error::{Error, Misuse};
 use super::fleet::Fleet;
-use super::node::{Node, NodeBuilder, Tip};
-use super::regtest::{Regtest, RegtestBuilder};
+use super::node::{Node, Tip};
+use super::regtest::Regtest;
 use super::rpc;
-use super::wait::{list, wait, wait_until, Look, SHORT_SLICE, SLICE};
+use super::wait::{wait_until, Look};
 
 /// More nodes make nothing clearer.
 const MOST_NODES: usize = 8;
@@ -349,167 +354,12 @@ fn peers_of(node: &Node) -> Result<Vec<Peer>, Error> {
     rpc::call(node.client(), "getpeerinfo", &[])
 }
 
-/// Waits until these nodes have the same tip.
-///
-/// # Errors
-///
-/// [`NodeError::Timeout`](super::NodeError::Timeout) with the tip of each, or if a node fails.
-pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
-    let Some(first) = nodes.first() else {
-        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
-    };
-    let clients = nodes
-        .iter()
-        .map(|node| node.new_client())
-        .collect::<Result<Vec<_>, _>>()?;
-    let awaited = || format!("{} nodes to have the same tip", nodes.len());
-    wait(awaited, first.patience, |left| {
-        let tips = nodes
-            .iter()
-            .map(|node| node.tip())
-            .collect::<Result<Vec<_>, _>>()?;
-        if tips.iter().all(|tip| tip.hash == tips[0].hash) {
-            return Ok(Look::Done(tips[0]));
-        }
-        let highest = tips.iter().map(|tip| tip.height).max().unwrap_or_default();
-        let behind = tips.iter().position(|tip| tip.height < highest);
-        let time = if behind.is_some() { SLICE } else { SHORT_SLICE };
-        let time = json!(time.min(left).as_millis().max(1));
-        let answer: Result<Value, _> = match behind {
-            Some(index) => clients[index].call("waitforblockheight", &[json!(highest), time]),
-            None => clients[0].call("waitfornewblock", &[time]),
-        };
-        answer.map_err(|error| rpc::failed("waitforblockheight", error))?;
-        let tips: Vec<_> = tips
-            .iter()
-            .map(|tip| format!("{} ({})", tip.hash, tip.height))
-            .collect();
-        Ok(Look::Saw(tips.join(", ")))
-    })
-}
-
-/// Waits until these nodes have the same transactions in their mempools; the answer is their sorted ids.
-///
-/// # Errors
-///
-/// [`NodeError::Timeout`](super::NodeError::Timeout) with the mempool of each, or if a node fails.
-pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
-    let Some(first) = nodes.first() else {
-        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
-    };
-    let awaited = format!("{} nodes to have the same mempool", nodes.len());
-    wait_until(&awaited, first.patience, || {
-        let mempools = nodes
-            .iter()
-            .map(|node| node.mempool())
-            .collect::<Result<Vec<_>, _>>()?;
-        if mempools.iter().all(|mempool| mempool == &mempools[0]) {
-            return Ok(Look::Done(mempools[0].clone()));
-        }
-        let mempools: Vec<_> = mempools.iter().map(|mempool| list(mempool)).collect();
-        Ok(Look::Saw(mempools.join("; ")))
-    })
-}
-
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
             .field("chains", &self.chains)
             .field("topology", &self.topology)
             .finish_non_exhaustive()
-    }
-}
-
-/// How a [`Cluster`] is started.
-#[derive(Debug, Clone)]
-pub struct ClusterBuilder {
-    nodes: usize,
-    topology: Topology,
-    chain: RegtestBuilder,
-    others: Vec<(usize, NodeBuilder)>,
-}
-
-impl Default for ClusterBuilder {
-    fn default() -> Self {
-        Self {
-            nodes: 2,
-            topology: Topology::default(),
-            chain: Regtest::builder(),
-            others: Vec::new(),
-        }
-    }
-}
-
-impl ClusterBuilder {
-    /// How many nodes, 1 to 8.
-    #[must_use]
-    pub fn nodes(mut self, nodes: usize) -> Self {
-        self.nodes = nodes;
-        self
-    }
-
-    /// Who is connected with whom: each with each unless told otherwise.
-    #[must_use]
-    pub fn topology(mut self, topology: Topology) -> Self {
-        self.topology = topology;
-        self
-    }
-
-    /// The chain and the node to start so many times.
-    #[must_use]
-    pub fn each(mut self, chain: RegtestBuilder) -> Self {
-        self.chain = chain;
-        self
-    }
-
-    /// Another node at this place, counted from 0: of another version, say, or with another policy.
-    #[must_use]
-    pub fn node(mut self, index: usize, node: NodeBuilder) -> Self {
-        self.others.push((index, node));
-        self
-    }
-
-    /// Starts all nodes at the same time, connects them, and waits until they are.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::ClusterSize`], [`Misuse::NoSuchNode`], or if a node does not start.
-    pub fn start(self) -> Result<Cluster, Error> {
-        let (nodes, max) = (self.nodes, MOST_NODES);
-        if nodes == 0 || nodes > max {
-            return Err(Misuse::ClusterSize { asked: nodes, max }.into());
-        }
-        let mut builders = vec![self.chain; nodes];
-        for (index, node) in self.others {
-            let builder = builders.get_mut(index);
-            let builder = builder.ok_or(Misuse::NoSuchNode { index, nodes })?;
-            *builder = builder.clone().node(node);
-        }
-        let chains = thread::scope(|scope| {
-            let starts: Vec<_> = builders
-                .into_iter()
-                .map(|builder| scope.spawn(|| builder.p2p(true).start()))
-                .collect();
-            let starts = starts.into_iter().map(|start| match start.join() {
-                Ok(started) => started,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            starts.collect::<Result<Vec<_>, _>>()
-        })?;
-        let all: Vec<_> = chains.iter().map(|chain| Arc::clone(chain.node())).collect();
-        let fleet = Arc::new(Fleet::new(&all));
-        for node in &all {
-            node.join(Arc::clone(&fleet));
-        }
-        let mut cluster = Cluster {
-            chains,
-            fleet,
-            topology: self.topology,
-            aside: BTreeSet::new(),
-            connected: BTreeMap::new(),
-        };
-        cluster.connect()?;
-        Ok(cluster)
     }
 }
 

@@ -1,0 +1,72 @@
+//! Waiting until nodes agree.
+
+use bitcoin::Txid;
+use bitcoincore_rpc::RpcApi;
+use serde_json::{json, Value};
+
+use crate::regtest::error::{Error, Misuse};
+use crate::regtest::node::{Node, Tip};
+use crate::regtest::rpc;
+use crate::regtest::wait::{list, wait, wait_until, Look, SHORT_SLICE, SLICE};
+
+/// Waits until these nodes have the same tip.
+///
+/// # Errors
+///
+/// [`NodeError::Timeout`](super::NodeError::Timeout) with the tip of each, or if a node fails.
+pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
+    let Some(first) = nodes.first() else {
+        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
+    };
+    let clients = nodes
+        .iter()
+        .map(|node| node.new_client())
+        .collect::<Result<Vec<_>, _>>()?;
+    let awaited = || format!("{} nodes to have the same tip", nodes.len());
+    wait(awaited, first.patience, |left| {
+        let tips = nodes
+            .iter()
+            .map(|node| node.tip())
+            .collect::<Result<Vec<_>, _>>()?;
+        if tips.iter().all(|tip| tip.hash == tips[0].hash) {
+            return Ok(Look::Done(tips[0]));
+        }
+        let highest = tips.iter().map(|tip| tip.height).max().unwrap_or_default();
+        let behind = tips.iter().position(|tip| tip.height < highest);
+        let time = if behind.is_some() { SLICE } else { SHORT_SLICE };
+        let time = json!(time.min(left).as_millis().max(1));
+        let answer: Result<Value, _> = match behind {
+            Some(index) => clients[index].call("waitforblockheight", &[json!(highest), time]),
+            None => clients[0].call("waitfornewblock", &[time]),
+        };
+        answer.map_err(|error| rpc::failed("waitforblockheight", error))?;
+        let tips: Vec<_> = tips
+            .iter()
+            .map(|tip| format!("{} ({})", tip.hash, tip.height))
+            .collect();
+        Ok(Look::Saw(tips.join(", ")))
+    })
+}
+
+/// Waits until these nodes have the same transactions in their mempools; the answer is their sorted ids.
+///
+/// # Errors
+///
+/// [`NodeError::Timeout`](super::NodeError::Timeout) with the mempool of each, or if a node fails.
+pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
+    let Some(first) = nodes.first() else {
+        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
+    };
+    let awaited = format!("{} nodes to have the same mempool", nodes.len());
+    wait_until(&awaited, first.patience, || {
+        let mempools = nodes
+            .iter()
+            .map(|node| node.mempool())
+            .collect::<Result<Vec<_>, _>>()?;
+        if mempools.iter().all(|mempool| mempool == &mempools[0]) {
+            return Ok(Look::Done(mempools[0].clone()));
+        }
+        let mempools: Vec<_> = mempools.iter().map(|mempool| list(mempool)).collect();
+        Ok(Look::Saw(mempools.join("; ")))
+    })
+}

@@ -1,0 +1,104 @@
+//! How a cluster is started.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::thread;
+
+use super::{Cluster, Topology, MOST_NODES};
+use crate::regtest::error::{Error, Misuse};
+use crate::regtest::fleet::Fleet;
+use crate::regtest::node::NodeBuilder;
+use crate::regtest::{Regtest, RegtestBuilder};
+
+/// How a [`Cluster`] is started.
+#[derive(Debug, Clone)]
+pub struct ClusterBuilder {
+    nodes: usize,
+    topology: Topology,
+    chain: RegtestBuilder,
+    others: Vec<(usize, NodeBuilder)>,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            topology: Topology::default(),
+            chain: Regtest::builder(),
+            others: Vec::new(),
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// How many nodes, 1 to 8.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Who is connected with whom: each with each unless told otherwise.
+    #[must_use]
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// The chain and the node to start so many times.
+    #[must_use]
+    pub fn each(mut self, chain: RegtestBuilder) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    /// Another node at this place, counted from 0: of another version, say, or with another policy.
+    #[must_use]
+    pub fn node(mut self, index: usize, node: NodeBuilder) -> Self {
+        self.others.push((index, node));
+        self
+    }
+
+    /// Starts all nodes at the same time, connects them, and waits until they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ClusterSize`], [`Misuse::NoSuchNode`], or if a node does not start.
+    pub fn start(self) -> Result<Cluster, Error> {
+        let (nodes, max) = (self.nodes, MOST_NODES);
+        if nodes == 0 || nodes > max {
+            return Err(Misuse::ClusterSize { asked: nodes, max }.into());
+        }
+        let mut builders = vec![self.chain; nodes];
+        for (index, node) in self.others {
+            let builder = builders.get_mut(index);
+            let builder = builder.ok_or(Misuse::NoSuchNode { index, nodes })?;
+            *builder = builder.clone().node(node);
+        }
+        let chains = thread::scope(|scope| {
+            let starts: Vec<_> = builders
+                .into_iter()
+                .map(|builder| scope.spawn(|| builder.p2p(true).start()))
+                .collect();
+            let starts = starts.into_iter().map(|start| match start.join() {
+                Ok(started) => started,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            starts.collect::<Result<Vec<_>, _>>()
+        })?;
+        let all: Vec<_> = chains.iter().map(|chain| Arc::clone(chain.node())).collect();
+        let fleet = Arc::new(Fleet::new(&all));
+        for node in &all {
+            node.join(Arc::clone(&fleet));
+        }
+        let mut cluster = Cluster {
+            chains,
+            fleet,
+            topology: self.topology,
+            aside: BTreeSet::new(),
+            connected: BTreeMap::new(),
+        };
+        cluster.connect()?;
+        Ok(cluster)
+    }
+}
