@@ -27,7 +27,7 @@ pub enum Error {
     Misuse(#[from] Misuse),
 }
 
-/// The node, or the connection to it, failed.
+/// The node or the electrs beside it, or the connection to one of them, failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
@@ -91,10 +91,11 @@ pub enum NodeError {
         /// What the client or the node said.
         source: Box<bitcoincore_rpc::Error>,
     },
-    /// The node answered something that this crate does not understand.
+    /// The node or electrs answered something that this crate does not understand. Whatever else fails in a call of
+    /// electrs is told so, too.
     #[error("{call} answered what was not expected: {answer}")]
     Answer {
-        /// The RPC's name.
+        /// The name of the RPC, or of the electrum call.
         call: &'static str,
         /// The answer, or the part of it that surprised.
         answer: String,
