@@ -1,4 +1,4 @@
-# Each recipe is what CI runs. Without `just`, run the scripts in ci/ directly.
+# Each gate is what CI runs. Without `just`, run the scripts in ci/ directly.
 
 # Show the recipes
 default:

@@ -5,8 +5,8 @@
 //! | `channel` | `channel` | the protocol, pure: parameters, transactions, verification, payer and payee as state machines |
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
-//! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it |
-//! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, electrs; knows nothing of channels |
+//! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it; with `electrum`, through an electrum server |
+//! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; knows nothing of channels |
 //! | `scenario` | `scenario` | the documented stories and the attacks, each on a node of its own |
 //!
 //! The default features bring them all; without any feature there is only this page.

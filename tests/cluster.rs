@@ -73,7 +73,7 @@ fn a_transaction_walks_down_the_line_while_the_clock_stands_still() {
     cluster.wait_for_same_tip().unwrap();
     let tx = spend(&coin, 1_000, "a");
     let txid = cluster.node(0).unwrap().submit(&tx).unwrap().expect_accepted();
-    cluster.node(3).unwrap().wait_for_transaction(txid).unwrap();
+    cluster.node(3).unwrap().wait_for_unconfirmed(txid).unwrap();
     assert_eq!(cluster.wait_for_same_mempool().unwrap(), [txid]);
 
     // The other end mines it.

@@ -1,5 +1,6 @@
 //! What can go wrong, split by who has to act.
 
+use std::fmt;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::node::Tip;
 /// Why a call of the harness failed.
 ///
 /// A transaction that the node refuses is not an error but a [`Verdict`](super::Verdict).
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A program is missing or does not start.
@@ -27,7 +28,14 @@ pub enum Error {
     Misuse(#[from] Misuse),
 }
 
-/// The node, or the connection to it, failed.
+/// The message, since `unwrap` and a test that returns an error show only this, and it says what to do.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The node or the electrs beside it, or the connection to one of them, failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
@@ -91,10 +99,11 @@ pub enum NodeError {
         /// What the client or the node said.
         source: Box<bitcoincore_rpc::Error>,
     },
-    /// The node answered something that this crate does not understand.
+    /// The node or electrs answered something that this crate does not understand. Whatever else fails in a call of
+    /// electrs is told so, too.
     #[error("{call} answered what was not expected: {answer}")]
     Answer {
-        /// The RPC's name.
+        /// The name of the RPC, or of the electrum call.
         call: &'static str,
         /// The answer, or the part of it that surprised.
         answer: String,

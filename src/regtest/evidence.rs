@@ -12,7 +12,7 @@ use serde_json::{json, Value};
 
 use super::error::{Error, NodeError};
 use super::node::Node;
-use super::process::{keeps_everything, temporary};
+use super::process::{keeps_everything, place_in, temporary};
 
 /// The journal keeps so many lines; a test that does more is not read line by line.
 const LONGEST_JOURNAL: usize = 10_000;
@@ -172,8 +172,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn evidence_root() -> PathBuf {
-    let root =
-        env::var_os("SPILMAN_EVIDENCE").map_or_else(|| temporary().join("spilman-evidence"), PathBuf::from);
+    let root = place_in("SPILMAN_EVIDENCE").unwrap_or_else(|| temporary().join("spilman-evidence"));
     // Who reads where it is may be elsewhere.
     std::path::absolute(&root).unwrap_or(root)
 }
@@ -209,12 +208,16 @@ fn folder_of_this_test() -> io::Result<PathBuf> {
     unreachable!("one of endlessly many names is free")
 }
 
-/// As far as it can be known: test runners name the thread, or the process, after the test.
+/// As far as it can be known: test runners name the thread after the test, or run it in a process that is told its name.
 fn name_of_this_test() -> String {
     let thread = std::thread::current().name().map(ToOwned::to_owned);
-    let name = env::var("NEXTEST_TEST_NAME")
-        .ok()
-        .or(thread.filter(|name| name != "main"))
+    let name = thread
+        .filter(|name| name != "main")
+        .or_else(|| {
+            let mut arguments = env::args().skip(1);
+            arguments.any(|argument| argument == "--exact").then_some(())?;
+            env::args().skip(1).find(|argument| !argument.starts_with('-'))
+        })
         .or_else(|| {
             let program = env::current_exe().ok()?;
             Some(program.file_stem()?.to_string_lossy().into_owned())

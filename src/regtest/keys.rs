@@ -8,8 +8,10 @@ use bitcoin::secp256k1::SecretKey;
 /// A reader of a test can check every signature with nothing but the label. Never use it for real money.
 ///
 /// ```
+/// use spilman::bitcoin::hashes::{sha256, Hash};
+///
 /// let key = spilman::regtest::labelled_key("spilman/faucet/0");
-/// assert_eq!(key, spilman::regtest::labelled_key("spilman/faucet/0"));
+/// assert_eq!(key.secret_bytes(), sha256::Hash::hash(b"spilman/faucet/0").to_byte_array());
 /// ```
 #[must_use]
 #[allow(clippy::missing_panics_doc)] // no label is known that could

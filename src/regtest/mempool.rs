@@ -92,6 +92,9 @@ const VERDICT_CODES: [i32; 4] = [
 /// After so many seconds `getblocktemplate` looks at the mempool again.
 const TEMPLATE_AGE: u32 = 6;
 
+/// What stands for a transaction that the node did not come to.
+pub(super) const NOT_VALIDATED: &str = "package-not-validated";
+
 /// Lets `sendrawtransaction` burn any amount.
 pub(super) const ALL_MONEY: &str = "21000000";
 
@@ -290,6 +293,6 @@ impl Tested {
         // Only since version 29 are there details; before that, the reason alone. Of a transaction that the node did
         // not come to there is neither.
         let words = self.reject_details.or(self.reject_reason);
-        Verdict::rejected(words.unwrap_or_else(|| "package-not-validated".to_owned()))
+        Verdict::rejected(words.unwrap_or_else(|| NOT_VALIDATED.to_owned()))
     }
 }

@@ -23,7 +23,7 @@ const REGTEST_BITS: u32 = 0x207f_ffff;
 /// The subsidy halves after so many blocks on regtest.
 const HALVING_INTERVAL: u32 = 150;
 /// In every coinbase, after the height. Without it, the first sixteen would be too short.
-const SIGNATURE: &[u8; 7] = b"regtest";
+const FILLER: &[u8; 7] = b"regtest";
 /// What an input script of at most 100 bytes has left.
 const MAX_TAG: usize = 75;
 
@@ -224,7 +224,7 @@ impl Miner {
         }
         let mut script_sig = bitcoin::script::Builder::new()
             .push_int(i64::from(height))
-            .push_slice(SIGNATURE);
+            .push_slice(FILLER);
         if !tag.is_empty() {
             let tag = PushBytesBuf::try_from(tag.to_vec()).expect("75 bytes can be pushed");
             script_sig = script_sig.push_slice(tag);

@@ -17,13 +17,13 @@
 //!
 //! The [guide] shows how to test a program of one's own with all this.
 //!
-//! All of it is synchronous and can be used in a plain `#[test]`; in async code wrap the calls in
-//! `spawn_blocking`. Neither the system clock nor a random number has any influence: the same calls give the
+//! All of it is synchronous, for a plain `#[test]` and for a `#[tokio::test]`; the guide says when `spawn_blocking` is
+//! better there. Neither the system clock nor a random number has any influence: the same calls give the
 //! same blocks, to the byte, on every run and every machine.
 //!
 //! ```
+//! use spilman::bitcoin::{absolute::LockTime, Amount, TxOut};
 //! use spilman::regtest::{CoinKind, Regtest, RejectReason, Spend};
-//! use bitcoin::{absolute::LockTime, Amount, TxOut};
 //!
 //! let mut chain = Regtest::start()?;
 //! let coin = chain.fund(Amount::from_sat(100_000), CoinKind::Segwit)?;

@@ -8,13 +8,10 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::error::Error;
-use super::mempool::{verdict_of, Tested, ALL_MONEY};
+use super::mempool::{verdict_of, Tested, ALL_MONEY, NOT_VALIDATED};
 use super::node::Node;
 use super::rpc::{parse, raw};
 use super::verdict::{Rejection, Verdict};
-
-/// What stands for a transaction that the node did not come to.
-const NOT_VALIDATED: &str = "package-not-validated";
 
 /// What a node said of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]

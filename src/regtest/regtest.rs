@@ -194,7 +194,7 @@ impl Default for RegtestBuilder {
 }
 
 impl RegtestBuilder {
-    /// The node to start.
+    /// The node to start. It replaces one that was named before, and what was said of that.
     #[must_use]
     pub fn node(mut self, node: NodeBuilder) -> Self {
         self.node = node;
@@ -216,14 +216,11 @@ impl RegtestBuilder {
         self
     }
 
-    /// Starts [`Electrs`] beside the node. It has all blocks when it is handed out.
+    /// Starts [`Electrs`] beside the node, which then listens for peers. It has all blocks when it is handed out.
     #[cfg(feature = "electrs")]
     #[must_use]
     pub fn electrs(mut self, wanted: bool) -> Self {
         self.electrs = wanted;
-        if wanted {
-            self = self.p2p(true);
-        }
         self
     }
 
@@ -235,7 +232,11 @@ impl RegtestBuilder {
     pub fn start(self) -> Result<Regtest, Error> {
         let faucet = Faucet::new();
         let miner = Miner::new(faucet.script());
-        let node = Arc::new(start_at_height(self.node, &miner, self.height)?);
+        let node = self.node;
+        // Only now, since a node that is named after `electrs` has not heard of it.
+        #[cfg(feature = "electrs")]
+        let node = if self.electrs { node.p2p(true) } else { node };
+        let node = Arc::new(start_at_height(node, &miner, self.height)?);
         Ok(Regtest {
             #[cfg(feature = "electrs")]
             electrs: if self.electrs {

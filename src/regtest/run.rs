@@ -1,7 +1,7 @@
 //! Tests that return an error.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cluster::{Cluster, ClusterBuilder};
@@ -22,8 +22,8 @@ pub struct TestFailure {
 impl TestFailure {
     /// The folder with the evidence; there is none of a node that did not start.
     #[must_use]
-    pub fn evidence(&self) -> Option<&PathBuf> {
-        self.evidence.as_ref()
+    pub fn evidence(&self) -> Option<&Path> {
+        self.evidence.as_deref()
     }
 }
 

@@ -167,7 +167,7 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Timeout`], or if the node fails.
-    pub fn wait_for_transaction(&self, txid: Txid) -> Result<(), Error> {
+    pub fn wait_for_unconfirmed(&self, txid: Txid) -> Result<(), Error> {
         wait_until(&format!("{txid} in the mempool"), self.patience, || {
             let mempool = self.mempool()?;
             Ok(if mempool.binary_search(&txid).is_ok() {

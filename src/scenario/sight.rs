@@ -9,7 +9,7 @@ use super::node_chain::NodeChain;
 use crate::channel::{ChainView, Tip};
 #[cfg(feature = "electrs")]
 use crate::regtest::Electrs;
-use crate::regtest::Regtest;
+use crate::regtest::{Regtest, RegtestBuilder};
 #[cfg(feature = "electrs")]
 use crate::service::ElectrumChain;
 use crate::service::{Chain, ChainError};
@@ -27,7 +27,7 @@ pub enum Watch {
 }
 
 impl Watch {
-    pub(super) fn start(self, chain: crate::regtest::RegtestBuilder) -> Result<Regtest, ScenarioError> {
+    pub(super) fn start(self, chain: RegtestBuilder) -> Result<Regtest, ScenarioError> {
         let chain = match self {
             Self::Node => chain,
             #[cfg(feature = "electrs")]

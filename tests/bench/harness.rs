@@ -16,7 +16,7 @@ use spilman::scenario;
 /// What a row compares.
 struct Row {
     what: &'static str,
-    ours: Duration,
+    ours: Option<Duration>,
     /// With the name of who else did it.
     theirs: Option<(&'static str, Duration)>,
 }
@@ -82,7 +82,7 @@ fn main() {
     eprintln!("a hundred scenarios");
     rows.push(Row {
         what: "100 scenarios, each on a node of its own, 4 at a time",
-        ours: hundred_scenarios(),
+        ours: Some(hundred_scenarios()),
         theirs: None,
     });
 
@@ -101,7 +101,7 @@ fn argument(name: &str) -> Option<String> {
 fn row(what: &'static str, ours: Duration, theirs: (&'static str, Duration)) -> Row {
     Row {
         what,
-        ours,
+        ours: Some(ours),
         theirs: Some(theirs),
     }
 }
@@ -123,10 +123,12 @@ fn in_turns(runs: usize, ours: &dyn Fn() -> Duration, theirs: &dyn Fn() -> Durat
         left.push(ours());
         right.push(theirs());
     }
-    [left, right].map(|mut times| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    })
+    [left, right].map(median)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 fn at_once(count: usize, work: &(dyn Fn() + Sync)) -> Duration {
@@ -153,15 +155,20 @@ fn without_wallet() -> bitcoind::Conf<'static> {
 
 /// Both crates alone, until electrs has the last block.
 fn bare_with_electrs(bitcoind: &Path, electrs: &Path) -> (ElectrsD, BitcoinD) {
-    let mut conf = without_wallet();
-    conf.p2p = bitcoind::P2P::Yes;
-    let node = BitcoinD::with_conf(bitcoind, &conf).unwrap();
-    mine_bare(&node);
+    let node = bare_for_electrs(bitcoind);
     let electrs = ElectrsD::new(electrs, &node).unwrap();
     while electrs.client.block_headers_subscribe().unwrap().height < 101 {
         electrs.trigger().unwrap();
     }
     (electrs, node)
+}
+
+fn bare_for_electrs(bitcoind: &Path) -> BitcoinD {
+    let mut conf = without_wallet();
+    conf.p2p = bitcoind::P2P::Yes;
+    let node = BitcoinD::with_conf(bitcoind, &conf).unwrap();
+    mine_bare(&node);
+    node
 }
 
 /// The crate lets electrs listen on all addresses; this is electrs on 127.0.0.1 alone.
@@ -230,19 +237,17 @@ fn table(rows: &[Row], programs: &str, runs: usize) -> String {
     );
     text.push_str("| what | spilman | the other | ratio |\n|---|--:|--:|--:|\n");
     for row in rows {
-        let (theirs, ratio) = row.theirs.map_or_else(
-            || (String::new(), String::new()),
-            |(who, time)| {
-                let ratio = row.ours.as_secs_f64() / time.as_secs_f64();
-                (format!("`{who}` {}", readable(time)), format!("{ratio:.2}"))
-            },
-        );
-        let _ = writeln!(
-            text,
-            "| {} | {} | {theirs} | {ratio} |",
-            row.what,
-            readable(row.ours)
-        );
+        let ours = row.ours.map_or_else(String::new, readable);
+        let theirs = row
+            .theirs
+            .map_or_else(String::new, |(who, time)| format!("`{who}` {}", readable(time)));
+        let ratio = row
+            .ours
+            .zip(row.theirs)
+            .map_or_else(String::new, |(ours, (_, theirs))| {
+                format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64())
+            });
+        let _ = writeln!(text, "| {} | {ours} | {theirs} | {ratio} |", row.what);
     }
     text
 }

@@ -179,9 +179,10 @@ fn a_wait_in_vain() {
 #[test]
 fn a_mempool_that_electrs_does_not_see() {
     let node = Node::builder().arg("-deprecatedrpc=nothing");
+    // The node is named last, and has a port for electrs all the same.
     let mut chain = Regtest::builder()
-        .node(node)
         .electrs(true)
+        .node(node)
         .start()
         .expect("a node and electrs");
     if chain.node().version().expect("a version") < 310_000 {

@@ -24,8 +24,7 @@ pub fn child_of(test: &str, what: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("this program"));
     command
         .args(["--exact", test, "--test-threads", "2"])
-        .env(CHILD, what)
-        .env_remove("NEXTEST_TEST_NAME");
+        .env(CHILD, what);
     command
 }
 

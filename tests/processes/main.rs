@@ -90,7 +90,7 @@ fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Out
         .env(READY, &ready)
         .env("TMPDIR", scratch.path())
         .env("LC_ALL", "C")
-        .env_remove("TEMPDIR_ROOT")
+        .env("TEMPDIR_ROOT", "")
         .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -253,7 +253,7 @@ fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
             let scratch = tempfile::tempdir().unwrap();
             let mut child = child_of("kill_9_at_any_moment_of_a_start_leaves_nothing", "start")
                 .env("TMPDIR", scratch.path())
-                .env_remove("TEMPDIR_ROOT")
+                .env("TEMPDIR_ROOT", "")
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
@@ -353,7 +353,7 @@ fn everything_is_kept_only_if_asked_for() {
         let scratch = tempfile::tempdir().unwrap();
         let mut child = child_of("everything_is_kept_only_if_asked_for", "pass")
             .env("TMPDIR", scratch.path())
-            .env_remove("TEMPDIR_ROOT")
+            .env("TEMPDIR_ROOT", "")
             .env("SPILMAN_KEEP", keep)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

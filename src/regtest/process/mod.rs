@@ -41,7 +41,13 @@ pub(super) fn keeps_everything() -> bool {
 
 /// Where folders for tests go: `TEMPDIR_ROOT`, which the `bitcoind` crate knows too, or the system's choice.
 pub(super) fn temporary() -> PathBuf {
-    env::var_os("TEMPDIR_ROOT").map_or_else(env::temp_dir, PathBuf::from)
+    place_in("TEMPDIR_ROOT").unwrap_or_else(env::temp_dir)
+}
+
+/// What an environment variable points at. As in a shell, an empty one counts as unset.
+pub(super) fn place_in(variable: &str) -> Option<PathBuf> {
+    let place = env::var_os(variable).filter(|place| !place.is_empty())?;
+    Some(PathBuf::from(place))
 }
 
 /// The folder of this process, and who tidies it up.
