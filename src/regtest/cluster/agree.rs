@@ -13,7 +13,7 @@ use crate::regtest::wait::{list, wait, wait_until, Look, SHORT_SLICE, SLICE};
 ///
 /// # Errors
 ///
-/// [`NodeError::Timeout`](super::NodeError::Timeout) with the tip of each, or if a node fails.
+/// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout) with the tip of each, or if a node fails.
 pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
     let Some(first) = nodes.first() else {
         return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
@@ -52,7 +52,7 @@ pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
 ///
 /// # Errors
 ///
-/// [`NodeError::Timeout`](super::NodeError::Timeout) with the mempool of each, or if a node fails.
+/// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout) with the mempool of each, or if a node fails.
 pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
     let Some(first) = nodes.first() else {
         return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());

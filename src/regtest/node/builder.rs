@@ -84,7 +84,7 @@ impl NodeBuilder {
     }
 
     /// Uses a `bitcoind` of this version, such as `29` or `29.99`; see
-    /// [`find_bitcoind_version`](super::find_bitcoind_version) for where it is looked for.
+    /// [`find_bitcoind_version`](crate::regtest::find_bitcoind_version) for where it is looked for.
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.program = Program::Version(version.into());
