@@ -21,8 +21,11 @@ pub fn is_child(live: impl FnOnce(&str)) -> bool {
 
 /// The command that runs this test as a child.
 pub fn child_of(test: &str, what: &str) -> Command {
-    let mut command = Command::new(env::current_exe().expect("this program"));
+    // Whoever runs the tests in the background of a script has them ignore Ctrl-C, and so would the child.
+    let mut command = Command::new("/usr/bin/env");
     command
+        .arg("--default-signal=INT")
+        .arg(env::current_exe().expect("this program"))
         .args(["--exact", test, "--test-threads", "2"])
         .env(CHILD, what);
     command
