@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use bitcoin::Txid;
 use bitcoincore_rpc::jsonrpc;
-use serde::Deserialize;
-use serde_json::{json, Value};
+use serde_json::json;
 
 pub use agree::{wait_for_same_mempool, wait_for_same_tip};
 pub use builder::ClusterBuilder;
@@ -18,6 +17,7 @@ pub use builder::ClusterBuilder;
 use super::error::{Error, Misuse};
 use super::fleet::Fleet;
 use super::node::{Node, Tip};
+use super::peers::Peer;
 use super::regtest::Regtest;
 use super::rpc;
 use super::wait::{wait_until, Look};
@@ -259,11 +259,7 @@ impl Cluster {
             let mut odd = Vec::new();
             let mut peers = Vec::new();
             for (chain, runs) in self.chains.iter().zip(&runs) {
-                peers.push(if *runs {
-                    peers_of(chain.node())?
-                } else {
-                    Vec::new()
-                });
+                peers.push(if *runs { chain.node().peers()? } else { Vec::new() });
             }
             for &edge in &edges {
                 let Edge { low, high } = edge;
@@ -272,7 +268,7 @@ impl Cluster {
                 let from = out.and_then(|peer| peer.addrbind.clone());
                 let caller = from.as_ref().or_else(|| self.connected.get(&edge));
                 let into = caller.and_then(|caller| peers[high].iter().find(|peer| peer.addr == *caller));
-                let ready = |peer: Option<&Peer>| peer.is_some_and(|peer| peer.version > 0);
+                let ready = |peer: Option<&Peer>| peer.is_some_and(Peer::is_ready);
                 match (wanted.contains(&edge), from) {
                     (true, Some(from)) if ready(out) && ready(into) => {
                         self.connected.insert(edge, from);
@@ -282,10 +278,10 @@ impl Cluster {
                         self.connected.remove(&edge);
                         continue;
                     }
-                    (true, None) => self.call(edge, "addnode", Some("onetry"))?,
+                    (true, None) => self.chains[low].node().call_peer(&callee)?,
                     (false, Some(from)) if runs[low] => {
                         self.connected.insert(edge, from);
-                        self.call(edge, "disconnectnode", None)?;
+                        self.disconnect(low, &callee)?;
                     }
                     // The other end notices by itself.
                     _ => {}
@@ -295,7 +291,7 @@ impl Cluster {
             Ok(if odd.is_empty() {
                 Look::Done(())
             } else {
-                Look::Saw(format!("that not between {}", odd.join(", ")))
+                Look::Saw(format!("otherwise between nodes {}", odd.join(", ")))
             })
         })?;
         self.fleet.set_parts(self.parts());
@@ -326,32 +322,17 @@ impl Cluster {
         address.to_string()
     }
 
-    fn call(&self, edge: Edge, name: &'static str, how: Option<&str>) -> Result<(), Error> {
-        let address = self.address(edge.high);
-        let arguments: Vec<Value> = [Some(json!(address)), how.map(|how| json!(how))]
-            .into_iter()
-            .flatten()
-            .collect();
-        match rpc::raw(self.chains[edge.low].node().client(), name, &arguments) {
+    fn disconnect(&self, caller: usize, callee: &str) -> Result<(), Error> {
+        const CALL: &str = "disconnectnode";
+        match rpc::raw(self.chains[caller].node().client(), CALL, &[json!(callee)]) {
             Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)))
                 if error.code == NOT_CONNECTED =>
             {
                 Ok(())
             }
-            answer => answer.map(drop).map_err(|error| rpc::failed(name, error)),
+            answer => answer.map(drop).map_err(|error| rpc::failed(CALL, error)),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Peer {
-    addr: String,
-    addrbind: Option<String>,
-    version: u32,
-}
-
-fn peers_of(node: &Node) -> Result<Vec<Peer>, Error> {
-    rpc::call(node.client(), "getpeerinfo", &[])
 }
 
 impl fmt::Debug for Cluster {

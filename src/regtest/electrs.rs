@@ -78,7 +78,7 @@ impl Electrs {
             initialblockdownload: bool,
         }
         if node.p2p_address().is_none() {
-            return Err(Misuse::NoPeers.into());
+            return Err(Misuse::NoPort.into());
         }
         let info: Info = call(node.client(), "getblockchaininfo", &[])?;
         if info.initialblockdownload {

@@ -216,8 +216,8 @@ pub enum Misuse {
         /// Where the second node's chain is.
         tip: Tip,
     },
-    /// Of two nodes to be connected, one has to listen.
-    #[error("neither node listens for peers: start one with NodeBuilder::p2p")]
+    /// Of two nodes to be connected, one has to listen; and electrs gets its blocks as a peer of its node.
+    #[error("no node here listens for peers: start one with NodeBuilder::p2p(true)")]
     NoPort,
     /// A node was asked to stop or to start that has done so already.
     #[error("the node is {state} already")]
@@ -241,9 +241,6 @@ pub enum Misuse {
         /// How many nodes there are.
         nodes: usize,
     },
-    /// electrs gets its blocks as a peer of the node.
-    #[error("the node has no port for peers: start it with `p2p(true)`")]
-    NoPeers,
     /// electrs waits until the node has a block of the last 24 hours by its own clock.
     #[error("the newest block is too old for electrs, {tip}: mine one first")]
     OldTip {

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bitcoin::BlockHash;
 use serde::Deserialize;
-use serde_json::{json, Value};
+use serde_json::json;
 
 use super::error::Error;
 use super::node::Node;
+use super::peers::Peer;
 use super::rpc::{call, raw};
 use super::wait::{wait_until, Look};
 
@@ -93,12 +94,8 @@ fn state(node: &Node) -> Result<State, Error> {
     struct Chain {
         chainwork: String,
     }
-    #[derive(Deserialize)]
-    struct Peer {
-        inflight: Vec<Value>,
-    }
-    let peers: Vec<Peer> = call(node.client(), "getpeerinfo", &[])?;
+    // In this order: a block that arrives in between is in the chain by then.
+    let fetches = node.peers()?.iter().any(Peer::sends_block);
     let Chain { chainwork } = call(node.client(), "getblockchaininfo", &[])?;
-    let fetches = peers.iter().any(|peer| !peer.inflight.is_empty());
     Ok(State { chainwork, fetches })
 }

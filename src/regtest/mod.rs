@@ -60,6 +60,7 @@ mod mempool;
 mod miner;
 mod node;
 mod package;
+mod peers;
 mod policy;
 mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is

@@ -4,15 +4,13 @@ use std::collections::HashSet;
 
 use bitcoin::hashes::{sha256, Hash, HashEngine};
 use bitcoin::{Amount, Block, BlockHash, Transaction, Txid};
-use serde::Deserialize;
-use serde_json::json;
 
 use super::branch::{self, Change};
 use super::clock::{later, ChainClock, BLOCK_INTERVAL};
 use super::error::{Error, Misuse};
 use super::miner::{MinedBlock, Parent};
 use super::node::{Node, Tip};
-use super::rpc::call;
+use super::peers::Peer;
 
 /// The node puts the transactions of so many blocks back into its mempool when one call takes blocks back.
 const RETURNED: u32 = 10;
@@ -366,13 +364,7 @@ fn resubmit(node: &Node, transactions: &[Transaction]) -> Result<(), Error> {
 
 /// Connects two nodes, unless they are.
 fn connect(node: &Node, other: &Node) -> Result<(), Error> {
-    #[derive(Deserialize)]
-    struct Peer {
-        addr: String,
-        addrbind: Option<String>,
-    }
-    let peers = |node: &Node| call::<Vec<Peer>>(node.client(), "getpeerinfo", &[]);
-    let (ours, theirs) = (peers(node)?, peers(other)?);
+    let (ours, theirs) = (node.peers()?, other.peers()?);
     let is_same = |our: &Peer, their: &Peer| Some(&our.addr) == their.addrbind.as_ref();
     if ours
         .iter()
@@ -385,5 +377,5 @@ fn connect(node: &Node, other: &Node) -> Result<(), Error> {
         (Some(address), None) => (other, address),
         (None, None) => return Err(Misuse::NoPort.into()),
     };
-    call(caller.client(), "addnode", &[json!(address), json!("onetry")])
+    caller.call_peer(&address.to_string())
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bitcoin::{BlockHash, Txid};
 use bitcoincore_rpc::{Client, RpcApi};
-use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::error::{Error, NodeError};
@@ -106,7 +105,7 @@ impl Node {
     pub fn wait_for_tip(&self, hash: BlockHash) -> Result<Tip, Error> {
         self.wait_for_block(
             || format!("block {hash} to be the tip"),
-            |client, left| announced(client, "waitforblock", json!(hash), left.min(SLICE)),
+            |client, left| announced(client, "waitforblock", Some(json!(hash)), left.min(SLICE)),
             |tip| tip.hash == hash,
         )
     }
@@ -119,7 +118,7 @@ impl Node {
     pub fn wait_for_height(&self, height: u32) -> Result<Tip, Error> {
         self.wait_for_block(
             || format!("height {height}"),
-            |client, left| announced(client, "waitforblockheight", json!(height), left.min(SLICE)),
+            |client, left| announced(client, "waitforblockheight", Some(json!(height)), left.min(SLICE)),
             |tip| tip.height >= height,
         )
     }
@@ -132,12 +131,7 @@ impl Node {
     pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<Tip, Error> {
         self.wait_for_block(
             || format!("another tip than {old}"),
-            |client, left| {
-                let slice = json!(left.min(SHORT_SLICE).as_millis().max(1));
-                let call = "waitfornewblock";
-                let _: Value = client.call(call, &[slice]).map_err(|e| rpc::failed(call, e))?;
-                Ok(())
-            },
+            |client, left| announced(client, "waitfornewblock", None, left.min(SHORT_SLICE)),
             |tip| tip.hash != old,
         )
     }
@@ -203,14 +197,9 @@ impl Node {
     ///
     /// [`NodeError::Timeout`], or if the node fails.
     pub fn wait_for_peers(&self, count: usize) -> Result<(), Error> {
-        #[derive(Deserialize)]
-        struct Peer {
-            addr: String,
-            version: u32,
-        }
         wait_until(&format!("{count} peers"), self.patience, || {
-            let peers: Vec<Peer> = rpc::call(self.client(), "getpeerinfo", &[])?;
-            let ready = peers.iter().filter(|peer| peer.version > 0).count();
+            let peers = self.peers()?;
+            let ready = peers.iter().filter(|peer| peer.is_ready()).count();
             Ok(if ready == count && peers.len() == count {
                 Look::Done(())
             } else {
@@ -222,11 +211,17 @@ impl Node {
 }
 
 /// Sleeps inside the node until what is asked for is there, or the time is over.
-fn announced(client: &Client, call: &'static str, what: Value, time: Duration) -> Result<(), Error> {
+pub(super) fn announced(
+    client: &Client,
+    call: &'static str,
+    what: Option<Value>,
+    time: Duration,
+) -> Result<(), Error> {
     // Zero would mean for ever.
     let time = json!(time.as_millis().max(1));
+    let arguments: Vec<_> = what.into_iter().chain([time]).collect();
     let _: Value = client
-        .call(call, &[what, time])
+        .call(call, &arguments)
         .map_err(|error| rpc::failed(call, error))?;
     Ok(())
 }

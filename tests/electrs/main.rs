@@ -217,7 +217,7 @@ fn a_mempool_that_electrs_does_not_see() {
 fn nodes_that_electrs_cannot_use() {
     let alone = Arc::new(Node::start().expect("a node"));
     let error = Electrs::start(&alone).expect_err("no port for peers");
-    assert!(matches!(error, Error::Misuse(Misuse::NoPeers)), "{error}");
+    assert!(matches!(error, Error::Misuse(Misuse::NoPort)), "{error}");
     let error = Regtest::builder()
         .height(0)
         .electrs(true)

@@ -114,7 +114,7 @@ fn a_rival_has_to_follow_the_branch() {
     let error = family.chain.reorg(1).by_rival(&hermit).unwrap_err().to_string();
     assert_eq!(
         error,
-        "neither node listens for peers: start one with NodeBuilder::p2p"
+        "no node here listens for peers: start one with NodeBuilder::p2p(true)"
     );
 
     let other = Regtest::builder().p2p(true).start().unwrap();

@@ -76,6 +76,7 @@ fn live(ending: &str) {
         _ => {
             let node = Node::start().unwrap();
             announce(&node);
+            // It is killed long before; if its parent is killed first, it ends by itself.
             thread::sleep(PATIENCE * 10);
         }
     }

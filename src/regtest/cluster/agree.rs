@@ -1,13 +1,11 @@
 //! Waiting until nodes agree.
 
 use bitcoin::Txid;
-use bitcoincore_rpc::RpcApi;
-use serde_json::{json, Value};
+use serde_json::json;
 
 use crate::regtest::error::{Error, Misuse};
 use crate::regtest::node::{Node, Tip};
-use crate::regtest::rpc;
-use crate::regtest::wait::{list, wait, wait_until, Look, SHORT_SLICE, SLICE};
+use crate::regtest::wait::{announced, list, wait, wait_until, Look, SHORT_SLICE, SLICE};
 
 /// Waits until these nodes have the same tip.
 ///
@@ -34,12 +32,15 @@ pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
         let highest = tips.iter().map(|tip| tip.height).max().unwrap_or_default();
         let behind = tips.iter().position(|tip| tip.height < highest);
         let time = if behind.is_some() { SLICE } else { SHORT_SLICE };
-        let time = json!(time.min(left).as_millis().max(1));
-        let answer: Result<Value, _> = match behind {
-            Some(index) => clients[index].call("waitforblockheight", &[json!(highest), time]),
-            None => clients[0].call("waitfornewblock", &[time]),
-        };
-        answer.map_err(|error| rpc::failed("waitforblockheight", error))?;
+        match behind {
+            Some(index) => announced(
+                &clients[index],
+                "waitforblockheight",
+                Some(json!(highest)),
+                time.min(left),
+            ),
+            None => announced(&clients[0], "waitfornewblock", None, time.min(left)),
+        }?;
         let tips: Vec<_> = tips
             .iter()
             .map(|tip| format!("{} ({})", tip.hash, tip.height))
