@@ -6,8 +6,8 @@
 //!
 //! | kind | message | fields after `kind` and `channel` |
 //! |---|---|---|
-//! | 0 | open | version (1), protocol, construction, capacity, feerate, dust feerate, expiry, payment expiry or null, closing margin, payer key, payer payout |
-//! | 1 | accept | payee key, payee payout, confirmations |
+//! | 0 | open | version (1), protocol, construction, capacity, feerate, dust feerate, expiry, payment expiry or null, closing margin, minimum payment, reserve, payer key, payer payout |
+//! | 1 | accept | payee key, payee payout, confirmations, unconfirmed limit |
 //! | 2 | refund-request | transaction, unsigned |
 //! | 3 | refund-signature | signature |
 //! | 4 | funding-request | |
@@ -16,14 +16,16 @@
 //! | 7 | payment-request | paid |
 //! | 8 | payment | paid, signature |
 //! | 9 | payment-accepted | paid |
-//! | 10 | close-request | |
-//! | 11 | settlement | paid, signature |
+//! | 10 | close-request | feerate, nonce or null |
+//! | 11 | settlement | paid, feerate, signature |
 //! | 12 | closed | txid |
 //! | 13 | refuse | reason |
+//! | 14 | joint-settlement | paid, feerate, nonce, partial signature |
 //!
-//! Unsigned integers: channel (16 bits), amounts in satoshi, feerates in sat/kwu (32 bits), locks as in `nLockTime`,
-//! the closing margin in blocks (16 bits), and the numbers of [`Protocol`], [`Construction`] and [`Reason`]. Byte
-//! strings: compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`), output scripts,
+//! Unsigned integers: channel (16 bits), amounts in satoshi, feerates in sat/kwu (32 bits), locks as in `nLockTime`
+//! (the expiry of a construction with a relative lock as in `nSequence`, BIP 68), the closing margin in blocks (16 bits), and the numbers of [`Protocol`], [`Construction`] and [`Reason`]. Byte
+//! strings: compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`;
+//! for Taproot those of BIP 340, always for the default), public nonces (66) and partial signatures (32) of BIP 327, output scripts,
 //! transactions in consensus encoding, txids in the order of their hash. `paid` is always the sum so far.
 //!
 //! ```
@@ -48,13 +50,14 @@ use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize as consensus_bytes;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
+use bitcoin::{relative, Amount, FeeRate, ScriptBuf, Transaction, Txid};
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
 
 use crate::channel::{
-    Capacity, ChannelId, ClosingMargin, Construction, Envelope, Expiry, Kind, Message, PayeeKey, PayerKey,
-    Protocol, Reason, Terms, UnverifiedSignature,
+    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Kind, Message,
+    PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce, Reason, RefundLock, Terms,
+    UnverifiedSignature,
 };
 
 /// The version of the conversation, the first field of [`Message::Open`].
@@ -107,10 +110,11 @@ pub fn decode(bytes: &[u8]) -> Result<Envelope, WireError> {
 /// How many elements a message's array has, kind and channel included.
 const fn elements(kind: Kind) -> u64 {
     2 + match kind {
-        Kind::Open => 11,
-        Kind::Accept => 3,
-        Kind::Payment | Kind::Settlement => 2,
-        Kind::FundingRequest | Kind::Ready | Kind::CloseRequest => 0,
+        Kind::Open => 13,
+        Kind::Accept | Kind::JointSettlement => 4,
+        Kind::Settlement => 3,
+        Kind::Payment | Kind::CloseRequest => 2,
+        Kind::FundingRequest | Kind::Ready => 0,
         Kind::RefundRequest
         | Kind::RefundSignature
         | Kind::Funding
@@ -141,10 +145,11 @@ fn write(e: &mut Write, envelope: &Envelope) -> Written {
         Message::Accept {
             payee_key,
             payee_payout,
-            confirmations,
+            confirmation,
         } => {
             e.bytes(&payee_key.to_public_key().serialize())?;
-            e.bytes(payee_payout.as_bytes())?.u32(*confirmations)?;
+            e.bytes(payee_payout.as_bytes())?.u32(confirmation.depth)?;
+            e.u64(confirmation.unconfirmed.to_sat())?;
         }
         Message::RefundRequest { tx } | Message::Funding { tx } => {
             e.bytes(&consensus_bytes(tx))?;
@@ -155,8 +160,33 @@ fn write(e: &mut Write, envelope: &Envelope) -> Written {
         Message::PaymentRequest { paid } | Message::PaymentAccepted { paid } => {
             e.u64(paid.to_sat())?;
         }
-        Message::Payment { paid, signature } | Message::Settlement { paid, signature } => {
+        Message::Payment { paid, signature } => {
             e.u64(paid.to_sat())?.bytes(&signature.to_compact())?;
+        }
+        Message::CloseRequest { feerate, nonce } => {
+            e.u64(feerate.to_sat_per_kwu())?;
+            match nonce {
+                Some(nonce) => e.bytes(&nonce.to_bytes())?,
+                None => e.null()?,
+            };
+        }
+        Message::Settlement {
+            paid,
+            feerate,
+            signature,
+        } => {
+            e.u64(paid.to_sat())?
+                .u64(feerate.to_sat_per_kwu())?
+                .bytes(&signature.to_compact())?;
+        }
+        Message::JointSettlement {
+            paid,
+            feerate,
+            nonce,
+            partial,
+        } => {
+            e.u64(paid.to_sat())?.u64(feerate.to_sat_per_kwu())?;
+            e.bytes(&nonce.to_bytes())?.bytes(&partial.to_bytes())?;
         }
         Message::Closed { txid } => {
             e.bytes(txid.as_byte_array())?;
@@ -164,7 +194,7 @@ fn write(e: &mut Write, envelope: &Envelope) -> Written {
         Message::Refuse { reason } => {
             e.u8(*reason as u8)?;
         }
-        Message::FundingRequest | Message::Ready | Message::CloseRequest => {}
+        Message::FundingRequest | Message::Ready => {}
     }
     Ok(())
 }
@@ -174,12 +204,14 @@ fn write_terms(e: &mut Write, terms: &Terms) -> Written {
     e.u64(terms.capacity.to_amount().to_sat())?;
     e.u64(terms.feerate.to_sat_per_kwu())?
         .u64(terms.dust_feerate.to_sat_per_kwu())?;
-    e.u32(terms.expiry.to_lock_time().to_consensus_u32())?;
+    e.u32(terms.refund_lock.to_consensus_u32())?;
     match terms.payment_expiry {
         Some(expiry) => e.u32(expiry.to_lock_time().to_consensus_u32())?,
         None => e.null()?,
     };
     e.u16(terms.closing_margin.to_blocks())?;
+    e.u64(terms.minimum_payment.to_sat())?
+        .u64(terms.reserve.to_sat())?;
     Ok(())
 }
 
@@ -214,7 +246,10 @@ impl Reader<'_> {
             Kind::Accept => Message::Accept {
                 payee_key: PayeeKey::new(self.key("payee key")?),
                 payee_payout: self.script("payee payout")?,
-                confirmations: self.number("confirmations")?,
+                confirmation: Confirmation {
+                    depth: self.number("confirmations")?,
+                    unconfirmed: self.amount("unconfirmed limit")?,
+                },
             },
             Kind::RefundRequest => Message::RefundRequest {
                 tx: self.transaction()?,
@@ -237,9 +272,19 @@ impl Reader<'_> {
             Kind::PaymentAccepted => Message::PaymentAccepted {
                 paid: self.amount("paid")?,
             },
-            Kind::CloseRequest => Message::CloseRequest,
+            Kind::CloseRequest => Message::CloseRequest {
+                feerate: self.feerate("feerate")?,
+                nonce: self.optional("nonce", Self::nonce)?,
+            },
+            Kind::JointSettlement => Message::JointSettlement {
+                paid: self.amount("paid")?,
+                feerate: self.feerate("feerate")?,
+                nonce: self.nonce("nonce")?,
+                partial: self.partial("partial signature")?,
+            },
             Kind::Settlement => Message::Settlement {
                 paid: self.amount("paid")?,
+                feerate: self.feerate("feerate")?,
                 signature: self.signature()?,
             },
             Kind::Closed => Message::Closed {
@@ -259,9 +304,11 @@ impl Reader<'_> {
                 received: version,
             });
         }
+        let protocol = self.one_of("protocol", &Protocol::ALL)?;
+        let construction = self.one_of("construction", &Construction::ALL)?;
         let terms = Terms {
-            protocol: self.one_of("protocol", &Protocol::ALL)?,
-            construction: self.one_of("construction", &Construction::ALL)?,
+            protocol,
+            construction,
             capacity: {
                 let position = self.0.position();
                 let amount = self.amount("capacity")?;
@@ -273,9 +320,15 @@ impl Reader<'_> {
             },
             feerate: self.feerate("feerate")?,
             dust_feerate: self.feerate("dust feerate")?,
-            expiry: self.expiry("expiry")?,
-            payment_expiry: self.optional_expiry("payment expiry")?,
+            refund_lock: if construction.has_relative_lock() {
+                self.relative_lock("expiry")?
+            } else {
+                self.expiry("expiry")?.into()
+            },
+            payment_expiry: self.optional("payment expiry", Self::expiry)?,
             closing_margin: ClosingMargin::from_blocks(self.number("closing margin")?),
+            minimum_payment: self.amount("minimum payment")?,
+            reserve: self.amount("reserve")?,
         };
         Ok(Message::Open {
             terms,
@@ -333,12 +386,47 @@ impl Reader<'_> {
         })
     }
 
-    fn optional_expiry(&mut self, field: &'static str) -> Result<Option<Expiry>, WireError> {
+    /// BIP 68 gives a meaning to 17 bits of a sequence; with any other there is no lock, or a second way to write it.
+    fn relative_lock(&mut self, field: &'static str) -> Result<RefundLock, WireError> {
+        let position = self.0.position();
+        let number: u32 = self.number(field)?;
+        let lock = relative::LockTime::from_consensus(number).ok();
+        let lock = lock.filter(|lock| lock.to_consensus_u32() == number && number & 0xffff != 0);
+        lock.map(RefundLock::Relative).ok_or_else(|| WireError::Value {
+            field,
+            position,
+            error: format!("{number:#010x} is not a relative lock"),
+        })
+    }
+
+    fn optional<T>(
+        &mut self,
+        field: &'static str,
+        read: impl FnOnce(&mut Self, &'static str) -> Result<T, WireError>,
+    ) -> Result<Option<T>, WireError> {
         if self.0.datatype().map_err(|e| self.cbor(field, &e))? == minicbor::data::Type::Null {
             self.0.null().map_err(|e| self.cbor(field, &e))?;
             return Ok(None);
         }
-        self.expiry(field).map(Some)
+        read(self, field).map(Some)
+    }
+
+    fn nonce(&mut self, field: &'static str) -> Result<PublicNonce, WireError> {
+        let position = self.0.position();
+        PublicNonce::from_bytes(self.array(field)?).map_err(|e| WireError::Value {
+            field,
+            position,
+            error: e.to_string(),
+        })
+    }
+
+    fn partial(&mut self, field: &'static str) -> Result<PartialSignature, WireError> {
+        let position = self.0.position();
+        PartialSignature::from_bytes(self.array(field)?).map_err(|e| WireError::Value {
+            field,
+            position,
+            error: e.to_string(),
+        })
     }
 
     fn bytes(&mut self, field: &'static str) -> Result<Vec<u8>, WireError> {

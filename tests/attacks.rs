@@ -45,7 +45,7 @@ fn a_final_sequence_disables_the_refunds_lock() {
     );
 
     let duo = cast.open(&chain);
-    let lock = duo.params().terms().expiry.to_lock_time();
+    let lock = duo.params().terms().refund_lock.to_lock_time();
     let early = LockTime::from_height(lock.to_consensus_u32() - 10).expect("a height");
     chain.make_final(early).expect("blocks");
     assert_eq!(chain.tip().expect("tip").height + 10, lock.to_consensus_u32());
@@ -318,6 +318,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
     assert_eq!(
         refused,
         Refusal::Payment(PaymentError::Unconfirmed {
+            unconfirmed: Amount::ZERO,
             confirmations: 0,
             required: 1
         })
@@ -344,7 +345,7 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
         channel(&chain, "payment-first", 100_000),
     ];
     let payments = duos.each_mut().map(|duo| duo.pay(sat(40_000)).tx().clone());
-    let lock = duos[1].params().terms().expiry.to_lock_time();
+    let lock = duos[1].params().terms().refund_lock.to_lock_time();
     chain.make_final(lock).expect("blocks");
     let node = chain.node();
     let refund = |duo: &Duo| duo.payer.refund().tx().clone();

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use spilman::regtest::find_bitcoind;
 
-const SCENARIO: &str = "example-7/session-end";
+const SCENARIO: &str = "p2sh/example-7/session-end";
 
 fn spilman(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spilman"))

@@ -1,5 +1,5 @@
 //! Every scenario on a node of its own, with what it leaves for review: the conversation and each raw transaction
-//! as text, in `tests/snapshots/<protocol>/`.
+//! as text, in `tests/snapshots/<construction>/<protocol>/`.
 //!
 //! Nothing is blanked out: two runs give the same bytes, or something is not deterministic.
 
@@ -18,9 +18,9 @@ use spilman::transcript::{timeline, to_json};
 /// Plays a scenario and compares what it leaves with the snapshots.
 fn review(name: &str) {
     let transcript = play(name);
-    let (protocol, ending) = name.split_once('/').expect("protocol/ending");
+    let (folder, ending) = name.rsplit_once('/').expect("construction/protocol/story");
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(format!("snapshots/{protocol}"));
+    settings.set_snapshot_path(format!("snapshots/{folder}"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| {
@@ -45,7 +45,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    stepped_locktime = "stepped-locktime" {
+    stepped_locktime = "p2sh/stepped-locktime" {
         settled = "settled",
         payer_gone = "payer-gone",
         payee_gone = "payee-gone",
@@ -62,7 +62,7 @@ scenarios! {
         payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
         payee_vanishes_before_closed = "payee-vanishes-before-closed",
     }
-    example_7 = "example-7" {
+    example_7 = "p2sh/example-7" {
         session_end = "session-end",
         near_expiry = "near-expiry",
         bad_refund_signature = "bad-refund-signature",
@@ -81,7 +81,7 @@ scenarios! {
         payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
         payee_vanishes_before_closed = "payee-vanishes-before-closed",
     }
-    bond = "bond" {
+    bond = "p2sh/bond" {
         two_days = "two-days",
         before_the_lock = "before-the-lock",
         late_payee = "late-payee",
@@ -123,9 +123,9 @@ fn every_scenario_is_listed() {
 #[test]
 fn two_runs_leave_the_same_bytes() {
     for name in [
-        "stepped-locktime/settled",
-        "example-7/near-expiry",
-        "bond/two-days",
+        "p2sh/stepped-locktime/settled",
+        "p2sh/example-7/near-expiry",
+        "p2sh/bond/two-days",
     ] {
         let (first, second) = (play(name), play(name));
         assert_eq!(timeline(&first), timeline(&second), "{name}");
@@ -169,14 +169,14 @@ fn a_scenario_that_fails_leaves_its_transcript() {
 #[test]
 fn the_numbers_of_the_documents_are_in_the_snapshots() {
     for (file, numbers) in [
-        ("stepped-locktime/settled__timeline", &["capacity 1,000 sat", "100 sat (+100 sat) in all to the payee, 900 sat back"][..]),
-        ("stepped-locktime/settled__funding", &["1,000 sat"]),
-        ("stepped-locktime/settled__payment-1", &["  900 sat (", "  100 sat ("]),
-        ("stepped-locktime/settled__payment-2", &["  800 sat (", "  200 sat ("]),
-        ("example-7/session-end__timeline", &["capacity 10 BTC (1,000,000,000 sat)"]),
-        ("example-7/session-end__funding", &["1,000,000,000 sat (10.00000000 BTC)"]),
+        ("p2sh/stepped-locktime/settled__timeline", &["capacity 1,000 sat", "100 sat (+100 sat) in all to the payee, 900 sat back"][..]),
+        ("p2sh/stepped-locktime/settled__funding", &["1,000 sat"]),
+        ("p2sh/stepped-locktime/settled__payment-1", &["  900 sat (", "  100 sat ("]),
+        ("p2sh/stepped-locktime/settled__payment-2", &["  800 sat (", "  200 sat ("]),
+        ("p2sh/example-7/session-end__timeline", &["capacity 10 BTC (1,000,000,000 sat)"]),
+        ("p2sh/example-7/session-end__funding", &["1,000,000,000 sat (10.00000000 BTC)"]),
         (
-            "bond/two-days__timeline",
+            "p2sh/bond/two-days__timeline",
             &[
                 "capacity 100 millidash (10,000,000 sat)",
                 "1 millidash (100,000 sat) (+1 millidash) in all to the payee, 99 millidash (9,900,000 sat) back",
@@ -184,8 +184,8 @@ fn the_numbers_of_the_documents_are_in_the_snapshots() {
                 ", 24 hours ahead",
             ],
         ),
-        ("bond/two-days__funding", &["10,000,000 sat"]),
-        ("bond/two-days__payment-1", &["  100,000 sat ("]),
+        ("p2sh/bond/two-days__funding", &["10,000,000 sat"]),
+        ("p2sh/bond/two-days__payment-1", &["  100,000 sat ("]),
     ] {
         let text = fs::read_to_string(snapshots().join(format!("{file}.snap"))).unwrap_or_else(|error| panic!("{file}: {error}"));
         for number in numbers {
@@ -199,13 +199,12 @@ fn the_numbers_of_the_documents_are_in_the_snapshots() {
 fn no_snapshot_is_left_over() {
     let folders = LISTED
         .iter()
-        .filter_map(|name| name.split_once('/'))
-        .map(|(protocol, _)| protocol);
-    for protocol in folders.collect::<BTreeSet<_>>() {
-        let protocol = snapshots().join(protocol);
-        for file in fs::read_dir(&protocol).expect("a folder") {
+        .filter_map(|name| name.rsplit_once('/'))
+        .map(|(folder, _)| folder);
+    for folder in folders.collect::<BTreeSet<_>>() {
+        for file in fs::read_dir(snapshots().join(folder)).expect("a folder") {
             let file = file.expect("a file").path();
-            let scenario = scenario_of(&file);
+            let scenario = format!("{folder}/{}", story_of(&file));
             assert!(
                 LISTED.contains(&scenario.as_str()),
                 "{} belongs to no scenario",
@@ -215,11 +214,9 @@ fn no_snapshot_is_left_over() {
     }
 }
 
-fn scenario_of(snapshot: &Path) -> String {
-    let part = |path: Option<&std::ffi::OsStr>| path.expect("a name").to_string_lossy().into_owned();
-    let ending = part(snapshot.file_name());
-    let ending = ending.split("__").next().unwrap_or_default();
-    format!("{}/{ending}", part(snapshot.parent().and_then(Path::file_name)))
+fn story_of(snapshot: &Path) -> String {
+    let name = snapshot.file_name().expect("a name").to_string_lossy();
+    name.split("__").next().unwrap_or_default().to_owned()
 }
 
 fn snapshots() -> PathBuf {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::{OutPoint, Transaction, TxOut};
-use pair::{amounts, key, payout, sat, tip, Case, HEIGHT, MTP};
+use pair::{amounts, co_signed, key, payout, sat, tip, Case, HEIGHT, MTP};
 use spilman::channel::{
     Action, ChainView, Envelope, Event, Message, Payer, Protocol, Reason, SeenSpend, Stage, Tip,
     UnverifiedSignature,
@@ -85,6 +85,7 @@ impl Chain for FakeChain {
         Ok(ChainView {
             tip: state.tip,
             confirmations: state.confirmations,
+            base: None,
             spend: state.spend.clone(),
         })
     }
@@ -198,7 +199,7 @@ impl Hand {
         self.send(&message).await;
         let payer = payer.accept(self.receive().await.unwrap()).unwrap();
         let funding = case.funding(payer.funding_output());
-        let (payer, message) = payer.hold(funding).unwrap();
+        let (payer, message) = co_signed(payer.hold(funding).unwrap());
         self.send(&message).await;
         let payer = payer.verify_refund(self.receive().await.unwrap()).unwrap();
         let (mut payer, actions) = payer.release();

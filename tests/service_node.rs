@@ -120,7 +120,7 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
     parties.payer.pay(sat(10_000)).await.expect_err("nobody listens");
 
     chain
-        .make_final(cast.terms.expiry.to_lock_time())
+        .make_final(cast.terms.refund_lock.to_lock_time())
         .expect("blocks");
     let refund = parties.payer.refund().tx().compute_txid();
     parties.look_as_payer().await;

@@ -5,13 +5,19 @@ mod pair;
 
 use bitcoin::hashes::Hash;
 use bitcoin::hex::{DisplayHex, FromHex};
-use bitcoin::{Amount, ScriptBuf, Txid};
+use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
 use pair::{key, payout, sat, Case};
 use proptest::prelude::*;
 use spilman::channel::{
-    Capacity, ChannelId, Envelope, Kind, Message, PayeeKey, Protocol, Reason, UnverifiedSignature,
+    Capacity, ChannelId, Confirmation, Envelope, Kind, Message, PartialSignature, PayeeKey, Protocol,
+    PublicNonce, Reason, Terms, UnverifiedSignature,
 };
 use spilman::wire::{decode, encode, WireError, FRAME_HEADER, MAX_MESSAGE};
+
+fn nonce() -> PublicNonce {
+    let key = key("nonce").public_key().serialize();
+    PublicNonce::from_bytes([key, key].concat().try_into().unwrap()).unwrap()
+}
 
 fn signature() -> UnverifiedSignature {
     let mut bytes = [0x11; 64];
@@ -37,7 +43,10 @@ fn golden() -> Vec<Envelope> {
         Message::Accept {
             payee_key: PayeeKey::new(key("payee").public_key()),
             payee_payout: payout("payee"),
-            confirmations: 3,
+            confirmation: Confirmation {
+                depth: 3,
+                unconfirmed: Amount::ZERO,
+            },
         },
         request.message,
         Message::RefundSignature {
@@ -52,10 +61,24 @@ fn golden() -> Vec<Envelope> {
             signature: signature(),
         },
         Message::PaymentAccepted { paid: sat(100) },
-        Message::CloseRequest,
+        Message::CloseRequest {
+            feerate: Terms::FEERATE,
+            nonce: None,
+        },
+        Message::CloseRequest {
+            feerate: Terms::FEERATE,
+            nonce: Some(nonce()),
+        },
         Message::Settlement {
             paid: sat(200),
+            feerate: Terms::FEERATE,
             signature: signature(),
+        },
+        Message::JointSettlement {
+            paid: sat(200),
+            feerate: Terms::FEERATE,
+            nonce: nonce(),
+            partial: PartialSignature::from_bytes([1; 32]).unwrap(),
         },
         Message::Closed {
             txid: Txid::from_byte_array(std::array::from_fn(|i| u8::try_from(i).unwrap())),
@@ -110,9 +133,10 @@ fn a_framed_payment_takes_at_most_78_bytes() {
         (
             Message::Settlement {
                 paid,
+                feerate: FeeRate::from_sat_per_kwu(u64::from(u32::MAX)),
                 signature: signature(),
             },
-            78,
+            83,
         ),
         (Message::PaymentAccepted { paid }, 12),
     ] {
@@ -235,8 +259,8 @@ fn each_defect_is_named_with_both_values() {
     says(&[0; MAX_MESSAGE + 1], &["4097 bytes", "4096"]);
     says(&[&honest[..], &[0]].concat(), &["ends at byte 71", "72"]);
     says(&[&honest[..], &honest].concat(), &["ends at byte 71", "142"]);
-    says(&hex("820e07"), &["unknown kind of message 14", "13"]);
-    says(&hex("8218ff07"), &["unknown kind of message 255", "13"]);
+    says(&hex("820f07"), &["unknown kind of message 15", "14"]);
+    says(&hex("8218ff07"), &["unknown kind of message 255", "14"]);
     says(&hex("8219010007"), &["kind", "256 is out of range"]);
     says(&hex("820807"), &["payment", "4 elements", "got 2"]);
     says(&hex("83060700"), &["ready", "2 elements", "got 3"]);
@@ -253,7 +277,7 @@ fn each_defect_is_named_with_both_values() {
         &["paid at byte 3", "21000000"],
     );
     says(&payment("07", "1bffffffffffffffff"), &["paid at byte 3"]);
-    says(&hex("830d0714"), &["reason at byte 3", "20 is unknown", "19"]);
+    says(&hex("830d0717"), &["reason at byte 3", "23 is unknown", "22"]);
     says(
         &hex("8303074111"),
         &["signature at byte 3", "expected 64 bytes, got 1"],
@@ -275,20 +299,20 @@ fn a_proposal_with_an_impossible_field() {
     let open = encode(&Case::story(Protocol::SteppedLocktime).propose().1).to_lower_hex_string();
     let key = key("payer").public_key().to_string();
     // [0, 7, version, protocol, construction, capacity, feerate, dust, expiry, payment expiry, margin, …]
-    let head = "8d000701000019_03e8_0000_1901581901341824".replace('_', "");
+    let head = "8f000701000019_03e8_0000_1901581901341824".replace('_', "");
     assert!(open.starts_with(&head), "{open}");
     for (from, to, words) in [
-        ("8d000701", "8d000702", &["version 2", "version 1"][..]),
-        ("8d00070100", "8d00070103", &["protocol", "3 is unknown", "2"]),
+        ("8f000701", "8f000702", &["version 2", "version 1"][..]),
+        ("8f00070100", "8f00070103", &["protocol", "3 is unknown", "2"]),
         (
-            "8d0007010000",
-            "8d0007010001",
-            &["construction", "1 is unknown", "0"],
+            "8f0007010000",
+            "8f0007010006",
+            &["construction", "6 is unknown", "5"],
         ),
-        ("8d00070100001903e8", "8d000701000000", &["capacity", "got 0 BTC"]),
+        ("8f00070100001903e8", "8f000701000000", &["capacity", "got 0 BTC"]),
         (
-            "8d00070100001903e8",
-            "8d00070100001b0000000100000000",
+            "8f00070100001903e8",
+            "8f00070100001b0000000100000000",
             &["capacity", "42.94967296 BTC"],
         ),
         (
@@ -365,7 +389,7 @@ fn the_largest_funding_transaction_fits_and_a_larger_one_is_not_held() {
         size: MAX_FUNDING_SIZE + 1,
         limit: MAX_FUNDING_SIZE,
     };
-    assert_eq!(case.agreed().0.hold(tx).unwrap_err(), expected);
+    assert_eq!(case.agreed().0.hold(tx).unwrap_err(), expected.into());
 }
 
 proptest! {
@@ -400,7 +424,7 @@ proptest! {
         let signature = UnverifiedSignature::from_compact(bytes.try_into().unwrap());
         for message in [
             Message::Payment { paid: sat(paid), signature },
-            Message::Settlement { paid: sat(paid), signature },
+            Message::Settlement { paid: sat(paid), feerate: Terms::FEERATE, signature },
             Message::RefundSignature { signature },
             Message::PaymentAccepted { paid: sat(paid) },
             Message::PaymentRequest { paid: sat(paid) },

@@ -1,13 +1,14 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence};
 use thiserror::Error;
 
 use super::funding::FundingError;
 use super::keys::SignatureError;
 use super::limits::TermsError;
-use super::lock::Expiry;
+use super::lock::{Expiry, RefundLock};
 use super::message::Kind;
+use super::musig::MusigError;
 use super::params::{ChannelId, ParamsError};
 use super::reason::Reason;
 use super::stage::Stage;
@@ -48,6 +49,9 @@ pub enum Refusal {
     /// A signature is wrong.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// A part of the signature of both is wrong.
+    #[error(transparent)]
+    Musig(#[from] MusigError),
     /// The finished spend would not be taken by the network.
     #[error(transparent)]
     Spend(#[from] SpendError),
@@ -104,13 +108,13 @@ pub enum RefundError {
     #[error("the refund has no lock, agreed is {expected}")]
     MissingLock {
         /// Agreed.
-        expected: Expiry,
+        expected: RefundLock,
     },
     /// Another lock than the agreed one.
     #[error("the refund is locked until {received}, agreed is {expected}")]
     WrongLock {
         /// Agreed.
-        expected: Expiry,
+        expected: RefundLock,
         /// Received.
         received: LockTime,
     },
@@ -193,12 +197,40 @@ pub enum PaymentError {
         received: Amount,
     },
     /// The funding transaction is not deep enough.
-    #[error("the funding transaction has {confirmations} confirmations, {required} are needed")]
+    #[error(
+        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed}"
+    )]
     Unconfirmed {
+        /// Up to this sum, none are.
+        unconfirmed: Amount,
         /// Seen.
         confirmations: u32,
         /// Agreed.
         required: u32,
+    },
+    /// Less more than the least payment.
+    #[error("the payment adds {received}, and at least {minimum} was agreed")]
+    BelowMinimum {
+        /// Agreed.
+        minimum: Amount,
+        /// What the payment adds.
+        received: Amount,
+    },
+    /// A settlement below the agreed feerate may never confirm.
+    #[error("the settlement pays {received} sat/kwu, at least {expected} was agreed")]
+    SettlementFeerate {
+        /// Agreed.
+        expected: FeeRate,
+        /// Received.
+        received: FeeRate,
+    },
+    /// The payer's change does not pay for a settlement at this feerate.
+    #[error("a settlement of {paid} at {feerate} sat/kwu is more than the channel holds")]
+    FeeAboveChange {
+        /// Cumulative.
+        paid: Amount,
+        /// Received.
+        feerate: FeeRate,
     },
     /// Too near to the expiry to take more.
     #[error("the channel is {left} before its lock at {expiry} (blocks or seconds) and only settles now")]
@@ -222,11 +254,37 @@ pub enum CommandError {
         /// The increment asked for, in satoshi.
         asked: Amount,
     },
-    /// A payment of nothing.
-    #[error("a payment must be of at least 1 sat, got {asked}")]
-    Nothing {
+    /// A payment of nothing, or of less than was agreed.
+    #[error("a payment must be of at least {minimum}, got {asked}")]
+    BelowMinimum {
+        /// The agreed least increment.
+        minimum: Amount,
         /// The increment asked for.
         asked: Amount,
+    },
+    /// The funding transaction is not deep enough.
+    #[error(
+        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed}"
+    )]
+    Unconfirmed {
+        /// Up to this sum, none are.
+        unconfirmed: Amount,
+        /// Seen.
+        confirmations: u32,
+        /// Agreed.
+        required: u32,
+    },
+    /// The payer's change does not pay for a settlement at this feerate, or it is below the agreed one.
+    #[error(
+        "a settlement of {paid} at {feerate} sat/kwu is not to be had: {change} is left for change and fee"
+    )]
+    SettlementFeerate {
+        /// Cumulative.
+        paid: Amount,
+        /// Asked for.
+        feerate: FeeRate,
+        /// What is not paid.
+        change: Amount,
     },
     /// Not in this state.
     #[error("cannot {command} while {stage}")]
@@ -278,6 +336,7 @@ impl Refusal {
             Self::Signature(SignatureError::OutOfRange { .. }) => Reason::SignatureOutOfRange,
             Self::Signature(SignatureError::HighS { .. }) => Reason::SignatureHighS,
             Self::Signature(SignatureError::Wrong { .. }) => Reason::SignatureWrong,
+            Self::Musig(_) => Reason::PartialSignatureWrong,
             Self::Spend(_) => Reason::SpendInvalid,
             Self::Payment(error) => match error {
                 PaymentError::Decreased { .. } => Reason::PaidDecreased,
@@ -287,6 +346,10 @@ impl Refusal {
                 PaymentError::AcknowledgedUnsent { .. } => Reason::AcknowledgedUnsent,
                 PaymentError::Unconfirmed { .. } => Reason::FundingUnconfirmed,
                 PaymentError::Expiring { .. } => Reason::ChannelExpiring,
+                PaymentError::BelowMinimum { .. } => Reason::PaidBelowMinimum,
+                PaymentError::SettlementFeerate { .. } | PaymentError::FeeAboveChange { .. } => {
+                    Reason::SettlementFeerate
+                }
             },
         }
     }

@@ -1,4 +1,4 @@
-use bitcoin::{Amount, Script, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, Script, Transaction, Txid};
 
 use super::amount::Balance;
 use super::lock::Tip;
@@ -28,8 +28,13 @@ pub enum Event {
     Pay(Amount),
     /// The payee's user (`bond`): ask for so much more, in satoshi.
     RequestPayment(Amount),
-    /// The user: close the channel.
+    /// The user: close the channel, at the agreed feerate.
     Close,
+    /// The user: close the channel, and let the settlement pay this feerate, if the peer agrees. What it costs more comes
+    /// out of the payer's change.
+    CloseAt(FeeRate),
+    /// The peer is gone, and will not answer what it was asked.
+    PeerGone,
 }
 
 /// The chain, as far as one channel is concerned.
@@ -39,6 +44,9 @@ pub struct ChainView {
     pub tip: Tip,
     /// Confirmations of the funding transaction; 0 while it is not in the chain.
     pub confirmations: u32,
+    /// The chain's end on which the block with the funding transaction was built; none while it is not in the chain.
+    /// Relative locks count from it.
+    pub base: Option<Tip>,
     /// What spends the funding output, in the chain or in the mempool.
     pub spend: Option<SeenSpend>,
 }

@@ -11,13 +11,13 @@ pub struct FundingTx {
 }
 
 impl FundingTx {
-    /// Looks for the agreed output in a transaction of one's own.
+    /// Looks for the agreed output.
     ///
     /// # Errors
     /// If no output, or more than one, has the channel's script and amount.
     #[expect(clippy::missing_panics_doc, reason = "consensus bounds the number of outputs")]
     pub fn find(params: &ChannelParams, tx: Transaction) -> Result<Self, FundingError> {
-        let wanted = funding_output(params);
+        let wanted = params.funding_output();
         let mut found = tx
             .output
             .iter()
@@ -58,7 +58,7 @@ impl FundingTx {
                 outputs: tx.output.len(),
             });
         };
-        let wanted = funding_output(params);
+        let wanted = params.funding_output();
         if output.script_pubkey != wanted.script_pubkey {
             return Err(FundingError::WrongScript {
                 expected: wanted.script_pubkey,
@@ -92,13 +92,6 @@ impl FundingTx {
     #[must_use]
     pub fn is_malleable(&self) -> bool {
         self.tx.input.iter().any(|input| input.witness.is_empty())
-    }
-}
-
-fn funding_output(params: &ChannelParams) -> TxOut {
-    TxOut {
-        value: params.terms().capacity.to_amount(),
-        script_pubkey: params.funding_script(),
     }
 }
 

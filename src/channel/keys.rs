@@ -2,8 +2,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use bitcoin::hex::DisplayHex;
-use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::secp256k1::{All, Message, PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1::{ecdsa, schnorr, All, Keypair, Message, PublicKey, Secp256k1, SecretKey};
 use thiserror::Error;
 
 /// One context for the whole process: making one costs more than a signature.
@@ -51,8 +50,18 @@ role_key! {
 /// A channel takes it by value and it cannot be cloned: a key that is used in one channel only cannot be
 /// made to sign anything that matters elsewhere.
 pub struct ChannelKey {
+    pair: Keypair,
     secret: SecretKey,
     public: PublicKey,
+}
+
+/// Which kind of signature a construction takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// With RFC 6979 nonces and a low S.
+    Ecdsa,
+    /// BIP 340, with 32 zero bytes as auxiliary randomness.
+    Schnorr,
 }
 
 impl ChannelKey {
@@ -60,9 +69,11 @@ impl ChannelKey {
     /// numbers.
     #[must_use]
     pub fn new(secret: SecretKey) -> Self {
+        let pair = Keypair::from_secret_key(&SECP, &secret);
         Self {
-            public: secret.public_key(&SECP),
+            public: pair.public_key(),
             secret,
+            pair,
         }
     }
 
@@ -72,9 +83,17 @@ impl ChannelKey {
         self.public
     }
 
-    /// An RFC 6979 signature, which `secp256k1` makes with a low S.
-    pub(crate) fn sign(&self, digest: &Message) -> VerifiedSignature {
-        VerifiedSignature(SECP.sign_ecdsa(digest, &self.secret))
+    /// For a library with types of its own.
+    pub(crate) fn secret_bytes(&self) -> [u8; 32] {
+        self.secret.secret_bytes()
+    }
+
+    /// The same signature for the same digest, always.
+    pub(crate) fn sign(&self, scheme: Scheme, digest: &Message) -> VerifiedSignature {
+        VerifiedSignature(match scheme {
+            Scheme::Ecdsa => Checked::Ecdsa(SECP.sign_ecdsa(digest, &self.secret)),
+            Scheme::Schnorr => Checked::Schnorr(SECP.sign_schnorr_no_aux_rand(digest, &self.pair)),
+        })
     }
 }
 
@@ -84,9 +103,10 @@ impl fmt::Debug for ChannelKey {
     }
 }
 
-/// A signature as it came from the peer: 64 bytes, `r` then `s`, about which nothing is known yet.
+/// A signature as it came from the peer: 64 bytes, about which nothing is known yet. ECDSA: `r` then `s`; Schnorr: as in
+/// BIP 340.
 ///
-/// Every signature of a channel has the hash type `SIGHASH_ALL`, so the type is not sent and cannot lie.
+/// Every signature of a channel commits to all inputs and outputs, so the hash type is not sent and cannot lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UnverifiedSignature([u8; 64]);
 
@@ -106,11 +126,20 @@ impl UnverifiedSignature {
     /// Checks range, low S, and the signature itself.
     pub(crate) fn verify(
         self,
+        scheme: Scheme,
         digest: &Message,
         signer: &PublicKey,
     ) -> Result<VerifiedSignature, SignatureError> {
-        let signature =
-            Signature::from_compact(&self.0).map_err(|_| SignatureError::OutOfRange { signature: self })?;
+        let checked = match scheme {
+            Scheme::Ecdsa => Checked::Ecdsa(self.verify_ecdsa(digest, signer)?),
+            Scheme::Schnorr => Checked::Schnorr(self.verify_schnorr(digest, signer)?),
+        };
+        Ok(VerifiedSignature(checked))
+    }
+
+    fn verify_ecdsa(self, digest: &Message, signer: &PublicKey) -> Result<ecdsa::Signature, SignatureError> {
+        let signature = ecdsa::Signature::from_compact(&self.0)
+            .map_err(|_| SignatureError::OutOfRange { signature: self })?;
         let mut low = signature;
         low.normalize_s();
         // Consensus takes either S, but no node relays the high one: a payee that kept it would hold a
@@ -119,11 +148,28 @@ impl UnverifiedSignature {
             return Err(SignatureError::HighS { signature: self });
         }
         SECP.verify_ecdsa(digest, &signature, signer)
-            .map_err(|_| SignatureError::Wrong {
-                signer: *signer,
-                signature: self,
-            })?;
-        Ok(VerifiedSignature(signature))
+            .map_err(|_| self.wrong(signer))?;
+        Ok(signature)
+    }
+
+    /// BIP 340 leaves one way to write a signature, and what is out of range is just wrong.
+    fn verify_schnorr(
+        self,
+        digest: &Message,
+        signer: &PublicKey,
+    ) -> Result<schnorr::Signature, SignatureError> {
+        let signature = schnorr::Signature::from_slice(&self.0)
+            .map_err(|_| SignatureError::OutOfRange { signature: self })?;
+        SECP.verify_schnorr(&signature, digest, &signer.x_only_public_key().0)
+            .map_err(|_| self.wrong(signer))?;
+        Ok(signature)
+    }
+
+    const fn wrong(self, signer: &PublicKey) -> SignatureError {
+        SignatureError::Wrong {
+            signer: *signer,
+            signature: self,
+        }
     }
 }
 
@@ -139,22 +185,32 @@ impl fmt::Display for UnverifiedSignature {
     }
 }
 
-/// A low-S signature that is known to sign the transaction it stands with: made here, or checked here.
+/// A signature that is known to sign the transaction it stands with: made here, or checked here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerifiedSignature(Signature);
+pub struct VerifiedSignature(Checked);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    /// With a low S.
+    Ecdsa(ecdsa::Signature),
+    Schnorr(schnorr::Signature),
+}
 
 impl VerifiedSignature {
     /// As it goes over the wire.
     #[must_use]
     pub fn to_unverified(self) -> UnverifiedSignature {
-        UnverifiedSignature(self.0.serialize_compact())
+        UnverifiedSignature(match self.0 {
+            Checked::Ecdsa(signature) => signature.serialize_compact(),
+            Checked::Schnorr(signature) => signature.serialize(),
+        })
     }
 
-    /// With `SIGHASH_ALL`, as it goes into a script.
-    pub(crate) const fn to_ecdsa(self) -> bitcoin::ecdsa::Signature {
-        bitcoin::ecdsa::Signature {
-            signature: self.0,
-            sighash_type: bitcoin::EcdsaSighashType::All,
+    /// As it goes into a script: strict DER with `SIGHASH_ALL`, or the 64 bytes of BIP 340 for the default.
+    pub(crate) fn to_script_bytes(self) -> Vec<u8> {
+        match self.0 {
+            Checked::Ecdsa(signature) => bitcoin::ecdsa::Signature::sighash_all(signature).to_vec(),
+            Checked::Schnorr(signature) => signature.serialize().to_vec(),
         }
     }
 }

@@ -4,7 +4,8 @@ use bitcoin::{Amount, FeeRate, Script};
 use thiserror::Error;
 
 use super::amount::Capacity;
-use super::lock::{ClosingMargin, Expiry, LockKind, Tip};
+use super::construction::Construction;
+use super::lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip};
 use super::params::{Protocol, Terms};
 
 /// What one side is willing to agree to. Each side checks the terms against limits of its own: the payee
@@ -26,8 +27,15 @@ pub struct Limits {
     pub closing_margin: RangeInclusive<ClosingMargin>,
     /// Confirmations of the funding transaction. The payee asks for the lower end; the payer accepts up to
     /// the upper. Default 3 to 12. Never less than 1: a funding transaction that is not in a block can still be
-    /// double-spent, or mined under another id.
+    /// double-spent, or mined under another id. For the payee's exception see [`Limits::unconfirmed`].
     pub confirmations: RangeInclusive<u32>,
+    /// The payee: up to which sum payments count as soon as the network has taken the funding transaction, and before it
+    /// is confirmed, in satoshi. Whoever sets it can lose so much to a double spend. Default 0.
+    pub unconfirmed: Amount,
+    /// The least that one payment adds, in satoshi. Default 1 to 100,000.
+    pub minimum_payment: RangeInclusive<Amount>,
+    /// What the payer keeps in the channel to the end, in satoshi. Default 0 to 100,000.
+    pub reserve: RangeInclusive<Amount>,
 }
 
 impl Default for Limits {
@@ -40,6 +48,9 @@ impl Default for Limits {
             expiry_blocks: 72..=4_032,
             closing_margin: ClosingMargin::DEFAULT..=ClosingMargin::from_blocks(1_008),
             confirmations: 3..=12,
+            unconfirmed: Amount::ZERO,
+            minimum_payment: Amount::ONE_SAT..=Amount::from_sat(100_000),
+            reserve: Amount::ZERO..=Amount::from_sat(100_000),
         }
     }
 }
@@ -75,7 +86,21 @@ impl Limits {
                 received: terms.closing_margin,
             }
         })?;
-        self.check_expiry(terms.expiry, tip)?;
+        let (payment, reserve) = (terms.minimum_payment, terms.reserve);
+        within(&self.minimum_payment, &payment, |min, max| {
+            TermsError::MinimumPayment {
+                min,
+                max,
+                received: payment,
+            }
+        })?;
+        within(&self.reserve, &reserve, |min, max| TermsError::Reserve {
+            min,
+            max,
+            received: reserve,
+        })?;
+        check_construction(terms)?;
+        self.check_lock(terms.refund_lock, tip)?;
         check_room(terms, tip, *self.confirmations.start())?;
         check_payment_expiry(terms)
     }
@@ -84,17 +109,17 @@ impl Limits {
     ///
     /// # Errors
     /// [`TermsError::Expiry`] if not.
-    pub fn check_expiry(&self, expiry: Expiry, tip: Tip) -> Result<(), TermsError> {
-        let unit = match expiry.kind() {
+    pub fn check_lock(&self, lock: RefundLock, tip: Tip) -> Result<(), TermsError> {
+        let unit = match lock.kind() {
             LockKind::Height => 1,
             LockKind::Time => 600,
         };
         let min = self.expiry_blocks.start().saturating_mul(unit);
         let max = self.expiry_blocks.end().saturating_mul(unit);
-        let distance = expiry.distance(tip);
+        let distance = lock.distance(tip);
         if !(min..=max).contains(&distance) {
             return Err(TermsError::Expiry {
-                expiry,
+                lock,
                 distance,
                 min,
                 max,
@@ -107,8 +132,11 @@ impl Limits {
 /// Between funding and the first moment to settle there has to be time for payments.
 pub(crate) fn check_room(terms: &Terms, tip: Tip, confirmations: u32) -> Result<(), TermsError> {
     let (lock, margin) = match terms.payment_expiry {
-        Some(payment_expiry) => (payment_expiry, 0),
-        None => (terms.expiry, terms.closing_margin.of_kind(terms.expiry.kind())),
+        Some(payment_expiry) => (payment_expiry.into(), 0),
+        None => (
+            terms.refund_lock,
+            terms.closing_margin.of_kind(terms.refund_lock.kind()),
+        ),
     };
     let confirmations = u16::try_from(confirmations).unwrap_or(u16::MAX);
     let confirmations = ClosingMargin::from_blocks(confirmations).of_kind(lock.kind());
@@ -116,7 +144,7 @@ pub(crate) fn check_room(terms: &Terms, tip: Tip, confirmations: u32) -> Result<
     let distance = lock.distance(tip);
     if distance <= needed {
         return Err(TermsError::NoRoom {
-            expiry: lock,
+            lock,
             distance,
             needed,
         });
@@ -142,12 +170,16 @@ fn check_payment_expiry(terms: &Terms) -> Result<(), TermsError> {
     match (wanted, terms.payment_expiry) {
         (false, None) => Ok(()),
         (true, Some(payment_expiry)) => {
-            let margin = terms.closing_margin.of_kind(terms.expiry.kind());
-            match payment_expiry.gap_to(terms.expiry) {
+            let margin = terms.closing_margin.of_kind(terms.refund_lock.kind());
+            let gap = terms
+                .refund_lock
+                .absolute()
+                .and_then(|expiry| payment_expiry.gap_to(expiry));
+            match gap {
                 Some(gap) if gap >= margin => Ok(()),
                 _ => Err(TermsError::PaymentExpiryTooLate {
                     payment_expiry,
-                    expiry: terms.expiry,
+                    lock: terms.refund_lock,
                     closing_margin: terms.closing_margin,
                 }),
             }
@@ -157,6 +189,31 @@ fn check_payment_expiry(terms: &Terms) -> Result<(), TermsError> {
             payment_expiry: terms.payment_expiry,
         }),
     }
+}
+
+/// Whether protocol and lock go with the construction.
+fn check_construction(terms: &Terms) -> Result<(), TermsError> {
+    /// A script holds a lock as a signed number of four bytes where descriptors write it (BIP 379).
+    const MAX_IN_SCRIPT: u32 = i32::MAX as u32;
+    let construction = terms.construction;
+    if construction.has_script_refund() && terms.protocol != Protocol::Example7 {
+        return Err(TermsError::Protocol {
+            protocol: terms.protocol,
+            construction,
+        });
+    }
+    let lock = terms.refund_lock;
+    if construction.has_relative_lock() == lock.absolute().is_some() {
+        return Err(TermsError::LockForm { lock, construction });
+    }
+    if construction.has_script_refund() && lock.to_consensus_u32() > MAX_IN_SCRIPT {
+        return Err(TermsError::LockPast2038 {
+            lock,
+            max: MAX_IN_SCRIPT,
+            construction,
+        });
+    }
+    Ok(())
 }
 
 /// A payout goes to a script that every node relays.
@@ -207,10 +264,10 @@ pub enum TermsError {
         received: FeeRate,
     },
     /// The refund's lock is too near or too far.
-    #[error("the lock at {expiry} is {distance} ahead, allowed is {min} to {max} (blocks or seconds)")]
+    #[error("the lock at {lock} is {distance} ahead, allowed is {min} to {max} (blocks or seconds)")]
     Expiry {
         /// The lock.
-        expiry: Expiry,
+        lock: RefundLock,
         /// How far it is ahead, in blocks or seconds.
         distance: u32,
         /// Least.
@@ -220,24 +277,24 @@ pub enum TermsError {
     },
     /// The channel would have to close before it could open.
     #[error(
-        "the lock at {expiry} is {distance} ahead, closing margin and confirmations take {needed} (blocks or \
+        "the lock at {lock} is {distance} ahead, closing margin and confirmations take {needed} (blocks or \
          seconds)"
     )]
     NoRoom {
         /// The lock.
-        expiry: Expiry,
+        lock: RefundLock,
         /// How far it is ahead, in blocks or seconds.
         distance: u32,
         /// What margin and confirmations take.
         needed: u32,
     },
     /// The payments' lock is not a closing margin before the refund's.
-    #[error("payments locked until {payment_expiry} are not {closing_margin} before the refund at {expiry}")]
+    #[error("payments locked until {payment_expiry} are not {closing_margin} before the refund at {lock}")]
     PaymentExpiryTooLate {
         /// The payments' lock.
         payment_expiry: Expiry,
         /// The refund's lock.
-        expiry: Expiry,
+        lock: RefundLock,
         /// The agreed margin.
         closing_margin: ClosingMargin,
     },
@@ -258,6 +315,52 @@ pub enum TermsError {
         max: ClosingMargin,
         /// Proposed.
         received: ClosingMargin,
+    },
+    /// The least payment, in satoshi.
+    #[error("a minimum payment of {received} is not within {min} to {max}")]
+    MinimumPayment {
+        /// Least.
+        min: Amount,
+        /// Most.
+        max: Amount,
+        /// Proposed.
+        received: Amount,
+    },
+    /// The payer's reserve, in satoshi.
+    #[error("a reserve of {received} is not within {min} to {max}")]
+    Reserve {
+        /// Least.
+        min: Amount,
+        /// Most.
+        max: Amount,
+        /// Proposed.
+        received: Amount,
+    },
+    /// A refund in the script needs no co-signing, which is what most of these two protocols' opening consists of.
+    #[error("the construction {construction} has the payments of example-7, and not those of {protocol}")]
+    Protocol {
+        /// The protocol.
+        protocol: Protocol,
+        /// The construction.
+        construction: Construction,
+    },
+    /// An absolute lock where the construction has a relative one, or the reverse.
+    #[error("a refund lock of {lock} is not of the form that the construction {construction} has")]
+    LockForm {
+        /// The lock.
+        lock: RefundLock,
+        /// The construction.
+        construction: Construction,
+    },
+    /// A time lock that the descriptor of a script cannot hold. A refund that is signed in advance can have it.
+    #[error("a refund lock of {lock} is above {max}, the last that the script of {construction} can hold")]
+    LockPast2038 {
+        /// The lock.
+        lock: RefundLock,
+        /// The last one.
+        max: u32,
+        /// The construction.
+        construction: Construction,
     },
     /// The payee wants to wait longer than the payer.
     #[error("{received} confirmations are not within {min} to {max}")]

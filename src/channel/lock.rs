@@ -1,6 +1,11 @@
 use std::fmt;
 
 use bitcoin::absolute::{Height, LockTime, Time};
+use bitcoin::{relative, Sequence};
+
+/// Sequence of a locked input: below the maximum, so that consensus looks at `nLockTime`, and without
+/// signalling replaceability (BIP 125).
+pub const LOCKED_SEQUENCE: Sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
 
 /// The chain's end as a party sees it. Every safety decision uses this, never a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +138,137 @@ impl fmt::Display for Expiry {
         match self.0 {
             LockTime::Blocks(height) => write!(f, "height {height}"),
             LockTime::Seconds(time) => write!(f, "time {time}"),
+        }
+    }
+}
+
+/// The lock of the refund, as agreed at the opening.
+///
+/// ```
+/// use bitcoin::absolute::{Height, Time};
+/// use bitcoin::relative::LockTime;
+/// use spilman::channel::{RefundLock, Tip};
+///
+/// let day = RefundLock::Relative(LockTime::from_height(144));
+/// assert_eq!(day.expiry(None), None, "it has not begun");
+/// // The funding transaction is in block 501, so that the refund can be in block 645 and no earlier.
+/// let base = Tip { height: Height::from_consensus(500)?, mtp: Time::from_consensus(1_700_000_000)? };
+/// assert_eq!(day.expiry(Some(base)).unwrap().to_string(), "height 644");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefundLock {
+    /// A height or a time (`nLockTime`, BIP 65).
+    Absolute(Expiry),
+    /// So many blocks, or units of 512 seconds, after the funding transaction confirmed (`nSequence`, BIP 68 and 112).
+    /// Until then the channel's life has not begun.
+    Relative(relative::LockTime),
+}
+
+impl RefundLock {
+    /// `blocks` blocks after the confirmation.
+    #[must_use]
+    pub const fn after_blocks(blocks: u16) -> Self {
+        Self::Relative(relative::LockTime::from_height(blocks))
+    }
+
+    /// At least `seconds` seconds of median time past after the confirmation; `None` above 33,553,920 seconds, or some
+    /// 388 days.
+    #[must_use]
+    pub fn after_seconds(seconds: u32) -> Option<Self> {
+        relative::Time::from_seconds_ceil(seconds)
+            .ok()
+            .map(|time| Self::Relative(time.into()))
+    }
+
+    /// From when on the refund is final. A relative lock counts from `base`, the chain's end below the block with the
+    /// funding transaction; without one it has not begun.
+    ///
+    /// A coin whose block is at height `h` can be spent with a lock of `n` blocks from block `h + n` on; with a lock of
+    /// time, once the median time past is `n` units of 512 seconds above that of block `h - 1` (BIP 68).
+    #[must_use]
+    pub fn expiry(self, base: Option<Tip>) -> Option<Expiry> {
+        match self {
+            Self::Absolute(expiry) => Some(expiry),
+            Self::Relative(relative::LockTime::Blocks(blocks)) => {
+                Expiry::blocks_after(base?, u32::from(blocks.value()))
+            }
+            Self::Relative(relative::LockTime::Time(time)) => {
+                let seconds = u32::from(time.value()) * 512;
+                Expiry::seconds_after(base?, seconds.saturating_sub(1))
+            }
+        }
+    }
+
+    /// The absolute lock, if it is one.
+    #[must_use]
+    pub const fn absolute(self) -> Option<Expiry> {
+        match self {
+            Self::Absolute(expiry) => Some(expiry),
+            Self::Relative(_) => None,
+        }
+    }
+
+    /// Whether height or time.
+    #[must_use]
+    pub const fn kind(self) -> LockKind {
+        match self {
+            Self::Absolute(expiry) => expiry.kind(),
+            Self::Relative(relative::LockTime::Blocks(_)) => LockKind::Height,
+            Self::Relative(relative::LockTime::Time(_)) => LockKind::Time,
+        }
+    }
+
+    /// How much time a channel that confirms after `tip` has, in blocks or seconds as [`RefundLock::kind`] says; at most
+    /// so much for an absolute lock.
+    #[must_use]
+    pub fn distance(self, tip: Tip) -> u32 {
+        match self {
+            Self::Absolute(expiry) => expiry.distance(tip),
+            Self::Relative(relative::LockTime::Blocks(blocks)) => u32::from(blocks.value()),
+            Self::Relative(relative::LockTime::Time(time)) => u32::from(time.value()) * 512,
+        }
+    }
+
+    /// The refund's `nLockTime`: zero where the lock is in its sequence.
+    #[must_use]
+    pub fn to_lock_time(self) -> LockTime {
+        self.fields().0
+    }
+
+    /// `nLockTime` and sequence of the refund's only input.
+    pub(crate) fn fields(self) -> (LockTime, Sequence) {
+        match self {
+            Self::Absolute(expiry) => (expiry.to_lock_time(), LOCKED_SEQUENCE),
+            Self::Relative(lock) => (LockTime::ZERO, lock.to_sequence()),
+        }
+    }
+
+    /// As in `nLockTime`, or as in `nSequence`.
+    pub(crate) fn to_consensus_u32(self) -> u32 {
+        match self {
+            Self::Absolute(expiry) => expiry.to_lock_time().to_consensus_u32(),
+            Self::Relative(lock) => lock.to_consensus_u32(),
+        }
+    }
+}
+
+impl From<Expiry> for RefundLock {
+    fn from(expiry: Expiry) -> Self {
+        Self::Absolute(expiry)
+    }
+}
+
+impl fmt::Display for RefundLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absolute(expiry) => fmt::Display::fmt(expiry, f),
+            Self::Relative(relative::LockTime::Blocks(blocks)) => {
+                write!(f, "{} blocks after funding", blocks.value())
+            }
+            Self::Relative(relative::LockTime::Time(time)) => {
+                write!(f, "{} seconds after funding", u32::from(time.value()) * 512)
+            }
         }
     }
 }

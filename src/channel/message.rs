@@ -1,9 +1,10 @@
 use std::fmt;
 
-use bitcoin::{Amount, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
 
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
-use super::params::{ChannelId, Terms};
+use super::musig::{PartialSignature, PublicNonce};
+use super::params::{ChannelId, Confirmation, Terms};
 use super::reason::Reason;
 
 /// A message and the channel that it belongs to.
@@ -34,8 +35,8 @@ pub enum Message {
         payee_key: PayeeKey,
         /// Where payments go.
         payee_payout: ScriptBuf,
-        /// Confirmations of the funding transaction before payments count.
-        confirmations: u32,
+        /// Confirmations of the funding transaction before payments count, and up to which sum they count before that.
+        confirmation: Confirmation,
     },
     /// Payer: please sign this refund. It is unsigned, and names the funding transaction by its hash only.
     RefundRequest {
@@ -73,14 +74,33 @@ pub enum Message {
         /// Cumulative, in satoshi.
         paid: Amount,
     },
-    /// Payee: let us close.
-    CloseRequest,
+    /// Payee: let us close, at this feerate if you like. Where both can close with one signature, the payer says it too,
+    /// to be answered with a nonce.
+    CloseRequest {
+        /// Feerate of the settlement; at least the agreed one.
+        feerate: FeeRate,
+        /// For a settlement with one signature (BIP 327).
+        nonce: Option<PublicNonce>,
+    },
     /// Payer: let us close; the final division, without any lock.
     Settlement {
         /// Cumulative, in satoshi; what was last accepted.
         paid: Amount,
+        /// At least the agreed one; what it costs more comes out of the payer's change.
+        feerate: FeeRate,
         /// K1's signature over the settlement transaction.
         signature: UnverifiedSignature,
+    },
+    /// Payer: the same with one signature of both (BIP 327), and this is my part of it.
+    JointSettlement {
+        /// Cumulative, in satoshi; what was last accepted.
+        paid: Amount,
+        /// At least the agreed one, and at most what the payee asked for.
+        feerate: FeeRate,
+        /// The payer's public nonce.
+        nonce: PublicNonce,
+        /// K1's part.
+        partial: PartialSignature,
     },
     /// Payee: the settlement is with the network.
     Closed {
@@ -109,8 +129,9 @@ impl Message {
             Self::PaymentRequest { .. } => Kind::PaymentRequest,
             Self::Payment { .. } => Kind::Payment,
             Self::PaymentAccepted { .. } => Kind::PaymentAccepted,
-            Self::CloseRequest => Kind::CloseRequest,
+            Self::CloseRequest { .. } => Kind::CloseRequest,
             Self::Settlement { .. } => Kind::Settlement,
+            Self::JointSettlement { .. } => Kind::JointSettlement,
             Self::Closed { .. } => Kind::Closed,
             Self::Refuse { .. } => Kind::Refuse,
         }
@@ -136,11 +157,12 @@ pub enum Kind {
     Settlement = 11,
     Closed = 12,
     Refuse = 13,
+    JointSettlement = 14,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Open,
         Self::Accept,
         Self::RefundRequest,
@@ -155,6 +177,7 @@ impl Kind {
         Self::Settlement,
         Self::Closed,
         Self::Refuse,
+        Self::JointSettlement,
     ];
 
     /// The published name.
@@ -175,6 +198,7 @@ impl Kind {
             Self::Settlement => "settlement",
             Self::Closed => "closed",
             Self::Refuse => "refuse",
+            Self::JointSettlement => "joint-settlement",
         }
     }
 }

@@ -1,12 +1,15 @@
 use std::fmt;
+use std::sync::Arc;
 
-use bitcoin::{Amount, FeeRate, Script, ScriptBuf, Weight};
+use bitcoin::{Amount, FeeRate, Script, ScriptBuf, TxOut, Weight};
+use miniscript::{DefiniteDescriptorKey, Descriptor};
 use thiserror::Error;
 
 use super::amount::{Balance, Capacity};
-use super::construction::Construction;
+use super::construction::{Construction, Path, Scripts};
 use super::keys::{PayeeKey, PayerKey};
-use super::lock::{ClosingMargin, Expiry, LockKind, Tip};
+use super::lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip};
+use super::musig::JointOutputKey;
 
 /// A conversation: who sends what, in which order, and who broadcasts. The numbers are those on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +66,7 @@ impl fmt::Display for ChannelId {
 /// let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
 /// let capacity = Capacity::new(Amount::from_btc(10.0)?)?;
 /// let terms = Terms::new(Protocol::Example7, capacity, tip).expect("the tip is far from the last height");
-/// assert_eq!(terms.expiry.distance(tip), 144);
+/// assert_eq!(terms.refund_lock.distance(tip), 144);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,12 +83,16 @@ pub struct Terms {
     /// as in Bitcoin Core.
     pub dust_feerate: FeeRate,
     /// The refund's lock. Default one day: 144 blocks, for [`Protocol::Bond`] 24 hours of median time past.
-    pub expiry: Expiry,
+    pub refund_lock: RefundLock,
     /// The payments' lock, for [`Protocol::SteppedLocktime`] only. Default one closing margin before
-    /// `expiry`.
+    /// `refund_lock`.
     pub payment_expiry: Option<Expiry>,
     /// Default [`ClosingMargin::DEFAULT`].
     pub closing_margin: ClosingMargin,
+    /// The least that one payment adds, in satoshi. Default 1 sat.
+    pub minimum_payment: Amount,
+    /// What the payer keeps in the channel to the end, in satoshi, so that it too has something to lose. Default none.
+    pub reserve: Amount,
 }
 
 impl Terms {
@@ -98,7 +105,8 @@ impl Terms {
     /// 3 sat/vB.
     pub const DUST_FEERATE: FeeRate = FeeRate::from_sat_per_kwu(750);
 
-    /// Terms with every default, for a channel of one day from `tip`; `None` if no lock that late exists.
+    /// Terms with every default, for a channel of one day from `tip` on [`Construction::P2sh`]; `None` if no lock that
+    /// late exists.
     #[must_use]
     pub fn new(protocol: Protocol, capacity: Capacity, tip: Tip) -> Option<Self> {
         let margin = ClosingMargin::DEFAULT;
@@ -119,31 +127,79 @@ impl Terms {
             capacity,
             feerate: Self::FEERATE,
             dust_feerate: Self::DUST_FEERATE,
-            expiry,
+            refund_lock: expiry.into(),
             payment_expiry,
             closing_margin: margin,
+            minimum_payment: Amount::ONE_SAT,
+            reserve: Amount::ZERO,
+        })
+    }
+
+    /// The same terms on another construction; where the lock of that one counts from the confirmation, it becomes one of
+    /// a day from there.
+    #[must_use]
+    pub fn on(mut self, construction: Construction) -> Self {
+        self.construction = construction;
+        if construction.has_relative_lock() && self.refund_lock.absolute().is_some() {
+            self.refund_lock = RefundLock::after_blocks(144);
+        }
+        self
+    }
+
+    /// The funding output of these terms and keys as a descriptor (BIP 380).
+    ///
+    /// # Errors
+    /// If the lock does not go with the construction.
+    pub fn descriptor(
+        &self,
+        payer: PayerKey,
+        payee: PayeeKey,
+    ) -> Result<Descriptor<DefiniteDescriptorKey>, ParamsError> {
+        Ok(self.scripts(payer, payee)?.descriptor().clone())
+    }
+
+    /// The scripts that a spend of such a funding output reveals, each with a name for people.
+    ///
+    /// # Errors
+    /// If the lock does not go with the construction.
+    pub fn revealed_scripts(
+        &self,
+        payer: PayerKey,
+        payee: PayeeKey,
+    ) -> Result<Vec<(&'static str, ScriptBuf)>, ParamsError> {
+        let scripts = self.scripts(payer, payee)?;
+        let revealed = scripts.revealed().into_iter();
+        Ok(revealed.map(|(name, script)| (name, script.to_owned())).collect())
+    }
+
+    fn scripts(&self, payer: PayerKey, payee: PayeeKey) -> Result<Scripts, ParamsError> {
+        Scripts::new(self.construction, self.refund_lock, payer, payee).map_err(|error| ParamsError::Lock {
+            lock: self.refund_lock,
+            construction: self.construction,
+            error,
         })
     }
 
     /// From when on the payee takes no more payments and settles: the payments' own lock, or one closing
-    /// margin before the refund's.
+    /// margin before the refund's. For a relative lock that follows from `base`, the chain's end below the block with the
+    /// funding transaction.
     #[must_use]
-    pub fn settle_from(&self) -> Expiry {
+    pub fn settle_from(&self, base: Option<Tip>) -> Option<Expiry> {
         self.payment_expiry
-            .unwrap_or_else(|| self.expiry.earlier(self.closing_margin))
+            .or_else(|| Some(self.refund_lock.expiry(base)?.earlier(self.closing_margin)))
     }
 
     /// Why there is no payment any more, if there is none: the lock that ends them, and how far `tip` is before it,
     /// in blocks or seconds.
-    pub(crate) fn too_late(&self, tip: Tip) -> Option<(Expiry, u32)> {
-        let lock = self.payment_expiry.unwrap_or(self.expiry);
-        self.must_settle(tip).then(|| (lock, lock.distance(tip)))
+    pub(crate) fn too_late(&self, tip: Tip, base: Option<Tip>) -> Option<(Expiry, u32)> {
+        let lock = self.payment_expiry.or_else(|| self.refund_lock.expiry(base))?;
+        self.must_settle(tip, base).then(|| (lock, lock.distance(tip)))
     }
 
     /// Whether that moment has come.
     #[must_use]
-    pub fn must_settle(&self, tip: Tip) -> bool {
-        self.settle_from().is_final(tip)
+    pub fn must_settle(&self, tip: Tip, base: Option<Tip>) -> bool {
+        self.settle_from(base).is_some_and(|from| from.is_final(tip))
     }
 }
 
@@ -157,8 +213,20 @@ pub struct ChannelParams {
     payee_key: PayeeKey,
     payer_payout: ScriptBuf,
     payee_payout: ScriptBuf,
-    confirmations: u32,
+    confirmation: Confirmation,
+    /// Shared, because every state of an opening carries the parameters on.
+    scripts: Arc<Scripts>,
     fees: Fees,
+}
+
+/// How deep the funding transaction has to be, as the payee wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Confirmations before any payment counts.
+    pub depth: u32,
+    /// Up to this sum payments count before that, as soon as the network has taken the funding transaction, in satoshi.
+    /// The payee bears the risk that it is double-spent. Usually none.
+    pub unconfirmed: Amount,
 }
 
 /// What each party brings.
@@ -174,7 +242,8 @@ pub(crate) struct Parties {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fees {
     refund: Amount,
-    payment: Amount,
+    payment: Weight,
+    joint: Weight,
     payer_dust: Amount,
     payee_dust: Amount,
 }
@@ -184,7 +253,7 @@ impl ChannelParams {
         id: ChannelId,
         terms: Terms,
         parties: Parties,
-        confirmations: u32,
+        confirmation: Confirmation,
     ) -> Result<Self, ParamsError> {
         let Parties {
             payer_key,
@@ -198,16 +267,24 @@ impl ChannelParams {
         if payer_payout == payee_payout {
             return Err(ParamsError::SamePayout { script: payee_payout });
         }
+        let scripts = terms.scripts(payer_key, payee_key)?;
+        let path = refund_path(terms.construction);
+        let both = [&payer_payout, &payee_payout];
         let fees = Fees {
-            refund: fee(&terms, &[&payer_payout])?,
-            payment: fee(&terms, &[&payer_payout, &payee_payout])?,
+            refund: fee(&terms, weight(&scripts, path, &[&payer_payout]))?,
+            payment: weight(&scripts, Path::Both, &both),
+            joint: weight(&scripts, Path::Joint, &both),
             payer_dust: payer_payout.minimal_non_dust_custom(terms.dust_feerate),
             payee_dust: payee_payout.minimal_non_dust_custom(terms.dust_feerate),
         };
         // With this much, one of the two outputs is always above dust, whatever was paid; and where nothing
         // is dust, there is still something to put into one.
         let dust = (fees.payer_dust + fees.payee_dust).max(Amount::ONE_SAT);
-        let needed = fees.payment + dust;
+        let payable = terms.minimum_payment.max(dust);
+        let needed = [fee(&terms, fees.payment)?, terms.reserve, payable]
+            .into_iter()
+            .try_fold(Amount::ZERO, Amount::checked_add)
+            .unwrap_or(Amount::MAX);
         if terms.capacity.to_amount() < needed {
             return Err(ParamsError::CapacityTooSmall {
                 needed,
@@ -221,7 +298,8 @@ impl ChannelParams {
             payee_key,
             payer_payout,
             payee_payout,
-            confirmations,
+            confirmation,
+            scripts: Arc::new(scripts),
             fees,
         })
     }
@@ -265,15 +343,53 @@ impl ChannelParams {
     /// How many confirmations of the funding transaction the payee wants before any payment counts.
     #[must_use]
     pub const fn confirmations(&self) -> u32 {
-        self.confirmations
+        self.confirmation.depth
+    }
+
+    /// Up to which sum payments count before that, in satoshi.
+    #[must_use]
+    pub const fn unconfirmed_limit(&self) -> Amount {
+        self.confirmation.unconfirmed
+    }
+
+    /// The funding output as a descriptor (BIP 380), from which any wallet can rebuild every script of the channel.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor<DefiniteDescriptorKey> {
+        self.scripts.descriptor()
     }
 
     /// The script of the funding output.
     #[must_use]
     pub fn funding_script(&self) -> ScriptBuf {
-        self.terms
-            .construction
-            .funding_script(self.payer_key, self.payee_key)
+        self.scripts.pubkey().to_owned()
+    }
+
+    /// The funding output.
+    #[must_use]
+    pub fn funding_output(&self) -> TxOut {
+        TxOut {
+            value: self.terms.capacity.to_amount(),
+            script_pubkey: self.funding_script(),
+        }
+    }
+
+    /// The scripts that a spend of the funding output reveals, each with a name for people.
+    #[must_use]
+    pub fn revealed_scripts(&self) -> Vec<(&'static str, &Script)> {
+        self.scripts.revealed()
+    }
+
+    pub(crate) fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// The key of both, where they can close with one signature.
+    pub(crate) fn joint_key(&self) -> Option<&JointOutputKey> {
+        self.scripts.joint_key()
+    }
+
+    pub(crate) const fn refund_path(&self) -> Path {
+        refund_path(self.terms.construction)
     }
 
     /// What the refund pays out: the capacity less its fee, in satoshi.
@@ -282,10 +398,10 @@ impl ChannelParams {
         self.terms.capacity.to_amount() - self.fees.refund
     }
 
-    /// The most that can ever be paid: the capacity less the fee, in satoshi.
+    /// The most that can ever be paid: the capacity less fee and reserve, in satoshi.
     #[must_use]
     pub fn spendable(&self) -> Amount {
-        self.terms.capacity.to_amount() - self.fees.payment
+        self.terms.capacity.to_amount() - self.payment_fee() - self.terms.reserve
     }
 
     /// The smallest sum that the payee can claim on chain, in satoshi.
@@ -297,23 +413,61 @@ impl ChannelParams {
     /// How the capacity is divided when `paid` has been paid in all; `None` above [`Self::spendable`].
     #[must_use]
     pub fn balance(&self, paid: Amount) -> Option<Balance> {
-        let change = self.spendable().checked_sub(paid)?;
+        (paid <= self.spendable()).then(|| self.divide(paid, self.payment_fee()))?
+    }
+
+    /// The same at another feerate than the agreed one, for a settlement that is to confirm sooner; `None` if the payer's
+    /// change does not pay for it.
+    #[must_use]
+    pub fn balance_at(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
+        self.divide(paid, feerate.fee_wu(self.fees.payment)?)
+    }
+
+    /// The same for a settlement with one signature, which is smaller.
+    pub(crate) fn joint_balance(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
+        self.divide(paid, feerate.fee_wu(self.fees.joint)?)
+    }
+
+    fn divide(&self, paid: Amount, fee: Amount) -> Option<Balance> {
+        let change = self
+            .terms
+            .capacity
+            .to_amount()
+            .checked_sub(fee)?
+            .checked_sub(paid)?;
         let output = |amount, dust| (amount > Amount::ZERO && amount >= dust).then_some(amount);
         Some(Balance {
             paid,
             change,
-            fee: self.fees.payment,
+            fee,
             to_payee: output(paid, self.fees.payee_dust),
             to_payer: output(change, self.fees.payer_dust),
         })
     }
+
+    fn payment_fee(&self) -> Amount {
+        let fee = self.terms.feerate.fee_wu(self.fees.payment);
+        fee.expect("was computed when the parameters were made")
+    }
+}
+
+/// Which way the refund goes.
+const fn refund_path(construction: Construction) -> Path {
+    if construction.has_script_refund() {
+        Path::Refund
+    } else {
+        Path::Both
+    }
+}
+
+/// The weight of a spend of the funding output, with signatures of the largest size.
+fn weight(scripts: &Scripts, path: Path, outputs: &[&ScriptBuf]) -> Weight {
+    let input = scripts.input_weight(path);
+    bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()))
 }
 
 /// The fee of a spend of the funding output, rounded up to the next satoshi.
-fn fee(terms: &Terms, outputs: &[&ScriptBuf]) -> Result<Amount, ParamsError> {
-    let input = terms.construction.input_weight();
-    let weight: Weight =
-        bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()));
+fn fee(terms: &Terms, weight: Weight) -> Result<Amount, ParamsError> {
     let largest = terms.feerate.max(terms.dust_feerate);
     let error = ParamsError::FeeOverflow {
         feerate: largest,
@@ -342,8 +496,21 @@ pub enum ParamsError {
         /// The script.
         script: ScriptBuf,
     },
-    /// Fee and dust leave nothing to pay with.
-    #[error("a capacity of {capacity} is too small: fee and two outputs above dust need {needed}")]
+    /// No descriptor can be written with this lock.
+    #[error("a refund lock of {lock} does not go with the construction {construction}: {error}")]
+    Lock {
+        /// The proposed lock.
+        lock: RefundLock,
+        /// The proposed construction.
+        construction: Construction,
+        /// In the words of the descriptor library.
+        error: String,
+    },
+    /// Fee, reserve and dust leave nothing to pay with.
+    #[error(
+        "a capacity of {capacity} is too small: fee, reserve and the least payment, or two outputs above dust, need \
+         {needed}"
+    )]
     CapacityTooSmall {
         /// The least capacity.
         needed: Amount,

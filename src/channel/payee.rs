@@ -1,6 +1,6 @@
 mod opening;
 
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, FeeRate, Transaction};
 
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
@@ -8,6 +8,7 @@ use super::funding::FundingTx;
 use super::keys::{ChannelKey, UnverifiedSignature};
 use super::lock::{Expiry, Tip};
 use super::message::{Envelope, Message};
+use super::musig::{NonceSource, PartialSignature, PublicNonce, SecretNonce};
 use super::params::{ChannelParams, Protocol};
 use super::stage::Stage;
 use super::transaction::{PaymentTx, SettlementTx, Spend, SpendRole};
@@ -26,6 +27,14 @@ pub struct Payee {
     best: Option<PaymentTx>,
     settlement: Option<SettlementTx>,
     view: Option<ChainView>,
+    /// The tip at the opening.
+    opened: Tip,
+    /// Whether the network has taken the funding transaction from here.
+    taken: bool,
+    nonces: Option<NonceSource>,
+    /// The feerate at which this side asked to close with one signature, and the nonce that it will use for that and for
+    /// nothing else.
+    asked: Option<(FeeRate, SecretNonce)>,
     /// The tip at which the funding transaction was last given to the network: once a block is enough.
     offered: Tip,
 }
@@ -70,10 +79,16 @@ impl Payee {
         self.best.map(redeem).transpose()
     }
 
+    /// Lets this side close with one signature where the construction can. Without it, a close takes two.
+    pub fn provide_nonces(&mut self, source: NonceSource) {
+        self.nonces = Some(source);
+    }
+
     /// The one way in which the state changes.
     ///
     /// # Errors
-    /// If the peer's message is refused, or the user's wish cannot be done. The state is what it was before.
+    /// If the peer's message is refused, or the user's wish cannot be done. The state is what it was before, but that a
+    /// secret nonce which met a wrong partial signature is not used again.
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
@@ -85,7 +100,9 @@ impl Payee {
             // What matters is offered again with every block.
             Event::BroadcastUnknown(_) => Ok(Vec::new()),
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
-            Event::Close => self.close(),
+            Event::Close => self.close(None),
+            Event::CloseAt(feerate) => self.close(Some(feerate)),
+            Event::PeerGone => Ok(self.settle_alone()?.into_iter().collect()),
             Event::Pay(_) => Err(self.wrong_stage("pay as the payee").into()),
         }
     }
@@ -97,21 +114,34 @@ impl Payee {
             (Stage::Closing, Message::Payment { paid, signature }) if self.awaits_settlement() => {
                 self.accept(paid, signature)
             }
-            (Stage::AwaitingFunding, Message::Payment { .. }) => {
-                let confirmations = self.view.as_ref().map_or(0, |view| view.confirmations);
-                let required = self.params.confirmations();
-                Err(PaymentError::Unconfirmed {
-                    confirmations,
-                    required,
-                }
-                .into())
-            }
+            (Stage::AwaitingFunding, Message::Payment { .. }) => Err(self.unconfirmed().into()),
             (
                 Stage::AwaitingFunding | Stage::Open | Stage::Closing,
-                Message::Settlement { paid, signature },
-            ) if self.settlement.is_none() => self.accept_settlement(paid, signature),
+                Message::Settlement {
+                    paid,
+                    feerate,
+                    signature,
+                },
+            ) if self.settlement.is_none() => self.accept_settlement(paid, feerate, signature),
+            (
+                Stage::Closing,
+                Message::JointSettlement {
+                    paid,
+                    feerate,
+                    nonce,
+                    partial,
+                },
+            ) if self.asked.is_some() => self.accept_joint(paid, feerate, &nonce, &partial),
+            (
+                Stage::AwaitingFunding | Stage::Open | Stage::Closing,
+                Message::CloseRequest { feerate, nonce: None },
+            ) if self.params.joint_key().is_some() => Ok(self.answer_close(feerate)),
             // Both closed at the same moment, and this side's settlement is on its way.
-            (Stage::Closing, Message::Settlement { .. }) => Ok(Vec::new()),
+            (Stage::Closing, Message::Settlement { .. } | Message::JointSettlement { .. })
+                if self.settlement.is_some() =>
+            {
+                Ok(Vec::new())
+            }
             (_, Message::Refuse { reason }) => Ok(vec![Action::Notify(Notice::PeerRefused { reason })]),
             (stage, message) => Err(unexpected(stage, &message)),
         }
@@ -129,6 +159,10 @@ impl Payee {
             return Err(PaymentError::Expiring { expiry, left }.into());
         }
         self.check_increase(paid)?;
+        let confirmations = self.view.as_ref().map_or(0, |view| view.confirmations);
+        if confirmations < self.params.confirmations() && paid > self.params.unconfirmed_limit() {
+            return Err(self.unconfirmed().into());
+        }
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
         let spend = Spend::payment(&self.params, self.funding.outpoint(), &balance);
         let payment = PaymentTx::new(balance, spend.verify_payer(signature)?);
@@ -144,7 +178,16 @@ impl Payee {
     }
 
     fn too_late(&self) -> Option<(Expiry, u32)> {
-        self.params.terms().too_late(self.view.as_ref()?.tip)
+        let view = self.view.as_ref()?;
+        self.params.terms().too_late(view.tip, view.base)
+    }
+
+    fn unconfirmed(&self) -> PaymentError {
+        PaymentError::Unconfirmed {
+            unconfirmed: self.params.unconfirmed_limit(),
+            confirmations: self.view.as_ref().map_or(0, |view| view.confirmations),
+            required: self.params.confirmations(),
+        }
     }
 
     fn check_increase(&self, received: Amount) -> Result<(), PaymentError> {
@@ -155,6 +198,10 @@ impl Payee {
         }
         if received == previous && !empty_start {
             return Err(PaymentError::Repeated { previous, received });
+        }
+        let (minimum, received) = (self.params.terms().minimum_payment, received - previous);
+        if received > Amount::ZERO && received < minimum {
+            return Err(PaymentError::BelowMinimum { minimum, received });
         }
         Ok(())
     }
@@ -169,20 +216,54 @@ impl Payee {
     fn accept_settlement(
         &mut self,
         paid: Amount,
+        feerate: FeeRate,
         signature: UnverifiedSignature,
     ) -> Result<Vec<Action>, Refusal> {
-        if paid != self.paid() {
-            return Err(PaymentError::SettlementDiffers {
-                expected: self.paid(),
-                received: paid,
-            }
-            .into());
-        }
-        let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
+        self.check_settlement(paid, feerate)?;
+        let balance = self
+            .params
+            .balance_at(paid, feerate)
+            .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
         let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
         let payment = PaymentTx::new(balance, spend.verify_payer(signature)?);
         let settlement = payment.settle(&self.params, self.funding.outpoint(), &self.key)?;
         Ok(vec![self.settle(settlement)])
+    }
+
+    fn accept_joint(
+        &mut self,
+        paid: Amount,
+        feerate: FeeRate,
+        nonce: &PublicNonce,
+        partial: &PartialSignature,
+    ) -> Result<Vec<Action>, Refusal> {
+        self.check_settlement(paid, feerate)?;
+        let balance = self
+            .params
+            .joint_balance(paid, feerate)
+            .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
+        let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
+        let Some(((_, own), key)) = self.asked.take().zip(self.params.joint_key()) else {
+            return Ok(Vec::new());
+        };
+        let signature = key.complete(own, &self.key, nonce, partial, spend.digest())?;
+        let settlement = SettlementTx::of(balance, spend.complete_joint(&signature)?);
+        Ok(vec![self.settle(settlement)])
+    }
+
+    /// The settlement is for what was last accepted, and pays what was agreed.
+    fn check_settlement(&self, paid: Amount, received: FeeRate) -> Result<(), PaymentError> {
+        if paid != self.paid() {
+            return Err(PaymentError::SettlementDiffers {
+                expected: self.paid(),
+                received: paid,
+            });
+        }
+        let expected = self.params.terms().feerate;
+        if received < expected {
+            return Err(PaymentError::SettlementFeerate { expected, received });
+        }
+        Ok(())
     }
 
     fn on_chain(&mut self, view: ChainView) -> Result<Vec<Action>, SpendError> {
@@ -190,7 +271,7 @@ impl Payee {
             return Ok(Vec::new());
         }
         let (tip, confirmations, spend) = (view.tip, view.confirmations, view.spend.clone());
-        let must_settle = self.params.terms().must_settle(tip);
+        let must_settle = self.params.terms().must_settle(tip, view.base);
         // Before anything is changed, because it may fail.
         let due = match self.settlement {
             None if must_settle => self.redeemable()?.filter(|s| s.balance().is_enforceable()),
@@ -232,7 +313,9 @@ impl Payee {
     /// Nothing was paid, nothing is on chain, and the refund would take it back at once if it ever were.
     fn never_came(&self, view: &ChainView) -> bool {
         let nothing = self.best.is_none() && view.confirmations == 0 && view.spend.is_none();
-        nothing && self.params.terms().expiry.is_final(view.tip)
+        // A relative lock has not begun; so long after the opening nobody has to wait for it any more.
+        let expiry = self.params.terms().refund_lock.expiry(Some(self.opened));
+        nothing && expiry.is_some_and(|expiry| expiry.is_final(view.tip))
     }
 
     /// Whether to give the funding transaction to the network again: a mempool forgets, and a first broadcast
@@ -252,7 +335,10 @@ impl Payee {
     }
 
     fn on_depth(&mut self, confirmations: u32) -> Vec<Action> {
-        let deep = confirmations >= self.params.confirmations();
+        let early =
+            self.taken && !self.funding.is_malleable() && self.paid() <= self.params.unconfirmed_limit();
+        let deep = confirmations >= self.params.confirmations()
+            || (early && self.params.unconfirmed_limit() > Amount::ZERO);
         match self.stage {
             Stage::AwaitingFunding if deep => {
                 self.stage = Stage::Open;
@@ -266,24 +352,34 @@ impl Payee {
         }
     }
 
-    fn on_broadcast(&self, result: BroadcastResult) -> Vec<Action> {
-        if result.rejected.is_some() {
-            return vec![Action::Notify(Notice::BroadcastRejected(result))];
-        }
-        match result.role {
-            SpendRole::Payment | SpendRole::Settlement => {
-                vec![self.send(Message::Closed { txid: result.txid })]
+    fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match (result.role, result.rejected.is_none()) {
+            (SpendRole::Payment | SpendRole::Settlement, true) => {
+                actions.push(self.send(Message::Closed { txid: result.txid }));
             }
-            SpendRole::Funding | SpendRole::Refund => Vec::new(),
+            (SpendRole::Funding, taken) if self.params.unconfirmed_limit() > Amount::ZERO => {
+                self.taken = taken;
+                actions.extend(self.on_depth(self.view.as_ref().map_or(0, |view| view.confirmations)));
+            }
+            _ => {}
         }
+        if result.rejected.is_some() {
+            actions.push(Action::Notify(Notice::BroadcastRejected(result)));
+        }
+        actions
     }
 
     fn request_payment(&self, amount: Amount) -> Result<Vec<Action>, CommandError> {
         if self.stage != Stage::Open || self.params.terms().protocol != Protocol::Bond {
             return Err(self.wrong_stage("request a payment"));
         }
-        if amount == Amount::ZERO {
-            return Err(CommandError::Nothing { asked: amount });
+        let minimum = self.params.terms().minimum_payment;
+        if amount < minimum {
+            return Err(CommandError::BelowMinimum {
+                minimum,
+                asked: amount,
+            });
         }
         let left = self.params.spendable() - self.paid();
         if amount > left {
@@ -297,22 +393,71 @@ impl Payee {
         })])
     }
 
-    /// With an unlocked payment in hand the payee needs nobody; otherwise it asks the payer for a settlement.
-    fn close(&mut self) -> Result<Vec<Action>, ApplyError> {
-        if !matches!(self.stage, Stage::Open | Stage::AwaitingFunding) {
-            return Err(self.wrong_stage("close").into());
+    /// With an unlocked payment in hand the payee needs nobody; it asks the payer for a settlement where that one is
+    /// smaller, pays more, or is all that can be had. Asked again, it does not wait for an answer any longer.
+    fn close(&mut self, feerate: Option<FeeRate>) -> Result<Vec<Action>, ApplyError> {
+        match self.stage {
+            Stage::Open | Stage::AwaitingFunding => {}
+            Stage::Closing if self.settlement.is_none() => {
+                let alone = self.settle_alone()?;
+                return match alone {
+                    Some(action) => Ok(vec![action]),
+                    None => Err(self.wrong_stage("close").into()),
+                };
+            }
+            _ => return Err(self.wrong_stage("close").into()),
         }
-        let unlocked = self.params.terms().payment_expiry.is_none();
-        if let Some(settlement) = self.redeemable()?.filter(|_| unlocked) {
-            return Ok(vec![self.settle(settlement)]);
+        let agreed = self.params.terms().feerate;
+        let asked = feerate.unwrap_or(agreed);
+        let affordable = self.params.balance_at(self.paid(), asked).is_some();
+        if asked < agreed || !affordable {
+            return Err(CommandError::SettlementFeerate {
+                paid: self.paid(),
+                feerate: asked,
+                change: self.params.terms().capacity.to_amount() - self.paid(),
+            }
+            .into());
+        }
+        let one_key = self.params.joint_key().is_some() && self.nonces.is_some();
+        if asked == agreed && !one_key {
+            let unlocked = self.params.terms().payment_expiry.is_none();
+            if let Some(settlement) = self.redeemable()?.filter(|_| unlocked) {
+                return Ok(vec![self.settle(settlement)]);
+            }
+        }
+        Ok(self.answer_close(asked))
+    }
+
+    /// Asks for a settlement, with a fresh nonce where both can sign as one.
+    fn answer_close(&mut self, feerate: FeeRate) -> Vec<Action> {
+        if self.settlement.is_some() {
+            return Vec::new();
         }
         self.stage = Stage::Closing;
-        Ok(vec![self.send(Message::CloseRequest)])
+        let key = self.params.joint_key();
+        let nonce = self.nonces.as_mut().zip(key).map(|(nonces, output)| {
+            let secret = SecretNonce::generate(nonces.seed(), &self.key, output, self.funding.outpoint());
+            let public = secret.public();
+            self.asked = Some((feerate, secret));
+            public
+        });
+        vec![self.send(Message::CloseRequest { feerate, nonce })]
+    }
+
+    /// Settles with the newest payment instead of waiting for the payer, if that can be done now.
+    fn settle_alone(&mut self) -> Result<Option<Action>, SpendError> {
+        let waiting = self.stage == Stage::Closing && self.settlement.is_none();
+        if !waiting || self.params.terms().payment_expiry.is_some() {
+            return Ok(None);
+        }
+        let settlement = self.redeemable()?;
+        Ok(settlement.map(|settlement| self.settle(settlement)))
     }
 
     fn settle(&mut self, settlement: SettlementTx) -> Action {
         let action = broadcast(&settlement);
         self.settlement = Some(settlement);
+        self.asked = None;
         self.stage = Stage::Closing;
         action
     }

@@ -1,6 +1,6 @@
 mod opening;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, FeeRate};
 
 use super::amount::Balance;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
@@ -10,6 +10,7 @@ use super::keys::{ChannelKey, VerifiedSignature};
 use super::limits::check_room;
 use super::lock::Tip;
 use super::message::{Envelope, Message};
+use super::musig::PublicNonce;
 use super::params::{ChannelParams, Protocol};
 use super::stage::Stage;
 use super::transaction::{RefundTx, Spend, SpendRole};
@@ -29,6 +30,10 @@ pub struct Payer {
     /// `None` until the payee has acknowledged anything, the empty first payment of Example 7 included.
     acknowledged: Option<Amount>,
     tip: Tip,
+    /// Below the block with the funding transaction, in the last view.
+    base: Option<Tip>,
+    /// The most that a settlement may pay, if the payee wants it to confirm sooner.
+    max_feerate: FeeRate,
     /// Whether the payee has the funding transaction, and whether it has said that payments count.
     handed_over: bool,
     ready: bool,
@@ -89,7 +94,10 @@ impl Payer {
             Event::Broadcast(result) => Ok(self.on_broadcast(result)),
             Event::BroadcastUnknown(role) => Ok(self.on_unknown(role)),
             Event::Pay(amount) => Ok(self.pay(amount)?),
-            Event::Close => Ok(self.close()?),
+            Event::Close => Ok(self.close(self.params.terms().feerate)?),
+            Event::CloseAt(feerate) => Ok(self.close(feerate)?),
+            // The refund is the payer's, whoever is there.
+            Event::PeerGone => Ok(Vec::new()),
             Event::RequestPayment(_) => Err(self.wrong_stage("request a payment as the payer").into()),
         }
     }
@@ -124,15 +132,33 @@ impl Payer {
             (Stage::AwaitingFunding, Message::PaymentAccepted { paid }) if self.ready => {
                 self.on_accepted(paid)
             }
-            (Stage::Open | Stage::AwaitingFunding, Message::CloseRequest) => {
+            (
+                Stage::Open | Stage::AwaitingFunding | Stage::Closing,
+                Message::CloseRequest {
+                    feerate,
+                    nonce: Some(nonce),
+                },
+            ) => {
+                let settlement = self.joint_settlement(feerate, nonce)?;
                 self.stage = Stage::Closing;
-                Ok(vec![self.settlement()])
+                Ok(vec![settlement])
+            }
+            (Stage::Open | Stage::AwaitingFunding, Message::CloseRequest { feerate, nonce: None }) => {
+                let feerate = self.settlement_feerate(feerate)?;
+                self.stage = Stage::Closing;
+                Ok(vec![self.settlement(feerate)])
+            }
+            // It answers this side's wish, but closes with two signatures.
+            (Stage::Closing, Message::CloseRequest { feerate, nonce: None })
+                if self.params.joint_key().is_some() =>
+            {
+                let feerate = self.settlement_feerate(feerate)?;
+                Ok(vec![self.settlement(feerate)])
             }
             // After a reorganisation the payee says again that it is ready. Or both spoke at the same moment, and
             // the settlement is on its way.
-            (Stage::Open | Stage::Closing, Message::Ready) | (Stage::Closing, Message::CloseRequest) => {
-                Ok(Vec::new())
-            }
+            (Stage::Open | Stage::Closing, Message::Ready)
+            | (Stage::Closing, Message::CloseRequest { nonce: None, .. }) => Ok(Vec::new()),
             (stage, Message::PaymentRequest { .. })
                 if self.params.terms().protocol == Protocol::Bond
                     && (stage == Stage::Closing || (stage == Stage::AwaitingFunding && self.ready)) =>
@@ -189,7 +215,7 @@ impl Payer {
     }
 
     fn on_chain(&mut self, view: &ChainView) -> Vec<Action> {
-        self.tip = view.tip;
+        (self.tip, self.base) = (view.tip, view.base);
         if self.stage == Stage::Closed {
             return Vec::new();
         }
@@ -205,14 +231,15 @@ impl Payer {
             return Vec::new();
         }
         if self.stage == Stage::Protected {
-            let too_late = self.params.terms().must_settle(view.tip);
+            let too_late = self.params.terms().must_settle(view.tip, view.base);
             return if too_late {
                 vec![self.abandon()]
             } else {
                 Vec::new()
             };
         }
-        if self.params.terms().expiry.is_final(view.tip) {
+        let expiry = self.params.terms().refund_lock.expiry(view.base);
+        if expiry.is_some_and(|expiry| expiry.is_final(view.tip)) {
             self.stage = Stage::Closing;
             return vec![Action::Broadcast {
                 role: SpendRole::Refund,
@@ -250,7 +277,7 @@ impl Payer {
     fn broadcast_funding_again(&mut self, view: &ChainView) -> Vec<Action> {
         let terms = self.params.terms();
         let mine = terms.protocol == Protocol::SteppedLocktime;
-        if !mine || terms.must_settle(view.tip) || self.offered == view.tip {
+        if !mine || terms.must_settle(view.tip, view.base) || self.offered == view.tip {
             return Vec::new();
         }
         self.offered = view.tip;
@@ -287,25 +314,51 @@ impl Payer {
         if self.stage != Stage::Open {
             return Err(self.wrong_stage("pay"));
         }
-        if amount == Amount::ZERO {
-            return Err(CommandError::Nothing { asked: amount });
+        let minimum = self.params.terms().minimum_payment;
+        if amount < minimum {
+            return Err(CommandError::BelowMinimum {
+                minimum,
+                asked: amount,
+            });
         }
-        if let Some((expiry, left)) = self.params.terms().too_late(self.tip) {
+        if let Some((expiry, left)) = self.params.terms().too_late(self.tip, self.base) {
             return Err(CommandError::Expiring { expiry, left });
         }
         let left = self.params.spendable() - self.paid;
         if amount > left {
             return Err(CommandError::InsufficientBalance { left, asked: amount });
         }
+        let unconfirmed = self.params.unconfirmed_limit();
+        let required = self.params.confirmations();
+        // Without such a limit the payee's word is enough: it may see a block earlier than the payer does.
+        if unconfirmed > Amount::ZERO && self.confirmations < required && self.paid + amount > unconfirmed {
+            return Err(CommandError::Unconfirmed {
+                unconfirmed,
+                confirmations: self.confirmations,
+                required,
+            });
+        }
         self.paid += amount;
         Ok(vec![self.payment()])
     }
 
-    fn close(&mut self) -> Result<Vec<Action>, CommandError> {
+    fn close(&mut self, feerate: FeeRate) -> Result<Vec<Action>, CommandError> {
         match self.stage {
             Stage::Open | Stage::AwaitingFunding => {
+                let affordable = self.params.balance_at(self.paid, feerate).is_some();
+                if feerate < self.params.terms().feerate || !affordable {
+                    return Err(CommandError::SettlementFeerate {
+                        paid: self.paid,
+                        feerate,
+                        change: self.params.terms().capacity.to_amount() - self.paid,
+                    });
+                }
                 self.stage = Stage::Closing;
-                Ok(vec![self.settlement()])
+                if self.params.joint_key().is_some() {
+                    self.max_feerate = self.max_feerate.max(feerate);
+                    return Ok(vec![self.send(Message::CloseRequest { feerate, nonce: None })]);
+                }
+                Ok(vec![self.settlement(feerate)])
             }
             Stage::Protected => Ok(vec![self.abandon()]),
             _ => Err(self.wrong_stage("close")),
@@ -333,14 +386,57 @@ impl Payer {
         })
     }
 
-    fn settlement(&self) -> Action {
-        let balance = self.balance(self.paid);
+    /// What a settlement will pay if the payee asks for this: no more than this side agrees to, and can.
+    fn settlement_feerate(&self, asked: FeeRate) -> Result<FeeRate, PaymentError> {
+        let agreed = self.params.terms().feerate;
+        if asked < agreed {
+            return Err(PaymentError::SettlementFeerate {
+                expected: agreed,
+                received: asked,
+            });
+        }
+        let feerate = asked.min(self.max_feerate.max(agreed));
+        let affordable = self.params.balance_at(self.paid, feerate).is_some();
+        Ok(if affordable { feerate } else { agreed })
+    }
+
+    fn settlement(&self, feerate: FeeRate) -> Action {
+        let balance = self
+            .params
+            .balance_at(self.paid, feerate)
+            .expect("the change was asked before");
         let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
         let signature: VerifiedSignature = spend.sign(&self.key);
         self.send(Message::Settlement {
             paid: self.paid,
+            feerate,
             signature: signature.to_unverified(),
         })
+    }
+
+    /// This side's part of the one signature. Its nonce follows from the payee's and from what is signed, so that nothing
+    /// has to be kept, and no nonce is ever used for two things.
+    fn joint_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
+        let Some(key) = self.params.joint_key() else {
+            let request = Message::CloseRequest {
+                feerate: asked,
+                nonce: Some(nonce),
+            };
+            return Err(unexpected(self.stage, &request));
+        };
+        let feerate = self.settlement_feerate(asked)?;
+        let balance = self
+            .params
+            .joint_balance(self.paid, feerate)
+            .expect("it costs less than a settlement with two signatures, and that can be paid");
+        let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
+        let (nonce, partial) = key.sign_with(&self.key, &nonce, spend.digest())?;
+        Ok(self.send(Message::JointSettlement {
+            paid: self.paid,
+            feerate,
+            nonce,
+            partial,
+        }))
     }
 
     fn broadcast_funding(&self) -> Action {

@@ -47,6 +47,9 @@ reasons! {
     AcknowledgedUnsent = 17, "acknowledged-unsent";
     FundingUnconfirmed = 18, "funding-unconfirmed";
     ChannelExpiring = 19, "channel-expiring";
+    PaidBelowMinimum = 20, "paid-below-minimum";
+    SettlementFeerate = 21, "settlement-feerate";
+    PartialSignatureWrong = 22, "partial-signature-wrong";
 }
 
 impl fmt::Display for Reason {

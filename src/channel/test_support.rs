@@ -6,7 +6,7 @@ use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 
 use super::keys::ChannelKey;
-use super::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
+use super::params::{ChannelId, ChannelParams, Confirmation, Parties, Protocol, Terms};
 use super::transaction::Spend;
 use super::{Capacity, PayeeKey, PayerKey, Tip};
 
@@ -41,8 +41,12 @@ pub fn example() -> Example {
         payer_payout: payout(&payer),
         payee_payout: payout(&payee),
     };
+    let confirmation = Confirmation {
+        depth: 3,
+        unconfirmed: Amount::ZERO,
+    };
     Example {
-        params: ChannelParams::new(ChannelId(1), terms, parties, 3).unwrap(),
+        params: ChannelParams::new(ChannelId(1), terms, parties, confirmation).unwrap(),
         payer,
         payee,
     }
@@ -55,5 +59,5 @@ pub fn finished_refund(example: &Example) -> (Transaction, TxOut) {
         value: example.params.terms().capacity.to_amount(),
         script_pubkey: example.params.funding_script(),
     };
-    (spend.complete(payer, payee).unwrap(), prevout)
+    (spend.complete(payer, Some(payee)).unwrap(), prevout)
 }

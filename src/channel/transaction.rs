@@ -1,16 +1,18 @@
 use bitcoin::absolute::LockTime;
-use bitcoin::secp256k1::Message;
+use bitcoin::secp256k1::{schnorr, Message};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
 use super::amount::Balance;
+use super::construction::Path;
 use super::keys::{ChannelKey, SignatureError, UnverifiedSignature, VerifiedSignature};
+use super::lock::LOCKED_SEQUENCE;
 use super::params::{ChannelParams, Protocol};
 use super::verify::{verify_spend, SpendError};
 
-/// Sequence of a locked input: below the maximum, so that consensus looks at `nLockTime`, and without
-/// signalling replaceability (BIP 125).
-pub const LOCKED_SEQUENCE: Sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
+/// Version of refund, payment and settlement: TRUC (BIP 431). In the mempool such a transaction has at most one child,
+/// of at most 1,000 vbytes, and can always be replaced, so that neither side can pin the other's.
+pub const SPEND_VERSION: Version = Version(3);
 
 /// A spend of the funding output, built here from the agreed parameters and not yet signed.
 ///
@@ -20,6 +22,7 @@ pub const LOCKED_SEQUENCE: Sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
 pub(crate) struct Spend<'a> {
     params: &'a ChannelParams,
     tx: Transaction,
+    path: Path,
     digest: Message,
 }
 
@@ -30,84 +33,113 @@ impl<'a> Spend<'a> {
             value: params.refund_amount(),
             script_pubkey: params.payer_payout().to_owned(),
         };
+        let path = params.refund_path();
         Self::new(
             params,
             funding,
-            Some(params.terms().expiry.to_lock_time()),
+            path,
+            params.terms().refund_lock.fields(),
             vec![output],
         )
     }
 
     /// T3: `balance` divided between the two, locked in the stepped protocol only.
     pub fn payment(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
-        let lock = params
-            .terms()
-            .payment_expiry
-            .map(super::lock::Expiry::to_lock_time);
-        Self::new(params, funding, lock, outputs(params, balance))
+        let lock = params.terms().payment_expiry;
+        let fields = lock.map_or(UNLOCKED, |lock| (lock.to_lock_time(), LOCKED_SEQUENCE));
+        Self::new(params, funding, Path::Both, fields, outputs(params, balance))
     }
 
     /// The same division without any lock, to close at once.
     pub fn settlement(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
-        Self::new(params, funding, None, outputs(params, balance))
+        Self::new(params, funding, Path::Both, UNLOCKED, outputs(params, balance))
     }
 
-    fn new(params: &'a ChannelParams, funding: OutPoint, lock: Option<LockTime>, output: Vec<TxOut>) -> Self {
+    /// The same with one signature: version, lock and sequence are what most wallets write, because nothing is to tell
+    /// this from anybody's payment.
+    pub fn joint(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
+        let fields = (LockTime::ZERO, Sequence::ENABLE_RBF_NO_LOCKTIME);
+        Self::new(params, funding, Path::Joint, fields, outputs(params, balance))
+    }
+
+    fn new(
+        params: &'a ChannelParams,
+        funding: OutPoint,
+        path: Path,
+        (lock_time, sequence): (LockTime, Sequence),
+        output: Vec<TxOut>,
+    ) -> Self {
         let tx = Transaction {
-            version: Version::TWO,
-            lock_time: lock.unwrap_or(LockTime::ZERO),
+            version: if path == Path::Joint {
+                Version::TWO
+            } else {
+                SPEND_VERSION
+            },
+            lock_time,
             input: vec![TxIn {
                 previous_output: funding,
                 script_sig: ScriptBuf::new(),
-                sequence: if lock.is_some() {
-                    LOCKED_SEQUENCE
-                } else {
-                    Sequence::MAX
-                },
+                sequence,
                 witness: Witness::new(),
             }],
             output,
         };
-        let digest = params.terms().construction.digest(params, &tx);
-        Self { params, tx, digest }
+        let digest = params.scripts().digest(&tx, &params.funding_output(), path);
+        Self {
+            params,
+            tx,
+            path,
+            digest,
+        }
     }
 
     pub const fn unsigned(&self) -> &Transaction {
         &self.tx
     }
 
+    pub const fn digest(&self) -> &Message {
+        &self.digest
+    }
+
     pub fn sign(&self, key: &ChannelKey) -> VerifiedSignature {
-        key.sign(&self.digest)
+        key.sign(self.params.scripts().scheme(), &self.digest)
     }
 
     pub fn verify_payer(&self, signature: UnverifiedSignature) -> Result<VerifiedSignature, SignatureError> {
-        signature.verify(&self.digest, &self.params.payer_key().to_public_key())
+        let scheme = self.params.scripts().scheme();
+        signature.verify(scheme, &self.digest, &self.params.payer_key().to_public_key())
     }
 
     pub fn verify_payee(&self, signature: UnverifiedSignature) -> Result<VerifiedSignature, SignatureError> {
-        signature.verify(&self.digest, &self.params.payee_key().to_public_key())
+        let scheme = self.params.scripts().scheme();
+        signature.verify(scheme, &self.digest, &self.params.payee_key().to_public_key())
     }
 
-    /// Adds both signatures and runs the result through full script verification: a spend that comes out
-    /// of here is one that the network takes.
+    /// Adds the signatures (the payer's alone where the script lets it refund itself) and runs the result through full
+    /// script verification: a spend that comes out of here is one that the network takes.
     pub fn complete(
         self,
         payer: VerifiedSignature,
-        payee: VerifiedSignature,
+        payee: Option<VerifiedSignature>,
     ) -> Result<Transaction, SpendError> {
-        let prevout = TxOut {
-            value: self.params.terms().capacity.to_amount(),
-            script_pubkey: self.params.funding_script(),
-        };
-        let tx = self
-            .params
-            .terms()
-            .construction
-            .satisfy(self.params, self.tx, payer, payee);
-        verify_spend(self.params.terms().construction, &tx, &prevout)?;
+        debug_assert_eq!(payee.is_none(), self.path == Path::Refund);
+        let mut tx = self.tx;
+        self.params.scripts().satisfy(&mut tx, payer, payee);
+        verify_spend(self.params.scripts(), &tx, &self.params.funding_output())?;
+        Ok(tx)
+    }
+
+    /// Adds the one signature of both.
+    pub fn complete_joint(self, signature: &schnorr::Signature) -> Result<Transaction, SpendError> {
+        let mut tx = self.tx;
+        tx.input[0].witness = Witness::from_slice(&[signature.serialize()]);
+        verify_spend(self.params.scripts(), &tx, &self.params.funding_output())?;
         Ok(tx)
     }
 }
+
+/// No lock, and nothing that looks at one.
+const UNLOCKED: (LockTime, Sequence) = (LockTime::ZERO, Sequence::MAX);
 
 /// Payer first, then payee, as in Example 7; an output below dust is left out.
 fn outputs(params: &ChannelParams, balance: &Balance) -> Vec<TxOut> {
@@ -126,7 +158,7 @@ fn outputs(params: &ChannelParams, balance: &Balance) -> Vec<TxOut> {
     .collect()
 }
 
-/// The payer's way out: T2 with both signatures, verified.
+/// The payer's way out: T2 with every signature that it needs, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundTx(Transaction);
 
@@ -134,7 +166,7 @@ impl RefundTx {
     pub(crate) fn complete(
         spend: Spend<'_>,
         payer: VerifiedSignature,
-        payee: VerifiedSignature,
+        payee: Option<VerifiedSignature>,
     ) -> Result<Self, SpendError> {
         spend.complete(payer, payee).map(Self)
     }
@@ -181,7 +213,7 @@ impl PaymentTx {
         Ok(SettlementTx {
             role,
             balance: self.balance,
-            tx: spend.complete(self.payer, payee)?,
+            tx: spend.complete(self.payer, Some(payee))?,
         })
     }
 
@@ -194,12 +226,10 @@ impl PaymentTx {
     ) -> Result<SettlementTx, SpendError> {
         let spend = Spend::settlement(params, funding, &self.balance);
         let payee = spend.sign(key);
-        let tx = spend.complete(self.payer, payee)?;
-        Ok(SettlementTx {
-            role: SpendRole::Settlement,
-            balance: self.balance,
-            tx,
-        })
+        Ok(SettlementTx::of(
+            self.balance,
+            spend.complete(self.payer, Some(payee))?,
+        ))
     }
 }
 
@@ -212,6 +242,14 @@ pub struct SettlementTx {
 }
 
 impl SettlementTx {
+    pub(crate) fn of(balance: Balance, tx: Transaction) -> Self {
+        Self {
+            role: SpendRole::Settlement,
+            balance,
+            tx,
+        }
+    }
+
     /// Ready to broadcast (in the stepped protocol a payment only once its own lock is final).
     #[must_use]
     pub const fn tx(&self) -> &Transaction {

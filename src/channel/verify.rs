@@ -1,89 +1,53 @@
-use bitcoin::opcodes::all::OP_CHECKMULTISIG;
-use bitcoin::script::{Instruction, Script};
-use bitcoin::{ecdsa, EcdsaSighashType, Transaction, TxOut};
+use bitcoin::sighash::Prevouts;
+use bitcoin::{Transaction, TxOut};
+use miniscript::interpreter::Interpreter;
 use thiserror::Error;
 
-use super::construction::Construction;
-
-/// Core's `MAX_STANDARD_SCRIPTSIG_SIZE`.
-const MAX_SCRIPT_SIG: usize = 1_650;
+use super::construction::Scripts;
+use super::keys::SECP;
 
 /// Runs the transaction's only input through full script verification.
 ///
-/// Consensus rules are judged by Core's own library (every flag that it exports: P2SH, DERSIG, NULLDUMMY,
-/// CLTV, CSV, WITNESS). The flags that only a node's policy sets (STRICTENC, `LOW_S`, MINIMALDATA,
-/// SIGPUSHONLY, CLEANSTACK) are checked here on the finished bytes, because a spend that breaks one of them is
-/// never relayed: the payee would hold a payment that is valid and worthless.
-pub(crate) fn verify_spend(
-    construction: Construction,
-    tx: &Transaction,
-    prevout: &TxOut,
-) -> Result<(), SpendError> {
+/// Consensus rules are judged by [`verify_input`]. The flags that only a node's policy sets (STRICTENC, `LOW_S`,
+/// MINIMALDATA, MINIMALIF, SIGPUSHONLY, CLEANSTACK) are checked here on the finished bytes, because a spend that
+/// breaks one of them is never relayed: the payee would hold a payment that is valid and worthless.
+pub(crate) fn verify_spend(scripts: &Scripts, tx: &Transaction, prevout: &TxOut) -> Result<(), SpendError> {
+    verify_input(tx, 0, std::slice::from_ref(prevout))?;
+    scripts.check_policy(tx)
+}
+
+/// Whether an input satisfies the script of what it spends; `prevouts` are those of all inputs.
+///
+/// Core's own library is the judge (every flag that it exports: P2SH, DERSIG, NULLDUMMY, CLTV, CSV, WITNESS). It does
+/// not know Taproot and lets anybody spend such an output, so that one goes through miniscript's interpreter as well:
+/// control block, leaf, locks and BIP 340 signatures over the BIP 341 sighash.
+pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Result<(), SpendError> {
+    let consensus = |error: String| SpendError::Consensus { error };
+    let (Some(prevout), Some(input)) = (prevouts.get(index), tx.input.get(index)) else {
+        let (inputs, known) = (tx.input.len(), prevouts.len());
+        return Err(consensus(format!(
+            "input {index} of {inputs}, with {known} outputs to spend"
+        )));
+    };
     let bytes = bitcoin::consensus::serialize(tx);
     prevout
         .script_pubkey
-        .verify(0, prevout.value, &bytes)
-        .map_err(|error| SpendError::Consensus {
-            error: error.to_string(),
-        })?;
-    let script_sig = &tx.input[0].script_sig;
-    if script_sig.len() > MAX_SCRIPT_SIG {
-        return Err(SpendError::ScriptSigTooLong {
-            len: script_sig.len(),
-            limit: MAX_SCRIPT_SIG,
-        });
+        .verify(index, prevout.value, &bytes)
+        .map_err(|error| consensus(error.to_string()))?;
+    if !prevout.script_pubkey.is_p2tr() {
+        return Ok(());
     }
-    construction.check_policy(tx)
-}
-
-/// The stack of a 2-of-2: the dummy, two strict low-S `SIGHASH_ALL` signatures, the redeem script, and
-/// nothing else, each pushed in the shortest way.
-pub(super) fn check_multisig_pushes(script_sig: &Script) -> Result<(), SpendError> {
-    let mut pushes = Vec::with_capacity(4);
-    for instruction in script_sig.instructions_minimal() {
-        match instruction {
-            Ok(Instruction::PushBytes(bytes)) => pushes.push(bytes.as_bytes()),
-            Ok(Instruction::Op(opcode)) => {
-                return Err(SpendError::NotPushOnly {
-                    opcode: opcode.to_string(),
-                })
-            }
-            Err(error) => {
-                return Err(SpendError::NotMinimal {
-                    error: error.to_string(),
-                })
-            }
-        }
-    }
-    let [dummy, first, second, redeem] = pushes[..] else {
-        return Err(SpendError::UncleanStack {
-            expected: 4,
-            found: pushes.len(),
-        });
-    };
-    if !dummy.is_empty() || redeem.last() != Some(&OP_CHECKMULTISIG.to_u8()) {
-        return Err(SpendError::UncleanStack {
-            expected: 4,
-            found: pushes.len(),
-        });
-    }
-    for signature in [first, second] {
-        let parsed =
-            ecdsa::Signature::from_slice(signature).map_err(|error| SpendError::SignatureEncoding {
-                error: error.to_string(),
-            })?;
-        let mut low = parsed.signature;
-        low.normalize_s();
-        let strict = ecdsa::Signature {
-            signature: low,
-            sighash_type: EcdsaSighashType::All,
-        };
-        // Strict DER, low S and the hash type at once: there is one way to write a signature.
-        if strict.serialize()[..] != *signature {
-            return Err(SpendError::SignatureEncoding {
-                error: "not strict DER, low S, ALL".to_owned(),
-            });
-        }
+    let script = &prevout.script_pubkey;
+    let run = Interpreter::from_txdata(
+        script,
+        &input.script_sig,
+        &input.witness,
+        input.sequence,
+        tx.lock_time,
+    )
+    .map_err(|error| consensus(error.to_string()))?;
+    for step in run.iter(&SECP, tx, index, &Prevouts::All(prevouts)) {
+        step.map_err(|error| consensus(error.to_string()))?;
     }
     Ok(())
 }
@@ -161,13 +125,13 @@ mod tests {
     fn verdict(script_sig: ScriptBuf) -> Result<(), SpendError> {
         let (mut tx, prevout) = finished_refund(&example());
         tx.input[0].script_sig = script_sig;
-        verify_spend(Construction::P2sh, &tx, &prevout)
+        verify_spend(example().params.scripts(), &tx, &prevout)
     }
 
     #[test]
     fn a_finished_refund_passes() {
         let (tx, prevout) = finished_refund(&example());
-        assert_eq!(verify_spend(Construction::P2sh, &tx, &prevout), Ok(()));
+        assert_eq!(verify_spend(example().params.scripts(), &tx, &prevout), Ok(()));
     }
 
     #[test]
@@ -181,7 +145,7 @@ mod tests {
         ));
         tx.output[0].value -= bitcoin::Amount::ONE_SAT;
         assert!(matches!(
-            verify_spend(Construction::P2sh, &tx, &prevout),
+            verify_spend(example().params.scripts(), &tx, &prevout),
             Err(SpendError::Consensus { .. })
         ));
     }

@@ -16,15 +16,15 @@ use super::stop::{Stop, INTERRUPTED};
 /// The documents' three channels, each with its good ending.
 const STORIES: [(&str, &str); 3] = [
     (
-        "stepped-locktime/settled",
+        "p2sh/stepped-locktime/settled",
         "The article: Alice pays Bob 100 satoshi, many times, out of 1,000",
     ),
     (
-        "example-7/session-end",
+        "p2sh/example-7/session-end",
         "The wiki's Example 7: rapidly adjusted payments out of 10 BTC",
     ),
     (
-        "bond/two-days",
+        "p2sh/bond/two-days",
         "The guide: Bob pays Alice 1 millidash for every forum post that she reads, out of 100",
     ),
 ];

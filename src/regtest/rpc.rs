@@ -61,6 +61,27 @@ impl Node {
         })
     }
 
+    /// The best block as it was when the chain ended at this height.
+    ///
+    /// # Errors
+    ///
+    /// If the chain is not that high, or the node fails.
+    pub fn tip_at(&self, height: u32) -> Result<Tip, Error> {
+        #[derive(Deserialize)]
+        struct Info {
+            time: u32,
+            mediantime: u32,
+        }
+        let hash = self.block_hash_at(height)?;
+        let info: Info = call(self.client(), "getblockheader", &[json!(hash)])?;
+        Ok(Tip {
+            height,
+            hash,
+            time: info.time,
+            mtp: info.mediantime,
+        })
+    }
+
     /// An output that nothing spends, neither a block nor the mempool.
     ///
     /// # Errors

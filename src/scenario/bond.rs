@@ -124,8 +124,8 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     }
     world.say("Alice's Internet service goes out for a few hours, near the lock's expiry");
     channel.offline(Side::Payee);
-    let refund_lock = refund_lock(&channel)?;
-    world.stop_before(refund_lock, &[&channel]).await?;
+    let refund_lock = refund_lock(world, &channel)?;
+    world.stop_before(refund_lock.clone(), &[&channel]).await?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.say("The lock is over: Bob broadcasts his refund of everything");
     world.make_final(refund_lock, &[&channel]).await?;
@@ -140,13 +140,13 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
 
 async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world, ChannelId(1)).await?;
-    let refund_lock = refund_lock(&channel)?;
+    let refund_lock = refund_lock(world, &channel)?;
     world.say("24 hours are over by every clock, the node's included; the median time past is not there yet");
-    let past = refund_lock.to_consensus_u32() + 3_600;
+    let past = world.recorded("refund")?.lock_time.to_consensus_u32() + 3_600;
     world.node().set_mock_time(past)?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.say("Blocks carry the time into the median: at the lock itself it is still not final");
-    world.stop_before(refund_lock, &[&channel]).await?;
+    world.stop_before(refund_lock.clone(), &[&channel]).await?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.was_not_broadcast("refund")?;
     world.say("One second of median time later it is");
@@ -173,7 +173,7 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
     world.would_refuse("funding", RejectReason::MissingInputs)?;
     world.say("24 hours later the refund spends an output that does not exist");
-    let refund_lock = refund_lock(&channel)?;
+    let refund_lock = refund_lock(world, &channel)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_refused("refund", RejectReason::MissingInputs)?;
     world.say("The 100 millidash lie in the twin's 2-of-2 output: hostage, until both sign again");

@@ -1,6 +1,6 @@
 use std::cell::Cell;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, OutPoint};
 use tokio::sync::watch;
 
 use super::error::{expect, ScenarioError};
@@ -75,6 +75,17 @@ impl Channel {
         match &self.payee.opened {
             Ok(payee) => Ok(payee.params()),
             Err(_) => Ok(self.payer()?.params()),
+        }
+    }
+
+    /// The funding output.
+    ///
+    /// # Errors
+    /// If neither side opened the channel.
+    pub fn funding(&self) -> Result<OutPoint, ScenarioError> {
+        match &self.payee.opened {
+            Ok(payee) => Ok(payee.funding().outpoint()),
+            Err(_) => Ok(self.payer()?.funding().outpoint()),
         }
     }
 

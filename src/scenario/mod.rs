@@ -4,7 +4,7 @@
 //! use spilman::scenario;
 //! use spilman::transcript::timeline;
 //!
-//! let scenario = scenario::find("example-7/session-end").expect("it is in the list");
+//! let scenario = scenario::find("p2sh/example-7/session-end").expect("it is in the list");
 //! let transcript = scenario.run(spilman::regtest::NodeBuilder::default())?;
 //! assert!(timeline(&transcript).contains("capacity 10 BTC"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -84,6 +84,7 @@ pub type Playing<'w> = Pin<Box<dyn Future<Output = Result<(), ScenarioError>> + 
 /// A story: who does what on which chain, and how it has to end.
 pub struct Scenario {
     name: String,
+    story: String,
     protocol: Protocol,
     construction: Construction,
     summary: String,
@@ -94,11 +95,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A story of one's own, to be [run](Scenario::run) like the others; its name begins with the protocol's.
+    /// A story of one's own, to be [run](Scenario::run) like the others, on [`Construction::P2sh`].
     #[must_use]
     pub fn new(protocol: Protocol, name: &str, summary: &str, play: Play) -> Self {
         Self {
-            name: format!("{protocol}/{name}"),
+            story: name.to_owned(),
+            name: full_name(Construction::P2sh, protocol, name),
             protocol,
             construction: Construction::P2sh,
             summary: summary.to_owned(),
@@ -106,6 +108,16 @@ impl Scenario {
             policy: Policy::default(),
             watch: Watch::default(),
             play,
+        }
+    }
+
+    /// The same story on another construction.
+    #[must_use]
+    pub fn on(self, construction: Construction) -> Self {
+        Self {
+            name: full_name(construction, self.protocol, &self.story),
+            construction,
+            ..self
         }
     }
 
@@ -127,7 +139,7 @@ impl Scenario {
         Self { watch, ..self }
     }
 
-    /// Its unique name: the protocol, a slash, the ending.
+    /// Its unique name: the construction, the protocol, the story, with a slash after each.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -177,7 +189,7 @@ impl Scenario {
     fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), (ScenarioError, Option<PathBuf>)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| (ScenarioError::Runtime(error), None))?;
-        let world = World::start(node, self.watch, recorder.clone(), &self.name);
+        let world = World::start(node, self.watch, recorder.clone(), &self.name, self.construction);
         let mut world = world.map_err(|error| (error, None))?;
         let played = runtime.block_on((self.play)(&mut world));
         played.map_err(|error| {
@@ -199,6 +211,10 @@ impl Scenario {
             names: Names::default(),
         }
     }
+}
+
+fn full_name(construction: Construction, protocol: Protocol, story: &str) -> String {
+    format!("{construction}/{protocol}/{story}")
 }
 
 /// A scenario that came out otherwise than it should.

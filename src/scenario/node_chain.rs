@@ -130,8 +130,25 @@ impl Inner {
         Ok(ChainView {
             tip: channel_tip(tip)?,
             confirmations,
+            base: self.base(funding, tip.height, confirmations)?,
             spend,
         })
+    }
+
+    /// The chain's end below the block with the funding transaction.
+    fn base(&self, funding: OutPoint, tip: u32, confirmations: u32) -> Result<Option<Tip>, Failed> {
+        let depth = match self.node.confirmed_utxo(funding)? {
+            Some(utxo) => utxo.confirmations,
+            // Spent in a block: what was settled has no lock to wait for.
+            None => confirmations,
+        };
+        let below = (tip + 1)
+            .checked_sub(depth)
+            .and_then(|height| height.checked_sub(1));
+        match below.filter(|_| depth > 0) {
+            Some(height) => Ok(Some(channel_tip(&self.node.tip_at(height)?)?)),
+            None => Ok(None),
+        }
     }
 
     /// What spends the output: in the mempool, or in a block, looked for from the tip backwards.

@@ -9,7 +9,7 @@ use super::seat::Seat;
 use super::sight::Sight;
 use super::tap::{Rule, Tap};
 use super::world::World;
-use crate::channel::{ChannelId, ChannelKey, Limits, PayeeKey, PayerKey, Terms};
+use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, PayeeKey, PayerKey, Terms};
 use crate::regtest::{change, Coin, CoinKind, Misuse};
 use crate::service::{self, Proposal, Setup};
 use crate::transcript::{sat, Entry, Side};
@@ -102,20 +102,23 @@ impl World {
         let setup = |actor, key: SecretKey| Setup {
             limits: limits.clone(),
             observer: self.recorder.observer(actor, &label),
+            nonces: Some(NonceSource::new(
+                self.key(&format!("{label}{actor}/nonces")).secret_bytes(),
+            )),
             ..Setup::new(ChannelKey::new(key), payout(&key))
         };
         let feerate = terms.feerate;
         let wallet = |output: &TxOut| fund(&coin, output, feerate, &payout(&payer_key));
-        let (payer, payee) = tokio::join!(
-            service::open(
-                payer_end,
-                payer_chain.clone(),
-                setup(Side::Payer, payer_key),
-                Proposal { id, terms },
-                wallet
-            ),
-            service::accept(payee_end, payee_chain.clone(), setup(Side::Payee, payee_key)),
+        let opening = service::open(
+            payer_end,
+            payer_chain.clone(),
+            setup(Side::Payer, payer_key),
+            Proposal { id, terms },
+            wallet,
         );
+        let accepting = service::accept(payee_end, payee_chain.clone(), setup(Side::Payee, payee_key));
+        // On the heap, because every story that opens a channel carries them in its own future.
+        let (payer, payee) = tokio::join!(Box::pin(opening), Box::pin(accepting));
         let channel = Channel {
             payer: Seat::new(Side::Payer, payer, payer_chain),
             payee: Seat::new(Side::Payee, payee, payee_chain),
@@ -132,9 +135,9 @@ impl World {
 
     fn name_everything(&self, terms: &Terms, label: &str, payer: &SecretKey, payee: &SecretKey, coin: &Coin) {
         let (k1, k2) = (public(payer), public(payee));
-        let script = terms
-            .construction
-            .redeem_script(PayerKey::new(k1.inner), PayeeKey::new(k2.inner));
+        // Terms that make no channel have nothing to be named.
+        let scripts = terms.revealed_scripts(PayerKey::new(k1.inner), PayeeKey::new(k2.inner));
+        let scripts = scripts.unwrap_or_default();
         self.recorder.edit(|transcript| {
             let names = &mut transcript.names;
             names
@@ -145,7 +148,9 @@ impl World {
                 .script(&payout(payee), "payee");
             names.key(coin.public_key(), &format!("{label}payer's coin key"));
             names.script(&coin.output.script_pubkey, &format!("{label}payer's coin"));
-            names.redeem_script(&script, &format!("{label}channel 2-of-2"));
+            for (what, script) in scripts {
+                names.redeem_script(&script, &format!("{label}{what}"));
+            }
             names.txid(coin.outpoint.txid, &format!("{label}payer's coin"));
         });
     }

@@ -109,8 +109,8 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     pay_three(world, &channel).await?;
     world.say("The payee's line is down while its own lock and the refund's pass");
     channel.offline(Side::Payee);
-    let refund_lock = refund_lock(&channel)?;
-    world.stop_before(refund_lock, &[&channel]).await?;
+    let refund_lock = refund_lock(world, &channel)?;
+    world.stop_before(refund_lock.clone(), &[&channel]).await?;
     world.would_take("payment-3")?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.make_final(refund_lock, &[&channel]).await?;
@@ -129,7 +129,7 @@ async fn race_won_by_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Both lines are down while both locks pass: from now on the first in the mempool wins");
     channel.offline(Side::Payer);
     channel.offline(Side::Payee);
-    let refund_lock = refund_lock(&channel)?;
+    let refund_lock = refund_lock(world, &channel)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.would_take("refund")?;
     world.would_take("payment-3")?;

@@ -8,7 +8,7 @@ use super::live::Channel;
 use super::plan::Plan;
 use super::world::World;
 use crate::channel::{Capacity, ChannelId, Protocol, SpendRole, Terms};
-use crate::regtest::{CoinKind, RejectReason};
+use crate::regtest::{CoinKind, Lock, RejectReason};
 use crate::transcript::Side;
 
 fn range(error: &dyn std::fmt::Display) -> ScenarioError {
@@ -18,7 +18,9 @@ fn range(error: &dyn std::fmt::Display) -> ScenarioError {
 /// Default terms, seen from the tip.
 pub(super) fn terms(protocol: Protocol, capacity: Amount, world: &World) -> Result<Terms, ScenarioError> {
     let capacity = Capacity::new(capacity).map_err(|error| range(&error))?;
-    Terms::new(protocol, capacity, world.tip()?).ok_or_else(|| range(&"a lock after the last height"))
+    let terms = Terms::new(protocol, capacity, world.tip()?);
+    let terms = terms.ok_or_else(|| range(&"a lock after the last height"))?;
+    Ok(terms.on(world.construction()))
 }
 
 /// A channel with default terms and limits, and a coin that leaves some change.
@@ -32,14 +34,17 @@ pub(super) fn plan(
     Ok(Plan::new(terms(protocol, capacity, world)?, coin))
 }
 
-/// The refund's lock.
-pub(super) fn refund_lock(channel: &Channel) -> Result<LockTime, ScenarioError> {
-    Ok(channel.params()?.terms().expiry.to_lock_time())
+/// The refund's lock, whatever its form.
+pub(super) fn refund_lock(world: &World, channel: &Channel) -> Result<Lock, ScenarioError> {
+    Ok(Lock::from(&world.recorded(&format!("{}refund", channel.label))?))
 }
 
 /// As long as this lock is not final, the payee waits for more payments; once it is, the payee settles.
-pub(super) fn settle_lock(channel: &Channel) -> Result<LockTime, ScenarioError> {
-    Ok(channel.params()?.terms().settle_from().to_lock_time())
+pub(super) fn settle_lock(world: &World, channel: &Channel) -> Result<LockTime, ScenarioError> {
+    let base = world.base(channel.funding()?)?;
+    let from = channel.params()?.terms().settle_from(base);
+    let from = from.ok_or_else(|| range(&"a relative lock that has not begun"))?;
+    Ok(from.to_lock_time())
 }
 
 /// One block before its time to settle the payee waits; then it settles with this payment, alone.
@@ -48,7 +53,7 @@ pub(super) async fn payee_settles(
     channel: &Channel,
     payment: &str,
 ) -> Result<(), ScenarioError> {
-    let lock = settle_lock(channel)?;
+    let lock = settle_lock(world, channel)?;
     world.say("The last block before the payee's time to settle: all is quiet");
     world.stop_before(lock, &[channel]).await?;
     world.mempool_is(&[])?;
@@ -63,9 +68,9 @@ pub(super) async fn payee_settles(
 
 /// One block before its lock the refund is refused; at the lock the payer takes it.
 pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
-    let lock = refund_lock(channel)?;
+    let lock = refund_lock(world, channel)?;
     world.say("The last block before the refund's lock: it is not final");
-    world.stop_before(lock, &[channel]).await?;
+    world.stop_before(lock.clone(), &[channel]).await?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.was_not_broadcast("refund")?;
     world.say("With the next block it is, and the payer takes everything back");
@@ -76,13 +81,10 @@ pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<()
 }
 
 /// The payer's machine is lost, but not the refund: somebody broadcasts it for the payer.
-pub(super) async fn refund_from_backup(
-    world: &World,
-    channel: &Channel,
-    lock: LockTime,
-) -> Result<(), ScenarioError> {
+pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+    let lock = refund_lock(world, channel)?;
     world.say("The last block before the refund's lock: it is not final");
-    world.stop_before(lock, &[channel]).await?;
+    world.stop_before(lock.clone(), &[channel]).await?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.say("With the next block it is: all that the payer needs is the refund that it kept");
     world.make_final(lock, &[channel]).await?;
@@ -93,7 +95,7 @@ pub(super) async fn refund_from_backup(
 /// At its lock, the refund of a settled channel spends an output that is gone.
 pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("When the refund's lock is over at last, there is nothing left for it to spend");
-    world.make_final(refund_lock(channel)?, &[channel]).await?;
+    world.make_final(refund_lock(world, channel)?, &[channel]).await?;
     world.would_refuse("refund", RejectReason::MissingInputs)
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Whatever the moment, the other side gets what it is owed without any help, or nothing was at stake.
 
-use bitcoin::absolute::LockTime;
 use bitcoin::Amount;
 
 use super::bond::{self, MILLIDASH};
@@ -129,7 +128,6 @@ const fn skip(protocol: Protocol, kind: Kind) -> u32 {
 
 async fn vanish(world: &mut World, protocol: Protocol, who: Side, kind: Kind) -> Result<(), ScenarioError> {
     let mut plan = plan(world, protocol)?;
-    let lock = plan.terms.expiry.to_lock_time();
     plan.rules.push(Rule {
         from: who,
         kind,
@@ -146,7 +144,7 @@ async fn vanish(world: &mut World, protocol: Protocol, who: Side, kind: Kind) ->
     if kind > Kind::Ready {
         pay_until_gone(world, &channel, protocol, kind).await?;
     }
-    end(world, &channel, ending, protocol, lock).await
+    end(world, &channel, ending, protocol).await
 }
 
 /// One payment that goes well, and what follows until somebody is gone.
@@ -184,11 +182,10 @@ async fn end(
     channel: &Channel,
     ending: Ending,
     protocol: Protocol,
-    lock: LockTime,
 ) -> Result<(), ScenarioError> {
     match ending {
         Ending::NothingOnChain => nothing_on_chain(world, channel),
-        Ending::RefundFromBackup => refund_from_backup(world, channel, lock).await,
+        Ending::RefundFromBackup => refund_from_backup(world, channel).await,
         Ending::PayerRefunds => payer_refunds(world, channel).await,
         Ending::PayeeSettles => {
             payee_settles(world, channel, "payment-1").await?;

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
 
@@ -9,8 +8,8 @@ use super::live::Channel;
 use super::node_chain::channel_tip;
 use super::recorder::{refusal, Recorder};
 use super::sight::Watch;
-use crate::channel::{SpendRole, Tip};
-use crate::regtest::{labelled_key, Node, NodeBuilder, Regtest, RejectReason, Verdict};
+use crate::channel::{Construction, SpendRole, Tip};
+use crate::regtest::{labelled_key, Lock, Node, NodeBuilder, Regtest, RejectReason, Verdict};
 use crate::transcript::{sat, timeline, to_json, Actor, Entry};
 
 /// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
@@ -25,6 +24,7 @@ pub struct World {
     pub(super) chain: Regtest,
     pub(super) recorder: Recorder,
     scenario: String,
+    construction: Construction,
 }
 
 impl World {
@@ -33,12 +33,14 @@ impl World {
         watch: Watch,
         recorder: Recorder,
         scenario: &str,
+        construction: Construction,
     ) -> Result<Self, ScenarioError> {
         let chain = watch.start(Regtest::builder().node(node))?;
         let world = Self {
             chain,
             recorder,
             scenario: scenario.to_owned(),
+            construction,
         };
         world.record_tip()?;
         Ok(world)
@@ -61,6 +63,25 @@ impl World {
     #[must_use]
     pub fn node(&self) -> &Node {
         self.chain.node()
+    }
+
+    /// What the funding outputs of this story are made of.
+    #[must_use]
+    pub const fn construction(&self) -> Construction {
+        self.construction
+    }
+
+    /// The chain's end below the block with this output; none while it is not in the chain.
+    ///
+    /// # Errors
+    /// If the node fails.
+    pub fn base(&self, outpoint: OutPoint) -> Result<Option<Tip>, ScenarioError> {
+        let Some(utxo) = self.node().confirmed_utxo(outpoint)? else {
+            return Ok(None);
+        };
+        let below = self.chain.tip()?.height - utxo.confirmations;
+        let tip = channel_tip(&self.node().tip_at(below)?);
+        tip.map(Some).map_err(|e| ScenarioError::Range(e.to_string()))
     }
 
     /// The chain's end, as the parties see it.
@@ -103,7 +124,11 @@ impl World {
     ///
     /// # Errors
     /// If the node fails, or the parties do not come to rest.
-    pub async fn make_final(&self, lock: LockTime, channels: &[&Channel]) -> Result<(), ScenarioError> {
+    pub async fn make_final(
+        &self,
+        lock: impl Into<Lock>,
+        channels: &[&Channel],
+    ) -> Result<(), ScenarioError> {
         self.grow(|chain| chain.make_final(lock).map(drop))?;
         self.tell(channels).await
     }
@@ -112,7 +137,11 @@ impl World {
     ///
     /// # Errors
     /// If the lock has passed, the node fails, or the parties do not come to rest.
-    pub async fn stop_before(&self, lock: LockTime, channels: &[&Channel]) -> Result<(), ScenarioError> {
+    pub async fn stop_before(
+        &self,
+        lock: impl Into<Lock>,
+        channels: &[&Channel],
+    ) -> Result<(), ScenarioError> {
         self.grow(|chain| chain.stop_before(lock).map(drop))?;
         self.tell(channels).await
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, FeeRate};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +76,15 @@ impl Handle {
     /// If the channel is not open.
     pub async fn close(&self) -> Result<(), RequestError> {
         self.apply(Event::Close).await
+    }
+
+    /// The same, with a settlement that pays this feerate, if the peer agrees. What it costs more comes out of the payer's
+    /// change.
+    ///
+    /// # Errors
+    /// If the channel is not open, the feerate is below the agreed one, or the change does not pay for it.
+    pub async fn close_at(&self, feerate: FeeRate) -> Result<(), RequestError> {
+        self.apply(Event::CloseAt(feerate)).await
     }
 
     /// Waits until the funding output is spent, deep enough, and says how. `None` if it never was, because the

@@ -6,8 +6,8 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::channel::{
-    ChannelId, ChannelKey, Envelope, FundingError, Limits, Message, PayeeOpening, PayerOpening, Reason,
-    Refusal, Stage, Terms, TermsError,
+    ChannelId, ChannelKey, Considered, Envelope, Hold, HoldError, Limits, Message, NonceSource, PayeeOpening,
+    PayerOpening, Reason, Refusal, Stage, Terms, TermsError,
 };
 
 use super::chain::{Chain, ChainError};
@@ -32,10 +32,13 @@ pub struct Setup {
     pub observer: Observer,
     /// How long to wait for each message of the opening.
     pub opening_timeout: Duration,
+    /// The payee: where nonces come from, to close with one signature where the construction can. Without it, a close
+    /// takes two signatures.
+    pub nonces: Option<NonceSource>,
 }
 
 impl Setup {
-    /// Default limits, nobody to tell, [`OPENING_TIMEOUT`].
+    /// Default limits, nobody to tell, [`OPENING_TIMEOUT`], no nonces.
     #[must_use]
     pub fn new(key: ChannelKey, payout: ScriptBuf) -> Self {
         Self {
@@ -44,6 +47,7 @@ impl Setup {
             limits: Limits::default(),
             observer: no_observer(),
             opening_timeout: OPENING_TIMEOUT,
+            nonces: None,
         }
     }
 }
@@ -133,6 +137,7 @@ where
         limits,
         observer,
         opening_timeout: timeout,
+        nonces: _,
     } = setup;
     let mut peer = Opening {
         connection: Connection::new(io),
@@ -147,12 +152,18 @@ where
     let opening = peer.check(opening.accept(accept)).await?;
     let params = opening.params().clone();
     let signed = wallet(&opening.funding_output()).map_err(|error| OpenError::Wallet(error.into()))?;
-    let (opening, message) = opening.hold(signed)?;
-    observer(Report::FundingHeld(opening.funding()));
-    peer.connection.send(&message).await;
-
-    let signature = peer.receive(Stage::SigningRefund).await?;
-    let opening = peer.check(opening.verify_refund(signature)).await?;
+    let opening = match opening.hold(signed)? {
+        Hold::Protected(opening) => {
+            observer(Report::FundingHeld(opening.funding()));
+            opening
+        }
+        Hold::CoSigned(opening, message) => {
+            observer(Report::FundingHeld(opening.funding()));
+            peer.connection.send(&message).await;
+            let signature = peer.receive(Stage::SigningRefund).await?;
+            peer.check(opening.verify_refund(signature)).await?
+        }
+    };
     observer(Report::Refundable(opening.refund()));
     let (payer, actions) = opening.release();
     let (funding, refund) = (payer.funding().clone(), payer.refund().clone());
@@ -183,6 +194,7 @@ where
         limits,
         observer,
         opening_timeout: timeout,
+        nonces,
     } = setup;
     let mut peer = Opening {
         connection: Connection::new(io),
@@ -192,19 +204,27 @@ where
     let proposal = peer.receive(Stage::Proposing).await?;
     let tip = in_time("read the tip", chain.tip()).await?;
     let considered = PayeeOpening::consider(proposal, key, payout, limits, tip);
-    let (opening, message) = peer.check(considered).await?;
-    let params = opening.params().clone();
+    let (considered, message) = peer.check(considered).await?;
+    let params = considered.params().clone();
     peer.connection.send(&message).await;
-
-    let request = peer.receive(Stage::SigningRefund).await?;
-    let tip = in_time("read the tip", chain.tip()).await?;
-    let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;
-    for message in messages {
-        peer.connection.send(&message).await;
-    }
+    let opening = match considered {
+        Considered::AwaitsFunding(opening) => opening,
+        Considered::SignsRefund(opening) => {
+            let request = peer.receive(Stage::SigningRefund).await?;
+            let tip = in_time("read the tip", chain.tip()).await?;
+            let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;
+            for message in messages {
+                peer.connection.send(&message).await;
+            }
+            opening
+        }
+    };
 
     let funding = peer.receive(Stage::Protected).await?;
-    let (payee, actions) = peer.check(opening.receive_funding(funding)).await?;
+    let (mut payee, actions) = peer.check(opening.receive_funding(funding)).await?;
+    if let Some(nonces) = nonces {
+        payee.provide_nonces(nonces);
+    }
     let funding = payee.funding().clone();
     let (mut session, status) = Session::new(payee, peer.connection, chain, observer);
     session.perform(actions).await;
@@ -222,7 +242,7 @@ pub enum OpenError {
     Terms(#[from] TermsError),
     /// This side's wallet returned a transaction that does not fund the channel.
     #[error("the wallet's transaction does not fund the channel: {0}")]
-    Funding(#[from] FundingError),
+    Funding(#[from] HoldError),
     /// This side's wallet failed.
     #[error("the wallet made no funding transaction: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),

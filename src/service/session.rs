@@ -303,7 +303,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 if !matches!(self.party.stage(), Stage::Closing | Stage::Closed) {
                     (self.observer)(Report::Disconnected);
                 }
-                return self.give_up_waiting(None);
+                self.give_up_waiting(None);
+                return self.on_event(Event::PeerGone).await;
             }
         };
         match self.party.apply(Event::Message(envelope)) {
@@ -329,6 +330,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         self.give_up_waiting(None);
     }
 
+    async fn on_event(&mut self, event: Event) {
+        match self.party.apply(event) {
+            Ok(actions) => self.perform(actions).await,
+            Err(error) => (self.observer)(Report::Failed(&error)),
+        }
+    }
+
     fn lose_sight(&mut self) {
         self.blind = true;
         self.next_look = Instant::now() + RETRY;
@@ -346,10 +354,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             self.lose_sight();
         }
         match view {
-            Ok(view) => match self.party.apply(Event::Chain(view)) {
-                Ok(actions) => self.perform(actions).await,
-                Err(error) => (self.observer)(Report::Failed(&error)),
-            },
+            Ok(view) => self.on_event(Event::Chain(view)).await,
             Err(error) => (self.observer)(Report::ChainFailed(&error)),
         }
     }

@@ -8,7 +8,7 @@ use bitcoin::{Amount, FeeRate, Transaction};
 
 use super::record::{Entry, Refusal, Side, Transcript, Unit};
 use super::units::{sat, thousands, utc};
-use crate::channel::{ChannelId, Expiry, LockKind, Message, Terms};
+use crate::channel::{ChannelId, Expiry, LockKind, Message, PayeeKey, PayerKey, RefundLock, Terms};
 use crate::wire;
 
 /// Renders everything but the transactions themselves.
@@ -39,6 +39,8 @@ struct Seen {
     capacity: Amount,
     paid: Amount,
     free: bool,
+    terms: Terms,
+    payer_key: PayerKey,
 }
 
 impl<'a> Timeline<'a> {
@@ -144,6 +146,8 @@ impl<'a> Timeline<'a> {
                         capacity,
                         paid: Amount::ZERO,
                         free,
+                        terms: terms.clone(),
+                        payer_key: *payer_key,
                     },
                 );
                 let mut lines = self.terms(terms);
@@ -152,13 +156,19 @@ impl<'a> Timeline<'a> {
             }
             Message::Accept {
                 payee_key,
-                confirmations,
+                confirmation,
                 ..
             } => {
-                vec![
+                let mut lines = vec![
                     format!("K2 {payee_key}"),
-                    format!("payments count from {confirmations} confirmations on"),
-                ]
+                    format!("payments count from {} confirmations on", confirmation.depth),
+                ];
+                if confirmation.unconfirmed > Amount::ZERO {
+                    let limit = self.amount(confirmation.unconfirmed);
+                    lines.push(format!("and up to {limit} before that"));
+                }
+                lines.extend(self.descriptor(channel, *payee_key));
+                lines
             }
             Message::RefundRequest { tx } => vec![format!(
                 "unsigned refund of {} to the payer, lock {}, spends {}",
@@ -169,8 +179,16 @@ impl<'a> Timeline<'a> {
                     .map_or_else(String::new, |i| i.previous_output.to_string()),
             )],
             Message::Funding { tx } => vec![format!("{} {}", self.name_of(tx), tx.compute_txid())],
-            Message::PaymentRequest { paid } | Message::Settlement { paid, .. } => {
-                vec![self.sum(channel, *paid, false)]
+            Message::PaymentRequest { paid } => vec![self.sum(channel, *paid, false)],
+            Message::Settlement { paid, feerate, .. } | Message::JointSettlement { paid, feerate, .. } => {
+                let mut lines = vec![self.sum(channel, *paid, false)];
+                lines.extend(self.raised(channel, *feerate));
+                lines
+            }
+            Message::CloseRequest { feerate, nonce } => {
+                let mut lines: Vec<_> = self.raised(channel, *feerate).into_iter().collect();
+                lines.extend(nonce.map(|nonce| format!("public nonce {nonce}")));
+                lines
             }
             Message::Payment { paid, .. } => vec![self.sum(channel, *paid, true)],
             Message::PaymentAccepted { paid } => vec![format!("{} in all", self.amount(*paid))],
@@ -178,6 +196,12 @@ impl<'a> Timeline<'a> {
             Message::Refuse { reason } => vec![format!("reason: {reason}")],
             _ => Vec::new(),
         }
+    }
+
+    /// A feerate that is not the agreed one.
+    fn raised(&self, channel: ChannelId, feerate: FeeRate) -> Option<String> {
+        let agreed = self.channels.get(&channel.0)?.terms.feerate;
+        (feerate != agreed).then(|| format!("at {}", per_vbyte(feerate)))
     }
 
     fn terms(&self, terms: &Terms) -> Vec<String> {
@@ -189,12 +213,29 @@ impl<'a> Timeline<'a> {
                 per_vbyte(terms.dust_feerate),
                 terms.closing_margin
             ),
-            format!("refund locked until {}", self.lock(terms.expiry)),
+            match terms.refund_lock {
+                RefundLock::Absolute(expiry) => format!("refund locked until {}", self.lock(expiry)),
+                relative @ RefundLock::Relative(_) => format!("refund locked for {relative}"),
+            },
         ];
         if let Some(expiry) = terms.payment_expiry {
             lines.push(format!("payments locked until {}", self.lock(expiry)));
         }
+        if terms.minimum_payment > Amount::ONE_SAT || terms.reserve > Amount::ZERO {
+            lines.push(format!(
+                "least payment {}, reserve {}",
+                self.amount(terms.minimum_payment),
+                self.amount(terms.reserve)
+            ));
+        }
         lines
+    }
+
+    /// The funding output, which both can write down as soon as both keys are known.
+    fn descriptor(&self, channel: ChannelId, payee_key: PayeeKey) -> Option<String> {
+        let seen = self.channels.get(&channel.0)?;
+        let descriptor = seen.terms.descriptor(seen.payer_key, payee_key).ok()?;
+        Some(format!("funding output {descriptor}"))
     }
 
     /// A lock, and how far it is ahead of the last tip.

@@ -73,8 +73,10 @@ impl Cast {
             .coin
             .spend(vec![payer.funding_output()])
             .expect("the coin is large enough");
-        let (payer, request) = payer.hold(funding).expect("held");
-        (payer, payee, request)
+        match (payer.hold(funding).expect("held"), payee) {
+            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => (payer, payee, request),
+            other => panic!("a refund in the script: {other:?}"),
+        }
     }
 
     /// The whole opening, the broadcast, and three blocks.
@@ -116,6 +118,7 @@ impl Duo {
         let view = ChainView {
             tip: tip(chain),
             confirmations,
+            base: None,
             spend: None,
         };
         self.payee.apply(Event::Chain(view)).expect("applied")
@@ -150,10 +153,7 @@ impl Duo {
     }
 
     pub fn redeem_script(&self) -> ScriptBuf {
-        self.params()
-            .terms()
-            .construction
-            .redeem_script(self.params().payer_key(), self.params().payee_key())
+        self.params().revealed_scripts()[0].1.to_owned()
     }
 
     /// Both sign whatever this is.

@@ -13,10 +13,10 @@ use bitcoin::transaction::Version;
 use bitcoin::{absolute::LockTime, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid};
 use bitcoin::{Amount, CompressedPublicKey, Witness};
 use spilman::channel::{
-    Accepted, Action, Agreed, ApplyError, BroadcastResult, Capacity, ChainView, ChannelId, ChannelKey,
-    ChannelParams, Envelope, Event, Expiry, Held, Limits, Message, Notice, Payee, PayeeOpening, Payer,
-    PayerOpening, Proposed, Protected, Protocol, RefundSigned, SeenSpend, SettlementTx, SpendRole, Terms,
-    Tip, UnverifiedSignature, LOCKED_SEQUENCE,
+    Accepted, Action, Agreed, ApplyError, AwaitsFunding, BroadcastResult, Capacity, ChainView, ChannelId,
+    ChannelKey, ChannelParams, Considered, Envelope, Event, Expiry, Held, Hold, Limits, Message, Notice,
+    Payee, PayeeOpening, Payer, PayerOpening, Proposed, Protected, Protocol, SeenSpend, SettlementTx,
+    SpendRole, Terms, Tip, UnverifiedSignature, LOCKED_SEQUENCE, SPEND_VERSION,
 };
 
 pub const HEIGHT: u32 = 200;
@@ -116,7 +116,7 @@ impl Case {
     }
 
     pub fn expiry(mut self, expiry: Expiry) -> Self {
-        self.terms.expiry = expiry;
+        self.terms.refund_lock = expiry.into();
         self
     }
 
@@ -134,7 +134,13 @@ impl Case {
         &self,
         open: Envelope,
     ) -> Result<(PayeeOpening<Accepted>, Envelope), spilman::channel::Refusal> {
-        PayeeOpening::consider(open, key("payee"), payout("payee"), self.limits.clone(), self.now)
+        let limits = self.limits.clone();
+        let (considered, accept) =
+            PayeeOpening::consider(open, key("payee"), payout("payee"), limits, self.now)?;
+        let Considered::SignsRefund(payee) = considered else {
+            panic!("a refund in the script: {considered:?}");
+        };
+        Ok((payee, accept))
     }
 
     pub fn agreed(&self) -> (PayerOpening<Agreed>, PayeeOpening<Accepted>) {
@@ -146,11 +152,17 @@ impl Case {
     pub fn held(&self) -> (PayerOpening<Held>, PayeeOpening<Accepted>, Envelope) {
         let (payer, payee) = self.agreed();
         let funding = self.funding(payer.funding_output());
-        let (payer, request) = payer.hold(funding).unwrap();
+        let (payer, request) = co_signed(payer.hold(funding).unwrap());
         (payer, payee, request)
     }
 
-    pub fn protected(&self) -> (PayerOpening<Protected>, PayeeOpening<RefundSigned>, Vec<Envelope>) {
+    pub fn protected(
+        &self,
+    ) -> (
+        PayerOpening<Protected>,
+        PayeeOpening<AwaitsFunding>,
+        Vec<Envelope>,
+    ) {
         let (payer, payee, request) = self.held();
         let (payee, mut answers) = payee.sign_refund(request, self.when_signing).unwrap();
         let payer = payer.verify_refund(answers.remove(0)).unwrap();
@@ -158,7 +170,7 @@ impl Case {
     }
 
     /// The payer has let go; what it sends or broadcasts first is in the answer.
-    pub fn released(&self) -> (Payer, Vec<Action>, PayeeOpening<RefundSigned>, Vec<Envelope>) {
+    pub fn released(&self) -> (Payer, Vec<Action>, PayeeOpening<AwaitsFunding>, Vec<Envelope>) {
         let (payer, payee, answers) = self.protected();
         let (payer, actions) = payer.release();
         (payer, actions, payee, answers)
@@ -232,6 +244,14 @@ impl Case {
     }
 }
 
+/// What a payer whose refund needs the payee's signature does next.
+pub fn co_signed(hold: Hold) -> (PayerOpening<Held>, Envelope) {
+    match hold {
+        Hold::CoSigned(payer, request) => (payer, request),
+        Hold::Protected(payer) => panic!("a refund in the script: {payer:?}"),
+    }
+}
+
 /// Both parties of a channel whose opening is done.
 #[derive(Debug)]
 pub struct Pair {
@@ -293,6 +313,7 @@ impl Pair {
         ChainView {
             tip: self.tip,
             confirmations,
+            base: None,
             spend,
         }
     }
@@ -336,6 +357,7 @@ impl Pair {
         let signature = self.sign(paid, None, self.funding(), label);
         Message::Settlement {
             paid: sat(paid),
+            feerate: self.payee.params().terms().feerate,
             signature,
         }
     }
@@ -363,7 +385,7 @@ impl Pair {
         })
         .collect();
         let tx = Transaction {
-            version: Version::TWO,
+            version: SPEND_VERSION,
             lock_time: lock.map_or(LockTime::ZERO, Expiry::to_lock_time),
             input: vec![TxIn {
                 previous_output: funding,
@@ -383,12 +405,9 @@ impl Pair {
 
 /// The signature of `label`'s key over a spend of the funding output.
 pub fn signature(params: &ChannelParams, tx: &Transaction, label: &str) -> UnverifiedSignature {
-    let script = params
-        .terms()
-        .construction
-        .redeem_script(params.payer_key(), params.payee_key());
+    let script = params.revealed_scripts()[0].1;
     let sighash = SighashCache::new(tx)
-        .legacy_signature_hash(0, &script, EcdsaSighashType::All.to_u32())
+        .legacy_signature_hash(0, script, EcdsaSighashType::All.to_u32())
         .unwrap();
     let signed = Secp256k1::new().sign_ecdsa(&Digest::from(sighash), &secret(label));
     UnverifiedSignature::from_compact(signed.serialize_compact())

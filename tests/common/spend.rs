@@ -6,8 +6,8 @@ use bitcoin::ecdsa::Signature;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::secp256k1::{Message, Secp256k1, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
-use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use spilman::channel::SPEND_VERSION;
 
 /// An unsigned spend.
 pub fn unsigned(from: OutPoint, lock_time: LockTime, sequence: Sequence, output: Vec<TxOut>) -> Transaction {
@@ -18,7 +18,7 @@ pub fn unsigned(from: OutPoint, lock_time: LockTime, sequence: Sequence, output:
         witness: Witness::new(),
     };
     Transaction {
-        version: Version::TWO,
+        version: SPEND_VERSION,
         lock_time,
         input: vec![input],
         output,

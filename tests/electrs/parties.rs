@@ -20,35 +20,35 @@ fn is_the_same_either_way(name: &str) {
 
 #[test]
 fn settled() {
-    is_the_same_either_way("stepped-locktime/settled");
+    is_the_same_either_way("p2sh/stepped-locktime/settled");
 }
 
 #[test]
 fn near_expiry() {
-    is_the_same_either_way("example-7/near-expiry");
+    is_the_same_either_way("p2sh/example-7/near-expiry");
 }
 
 #[test]
 fn two_days() {
-    is_the_same_either_way("bond/two-days");
+    is_the_same_either_way("p2sh/bond/two-days");
 }
 
 /// The refund is mined.
 #[test]
 fn payee_gone() {
-    is_the_same_either_way("example-7/payee-gone-mid-session");
+    is_the_same_either_way("p2sh/example-7/payee-gone-mid-session");
 }
 
 /// A refund in the mempool, and a payment that the node refuses in its own words.
 #[test]
 fn late_payee() {
-    is_the_same_either_way("bond/late-payee");
+    is_the_same_either_way("p2sh/bond/late-payee");
 }
 
 /// Another transaction than the expected one is mined, and the refund spends nothing.
 #[test]
 fn malleated() {
-    is_the_same_either_way("bond/malleated");
+    is_the_same_either_way("p2sh/bond/malleated");
 }
 
 /// Nobody tells the parties anything: each hears of blocks, and of what the other broadcasts, from its own server.
@@ -72,7 +72,7 @@ async fn parties_that_hear_by_themselves() {
     payee.kill();
 
     let refund = payer.refund().tx().compute_txid();
-    let lock = cast.terms.expiry.to_lock_time();
+    let lock = cast.terms.refund_lock.to_lock_time();
     chain.make_final(lock).expect("blocks");
     until(&payer, "has begun to close", |status| {
         status.stage == Stage::Closing

@@ -72,7 +72,11 @@ fn everything_can_be_paid_and_a_satoshi_more_cannot() {
     assert_eq!(refused, Err(expected.into()));
     assert_eq!(
         pair.apply(Side::Payer, Event::Pay(Amount::ZERO)),
-        Err(CommandError::Nothing { asked: Amount::ZERO }.into())
+        Err(CommandError::BelowMinimum {
+            minimum: sat(1),
+            asked: Amount::ZERO
+        }
+        .into())
     );
     assert_eq!(pair.payer.paid(), Amount::ZERO);
     pair.apply(Side::Payer, Event::Pay(sat(spendable))).unwrap();
@@ -150,7 +154,7 @@ fn the_window_for_the_lock_has_two_ends() {
         (time(4_032 * 600 + 1), false),
     ] {
         let distance = expiry.distance(now);
-        match limits.check_expiry(expiry, now) {
+        match limits.check_lock(expiry.into(), now) {
             Ok(()) => assert!(inside, "{expiry} was taken"),
             Err(TermsError::Expiry { distance: said, .. }) => {
                 assert!(!inside, "{expiry} was refused");
@@ -215,7 +219,7 @@ fn the_last_block_for_a_payment() {
 #[test]
 fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     let mut case = Case::new(SteppedLocktime).paying(&[1_000]);
-    case.terms.expiry = Expiry::seconds_after(case.now, 86_400).unwrap();
+    case.terms.refund_lock = Expiry::seconds_after(case.now, 86_400).unwrap().into();
     case.terms.payment_expiry = Expiry::seconds_after(case.now, 43_200);
     let mut pair = case.open();
     for (mtp, role) in [(43_200, None), (43_201, Some("payment"))] {

@@ -3,7 +3,7 @@
 use bitcoin::Transaction;
 use spilman::channel::{Action, BroadcastResult, Event, Notice, Protocol, SpendRole, Stage};
 
-use crate::pair::{amounts, assert_spends, sat, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{amounts, assert_spends, co_signed, sat, tip, Case, Pair, Side, HEIGHT, MTP};
 
 #[track_caller]
 fn say(news: impl AsRef<[String]>, expected: &[&str]) {
@@ -52,7 +52,7 @@ fn opening_proposes_accepts_and_co_signs_the_refund() {
         // 2. and 3. The payer holds the funding transaction and sends the unsigned refund.
         let payer = payer.accept(accept).unwrap();
         let funding = case.funding(payer.funding_output());
-        let (payer, request) = payer.hold(funding).unwrap();
+        let (payer, request) = co_signed(payer.hold(funding).unwrap());
         assert_eq!(request.message.kind().name(), "refund-request");
         let (_, answers) = payee.sign_refund(request, case.now).unwrap();
         let kinds: Vec<_> = answers
@@ -67,7 +67,7 @@ fn opening_proposes_accepts_and_co_signs_the_refund() {
         // 4. Only a verified signature leads on, to a refund of everything but the fee, locked a day ahead.
         let payer = payer.verify_refund(answers.into_iter().next().unwrap()).unwrap();
         let refund = payer.refund().tx();
-        assert_eq!(refund.lock_time, case.terms.expiry.to_lock_time());
+        assert_eq!(refund.lock_time, case.terms.refund_lock.to_lock_time());
         assert!(refund.input[0].sequence.enables_absolute_lock_time());
         let (payer, _) = payer.release();
         assert_spends(payer.params(), payer.refund().tx());

@@ -4,10 +4,10 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
-use bitcoin::{FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, Txid, Witness};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, Txid, Witness};
 use spilman::channel::{
-    ApplyError, Capacity, ChannelId, ClosingMargin, Envelope, Event, Expiry, Message, PayeeKey, PayerKey,
-    Protocol, Reason, Refusal, Stage, Terms, UnverifiedSignature,
+    ApplyError, Capacity, ChannelId, ClosingMargin, Confirmation, Envelope, Event, Expiry, Message, PayeeKey,
+    PayerKey, Protocol, Reason, Refusal, Stage, Terms, UnverifiedSignature,
 };
 
 use crate::pair::{assert_spends, key, payout, sat, signature, tip, Case, Pair, Side, HEIGHT, MTP};
@@ -180,6 +180,13 @@ fn example7() -> Case {
     Case::new(Example7).paying(&[1_000, 1_000])
 }
 
+/// With a least payment of 500.
+fn dear() -> Case {
+    let mut case = example7();
+    case.terms.minimum_payment = sat(500);
+    case
+}
+
 fn bare() -> Case {
     Case::new(Example7)
 }
@@ -286,11 +293,11 @@ const ROWS: &[Row] = &[
     row("feerate high", bare, (Payee, Proposing), |_, e| terms(e).feerate = FeeRate::from_sat_per_kwu(125_001), Reason::TermsOutOfLimits, &["feerate 125001", "250 to 125000"]),
     row("dust low", bare, (Payee, Proposing), |_, e| terms(e).dust_feerate = FeeRate::from_sat_per_kwu(749), Reason::TermsOutOfLimits, &["dust feerate 749", "750 to 7500"]),
     row("dust high", bare, (Payee, Proposing), |_, e| terms(e).dust_feerate = FeeRate::from_sat_per_kwu(7_501), Reason::TermsOutOfLimits, &["dust feerate 7501", "750 to 7500"]),
-    row("height lock near", bare, (Payee, Proposing), |_, e| terms(e).expiry = height(HEIGHT + 71), Reason::TermsOutOfLimits, &["height 271", "71 ahead", "72 to 4032"]),
-    row("height lock far", bare, (Payee, Proposing), |_, e| terms(e).expiry = height(HEIGHT + 4_033), Reason::TermsOutOfLimits, &["4033 ahead", "72 to 4032"]),
-    row("height lock passed", bare, (Payee, Proposing), |_, e| terms(e).expiry = height(HEIGHT - 1), Reason::TermsOutOfLimits, &["height 199", "0 ahead"]),
-    row("time lock near", bond, (Payee, Proposing), |_, e| terms(e).expiry = time(MTP + 43_199), Reason::TermsOutOfLimits, &["43199 ahead", "43200 to 2419200"]),
-    row("time lock far", bond, (Payee, Proposing), |_, e| terms(e).expiry = time(MTP + 2_419_201), Reason::TermsOutOfLimits, &["2419201 ahead", "43200 to 2419200"]),
+    row("height lock near", bare, (Payee, Proposing), |_, e| terms(e).refund_lock = height(HEIGHT + 71).into(), Reason::TermsOutOfLimits, &["height 271", "71 ahead", "72 to 4032"]),
+    row("height lock far", bare, (Payee, Proposing), |_, e| terms(e).refund_lock = height(HEIGHT + 4_033).into(), Reason::TermsOutOfLimits, &["4033 ahead", "72 to 4032"]),
+    row("height lock passed", bare, (Payee, Proposing), |_, e| terms(e).refund_lock = height(HEIGHT - 1).into(), Reason::TermsOutOfLimits, &["height 199", "0 ahead"]),
+    row("time lock near", bond, (Payee, Proposing), |_, e| terms(e).refund_lock = time(MTP + 43_199).into(), Reason::TermsOutOfLimits, &["43199 ahead", "43200 to 2419200"]),
+    row("time lock far", bond, (Payee, Proposing), |_, e| terms(e).refund_lock = time(MTP + 2_419_201).into(), Reason::TermsOutOfLimits, &["2419201 ahead", "43200 to 2419200"]),
     row("margin low", bare, (Payee, Proposing), |_, e| terms(e).closing_margin = ClosingMargin::from_blocks(5), Reason::TermsOutOfLimits, &["margin of 5 blocks", "6 blocks to 1008 blocks"]),
     row("margin high", bare, (Payee, Proposing), |_, e| terms(e).closing_margin = ClosingMargin::from_blocks(1_009), Reason::TermsOutOfLimits, &["margin of 1009 blocks"]),
     row("no room", bare, (Payee, Proposing), |_, e| terms(e).closing_margin = ClosingMargin::from_blocks(141), Reason::TermsOutOfLimits, &["144 ahead", "take 144"]),
@@ -308,8 +315,8 @@ const ROWS: &[Row] = &[
     row("another channel's answer", bare, (Payer, Proposing), |_, e| e.channel = ChannelId(8), Reason::WrongChannel, &["channel 8", "channel 7"]),
     row("the payer's own key", bare, (Payer, Proposing), |_, e| if let Message::Accept { payee_key, .. } = &mut e.message { *payee_key = PayeeKey::new(key("payer").public_key()) }, Reason::BadParams, &["same key"]),
     row("payee payout not standard", bare, (Payer, Proposing), |_, e| if let Message::Accept { payee_payout, .. } = &mut e.message { *payee_payout = ScriptBuf::new() }, Reason::TermsOutOfLimits, &["not a standard one"]),
-    row("no confirmations", bare, (Payer, Proposing), |_, e| if let Message::Accept { confirmations, .. } = &mut e.message { *confirmations = 0 }, Reason::TermsOutOfLimits, &["0 confirmations", "1 to 12"]),
-    row("too many confirmations", bare, (Payer, Proposing), |_, e| if let Message::Accept { confirmations, .. } = &mut e.message { *confirmations = 13 }, Reason::TermsOutOfLimits, &["13 confirmations", "1 to 12"]),
+    row("no confirmations", bare, (Payer, Proposing), |_, e| if let Message::Accept { confirmation, .. } = &mut e.message { confirmation.depth = 0 }, Reason::TermsOutOfLimits, &["0 confirmations", "1 to 12"]),
+    row("too many confirmations", bare, (Payer, Proposing), |_, e| if let Message::Accept { confirmation, .. } = &mut e.message { confirmation.depth = 13 }, Reason::TermsOutOfLimits, &["13 confirmations", "1 to 12"]),
     row("refund signature before the keys", bare, (Payer, Proposing), |_, e| e.message = Message::RefundSignature { signature: UnverifiedSignature::from_compact([1; 64]) }, Reason::UnexpectedMessage, &["refund-signature", "proposing"]),
 
     // The refund that the payee is asked to sign.
@@ -333,7 +340,7 @@ const ROWS: &[Row] = &[
     row("foreign script", bare, (Payee, SigningRefund), |_, e| tx(e).output[0].script_pubkey = payout("stranger"), Reason::RefundTemplate, &["OP_0 OP_PUSHBYTES_20", "agreed is"]),
     row("refund less a satoshi", bare, (Payee, SigningRefund), |_, e| tx(e).output[0].value -= sat(1), Reason::RefundTemplate, &["0.00999397", "0.00999398"]),
     row("refund without a fee", bare, (Payee, SigningRefund), |_, e| tx(e).output[0].value = sat(1_000_000), Reason::RefundTemplate, &["0.01000000 BTC", "0.00999398"]),
-    row("version 1", bare, (Payee, SigningRefund), |_, e| tx(e).version = Version::ONE, Reason::RefundTemplate, &["version 1", "agreed is 2"]),
+    row("version 1", bare, (Payee, SigningRefund), |_, e| tx(e).version = Version::ONE, Reason::RefundTemplate, &["version 1", "agreed is 3"]),
     row("already signed", bare, (Payee, SigningRefund), |_, e| tx(e).input[0].script_sig = ScriptBuf::from_bytes(vec![0]), Reason::RefundTemplate, &["1 bytes", "none"]),
     row("already has a witness", bare, (Payee, SigningRefund), |_, e| tx(e).input[0].witness = Witness::from_slice(&[[0_u8]]), Reason::RefundTemplate, &["3 bytes", "none"]),
 
@@ -372,13 +379,15 @@ const ROWS: &[Row] = &[
     row("a satoshi above the capacity", example7, (Payee, Open), |w, e| pays(w, e, 999_337, "payer"), Reason::PaidExceedsCapacity, &["0.00999337", "0.00999336"]),
     row("all the money there is", example7, (Payee, Open), |w, e| pays(w, e, 2_100_000_000_000_000, "payer"), Reason::PaidExceedsCapacity, &["21000000", "0.00999336"]),
 
+    row("less than the least payment", dear, (Payee, Open), |w, e| { let paid = w.pair().payee.paid().to_sat() + 499; pays(w, e, paid, "payer") }, Reason::PaidBelowMinimum, &["0.00000499", "0.00000500"]),
+
     // Payments: the signature.
     row("signed by a stranger", example7, (Payee, Open), |w, e| pays(w, e, 3_000, "stranger"), Reason::SignatureWrong, &["is not by key"]),
     row("signed by the payee", example7, (Payee, Open), |w, e| pays(w, e, 3_000, "payee"), Reason::SignatureWrong, &["is not by key"]),
     row("signed for another amount", example7, (Payee, Open), |w, e| { pays(w, e, 2_999, "payer"); if let Message::Payment { paid, .. } = &mut e.message { *paid = sat(3_000) } }, Reason::SignatureWrong, &["is not by key"]),
     row("signed for another funding output", example7, (Payee, Open), |w, e| { let signature = w.pair().sign(3_000, None, OutPoint::new(Txid::from_byte_array([3; 32]), 0), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, Reason::SignatureWrong, &["is not by key"]),
     row("signed with a lock", example7, (Payee, Open), |w, e| { let pair = w.pair(); let signature = pair.sign(3_000, Some(height(344)), pair.funding(), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, Reason::SignatureWrong, &["is not by key"]),
-    row("signed without the payments' lock", stepped, (Payee, Open), |w, e| { if let Message::Settlement { paid, signature } = w.pair().settlement(3_000, "payer") { e.message = Message::Payment { paid, signature } } }, Reason::SignatureWrong, &["is not by key"]),
+    row("signed without the payments' lock", stepped, (Payee, Open), |w, e| { if let Message::Settlement { paid, signature, .. } = w.pair().settlement(3_000, "payer") { e.message = Message::Payment { paid, signature } } }, Reason::SignatureWrong, &["is not by key"]),
     row("the refund's signature for a payment", example7, (Payee, Open), |w, e| { let pair = w.pair(); let signature = signature(pair.payee.params(), pair.payer.refund().tx(), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, Reason::SignatureWrong, &["is not by key"]),
     row("high s", example7, (Payee, Open), |_, e| compact(e, high_s), Reason::SignatureHighS, &["high s"]),
     row("r out of range", example7, (Payee, Open), |_, e| compact(e, |b| b[..32].fill(0xff)), Reason::SignatureOutOfRange, &["not below the order", "ffffffff"]),
@@ -397,11 +406,11 @@ const ROWS: &[Row] = &[
     row("the payee's words from the payer: ready", example7, (Payee, Open), |_, e| e.message = Message::Ready, Reason::UnexpectedMessage, &["ready"]),
     row("the payee's words from the payer: accepted", example7, (Payee, Open), |_, e| e.message = Message::PaymentAccepted { paid: sat(2_000) }, Reason::UnexpectedMessage, &["payment-accepted"]),
     row("the payee's words from the payer: request", bond, (Payee, Open), |_, e| e.message = Message::PaymentRequest { paid: sat(3_000) }, Reason::UnexpectedMessage, &["payment-request"]),
-    row("the payee's words from the payer: close", example7, (Payee, Open), |_, e| e.message = Message::CloseRequest, Reason::UnexpectedMessage, &["close-request"]),
+    row("the payee's words from the payer: close", example7, (Payee, Open), |_, e| e.message = Message::CloseRequest { feerate: Terms::FEERATE, nonce: None }, Reason::UnexpectedMessage, &["close-request"]),
     row("the payer's words from the payee: payment", example7, (Payer, Open), |w, e| pays(w, e, 3_000, "payer"), Reason::UnexpectedMessage, &["payment", "open"]),
     row("the payer's words from the payee: settlement", example7, (Payer, Open), |w, e| e.message = w.pair().settlement(2_000, "payer"), Reason::UnexpectedMessage, &["settlement"]),
     row("the payer's words from the payee: funding", example7, (Payer, Open), |w, e| e.message = Message::Funding { tx: w.pair().payer.funding().tx().clone() }, Reason::UnexpectedMessage, &["funding"]),
-    row("another key", example7, (Payer, Open), |_, e| e.message = Message::Accept { payee_key: PayeeKey::new(key("new").public_key()), payee_payout: payout("new"), confirmations: 3 }, Reason::UnexpectedMessage, &["accept"]),
+    row("another key", example7, (Payer, Open), |_, e| e.message = Message::Accept { payee_key: PayeeKey::new(key("new").public_key()), payee_payout: payout("new"), confirmation: Confirmation { depth: 3, unconfirmed: Amount::ZERO } }, Reason::UnexpectedMessage, &["accept"]),
     row("another refund signature", example7, (Payer, Open), |_, e| e.message = Message::RefundSignature { signature: UnverifiedSignature::from_compact([1; 64]) }, Reason::UnexpectedMessage, &["refund-signature"]),
 
     // What the payee says to an open payer.
@@ -416,8 +425,10 @@ const ROWS: &[Row] = &[
     row("settlement for less", stepped, (Payee, Open), |w, e| e.message = w.pair().settlement(1_999, "payer"), Reason::SettlementDiffers, &["0.00001999", "0.00002"]),
     row("settlement for more", stepped, (Payee, Open), |w, e| e.message = w.pair().settlement(2_001, "payer"), Reason::SettlementDiffers, &["0.00002001", "0.00002"]),
     row("settlement signed by a stranger", stepped, (Payee, Open), |w, e| e.message = w.pair().settlement(2_000, "stranger"), Reason::SignatureWrong, &["is not by key"]),
-    row("settlement with the payment's lock", stepped, (Payee, Open), |w, e| if let Message::Payment { paid, signature } = w.pair().payment(2_000, "payer") { e.message = Message::Settlement { paid, signature } }, Reason::SignatureWrong, &["is not by key"]),
+    row("settlement with the payment's lock", stepped, (Payee, Open), |w, e| if let Message::Payment { paid, signature } = w.pair().payment(2_000, "payer") { e.message = Message::Settlement { paid, feerate: Terms::FEERATE, signature } }, Reason::SignatureWrong, &["is not by key"]),
     row("settlement with a high s", stepped, (Payee, Open), |w, e| { e.message = w.pair().settlement(2_000, "payer"); compact(e, high_s) }, Reason::SignatureHighS, &["high s"]),
+    row("settlement below the agreed feerate", stepped, (Payee, Open), |w, e| { e.message = w.pair().settlement(2_000, "payer"); if let Message::Settlement { feerate, .. } = &mut e.message { *feerate = FeeRate::from_sat_per_kwu(499) } }, Reason::SettlementFeerate, &["499", "500"]),
+    row("settlement at a feerate that the change does not pay", stepped, (Payee, Open), |w, e| { e.message = w.pair().settlement(2_000, "payer"); if let Message::Settlement { feerate, .. } = &mut e.message { *feerate = FeeRate::from_sat_per_kwu(1_000_000) } }, Reason::SettlementFeerate, &["1000000"]),
     row("settlement for less while closing", stepped, (Payee, Closing), |w, e| e.message = w.pair().settlement(1_000, "payer"), Reason::SettlementDiffers, &["0.00001", "0.00002"]),
     row("payment after the settlement", example7, (Payee, Closing), |_, _| (), Reason::UnexpectedMessage, &["payment", "closing"]),
     row("acknowledged unsent while closing", example7, (Payer, Closing), |_, e| e.message = Message::PaymentAccepted { paid: sat(2_001) }, Reason::AcknowledgedUnsent, &["0.00002001", "0.00002"]),
@@ -458,7 +469,11 @@ fn the_table_knows_every_reason() {
     for reason in Reason::ALL {
         // Malformed: bytes that are no message, in tests/wire.rs and tests/service.rs. SpendInvalid: behind the
         // signature check; nothing that passes it is known to fail, see src/channel/verify.rs.
-        let elsewhere = matches!(reason, Reason::Malformed | Reason::SpendInvalid);
+        // PartialSignatureWrong: no construction of this table has one, see tests/protocol/constructions.rs.
+        let elsewhere = matches!(
+            reason,
+            Reason::Malformed | Reason::SpendInvalid | Reason::PartialSignatureWrong
+        );
         let here = ROWS.iter().any(|row| row.reason == *reason);
         assert_ne!(here, elsewhere, "{reason}");
     }

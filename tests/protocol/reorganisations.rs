@@ -108,6 +108,7 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
         Event::Chain(ChainView {
             tip,
             confirmations: 0,
+            base: None,
             spend: None,
         })
     };
@@ -315,6 +316,7 @@ fn a_channel_that_was_never_funded_is_abandoned() {
         Event::Chain(ChainView {
             tip,
             confirmations: 0,
+            base: None,
             spend: None,
         })
     };
@@ -337,6 +339,7 @@ fn a_late_request_for_the_bond_is_refused() {
     let late = ChainView {
         tip: tip(HEIGHT + 100, MTP + 64_799),
         confirmations: 0,
+        base: None,
         spend: None,
     };
     payer.apply(Event::Chain(late)).unwrap();

@@ -1,5 +1,5 @@
 use super::Payee;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction};
 
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
@@ -9,12 +9,12 @@ use crate::channel::keys::{ChannelKey, PayeeKey};
 use crate::channel::limits::{check_payout, Limits};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
-use crate::channel::params::{ChannelParams, Parties, Protocol};
+use crate::channel::params::{ChannelParams, Confirmation, Parties, Protocol};
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{Spend, SpendRole};
 use crate::channel::unexpected;
 
-/// The payee before the channel is funded: [`Accepted`], then [`RefundSigned`].
+/// The payee before the channel is funded: [`Accepted`] where it has to sign the refund, then [`AwaitsFunding`].
 #[derive(Debug)]
 #[must_use]
 pub struct PayeeOpening<S> {
@@ -29,11 +29,32 @@ pub struct Accepted {
     limits: Limits,
 }
 
-/// The refund is signed; the funding transaction is known by its hash only.
+/// Nothing is left for the payee to give away. If it signed the refund, it knows the funding transaction by its hash.
 #[derive(Debug)]
-pub struct RefundSigned {
-    funding: OutPoint,
+pub struct AwaitsFunding {
+    funding: Option<OutPoint>,
     tip: Tip,
+}
+
+/// What comes next after K2 was sent.
+#[derive(Debug)]
+#[must_use]
+pub enum Considered {
+    /// The refund, to be signed.
+    SignsRefund(PayeeOpening<Accepted>),
+    /// The funding transaction: its output lets the payer have its money back without the payee.
+    AwaitsFunding(PayeeOpening<AwaitsFunding>),
+}
+
+impl Considered {
+    /// The channel's parameters.
+    #[must_use]
+    pub const fn params(&self) -> &ChannelParams {
+        match self {
+            Self::SignsRefund(opening) => &opening.params,
+            Self::AwaitsFunding(opening) => &opening.params,
+        }
+    }
 }
 
 impl PayeeOpening<Accepted> {
@@ -47,7 +68,7 @@ impl PayeeOpening<Accepted> {
         payout: ScriptBuf,
         limits: Limits,
         tip: Tip,
-    ) -> Result<(Self, Envelope), Refusal> {
+    ) -> Result<(Considered, Envelope), Refusal> {
         let Envelope { channel: id, message } = envelope;
         let Message::Open {
             terms,
@@ -61,11 +82,14 @@ impl PayeeOpening<Accepted> {
         check_payout(&payer_payout)?;
         check_payout(&payout)?;
         let payee_key = PayeeKey::new(key.public_key());
-        let confirmations = (*limits.confirmations.start()).max(1);
+        let confirmation = Confirmation {
+            depth: (*limits.confirmations.start()).max(1),
+            unconfirmed: limits.unconfirmed,
+        };
         let accept = Message::Accept {
             payee_key,
             payee_payout: payout.clone(),
-            confirmations,
+            confirmation,
         };
         let parties = Parties {
             payer_key,
@@ -73,18 +97,19 @@ impl PayeeOpening<Accepted> {
             payer_payout,
             payee_payout: payout,
         };
-        let params = ChannelParams::new(id, terms, parties, confirmations)?;
-        Ok((
-            Self {
-                key,
-                params,
-                state: Accepted { limits },
-            },
-            Envelope {
-                channel: id,
-                message: accept,
-            },
-        ))
+        let params = ChannelParams::new(id, terms, parties, confirmation)?;
+        let considered = if params.terms().construction.has_script_refund() {
+            let state = AwaitsFunding { funding: None, tip };
+            Considered::AwaitsFunding(PayeeOpening { key, params, state })
+        } else {
+            let state = Accepted { limits };
+            Considered::SignsRefund(Self { key, params, state })
+        };
+        let envelope = Envelope {
+            channel: id,
+            message: accept,
+        };
+        Ok((considered, envelope))
     }
 
     /// The channel's parameters.
@@ -103,13 +128,15 @@ impl PayeeOpening<Accepted> {
         self,
         envelope: Envelope,
         tip: Tip,
-    ) -> Result<(PayeeOpening<RefundSigned>, Vec<Envelope>), Refusal> {
+    ) -> Result<(PayeeOpening<AwaitsFunding>, Vec<Envelope>), Refusal> {
         let id = self.params.id();
         let message = for_channel(id, envelope)?;
         let Message::RefundRequest { tx } = message else {
             return Err(unexpected(Stage::SigningRefund, &message));
         };
-        self.state.limits.check_expiry(self.params.terms().expiry, tip)?;
+        self.state
+            .limits
+            .check_lock(self.params.terms().refund_lock, tip)?;
         let funding = check_refund(&self.params, &tx)?;
         let signature = Spend::refund(&self.params, funding)
             .sign(&self.key)
@@ -126,7 +153,10 @@ impl PayeeOpening<Accepted> {
             PayeeOpening {
                 key: self.key,
                 params: self.params,
-                state: RefundSigned { funding, tip },
+                state: AwaitsFunding {
+                    funding: Some(funding),
+                    tip,
+                },
             },
             envelopes,
         ))
@@ -195,31 +225,31 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
 }
 
 fn check_refund_lock(params: &ChannelParams, tx: &Transaction) -> Result<(), RefundError> {
-    let expected = params.terms().expiry;
+    let expected = params.terms().refund_lock;
     let received = tx.lock_time;
     if received == bitcoin::absolute::LockTime::ZERO {
         return Err(RefundError::MissingLock { expected });
     }
-    if received != expected.to_lock_time() {
+    if received != expected.fields().0 {
         return Err(RefundError::WrongLock { expected, received });
     }
     Ok(())
 }
 
-impl PayeeOpening<RefundSigned> {
+impl PayeeOpening<AwaitsFunding> {
     /// The channel's parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
-    /// The output that the refund spends.
+    /// The output that the signed refund spends; none if the payee signed none.
     #[must_use]
-    pub const fn funding_outpoint(&self) -> OutPoint {
+    pub const fn funding_outpoint(&self) -> Option<OutPoint> {
         self.state.funding
     }
 
-    /// Checks that the funding transaction is the one whose output the refund spends. In `example-7` and
+    /// Checks that the funding transaction is the one whose output the refund spends, or that it has the agreed output. In `example-7` and
     /// `bond` the payee broadcasts it.
     ///
     /// # Errors
@@ -229,19 +259,21 @@ impl PayeeOpening<RefundSigned> {
         let Message::Funding { tx } = message else {
             return Err(unexpected(Stage::Protected, &message));
         };
-        let funding = FundingTx::check(&self.params, self.state.funding, tx)?;
+        let funding = match self.state.funding {
+            Some(outpoint) => FundingTx::check(&self.params, outpoint, tx)?,
+            None => FundingTx::find(&self.params, tx)?,
+        };
         let mut actions = Vec::new();
         if funding.is_malleable() {
             actions.push(Action::Notify(Notice::MalleableFunding));
         }
-        match self.params.terms().protocol {
-            Protocol::SteppedLocktime => {}
-            Protocol::Example7 | Protocol::Bond => {
-                actions.push(Action::Broadcast {
-                    role: SpendRole::Funding,
-                    tx: funding.tx().clone(),
-                });
-            }
+        let early = self.params.unconfirmed_limit() > Amount::ZERO && !funding.is_malleable();
+        // In the article the payer broadcasts it; whoever counts payments before it confirms wants to see it taken.
+        if early || self.params.terms().protocol != Protocol::SteppedLocktime {
+            actions.push(Action::Broadcast {
+                role: SpendRole::Funding,
+                tx: funding.tx().clone(),
+            });
         }
         let payee = Payee {
             key: self.key,
@@ -251,7 +283,11 @@ impl PayeeOpening<RefundSigned> {
             best: None,
             settlement: None,
             view: None,
+            opened: self.state.tip,
             offered: self.state.tip,
+            taken: false,
+            nonces: None,
+            asked: None,
         };
         Ok((payee, actions))
     }

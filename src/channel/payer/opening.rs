@@ -1,5 +1,6 @@
 use super::Payer;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
+use thiserror::Error;
 
 use crate::channel::error::Refusal;
 use crate::channel::event::{Action, Notice};
@@ -11,6 +12,7 @@ use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{RefundTx, Spend};
+use crate::channel::verify::SpendError;
 use crate::channel::{for_channel, unexpected};
 
 /// The largest funding transaction, in bytes, that fits into one message.
@@ -58,6 +60,7 @@ pub struct Proposed {
 pub struct Agreed {
     params: ChannelParams,
     tip: Tip,
+    max_feerate: FeeRate,
 }
 
 /// The funding transaction is signed and held; the payee is asked to sign the refund.
@@ -66,6 +69,7 @@ pub struct Held {
     params: ChannelParams,
     funding: FundingTx,
     tip: Tip,
+    max_feerate: FeeRate,
 }
 
 /// The refund carries both signatures. Keep it where it survives a crash, then
@@ -76,6 +80,7 @@ pub struct Protected {
     funding: FundingTx,
     refund: RefundTx,
     tip: Tip,
+    max_feerate: FeeRate,
 }
 
 impl PayerOpening<Proposed> {
@@ -130,13 +135,14 @@ impl PayerOpening<Proposed> {
         let Message::Accept {
             payee_key,
             payee_payout,
-            confirmations,
+            confirmation,
         } = message
         else {
             return Err(unexpected(Stage::Proposing, &message));
         };
         check_payout(&payee_payout)?;
         let (min, max) = (1, *limits.confirmations.end());
+        let confirmations = confirmation.depth;
         if !(min..=max).contains(&confirmations) {
             return Err(TermsError::Confirmations {
                 min,
@@ -152,10 +158,14 @@ impl PayerOpening<Proposed> {
             payer_payout: payout,
             payee_payout,
         };
-        let params = ChannelParams::new(id, terms, parties, confirmations)?;
+        let params = ChannelParams::new(id, terms, parties, confirmation)?;
         Ok(PayerOpening {
             key: self.key,
-            state: Agreed { params, tip },
+            state: Agreed {
+                params,
+                tip,
+                max_feerate: *limits.feerate.end(),
+            },
         })
     }
 }
@@ -170,42 +180,78 @@ impl PayerOpening<Agreed> {
     /// The output that the funding transaction has to have.
     #[must_use]
     pub fn funding_output(&self) -> TxOut {
-        let params = &self.state.params;
-        TxOut {
-            value: params.terms().capacity.to_amount(),
-            script_pubkey: params.funding_script(),
-        }
+        self.state.params.funding_output()
     }
 
-    /// Steps 2 and 3: takes the signed funding transaction into custody and asks for the refund to be
-    /// signed. Broadcasting any copy of it before the opening is [`Protected`] puts the capacity at the
-    /// payee's mercy.
+    /// Steps 2 and 3: takes the signed funding transaction into custody. Unless the refund is written into the funding
+    /// output, the payee is asked to sign it: broadcasting any copy of the funding transaction before the opening is
+    /// [`Protected`] puts the capacity at the payee's mercy.
     ///
     /// # Errors
     /// If the transaction does not have the funding output exactly once, or is too large for a message.
-    pub fn hold(self, signed: Transaction) -> Result<(PayerOpening<Held>, Envelope), FundingError> {
-        let Agreed { params, tip } = self.state;
+    pub fn hold(self, signed: Transaction) -> Result<Hold, HoldError> {
+        let Agreed {
+            params,
+            tip,
+            max_feerate,
+        } = self.state;
         let size = signed.total_size();
         if size > MAX_FUNDING_SIZE {
             return Err(FundingError::TooLarge {
                 size,
                 limit: MAX_FUNDING_SIZE,
-            });
+            }
+            .into());
         }
         let funding = FundingTx::find(&params, signed)?;
-        let tx = Spend::refund(&params, funding.outpoint()).unsigned().clone();
+        let spend = Spend::refund(&params, funding.outpoint());
+        if params.terms().construction.has_script_refund() {
+            let payer = spend.sign(&self.key);
+            let refund = RefundTx::complete(spend, payer, None)?;
+            let state = Protected {
+                params,
+                funding,
+                refund,
+                tip,
+                max_feerate,
+            };
+            return Ok(Hold::Protected(PayerOpening { key: self.key, state }));
+        }
+        let tx = spend.unsigned().clone();
         let envelope = Envelope {
             channel: params.id(),
             message: Message::RefundRequest { tx },
         };
-        Ok((
-            PayerOpening {
-                key: self.key,
-                state: Held { params, funding, tip },
-            },
-            envelope,
-        ))
+        let state = Held {
+            params,
+            funding,
+            tip,
+            max_feerate,
+        };
+        Ok(Hold::CoSigned(PayerOpening { key: self.key, state }, envelope))
     }
+}
+
+/// What follows when the payer holds its funding transaction.
+#[derive(Debug)]
+#[must_use]
+pub enum Hold {
+    /// The refund needs the payee's signature, and the message asks for it.
+    CoSigned(PayerOpening<Held>, Envelope),
+    /// The funding output itself lets the payer have its money back, and the refund is signed already.
+    Protected(PayerOpening<Protected>),
+}
+
+/// Why the payer's own funding transaction is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HoldError {
+    /// It is not what was agreed.
+    #[error(transparent)]
+    Funding(#[from] FundingError),
+    /// The refund that spends it would not be taken by the network. A defect here.
+    #[error("the refund is not valid: {0}")]
+    Refund(#[from] SpendError),
 }
 
 impl PayerOpening<Held> {
@@ -226,7 +272,12 @@ impl PayerOpening<Held> {
     /// # Errors
     /// If the signature is wrong in any way: the opening is over, nothing is on chain, nothing is lost.
     pub fn verify_refund(self, envelope: Envelope) -> Result<PayerOpening<Protected>, Refusal> {
-        let Held { params, funding, tip } = self.state;
+        let Held {
+            params,
+            funding,
+            tip,
+            max_feerate,
+        } = self.state;
         let message = for_channel(params.id(), envelope)?;
         let Message::RefundSignature { signature } = message else {
             return Err(unexpected(Stage::SigningRefund, &message));
@@ -234,7 +285,7 @@ impl PayerOpening<Held> {
         let spend = Spend::refund(&params, funding.outpoint());
         let payee = spend.verify_payee(signature)?;
         let payer = spend.sign(&self.key);
-        let refund = RefundTx::complete(spend, payer, payee)?;
+        let refund = RefundTx::complete(spend, payer, Some(payee))?;
         Ok(PayerOpening {
             key: self.key,
             state: Protected {
@@ -242,12 +293,19 @@ impl PayerOpening<Held> {
                 funding,
                 refund,
                 tip,
+                max_feerate,
             },
         })
     }
 }
 
 impl PayerOpening<Protected> {
+    /// The funding transaction.
+    #[must_use]
+    pub const fn funding(&self) -> &FundingTx {
+        &self.state.funding
+    }
+
     /// The refund, to be kept safe before anything else happens.
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
@@ -263,6 +321,7 @@ impl PayerOpening<Protected> {
             funding,
             refund,
             tip,
+            max_feerate,
         } = self.state;
         let mut actions = Vec::new();
         if funding.is_malleable() {
@@ -277,6 +336,8 @@ impl PayerOpening<Protected> {
             paid: Amount::ZERO,
             acknowledged: None,
             tip,
+            base: None,
+            max_feerate,
             offered: tip,
             handed_over: false,
             ready: false,

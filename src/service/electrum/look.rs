@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use bitcoin::absolute::{Height, Time};
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::consensus::verify_script;
 use bitcoin::hashes::{sha256, Hash};
 use bitcoin::{OutPoint, Script, Transaction, TxOut, Txid};
 use serde::Deserialize;
@@ -15,7 +14,7 @@ use super::error::ElectrumError;
 use super::link::Link;
 use super::proof::{Branch, Trail};
 use super::Inner;
-use crate::channel::{ChainView, SeenSpend, Tip};
+use crate::channel::{verify_input, ChainView, SeenSpend, Tip};
 
 /// How often a look is begun again because the chain moved meanwhile.
 const LOOKS: u32 = 10;
@@ -84,9 +83,12 @@ impl Inner {
             trail.check(height, txid, &branch)?;
         }
         let depth = |height: Option<u32>| height.map_or(0, |height| best.height - height + 1);
+        let funded = found.funding.and_then(|(_, height)| height);
+        let base = funded.and_then(|height| Some((height.checked_sub(1)?, trail.mtp_below(height)?)));
         Ok(ChainView {
             tip: tip(best.height, trail.mtp().unwrap_or_default())?,
-            confirmations: depth(found.funding.and_then(|(_, height)| height)),
+            confirmations: depth(funded),
+            base: base.map(|(height, mtp)| tip(height, mtp)).transpose()?,
             spend: found.spend.map(|(tx, height)| SeenSpend {
                 tx,
                 confirmations: depth(height),
@@ -161,7 +163,8 @@ impl Inner {
                 continue;
             };
             if let Some(index) = tx.input.iter().position(|input| input.previous_output == funding) {
-                check_script(&tx, index, output)?;
+                let prevouts = prevouts(link, &tx, funding, output).await?;
+                check_script(&tx, index, &prevouts)?;
                 return Ok((tx, entry.height));
             }
             self.known().innocent.insert((funding, entry.tx_hash));
@@ -306,10 +309,36 @@ fn tip(height: u32, mtp: u32) -> Result<Tip, ElectrumError> {
     })
 }
 
+/// What a spend of the funding output spends, all of it: a signature commits to every one of them (BIP 341).
+async fn prevouts(
+    link: &Link,
+    tx: &Transaction,
+    funding: OutPoint,
+    output: &TxOut,
+) -> Result<Vec<TxOut>, ElectrumError> {
+    let mut prevouts = Vec::with_capacity(tx.input.len());
+    for input in &tx.input {
+        let OutPoint { txid, vout } = input.previous_output;
+        if input.previous_output == funding {
+            prevouts.push(output.clone());
+            continue;
+        }
+        let spent = link.transaction(txid).await?;
+        let spent = spent.and_then(|tx| tx.output.get(vout as usize).cloned());
+        let missing = || {
+            format!(
+                "{} spends {txid}:{vout}, which it does not know",
+                tx.compute_txid()
+            )
+        };
+        prevouts.push(spent.ok_or_else(|| ElectrumError::Contradiction(missing()))?);
+    }
+    Ok(prevouts)
+}
+
 /// Without this, a server could make a party believe that its money is gone.
-fn check_script(tx: &Transaction, index: usize, output: &TxOut) -> Result<(), ElectrumError> {
-    let raw = bitcoin::consensus::serialize(tx);
-    verify_script(&output.script_pubkey, index, output.value, &raw).map_err(|error| {
+fn check_script(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Result<(), ElectrumError> {
+    verify_input(tx, index, prevouts).map_err(|error| {
         let txid = tx.compute_txid();
         ElectrumError::Contradiction(format!("{txid} spends what it cannot spend: {error}"))
     })

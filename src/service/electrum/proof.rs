@@ -21,18 +21,27 @@ pub(super) struct Trail {
     next: u32,
     last: Option<Header>,
     times: VecDeque<u32>,
-    roots: BTreeMap<u32, Option<TxMerkleNode>>,
+    wanted: BTreeMap<u32, Option<Wanted>>,
+}
+
+/// What is to be known of a block with a transaction.
+#[derive(Clone, Copy)]
+struct Wanted {
+    root: TxMerkleNode,
+    /// The median time past below it.
+    below: u32,
 }
 
 impl Trail {
     /// Begins at the height from which all of `heights`, and the median time past at `tip`, can be told.
     pub fn new(tip: u32, heights: &[u32]) -> Self {
         let first = tip.saturating_sub(MEDIAN_OF - 1);
+        let below = |height: &u32| height.saturating_sub(MEDIAN_OF);
         Self {
-            next: heights.iter().copied().fold(first, u32::min),
+            next: heights.iter().map(below).fold(first, u32::min),
             last: None,
             times: VecDeque::new(),
-            roots: heights.iter().map(|height| (*height, None)).collect(),
+            wanted: heights.iter().map(|height| (*height, None)).collect(),
         }
     }
 
@@ -63,8 +72,10 @@ impl Trail {
             );
             return Err(ElectrumError::Contradiction(reason));
         }
-        if let Some(root) = self.roots.get_mut(&height) {
-            *root = Some(header.merkle_root);
+        let below = self.mtp().unwrap_or_default();
+        if let Some(wanted) = self.wanted.get_mut(&height) {
+            let root = header.merkle_root;
+            *wanted = Some(Wanted { root, below });
         }
         self.times.push_back(header.time);
         if self.times.len() > MEDIAN_OF as usize {
@@ -82,9 +93,18 @@ impl Trail {
         times.get(times.len() / 2).copied()
     }
 
+    fn wanted(&self, height: u32) -> Option<Wanted> {
+        self.wanted.get(&height).copied().flatten()
+    }
+
+    /// The median time past below the block at this height, one of those that were asked for.
+    pub fn mtp_below(&self, height: u32) -> Option<u32> {
+        self.wanted(height).map(|wanted| wanted.below)
+    }
+
     /// Whether the block at this height, one of those that were asked for, has the transaction.
     pub fn check(&self, height: u32, txid: Txid, branch: &Branch) -> Result<(), ElectrumError> {
-        let root = self.roots.get(&height).copied().flatten();
+        let root = self.wanted(height).map(|wanted| wanted.root);
         if root.is_some() && branch.root(txid) == root {
             return Ok(());
         }

@@ -1,0 +1,94 @@
+//! What the funding output is made of. Only this folder knows the constructions apart; everything else asks
+//! [`Scripts`].
+
+mod policy;
+mod scripts;
+
+use std::fmt;
+
+pub(crate) use scripts::{Path, Scripts};
+
+/// What the funding output is made of. The numbers are those on the wire.
+///
+/// Scripts are written as output descriptors ([`Construction::template`]), with K1 the payer's key, K2 the payee's and
+/// N the refund's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Construction {
+    /// The documents' own: pay to script hash (BIP 16) of `2 K1 K2 2 CHECKMULTISIG`.
+    P2sh = 0,
+    /// The same script as a witness (BIP 141), nested in P2SH for payers that know no other addresses.
+    P2shP2wsh = 1,
+    /// The same script as a native witness: nobody can change the id of a transaction that spends it.
+    P2wsh = 2,
+    /// Both keys, or the payer alone from an absolute lock on: BIP 65's payment channel, as a witness.
+    Cltv = 3,
+    /// Both keys, or the payer alone so long after the funding transaction confirmed (BIP 68 and 112).
+    Csv = 4,
+    /// Taproot (BIP 341): `MuSig2` of both keys (BIP 327) to close together; one leaf with both keys for payments, one
+    /// with the payer's and an absolute lock for the refund.
+    Taproot = 5,
+}
+
+impl Construction {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::P2sh,
+        Self::P2shP2wsh,
+        Self::P2wsh,
+        Self::Cltv,
+        Self::Csv,
+        Self::Taproot,
+    ];
+
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P2sh => "p2sh",
+            Self::P2shP2wsh => "p2sh-p2wsh",
+            Self::P2wsh => "p2wsh",
+            Self::Cltv => "cltv",
+            Self::Csv => "csv",
+            Self::Taproot => "taproot",
+        }
+    }
+
+    /// The output descriptor with names in place of keys and lock.
+    #[must_use]
+    pub const fn template(self) -> &'static str {
+        match self {
+            Self::P2sh => "sh(multi(2,K1,K2))",
+            Self::P2shP2wsh => "sh(wsh(multi(2,K1,K2)))",
+            Self::P2wsh => "wsh(multi(2,K1,K2))",
+            Self::Cltv => "wsh(and_v(or_i(v:pk(K2),v:after(N)),pk(K1)))",
+            Self::Csv => "wsh(and_v(or_i(v:pk(K2),v:older(N)),pk(K1)))",
+            Self::Taproot => "tr(musig(K1,K2),{and_v(v:pk(K1),pk(K2)),and_v(v:pk(K1),after(N))})",
+        }
+    }
+
+    /// Whether the payer's refund is written into the funding output. If not, the payee signs the refund before the
+    /// funding transaction may be let go.
+    #[must_use]
+    pub const fn has_script_refund(self) -> bool {
+        matches!(self, Self::Cltv | Self::Csv | Self::Taproot)
+    }
+
+    /// Whether the refund's lock counts from the confirmation of the funding transaction.
+    #[must_use]
+    pub const fn has_relative_lock(self) -> bool {
+        matches!(self, Self::Csv)
+    }
+
+    /// Whether both can close with one signature that looks like anybody's.
+    #[must_use]
+    pub const fn closes_with_one_key(self) -> bool {
+        matches!(self, Self::Taproot)
+    }
+}
+
+impl fmt::Display for Construction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,117 @@
+//! What a node's policy asks of a finished input beyond consensus: a spend that breaks one of these is never relayed,
+//! and the payee would hold a payment that is valid and worthless.
+
+use bitcoin::opcodes::all::OP_CHECKMULTISIG;
+use bitcoin::script::{Instruction, Script};
+use bitcoin::{ecdsa, EcdsaSighashType, Witness};
+
+use crate::channel::verify::SpendError;
+
+/// Core's `MAX_STANDARD_SCRIPTSIG_SIZE`.
+const MAX_SCRIPT_SIG: usize = 1_650;
+
+/// What a witness item has to be.
+pub(super) enum Item {
+    Empty,
+    One,
+    Ecdsa,
+}
+
+/// The stack of a 2-of-2: the dummy, two strict low-S `SIGHASH_ALL` signatures, the redeem script, and
+/// nothing else, each pushed in the shortest way.
+pub(super) fn check_pushes(script_sig: &Script) -> Result<(), SpendError> {
+    if script_sig.len() > MAX_SCRIPT_SIG {
+        return Err(SpendError::ScriptSigTooLong {
+            len: script_sig.len(),
+            limit: MAX_SCRIPT_SIG,
+        });
+    }
+    let mut pushes = Vec::with_capacity(4);
+    for instruction in script_sig.instructions_minimal() {
+        match instruction {
+            Ok(Instruction::PushBytes(bytes)) => pushes.push(bytes.as_bytes()),
+            Ok(Instruction::Op(opcode)) => {
+                return Err(SpendError::NotPushOnly {
+                    opcode: opcode.to_string(),
+                })
+            }
+            Err(error) => {
+                return Err(SpendError::NotMinimal {
+                    error: error.to_string(),
+                })
+            }
+        }
+    }
+    let [dummy, first, second, redeem] = pushes[..] else {
+        return Err(unclean(4, pushes.len()));
+    };
+    if !dummy.is_empty() || redeem.last() != Some(&OP_CHECKMULTISIG.to_u8()) {
+        return Err(unclean(4, pushes.len()));
+    }
+    check_ecdsa(first)?;
+    check_ecdsa(second)
+}
+
+/// Just these items, then the script.
+pub(super) fn check_witness(witness: &Witness, script: &Script, wanted: &[Item]) -> Result<(), SpendError> {
+    let expected = wanted.len() + 1;
+    let found = witness.len();
+    if found != expected || witness.last() != Some(script.as_bytes()) {
+        return Err(unclean(expected, found));
+    }
+    for (item, wanted) in witness.iter().zip(wanted) {
+        match wanted {
+            Item::Empty if item.is_empty() => {}
+            // MINIMALIF: policy for a witness, consensus for tapscript.
+            Item::One if item == [1] => {}
+            Item::Ecdsa => check_ecdsa(item)?,
+            Item::Empty | Item::One => return Err(unclean(expected, found)),
+        }
+    }
+    Ok(())
+}
+
+/// One key signature, or signatures, leaf and control block; no annex, and nothing that is too long to be relayed.
+pub(super) fn check_tree(witness: &Witness) -> Result<(), SpendError> {
+    /// BIP 341.
+    const ANNEX: u8 = 0x50;
+    let found = witness.len();
+    if !matches!(found, 1 | 3 | 4) || witness.last().is_none_or(|item| item.first() == Some(&ANNEX)) {
+        return Err(unclean(4, found));
+    }
+    let signatures = if found == 1 { 1 } else { found - 2 };
+    for item in witness.iter().take(signatures) {
+        if item.len() != 64 {
+            return Err(SpendError::SignatureEncoding {
+                error: format!(
+                    "{} bytes where a Schnorr signature for the default has 64",
+                    item.len()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Strict DER, low S and the hash type at once: there is one way to write a signature.
+fn check_ecdsa(signature: &[u8]) -> Result<(), SpendError> {
+    let parsed = ecdsa::Signature::from_slice(signature).map_err(|error| SpendError::SignatureEncoding {
+        error: error.to_string(),
+    })?;
+    let mut low = parsed.signature;
+    low.normalize_s();
+    let strict = ecdsa::Signature {
+        signature: low,
+        sighash_type: EcdsaSighashType::All,
+    };
+    if strict.serialize()[..] == *signature {
+        return Ok(());
+    }
+    Err(SpendError::SignatureEncoding {
+        error: "not strict DER, low S, ALL".to_owned(),
+    })
+}
+
+const fn unclean(expected: usize, found: usize) -> SpendError {
+    SpendError::UncleanStack { expected, found }
+}
