@@ -34,7 +34,7 @@ pub struct Payee {
     nonces: Option<NonceSource>,
     /// The feerate at which this side asked to close with one signature, and the nonce that it will use for that and for
     /// nothing else.
-    asked: Option<(FeeRate, SecretNonce)>,
+    asked: Option<(FeeRate, Box<SecretNonce>)>,
     /// The tip at which the funding transaction was last given to the network: once a block is enough.
     offered: Tip,
 }
@@ -246,7 +246,7 @@ impl Payee {
         let Some(((_, own), key)) = self.asked.take().zip(self.params.joint_key()) else {
             return Ok(Vec::new());
         };
-        let signature = key.complete(own, &self.key, nonce, partial, spend.digest())?;
+        let signature = key.complete(*own, &self.key, nonce, partial, spend.digest())?;
         let settlement = SettlementTx::of(balance, spend.complete_joint(&signature)?);
         Ok(vec![self.settle(settlement)])
     }
@@ -438,7 +438,7 @@ impl Payee {
         let nonce = self.nonces.as_mut().zip(key).map(|(nonces, output)| {
             let secret = SecretNonce::generate(nonces.seed(), &self.key, output, self.funding.outpoint());
             let public = secret.public();
-            self.asked = Some((feerate, secret));
+            self.asked = Some((feerate, Box::new(secret)));
             public
         });
         vec![self.send(Message::CloseRequest { feerate, nonce })]
