@@ -117,8 +117,7 @@ impl World {
             wallet,
         );
         let accepting = service::accept(payee_end, payee_chain.clone(), setup(Side::Payee, payee_key));
-        // On the heap, because every story that opens a channel carries them in its own future.
-        let (payer, payee) = tokio::join!(Box::pin(opening), Box::pin(accepting));
+        let (payer, payee) = tokio::join!(opening, accepting);
         let channel = Channel {
             payer: Seat::new(Side::Payer, payer, payer_chain),
             payee: Seat::new(Side::Payee, payee, payee_chain),

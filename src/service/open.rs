@@ -122,6 +122,23 @@ pub async fn open<IO, C, W, E>(
     io: IO,
     chain: C,
     setup: Setup,
+    proposal: Proposal,
+    wallet: W,
+) -> Result<PayerHandle, OpenError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: Chain,
+    W: FnOnce(&TxOut) -> Result<Transaction, E>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    // On the heap, because every state of the opening is in there, and whoever calls this carries it along.
+    Box::pin(open_as_payer(io, chain, setup, proposal, wallet)).await
+}
+
+async fn open_as_payer<IO, C, W, E>(
+    io: IO,
+    chain: C,
+    setup: Setup,
     Proposal { id, terms }: Proposal,
     wallet: W,
 ) -> Result<PayerHandle, OpenError>
@@ -184,6 +201,14 @@ where
 /// # Errors
 /// If the opening fails on either side. Nothing of the payee's is at stake by then.
 pub async fn accept<IO, C>(io: IO, chain: C, setup: Setup) -> Result<PayeeHandle, OpenError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: Chain,
+{
+    Box::pin(open_as_payee(io, chain, setup)).await
+}
+
+async fn open_as_payee<IO, C>(io: IO, chain: C, setup: Setup) -> Result<PayeeHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
