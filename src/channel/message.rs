@@ -95,7 +95,7 @@ pub enum Message {
     JointSettlement {
         /// Cumulative, in satoshi; what was last accepted.
         paid: Amount,
-        /// At least the agreed one, and at most what the payee asked for.
+        /// At least the agreed one; what it costs more comes out of the payer's change.
         feerate: FeeRate,
         /// The payer's public nonce.
         nonce: PublicNonce,

@@ -32,9 +32,8 @@ pub struct Payee {
     /// Whether the network has taken the funding transaction from here.
     taken: bool,
     nonces: Option<NonceSource>,
-    /// The feerate at which this side asked to close with one signature, and the nonce that it will use for that and for
-    /// nothing else.
-    asked: Option<(FeeRate, Box<SecretNonce>)>,
+    /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
+    asked: Option<Box<SecretNonce>>,
     /// The tip at which the funding transaction was last given to the network: once a block is enough.
     offered: Tip,
 }
@@ -135,7 +134,7 @@ impl Payee {
             (
                 Stage::AwaitingFunding | Stage::Open | Stage::Closing,
                 Message::CloseRequest { feerate, nonce: None },
-            ) if self.params.joint_key().is_some() => Ok(self.answer_close(feerate)),
+            ) if self.params.joint_key().is_some() => self.on_close_request(feerate),
             // Both closed at the same moment, and this side's settlement is on its way.
             (Stage::Closing, Message::Settlement { .. } | Message::JointSettlement { .. })
                 if self.settlement.is_some() =>
@@ -243,7 +242,7 @@ impl Payee {
             .joint_balance(paid, feerate)
             .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
         let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
-        let Some(((_, own), key)) = self.asked.take().zip(self.params.joint_key()) else {
+        let Some((own, key)) = self.asked.take().zip(self.params.joint_key()) else {
             return Ok(Vec::new());
         };
         let signature = key.complete(*own, &self.key, nonce, partial, spend.digest())?;
@@ -428,17 +427,28 @@ impl Payee {
         Ok(self.answer_close(asked))
     }
 
+    /// The payer would like to close with one signature. If this side's own wish crossed it, that one will be answered.
+    fn on_close_request(&mut self, received: FeeRate) -> Result<Vec<Action>, Refusal> {
+        let expected = self.params.terms().feerate;
+        if received < expected {
+            return Err(PaymentError::SettlementFeerate { expected, received }.into());
+        }
+        let under_way = self.settlement.is_some() || self.asked.is_some();
+        Ok(if under_way {
+            Vec::new()
+        } else {
+            self.answer_close(received)
+        })
+    }
+
     /// Asks for a settlement, with a fresh nonce where both can sign as one.
     fn answer_close(&mut self, feerate: FeeRate) -> Vec<Action> {
-        if self.settlement.is_some() {
-            return Vec::new();
-        }
         self.stage = Stage::Closing;
         let key = self.params.joint_key();
         let nonce = self.nonces.as_mut().zip(key).map(|(nonces, output)| {
             let secret = SecretNonce::generate(nonces.seed(), &self.key, output, self.funding.outpoint());
             let public = secret.public();
-            self.asked = Some((feerate, Box::new(secret)));
+            self.asked = Some(Box::new(secret));
             public
         });
         vec![self.send(Message::CloseRequest { feerate, nonce })]

@@ -165,7 +165,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         changes.mark_changed();
         let (mut watching, mut commanded) = (true, true);
         self.next_look = Instant::now() + LOOK;
+        let mut alone = false;
         loop {
+            // Whoever ended it: no answer will come any more.
+            if !alone && !self.connection.is_open() {
+                alone = true;
+                self.on_event(Event::PeerGone).await;
+            }
             self.publish();
             if self.is_over() {
                 return;
@@ -303,8 +309,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 if !matches!(self.party.stage(), Stage::Closing | Stage::Closed) {
                     (self.observer)(Report::Disconnected);
                 }
-                self.give_up_waiting(None);
-                return self.on_event(Event::PeerGone).await;
+                return self.give_up_waiting(None);
             }
         };
         match self.party.apply(Event::Message(envelope)) {
