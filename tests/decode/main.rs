@@ -2,4 +2,6 @@
 
 mod build;
 mod bytes;
+mod scripts;
+mod taproot;
 mod templates;

@@ -3,8 +3,9 @@
 use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
+use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut, Witness};
-use spilman::transcript::{decode, Fee, Problem, Role, Signer};
+use spilman::transcript::{decode, Algorithm, Fee, Problem, Role, Signer};
 
 use crate::build::{
     all, assert_has, funded, high_s, key, legacy, p2pkh, p2wpkh, page, redeem_script, refund, refund_page,
@@ -215,16 +216,20 @@ fn facts_of_a_refund() {
         (raw.len(), 4 * raw.len() as u64)
     );
     let input = &decoded.inputs[0];
-    assert_eq!(input.signers(), [key("payer/K1"), key("payee/K2")]);
+    assert_eq!(
+        input.signers(),
+        [key("payer/K1"), key("payee/K2")].map(Into::into)
+    );
     let Role::Signature(signature) = &input.script_sig[1].role else {
         panic!("{:?}", input.script_sig[1])
     };
-    assert_eq!(signature.signer, Signer::Key(key("payer/K1")));
+    assert_eq!(signature.signer, Signer::Key(key("payer/K1").into()));
     assert_eq!(
         signature.sighash,
         Some(legacy(&tx, &redeem_script(), EcdsaSighashType::All))
     );
-    assert!(signature.low_s && !input.has_invalid_signature() && decoded.lock_enabled());
+    assert_eq!(signature.algorithm, Algorithm::Ecdsa { low_s: true });
+    assert!(!input.has_invalid_signature() && decoded.lock_enabled());
 
     // Legacy signatures do not commit to the amount: without the spent output they are still checked.
     let alone = decode(&raw, &[]).expect("a transaction");
@@ -278,4 +283,20 @@ fn mismatches_with_the_spent_output_are_shown() {
         problems(&twice, redeem_script().to_p2sh()),
         (vec![Problem::SignatureOrder], true)
     );
+}
+
+#[test]
+fn version_3_is_explained() {
+    let mut tx = refund();
+    tx.version = Version(3);
+    let text = page("a payment of version 3", &tx, &[]);
+    let version = text
+        .lines()
+        .find(|line| line.starts_with("version"))
+        .unwrap_or_default();
+    assert!(
+        version.starts_with("version   3 (TRUC, BIP 431): at most 10,000 vB"),
+        "{text}"
+    );
+    assert!(!page("a refund of version 2", &refund(), &[]).contains("TRUC"));
 }
