@@ -10,6 +10,7 @@ use spilman::transcript::{decode, render, Context, DecodeError};
 use crate::build::{
     all, assert_has, funded, names, p2pkh, page, redeem_script, refund, refund_signature, refund_with, spend,
 };
+use crate::{scripts, taproot};
 
 #[test]
 fn every_truncation_names_the_field() {
@@ -74,22 +75,28 @@ fn truncated_witnesses_and_unknown_flags_are_named() {
 
 #[test]
 fn garbage_never_panics() {
-    let raw = serialize(&refund_with(
-        &["payer/K1", "payee/K2"].map(|label| all(refund_signature(label))),
-    ));
+    let template = refund_with(&["payer/K1", "payee/K2"].map(|label| all(refund_signature(label))));
     let names = names();
-    for at in 0..raw.len() {
-        for value in [0, 1, 0x30, 0x4c, 0x4d, 0x4e, 0x7f, 0x80, 0xae, 0xfd, 0xff] {
-            let mut mutant = raw.clone();
-            mutant[at] = value;
-            for prevouts in [vec![], vec![funded(redeem_script().to_p2sh())]] {
-                let context = Context {
-                    title: "",
-                    prevouts: &prevouts,
-                    names: &names,
-                    network: Network::Regtest,
-                };
-                let _ = render(&mutant, &context);
+    let all_values = [0, 1, 0x30, 0x4c, 0x4d, 0x4e, 0x7f, 0x80, 0xae, 0xfd, 0xff];
+    for ((tx, output), values) in [
+        ((template, funded(redeem_script().to_p2sh())), &all_values[..]),
+        (scripts::any_refund(), &[0, 0x63, 0xb1, 0xff]),
+        (taproot::any_payment(), &[0, 0x50, 0xfd]),
+    ] {
+        let raw = serialize(&tx);
+        for at in 0..raw.len() {
+            for &value in values {
+                let mut mutant = raw.clone();
+                mutant[at] = value;
+                for prevouts in [vec![], vec![output.clone()]] {
+                    let context = Context {
+                        title: "",
+                        prevouts: &prevouts,
+                        names: &names,
+                        network: Network::Regtest,
+                    };
+                    let _ = render(&mutant, &context);
+                }
             }
         }
     }

@@ -5,3 +5,4 @@ mod bytes;
 mod scripts;
 mod taproot;
 mod templates;
+mod vectors;

@@ -4,12 +4,13 @@ use std::str::FromStr;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize;
+use bitcoin::consensus::verify_script;
 use bitcoin::hashes::Hash;
 use bitcoin::opcodes::all::{OP_CHECKSIG, OP_HASH160, OP_NOP};
 use bitcoin::script::Builder;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
-use bitcoin::{relative, PublicKey, ScriptBuf, Sequence, Transaction, Witness};
+use bitcoin::{relative, PublicKey, ScriptBuf, Sequence, Transaction, TxOut, Witness};
 use miniscript::Descriptor;
 use spilman::transcript::{decode, Ask, DecodedTx, Problem, Role, ScriptLock, Signer, SpendKind};
 
@@ -61,6 +62,13 @@ fn payment(script: &ScriptBuf) -> Transaction {
 /// The payer's refund alone by the branch of the lock.
 fn refund_of(tx: &Transaction, script: &ScriptBuf) -> Transaction {
     with_items(tx, script, &[signed(tx, script, "payer/K1"), vec![]])
+}
+
+/// A refund of `csv`, and the output that it spends.
+pub fn any_refund() -> (Transaction, TxOut) {
+    let script = csv();
+    let tx = refund_of(&csv_spend(Sequence::from_height(DELAY)), &script);
+    (tx, funded(script.to_p2wsh()))
 }
 
 fn csv_spend(sequence: Sequence) -> Transaction {
@@ -145,6 +153,7 @@ fn locks_of_time() {
     let script = ScriptBuf::from_bytes([script.to_bytes(), checksig("payer/K1")].concat());
     let tx = spend(late, Sequence::ENABLE_LOCKTIME_NO_RBF);
     let tx = with_items(&tx, &script, &[signed(&tx, &script, "payer/K1")]);
+    verify_script(&script.to_p2wsh(), 0, FUNDED, &serialize(&tx)).expect("a valid spend");
     let input = read(&tx, &script).inputs.remove(0);
     let expected = [
         Ask::Lock(ScriptLock::Absolute(LockTime::from_consensus(late))),
@@ -181,7 +190,7 @@ fn checksig(label: &str) -> Vec<u8> {
         .to_bytes()
 }
 
-/// One mutation of a good refund each, with the reason that the page must give.
+/// One mutation of a good refund each, with the reason that the page must give; consensus refuses the same ones.
 #[test]
 fn locks_that_do_not_satisfy_the_script() {
     let (cltv, csv) = (cltv(), csv());
@@ -247,7 +256,10 @@ fn locks_that_do_not_satisfy_the_script() {
         ),
     ];
     for (script, tx, expected) in cases {
-        let found = problems(&refund_of(&tx, script), script);
+        let refund = refund_of(&tx, script);
+        let found = problems(&refund, script);
+        let valid = verify_script(&script.to_p2wsh(), 0, FUNDED, &serialize(&refund)).is_ok();
+        assert_eq!(found.is_empty(), valid, "consensus disagrees with {found:?}");
         let expected: Vec<Problem> = expected.into_iter().collect();
         assert_eq!(
             found, expected,
@@ -318,13 +330,18 @@ fn signatures_in_scripts_are_checked() {
     assert_has(&text, "0  no signature (empty)");
     assert_has(&text, "signed    by payee key K2 (1 of 2; not by payer key K1)");
 
-    let items = |items: &[Vec<u8>]| problems(&with_items(&tx, &script, items), &script);
     let alone = with_items(&tx, &script, &[payee.clone(), vec![1]]);
     assert_eq!(problems(&alone, &script), [Problem::MissingItems]);
     assert_has(
         &page("payment without the payer's signature", &alone, &output),
         "signed    by payee key K2 (1 of 2; not by payer key K1)",
     );
+    let valid = |tx: &Transaction| verify_script(&script.to_p2wsh(), 0, FUNDED, &serialize(tx)).is_ok();
+    assert!(valid(&payment(&script)));
+    for tx in [&swapped, &forged, &half, &alone] {
+        assert!(!valid(tx), "consensus accepts {tx:?}");
+    }
+    let items = |items: &[Vec<u8>]| problems(&with_items(&tx, &script, items), &script);
     assert_eq!(
         items(&[vec![], payer.clone(), payee.clone(), vec![1]]),
         [Problem::LeftoverItems]

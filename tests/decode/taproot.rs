@@ -153,6 +153,12 @@ fn with_item(tx: &Transaction, at: usize, item: Vec<u8>) -> Transaction {
     with_witness(tx, &items)
 }
 
+/// A payment by its leaf, and the output that it spends.
+pub fn any_payment() -> (Transaction, TxOut) {
+    let channel = channel();
+    (channel.payment(), channel.output)
+}
+
 #[test]
 fn funding_shows_the_key_and_the_leaves() {
     let channel = channel();
