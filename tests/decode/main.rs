@@ -3,6 +3,7 @@
 mod build;
 mod bytes;
 mod scripts;
+mod story;
 mod taproot;
 mod templates;
 mod vectors;
