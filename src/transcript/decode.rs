@@ -6,12 +6,15 @@ use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::{self, Decodable};
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Address, Amount, Network, OutPoint, PublicKey, Script, ScriptBuf, Sequence, Transaction, TxOut, Txid,
-    Weight, Wtxid,
+    Address, Amount, Network, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxOut, Txid, Weight, Wtxid,
 };
 
+use super::item::{Item, Role, SpendKind};
 use super::locate::locate;
-use super::spend::{self, Item, Problem, Role, SpendKind};
+use super::path::Ask;
+use super::problem::Problem;
+use super::script::ScriptKey;
+use super::spend;
 
 /// Why raw bytes could not be shown as a transaction.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +165,10 @@ pub struct DecodedInput {
     /// How many signatures it needs; 0 where that is not known.
     pub required: usize,
     /// The keys that may sign; empty where they are not known.
-    pub keys: Vec<PublicKey>,
+    pub keys: Vec<ScriptKey>,
+    /// What the path that the items take through a script asks for, in the script's order; empty for P2PKH,
+    /// P2WPKH, multisig and the key path of P2TR, and where the script cannot be followed.
+    pub asks: Vec<Ask>,
     /// What the scriptSig pushes.
     pub script_sig: Vec<Item>,
     /// The witness.
@@ -180,7 +186,7 @@ impl DecodedInput {
 
     /// The keys whose signatures verify, in the order of the signatures.
     #[must_use]
-    pub fn signers(&self) -> Vec<PublicKey> {
+    pub fn signers(&self) -> Vec<ScriptKey> {
         spend::signers(&self.script_sig)
             .chain(spend::signers(&self.witness))
             .collect()
@@ -189,7 +195,8 @@ impl DecodedInput {
     /// Whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
     #[must_use]
     pub fn lacks_signatures(&self) -> bool {
-        let failing = self.signers().len() < self.required || !self.problems.is_empty();
+        let spared = self.problems.iter().all(|problem| problem.spares_signatures());
+        let failing = self.signers().len() < self.required || !spared;
         self.is_unsigned() || (self.required > 0 && failing)
     }
 
@@ -198,7 +205,7 @@ impl DecodedInput {
     pub fn has_invalid_signature(&self) -> bool {
         use super::signature::Signer::{Malformed, NoKey};
         self.script_sig.iter().chain(&self.witness).any(
-            |item| matches!(&item.role, Role::Signature(signature) if matches!(signature.signer, NoKey | Malformed)),
+            |item| matches!(&item.role, Role::Signature(signature) if matches!(signature.signer, NoKey | Malformed(_))),
         )
     }
 }
@@ -254,22 +261,23 @@ pub fn decode(raw: &[u8], prevouts: &[TxOut]) -> Result<DecodedTx, DecodeError> 
         vsize: tx.vsize(),
         fee: fee(&tx, prevouts),
         inputs: (0..tx.input.len())
-            .map(|index| input(&tx, index, prevouts.get(index)))
+            .map(|index| input(&tx, index, prevouts))
             .collect(),
         outputs: tx.output.iter().map(output).collect(),
     })
 }
 
-fn input(tx: &Transaction, index: usize, spent: Option<&TxOut>) -> DecodedInput {
-    let read = spend::read(tx, index, spent);
+fn input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> DecodedInput {
+    let read = spend::read(tx, index, prevouts);
     DecodedInput {
         outpoint: tx.input[index].previous_output,
         sequence: tx.input[index].sequence,
-        spent: spent.cloned(),
+        spent: prevouts.get(index).cloned(),
         kind: read.kind,
         inferred: read.inferred,
         required: read.required,
         keys: read.keys,
+        asks: read.asks,
         script_sig: read.script_sig,
         witness: read.witness,
         problems: read.problems,

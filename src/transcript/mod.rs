@@ -25,15 +25,21 @@
 pub mod decode;
 #[cfg(feature = "scenario")]
 mod files;
+mod infer;
+mod item;
 #[cfg(feature = "scenario")]
 mod json;
 mod locate;
+mod locks;
 mod names;
+mod path;
+mod problem;
 mod record;
 mod script;
 mod signature;
 mod spend;
 mod story;
+mod taproot;
 pub mod text;
 mod timeline;
 mod units;
@@ -41,13 +47,18 @@ mod units;
 pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee, ScriptType};
 #[cfg(feature = "scenario")]
 pub use files::{files, page};
+pub use item::{Branch, Item, Role, SpendKind};
 #[cfg(feature = "scenario")]
 pub use json::to_json;
+pub use locks::ScriptLock;
 pub use names::Names;
+pub use path::Ask;
+pub use problem::Problem;
 pub use record::{Actor, Entry, RecordedTx, Refusal, Side, Transcript, Unit};
-pub use signature::{DecodedSignature, Signer};
-pub use spend::{Item, Problem, Role, SpendKind};
+pub use script::ScriptKey;
+pub use signature::{Algorithm, DecodedSignature, Signer};
 pub use story::{story, Comparison};
+pub use taproot::DecodedControlBlock;
 pub use text::{render, Context};
 pub use timeline::timeline;
 pub use units::{btc, sat, thousands, utc};

@@ -2,20 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{PublicKey, Script, ScriptBuf, Txid};
+use bitcoin::taproot::TapTree;
+use bitcoin::{PublicKey, Script, ScriptBuf, Txid, XOnlyPublicKey};
+
+use super::script::ScriptKey;
+use super::signature::SECP;
 
 /// Human names of keys, scripts and transactions; names never change what is decoded.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     keys: BTreeMap<PublicKey, String>,
+    x_only_keys: BTreeMap<XOnlyPublicKey, String>,
     scripts: BTreeMap<ScriptBuf, String>,
     derived: BTreeMap<ScriptBuf, String>,
     redeem_scripts: BTreeMap<ScriptBuf, ScriptBuf>,
+    leaves: BTreeMap<ScriptBuf, String>,
+    taproots: BTreeMap<ScriptBuf, (XOnlyPublicKey, TapTree)>,
     txids: BTreeMap<Txid, String>,
 }
 
 impl Names {
-    /// Names a public key, and with it the P2PKH and P2WPKH scripts of that key.
+    /// Names a public key, and with it its x-only form and the P2PKH and P2WPKH scripts of that key.
     pub fn key(&mut self, key: impl Into<PublicKey>, name: &str) -> &mut Self {
         let key = key.into();
         self.derived.insert(
@@ -29,6 +36,12 @@ impl Names {
             self.derived.insert(program, format!("the hash of {name}"));
         }
         self.keys.insert(key, name.to_owned());
+        self.x_only_key(key.inner.x_only_public_key().0, name)
+    }
+
+    /// Names a key that is used in its x-only form alone (BIP 340), such as an internal key.
+    pub fn x_only_key(&mut self, key: XOnlyPublicKey, name: &str) -> &mut Self {
+        self.x_only_keys.insert(key, name.to_owned());
         self
     }
 
@@ -49,6 +62,25 @@ impl Names {
         self
     }
 
+    /// Names a Taproot output with these leaves, and its output key with it (BIP 341).
+    ///
+    /// Such an output is then shown together with its internal key and its leaves.
+    pub fn taproot(&mut self, internal_key: XOnlyPublicKey, leaves: &TapTree, name: &str) -> &mut Self {
+        let output = ScriptBuf::new_p2tr(&*SECP, internal_key, Some(leaves.root_hash()));
+        if let Ok(key) = XOnlyPublicKey::from_slice(&output.as_bytes()[2..]) {
+            self.x_only_key(key, &format!("output key of {name}"));
+        }
+        self.derived.insert(output.clone(), name.to_owned());
+        self.taproots.insert(output, (internal_key, leaves.clone()));
+        self
+    }
+
+    /// Names a leaf of a Taproot output by its script.
+    pub fn leaf(&mut self, script: &Script, name: &str) -> &mut Self {
+        self.leaves.insert(script.to_owned(), name.to_owned());
+        self
+    }
+
     /// Names a transaction.
     pub fn txid(&mut self, txid: Txid, name: &str) -> &mut Self {
         self.txids.insert(txid, name.to_owned());
@@ -61,7 +93,14 @@ impl Names {
         self.keys.get(key).map(String::as_str)
     }
 
-    /// The name of an output script: its own, or the one it has from a named key or redeem script.
+    /// The name of an x-only key, if it has one; it may come from a full key.
+    #[must_use]
+    pub fn name_of_x_only_key(&self, key: &XOnlyPublicKey) -> Option<&str> {
+        self.x_only_keys.get(key).map(String::as_str)
+    }
+
+    /// The name of an output script: its own, or the one it has from a named key, redeem script or Taproot
+    /// tree.
     #[must_use]
     pub fn name_of_script(&self, script: &Script) -> Option<&str> {
         self.scripts
@@ -76,15 +115,33 @@ impl Names {
         self.redeem_scripts.get(output).map(ScriptBuf::as_script)
     }
 
+    /// The internal key and the leaves behind this Taproot output, if they were named.
+    #[must_use]
+    pub fn taproot_of(&self, output: &Script) -> Option<(XOnlyPublicKey, &TapTree)> {
+        self.taproots.get(output).map(|(key, leaves)| (*key, leaves))
+    }
+
+    /// The name of a leaf script, if it has one.
+    #[must_use]
+    pub fn name_of_leaf(&self, script: &Script) -> Option<&str> {
+        self.leaves.get(script).map(String::as_str)
+    }
+
     /// The name of a transaction, if it has one.
     #[must_use]
     pub fn name_of_txid(&self, txid: Txid) -> Option<&str> {
         self.txids.get(&txid).map(String::as_str)
     }
 
+    pub(super) fn find_key(&self, key: &ScriptKey) -> Option<&str> {
+        match key {
+            ScriptKey::Full(key) => self.name_of_key(key),
+            ScriptKey::XOnly(key) => self.name_of_x_only_key(key),
+        }
+    }
+
     /// The name of a key, or its hex where it has none.
-    pub(super) fn show_key(&self, key: &PublicKey) -> String {
-        self.name_of_key(key)
-            .map_or_else(|| key.to_string(), str::to_owned)
+    pub(super) fn show_key(&self, key: &ScriptKey) -> String {
+        self.find_key(key).map_or_else(|| key.to_string(), str::to_owned)
     }
 }

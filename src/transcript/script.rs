@@ -1,34 +1,55 @@
 //! Reading scripts: pushes, multisig templates, assembly.
 
+use std::fmt;
+
 use bitcoin::hex::DisplayHex;
 use bitcoin::opcodes::all::{
     OP_CHECKMULTISIG, OP_CLTV, OP_CSV, OP_PUSHNUM_1, OP_PUSHNUM_16, OP_PUSHNUM_NEG1,
 };
 use bitcoin::opcodes::Opcode;
 use bitcoin::script::Instruction;
-use bitcoin::{PublicKey, Script, ScriptBuf};
+use bitcoin::{PublicKey, Script, XOnlyPublicKey};
 
 use super::names::Names;
 
-/// The output script that the items imply, where the spent output is not known.
-pub(super) fn infer(pushes: &[Vec<u8>], witness: &[Vec<u8>]) -> Option<ScriptBuf> {
-    let script = |bytes: &Vec<u8>| ScriptBuf::from_bytes(bytes.clone());
-    match (pushes, witness) {
-        ([program], [_, ..]) if script(program).is_witness_program() => Some(script(program).to_p2sh()),
-        ([_, key], []) if is_key(key) => Some(ScriptBuf::new_p2pkh(
-            &PublicKey::from_slice(key).ok()?.pubkey_hash(),
-        )),
-        ([], [_, key]) if is_key(key) => Some(ScriptBuf::new_p2wpkh(
-            &PublicKey::from_slice(key).ok()?.wpubkey_hash().ok()?,
-        )),
-        ([.., last], []) if multisig(&script(last)).is_some() => Some(script(last).to_p2sh()),
-        ([], [.., last]) if multisig(&script(last)).is_some() => Some(script(last).to_p2wsh()),
-        _ => None,
+/// A key in the form in which it stands in a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptKey {
+    /// 33 or 65 bytes, for ECDSA.
+    Full(PublicKey),
+    /// 32 bytes, for Schnorr signatures (BIP 340).
+    XOnly(XOnlyPublicKey),
+}
+
+impl ScriptKey {
+    /// The key that these bytes are, judged by their length.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() == 32 {
+            return XOnlyPublicKey::from_slice(bytes).ok().map(Self::XOnly);
+        }
+        PublicKey::from_slice(bytes).ok().map(Self::Full)
     }
 }
 
-fn is_key(bytes: &[u8]) -> bool {
-    PublicKey::from_slice(bytes).is_ok()
+impl fmt::Display for ScriptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(key) => key.fmt(f),
+            Self::XOnly(key) => key.fmt(f),
+        }
+    }
+}
+
+impl From<PublicKey> for ScriptKey {
+    fn from(key: PublicKey) -> Self {
+        Self::Full(key)
+    }
+}
+
+impl From<XOnlyPublicKey> for ScriptKey {
+    fn from(key: XOnlyPublicKey) -> Self {
+        Self::XOnly(key)
+    }
 }
 
 /// The number that `OP_1` to `OP_16` push.
@@ -39,15 +60,18 @@ fn small_number(opcode: Opcode) -> Option<u8> {
         .then(|| opcode.to_u8() - OP_PUSHNUM_1.to_u8() + 1)
 }
 
+/// What an instruction pushes, if it is a push.
+pub(super) fn pushed(instruction: &Instruction<'_>) -> Option<Vec<u8>> {
+    match instruction {
+        Instruction::PushBytes(bytes) => Some(bytes.as_bytes().to_vec()),
+        Instruction::Op(OP_PUSHNUM_NEG1) => Some(vec![0x81]),
+        Instruction::Op(opcode) => small_number(*opcode).map(|number| vec![number]),
+    }
+}
+
 /// What a scriptSig leaves on the stack, if it is made of pushes alone.
 pub(super) fn pushes(script: &Script) -> Option<Vec<Vec<u8>>> {
-    let push = |instruction| match instruction {
-        Ok(Instruction::PushBytes(bytes)) => Some(bytes.as_bytes().to_vec()),
-        Ok(Instruction::Op(OP_PUSHNUM_NEG1)) => Some(vec![0x81]),
-        Ok(Instruction::Op(opcode)) => small_number(opcode).map(|number| vec![number]),
-        Err(_) => None,
-    };
-    script.instructions().map(push).collect()
+    script.instructions().map(|part| pushed(&part.ok()?)).collect()
 }
 
 /// The threshold and the keys of `m K1 … Kn n OP_CHECKMULTISIG`.
@@ -77,12 +101,12 @@ pub(super) fn asm(script: &Script, names: &Names) -> Vec<String> {
     }
 }
 
-fn word(instruction: Instruction<'_>, names: &Names) -> String {
+pub(super) fn word(instruction: Instruction<'_>, names: &Names) -> String {
     match instruction {
         Instruction::PushBytes(bytes) if bytes.is_empty() => "0".to_owned(),
         Instruction::PushBytes(bytes) => {
-            let key = PublicKey::from_slice(bytes.as_bytes()).ok();
-            let name = key.and_then(|key| names.name_of_key(&key));
+            let key = ScriptKey::read(bytes.as_bytes());
+            let name = key.and_then(|key| names.find_key(&key));
             name.map_or_else(
                 || format!("<{:x}>", bytes.as_bytes().as_hex()),
                 |name| format!("<{name}>"),
@@ -95,7 +119,8 @@ fn word(instruction: Instruction<'_>, names: &Names) -> String {
     }
 }
 
-pub(super) fn keys_in(script: &Script) -> Vec<PublicKey> {
-    let key = |part: Instruction| PublicKey::from_slice(part.push_bytes()?.as_bytes()).ok();
+/// Everything in a script that has the form of a key; a hash of 32 bytes may have it too.
+pub(super) fn keys_in(script: &Script) -> Vec<ScriptKey> {
+    let key = |part: Instruction| ScriptKey::read(part.push_bytes()?.as_bytes());
     script.instructions().filter_map(|part| key(part.ok()?)).collect()
 }

@@ -1,24 +1,41 @@
-//! One ECDSA signature of an input: what it signs, and whose key made it.
+//! One signature of an input: what it signs, and whose key made it.
 
 use std::sync::LazyLock;
 
-use bitcoin::secp256k1::{ecdsa, Message, Secp256k1, VerifyOnly};
-use bitcoin::sighash::{EcdsaSighashType, SighashCache};
-use bitcoin::{Amount, PublicKey, ScriptBuf, Transaction};
+use bitcoin::secp256k1::{ecdsa, schnorr, Message, Secp256k1, VerifyOnly};
+use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
+use bitcoin::{Amount, ScriptBuf, TapLeafHash, TapSighashType, Transaction, TxOut};
 
-static SECP: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
+use super::script::ScriptKey;
+
+pub(super) static SECP: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
+
+/// `OP_CODESEPARATOR` has not run, in the place where a signature commits to the last one (BIP 342).
+const NO_CODE_SEPARATOR: u32 = u32::MAX;
 
 /// Who made a signature. The answer comes from verifying it, not from its place in the script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signer {
     /// It verifies against this key of the script.
-    Key(PublicKey),
+    Key(ScriptKey),
     /// It verifies against none of the script's keys.
     NoKey,
-    /// The bytes are not a DER signature (BIP 66).
-    Malformed,
+    /// The bytes cannot be a signature at all, for this reason.
+    Malformed(&'static str),
     /// It could not be checked, for this reason.
     Unchecked(&'static str),
+}
+
+/// The algorithm of a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// ECDSA.
+    Ecdsa {
+        /// Whether S is in the lower half of the curve's order, as relay policy demands (BIP 146).
+        low_s: bool,
+    },
+    /// BIP 340.
+    Schnorr,
 }
 
 /// A signature with its hash type.
@@ -26,40 +43,66 @@ pub enum Signer {
 pub struct DecodedSignature {
     /// Who made it.
     pub signer: Signer,
-    /// The hash type: the last byte, as it stands.
+    /// The hash type: the last byte, as it stands; 0 (default) for a Schnorr signature of 64 bytes.
     pub hash_type: u8,
-    /// Whether S is in the lower half of the curve's order, as relay policy demands (BIP 146).
-    pub low_s: bool,
-    /// The digest that the signature must sign, in the order in which ECDSA takes the bytes.
+    /// How it was made.
+    pub algorithm: Algorithm,
+    /// The digest that the signature must sign, in the order in which the algorithm takes the bytes.
     pub sighash: Option<[u8; 32]>,
 }
 
 /// How the digest of an input is made.
-pub(super) enum Digest {
+pub(super) enum Digest<'a> {
     /// The original algorithm, which does not commit to amounts.
     Legacy { code: ScriptBuf },
     /// BIP 143; it needs the amount of the spent output.
     SegwitV0 { code: ScriptBuf, value: Option<Amount> },
+    /// BIP 341, with a leaf BIP 342; it needs the spent outputs of all inputs.
+    Taproot {
+        prevouts: &'a [TxOut],
+        annex: Option<&'a [u8]>,
+        leaf: Option<TapLeafHash>,
+    },
 }
 
-impl Digest {
-    fn sighash(&self, tx: &Transaction, index: usize, hash_type: u8) -> Result<[u8; 32], &'static str> {
+impl Digest<'_> {
+    fn sighash(&self, tx: &Transaction, index: usize, hash_type: u8) -> Result<[u8; 32], Signer> {
         let mut cache = SighashCache::new(tx);
         match self {
             // Consensus hashes the byte as it stands, so an undefined hash type is hashed too.
             Self::Legacy { code } => cache
                 .legacy_signature_hash(index, code, u32::from(hash_type))
                 .map(|hash| *hash.as_ref())
-                .map_err(|_| "no such input"),
+                .map_err(|_| Signer::Unchecked("no such input")),
             Self::SegwitV0 { code, value } => {
-                let value = value.ok_or("it signs the amount of the spent output, which is unknown")?;
+                let value = value.ok_or(Signer::Unchecked(
+                    "it signs the amount of the spent output, which is unknown",
+                ))?;
                 let hash_type = EcdsaSighashType::from_standard(u32::from(hash_type))
-                    .map_err(|_| "its hash type is undefined")?;
+                    .map_err(|_| Signer::Unchecked("its hash type is undefined"))?;
                 // With the P2PKH script as code this is the digest of P2WPKH as well.
                 cache
                     .p2wsh_signature_hash(index, code, value, hash_type)
                     .map(|hash| *hash.as_ref())
-                    .map_err(|_| "no such input")
+                    .map_err(|_| Signer::Unchecked("no such input"))
+            }
+            Self::Taproot {
+                prevouts,
+                annex,
+                leaf,
+            } => {
+                let hash_type = TapSighashType::from_consensus_u8(hash_type)
+                    .map_err(|_| Signer::Malformed("its hash type is undefined (BIP 341)"))?;
+                if prevouts.is_empty() {
+                    return Err(Signer::Unchecked("it signs the spent outputs, which are unknown"));
+                }
+                let annex = annex.and_then(|bytes| Annex::new(bytes).ok());
+                let leaf = leaf.map(|leaf| (leaf, NO_CODE_SEPARATOR));
+                // The inputs and prevouts are there, so what can be missing is the output of SINGLE.
+                cache
+                    .taproot_signature_hash(index, &Prevouts::All(prevouts), annex, leaf, hash_type)
+                    .map(|hash| *hash.as_ref())
+                    .map_err(|_| Signer::Malformed("there is no output for SINGLE (BIP 341)"))
             }
         }
     }
@@ -69,51 +112,108 @@ impl Digest {
 pub(super) fn read(
     tx: &Transaction,
     index: usize,
-    digest: &Digest,
-    keys: &[PublicKey],
+    digest: &Digest<'_>,
+    keys: &[ScriptKey],
     bytes: &[u8],
 ) -> DecodedSignature {
-    let (&hash_type, der) = bytes.split_last().unwrap_or((&0, &[]));
-    let Ok(signature) = ecdsa::Signature::from_der(der) else {
-        return DecodedSignature {
-            signer: Signer::Malformed,
-            hash_type,
-            low_s: false,
-            sighash: None,
-        };
+    let parsed = match digest {
+        Digest::Taproot { .. } => Parsed::schnorr(bytes),
+        _ => Parsed::ecdsa(bytes),
     };
-    let mut normal = signature;
-    normal.normalize_s();
-    let low_s = normal == signature;
-    match digest.sighash(tx, index, hash_type) {
-        Ok(hash) => {
-            let signer = find_signer(hash, &normal, keys);
-            DecodedSignature {
-                signer,
-                hash_type,
-                low_s,
-                sighash: Some(hash),
-            }
-        }
-        Err(why) => DecodedSignature {
-            signer: Signer::Unchecked(why),
-            hash_type,
-            low_s,
-            sighash: None,
-        },
+    let checked = parsed.signature.and_then(|signature| {
+        let hash = digest.sighash(tx, index, parsed.hash_type)?;
+        let message = Message::from_digest(hash);
+        let signer = keys.iter().find(|key| signature.is_by(key, &message));
+        Ok((hash, signer.map_or(Signer::NoKey, |key| Signer::Key(*key))))
+    });
+    let (sighash, signer) = match checked {
+        Ok((hash, signer)) => (Some(hash), signer),
+        Err(signer) => (None, signer),
+    };
+    DecodedSignature {
+        signer,
+        hash_type: parsed.hash_type,
+        algorithm: parsed.algorithm,
+        sighash,
     }
 }
 
-/// libsecp256k1 verifies nothing with a high S, so the signature comes normalised, as in Core.
-fn find_signer(hash: [u8; 32], normal: &ecdsa::Signature, keys: &[PublicKey]) -> Signer {
-    let message = Message::from_digest(hash);
-    keys.iter()
-        .find(|key| SECP.verify_ecdsa(&message, normal, &key.inner).is_ok())
-        .map_or(Signer::NoKey, |key| Signer::Key(*key))
+enum Signature {
+    /// libsecp256k1 verifies nothing with a high S, so it comes normalised, as in Core.
+    Ecdsa(ecdsa::Signature),
+    Schnorr(schnorr::Signature),
+}
+
+impl Signature {
+    fn is_by(&self, key: &ScriptKey, message: &Message) -> bool {
+        match (self, key) {
+            (Self::Ecdsa(normal), ScriptKey::Full(key)) => {
+                SECP.verify_ecdsa(message, normal, &key.inner).is_ok()
+            }
+            (Self::Schnorr(signature), ScriptKey::XOnly(key)) => {
+                SECP.verify_schnorr(signature, message, key).is_ok()
+            }
+            _ => false,
+        }
+    }
+}
+
+struct Parsed {
+    signature: Result<Signature, Signer>,
+    hash_type: u8,
+    algorithm: Algorithm,
+}
+
+impl Parsed {
+    fn ecdsa(bytes: &[u8]) -> Self {
+        let (&hash_type, der) = bytes.split_last().unwrap_or((&0, &[]));
+        let Ok(signature) = ecdsa::Signature::from_der(der) else {
+            return Self {
+                signature: Err(Signer::Malformed("not DER")),
+                hash_type,
+                algorithm: Algorithm::Ecdsa { low_s: false },
+            };
+        };
+        let mut normal = signature;
+        normal.normalize_s();
+        Self {
+            signature: Ok(Signature::Ecdsa(normal)),
+            hash_type,
+            algorithm: Algorithm::Ecdsa {
+                low_s: normal == signature,
+            },
+        }
+    }
+
+    /// BIP 341: 64 bytes stand for the default hash type, which must not be written as a byte 0 at the end.
+    fn schnorr(bytes: &[u8]) -> Self {
+        let (hash_type, signature) = match bytes.split_last() {
+            Some((hash_type, signature)) if bytes.len() == 65 => (*hash_type, signature),
+            _ => (0, bytes),
+        };
+        let signature = if bytes.len() == 65 && hash_type == 0 {
+            Err(Signer::Malformed(
+                "the default hash type must not be written (BIP 341)",
+            ))
+        } else {
+            schnorr::Signature::from_slice(signature)
+                .map(Signature::Schnorr)
+                .map_err(|_| Signer::Malformed("neither 64 nor 65 bytes (BIP 341)"))
+        };
+        Self {
+            signature,
+            hash_type,
+            algorithm: Algorithm::Schnorr,
+        }
+    }
 }
 
 /// The name of a hash type: `ALL`, `SINGLE|ANYONECANPAY`, `0x00 (undefined)`.
-pub(super) fn hash_type_name(hash_type: u8) -> String {
+pub(super) fn hash_type_name(signature: &DecodedSignature) -> String {
+    let hash_type = signature.hash_type;
+    if signature.algorithm == Algorithm::Schnorr && hash_type == 0 {
+        return "DEFAULT".to_owned();
+    }
     match EcdsaSighashType::from_standard(u32::from(hash_type)) {
         Ok(standard) => standard.to_string().replace("SIGHASH_", ""),
         Err(_) => format!("0x{hash_type:02x}, undefined hash type"),

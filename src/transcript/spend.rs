@@ -1,110 +1,38 @@
 //! What unlocks an input: every item of its scriptSig and witness, with its role.
 
-use std::fmt;
-
 use bitcoin::{PublicKey, Script, ScriptBuf, Transaction, TxOut};
 
 use super::decode::ScriptType;
-use super::script::{infer, multisig, pushes};
+use super::infer::{infer, is_key_path};
+use super::item::{Branch, Item, Role, SpendKind};
+use super::path::{follow, Ask, Use};
+use super::problem::Problem;
+use super::script::{keys_in, multisig, pushes, ScriptKey};
 use super::signature::{self, DecodedSignature, Digest, Signer};
-
-/// What an item of a scriptSig or a witness is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
-    /// The extra item that `OP_CHECKMULTISIG` removes from the stack.
-    Dummy,
-    /// A signature.
-    Signature(DecodedSignature),
-    /// An empty item in the place of a signature.
-    NoSignature,
-    /// The public key of a P2PKH or P2WPKH spend.
-    PublicKey(PublicKey),
-    /// The script behind a P2SH output.
-    RedeemScript,
-    /// The script behind a P2WSH output.
-    WitnessScript,
-    /// The witness program that a nested P2SH output hashes.
-    WitnessProgram,
-    /// A whole scriptSig that is not made of pushes alone.
-    Opaque,
-    /// Nothing is claimed about it.
-    Unknown,
-}
-
-/// One item of a scriptSig or a witness.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// What it is for.
-    pub role: Role,
-    /// Its bytes, without the push opcode or length in front.
-    pub bytes: Vec<u8>,
-}
-
-/// The rules by which an input is unlocked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpendKind {
-    /// The input of a coinbase transaction, which spends nothing.
-    Coinbase,
-    /// An output script of this type.
-    Output(ScriptType),
-    /// P2WPKH nested in P2SH.
-    NestedP2wpkh,
-    /// P2WSH nested in P2SH.
-    NestedP2wsh,
-    /// The spent output is not known and the items do not tell.
-    Unknown,
-}
-
-impl fmt::Display for SpendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Coinbase => f.write_str("coinbase"),
-            Self::Output(kind) => kind.fmt(f),
-            Self::NestedP2wpkh => f.write_str("P2SH-P2WPKH"),
-            Self::NestedP2wsh => f.write_str("P2SH-P2WSH"),
-            Self::Unknown => f.write_str("unknown"),
-        }
-    }
-}
-
-/// Something about an input that a reviewer must not overlook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// The last item is not the script that the output hashes.
-    #[error("the last item does not hash to the script hash of the spent output")]
-    ScriptHash,
-    /// The public key is not the one that the output hashes.
-    #[error("the public key does not hash to the key hash of the spent output")]
-    KeyHash,
-    /// `OP_CHECKMULTISIG` walks keys and signatures in one direction.
-    #[error("the signatures do not follow the order of the keys, so OP_CHECKMULTISIG fails")]
-    SignatureOrder,
-    /// BIP 147.
-    #[error("the dummy is not empty (BIP 147)")]
-    DummyNotEmpty,
-}
 
 /// An input's spend, read from its bytes and the spent output, if that is known.
 pub(super) struct Spend {
     pub kind: SpendKind,
     pub inferred: bool,
     pub required: usize,
-    pub keys: Vec<PublicKey>,
+    pub keys: Vec<ScriptKey>,
+    pub asks: Vec<Ask>,
     pub script_sig: Vec<Item>,
     pub witness: Vec<Item>,
     pub problems: Vec<Problem>,
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     tx: &'a Transaction,
     index: usize,
-    spent: Option<&'a TxOut>,
-    spend: Spend,
+    /// The spent outputs of all inputs, or none.
+    pub prevouts: &'a [TxOut],
+    pub spend: Spend,
 }
 
-/// Reads the spend of input `index`, which must exist.
-pub(super) fn read(tx: &Transaction, index: usize, spent: Option<&TxOut>) -> Spend {
+/// Reads the spend of input `index`, which must exist; `prevouts` holds one output for each input, or none.
+pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Spend {
+    let spent = prevouts.get(index);
     let input = &tx.input[index];
     let witness: Vec<Vec<u8>> = input.witness.to_vec();
     let mut found = Spend {
@@ -114,6 +42,7 @@ pub(super) fn read(tx: &Transaction, index: usize, spent: Option<&TxOut>) -> Spe
         inferred: false,
         required: 0,
         keys: Vec::new(),
+        asks: Vec::new(),
         script_sig: Vec::new(),
         witness: unknown(&witness),
         problems: Vec::new(),
@@ -132,20 +61,23 @@ pub(super) fn read(tx: &Transaction, index: usize, spent: Option<&TxOut>) -> Spe
         }
     };
     found.script_sig = unknown(&pushes);
-    let Some(lock) = spent
+    let lock = spent
         .map(|out| out.script_pubkey.clone())
-        .or_else(|| infer(&pushes, &witness))
-    else {
-        return found;
-    };
+        .or_else(|| infer(&pushes, &witness));
     found.inferred = spent.is_none();
     let mut reader = Reader {
         tx,
         index,
-        spent,
+        prevouts,
         spend: found,
     };
-    reader.open(&lock, &pushes, &witness);
+    match lock {
+        Some(lock) => reader.open(&lock, &pushes, &witness),
+        None if is_key_path(&pushes, &witness) => {
+            reader.spend.witness = vec![reader.key_path(None, None, &witness[0])];
+        }
+        None => reader.spend.inferred = false,
+    }
     reader.spend
 }
 
@@ -197,7 +129,7 @@ impl Reader<'_> {
     }
 
     fn open_program(&mut self, program: &Script, witness: &[Vec<u8>]) {
-        let value = self.spent.map(|out| out.value);
+        let value = self.prevouts.get(self.index).map(|out| out.value);
         if let Some(code) = program.p2wpkh_script_code() {
             let digest = Digest::SegwitV0 {
                 code: code.clone(),
@@ -218,23 +150,25 @@ impl Reader<'_> {
                 value,
             };
             self.spend.witness = self.script_stack(&script, Role::WitnessScript, &digest, rest);
+        } else if program.is_p2tr() {
+            self.open_taproot(program, witness);
         }
     }
 
     /// A signature and a key whose hash is in `lock`, which is a P2PKH script.
-    fn single_key(&mut self, lock: &Script, digest: &Digest, stack: &[Vec<u8>]) -> Vec<Item> {
+    fn single_key(&mut self, lock: &Script, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<Item> {
         let [signature, key] = stack else {
             return unknown(stack);
         };
         self.spend.required = 1;
         let parsed = PublicKey::from_slice(key).ok();
-        self.spend.keys.extend(parsed);
+        self.spend.keys = parsed.into_iter().map(ScriptKey::Full).collect();
         if parsed.is_none_or(|key| ScriptBuf::new_p2pkh(&key.pubkey_hash()) != *lock) {
             self.spend.problems.push(Problem::KeyHash);
         }
         let role = parsed.map_or(Role::Unknown, Role::PublicKey);
         vec![
-            self.signature(digest, signature),
+            self.signature(digest, &self.spend.keys, signature),
             Item {
                 role,
                 bytes: key.clone(),
@@ -243,23 +177,21 @@ impl Reader<'_> {
     }
 
     /// Items for `script`, then the script itself.
-    fn script_stack(&mut self, script: &Script, role: Role, digest: &Digest, rest: &[Vec<u8>]) -> Vec<Item> {
-        let mut items = unknown(rest);
-        if let Some((required, keys)) = multisig(script) {
-            self.spend.required = required;
-            self.spend.keys = keys;
-            if let Some((dummy, signatures)) = rest.split_first() {
-                if !dummy.is_empty() {
-                    self.spend.problems.push(Problem::DummyNotEmpty);
-                }
-                items = vec![Item {
-                    role: Role::Dummy,
-                    bytes: dummy.clone(),
-                }];
-                items.extend(signatures.iter().map(|bytes| self.signature(digest, bytes)));
-                self.check_order(&items);
+    fn script_stack(
+        &mut self,
+        script: &Script,
+        role: Role,
+        digest: &Digest<'_>,
+        rest: &[Vec<u8>],
+    ) -> Vec<Item> {
+        let mut items = match multisig(script) {
+            Some((required, keys)) => {
+                self.spend.required = required;
+                self.spend.keys = keys.into_iter().map(ScriptKey::Full).collect();
+                self.multisig_items(digest, rest)
             }
-        }
+            None => self.path_items(script, digest, rest),
+        };
         items.push(Item {
             role,
             bytes: script.to_bytes(),
@@ -267,17 +199,106 @@ impl Reader<'_> {
         items
     }
 
-    fn signature(&self, digest: &Digest, bytes: &[u8]) -> Item {
+    fn multisig_items(&mut self, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<Item> {
+        let Some((dummy, signatures)) = stack.split_first() else {
+            return Vec::new();
+        };
+        if !dummy.is_empty() {
+            self.spend.problems.push(Problem::DummyNotEmpty);
+        }
+        let mut items = vec![Item {
+            role: Role::Dummy,
+            bytes: dummy.clone(),
+        }];
+        let keys = &self.spend.keys;
+        items.extend(signatures.iter().map(|bytes| self.signature(digest, keys, bytes)));
+        self.check_order(&items);
+        items
+    }
+
+    /// The items for a script that is no template: each gets the role that the script has for it.
+    pub(super) fn path_items(
+        &mut self,
+        script: &Script,
+        digest: &Digest<'_>,
+        stack: &[Vec<u8>],
+    ) -> Vec<Item> {
+        let keys = keys_in(script);
+        let tapscript = matches!(digest, Digest::Taproot { .. });
+        let Some(path) = follow(script, stack, tapscript) else {
+            return stack
+                .iter()
+                .map(|bytes| self.proven(digest, &keys, bytes))
+                .collect();
+        };
+        self.spend.problems.extend(path.problem);
+        for ask in &path.asks {
+            match ask {
+                Ask::Signature(key) => self.spend.keys.push(*key),
+                Ask::Lock(lock) => self.spend.problems.extend(lock.failing(self.tx, self.index)),
+            }
+        }
+        self.spend.required = self.spend.keys.len();
+        let mut items = Vec::new();
+        for (bytes, used) in stack.iter().zip(path.uses) {
+            items.push(match used {
+                None => Item {
+                    role: Role::Unknown,
+                    bytes: bytes.clone(),
+                },
+                Some(Use::Signature(expected)) => self.signature_for(expected, digest, &keys, bytes),
+                Some(Use::Branch { taken, asks }) => {
+                    let asks = path.asks[asks].to_vec();
+                    self.branch(Branch { taken, asks }, digest, bytes)
+                }
+            });
+        }
+        self.spend.asks = path.asks;
+        items
+    }
+
+    fn branch(&mut self, branch: Branch, digest: &Digest<'_>, bytes: &[u8]) -> Item {
+        let minimal = bytes.is_empty() || bytes == [1];
+        if !minimal && !matches!(digest, Digest::Legacy { .. }) {
+            self.spend.problems.push(Problem::BranchItem);
+        }
+        Item {
+            role: Role::Branch(branch),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    fn signature_for(
+        &mut self,
+        expected: ScriptKey,
+        digest: &Digest<'_>,
+        keys: &[ScriptKey],
+        bytes: &[u8],
+    ) -> Item {
+        let item = self.signature(digest, keys, bytes);
+        if signers(std::slice::from_ref(&item)).any(|signer| signer != expected) {
+            self.spend.problems.push(Problem::OtherKey);
+        }
+        item
+    }
+
+    /// A signature if it verifies. In a script that is not understood nothing is claimed about the rest.
+    fn proven(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> Item {
+        let item = self.signature(digest, keys, bytes);
+        if signers(std::slice::from_ref(&item)).next().is_some() {
+            return item;
+        }
+        Item {
+            role: Role::Unknown,
+            ..item
+        }
+    }
+
+    pub(super) fn signature(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> Item {
         let role = if bytes.is_empty() {
             Role::NoSignature
         } else {
-            Role::Signature(signature::read(
-                self.tx,
-                self.index,
-                digest,
-                &self.spend.keys,
-                bytes,
-            ))
+            Role::Signature(signature::read(self.tx, self.index, digest, keys, bytes))
         };
         Item {
             role,
@@ -294,7 +315,7 @@ impl Reader<'_> {
 }
 
 /// The keys that signed, in the order of their signatures.
-pub(super) fn signers(items: &[Item]) -> impl Iterator<Item = PublicKey> + '_ {
+pub(super) fn signers(items: &[Item]) -> impl Iterator<Item = ScriptKey> + '_ {
     items.iter().filter_map(|item| match &item.role {
         Role::Signature(DecodedSignature {
             signer: Signer::Key(key),
@@ -304,7 +325,7 @@ pub(super) fn signers(items: &[Item]) -> impl Iterator<Item = PublicKey> + '_ {
     })
 }
 
-fn unknown(stack: &[Vec<u8>]) -> Vec<Item> {
+pub(super) fn unknown(stack: &[Vec<u8>]) -> Vec<Item> {
     stack
         .iter()
         .map(|bytes| Item {

@@ -7,6 +7,7 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{absolute::LockTime, Amount, OutPoint};
 
 use super::decode::{decode, DecodedTx, Fee};
+use super::locks::{relative_lock, wait};
 use super::record::{Actor, Entry, RecordedTx, Side, Transcript};
 use super::timeline::Timeline;
 use super::units::{sat, thousands, utc};
@@ -114,6 +115,11 @@ impl Teller<'_> {
                     "      locked until the median time past is above {}",
                     utc(seconds)
                 )?;
+            }
+        }
+        for input in &decoded.inputs {
+            if let Some(lock) = relative_lock(input.sequence, decoded.version) {
+                writeln!(out, "      locked until {}", wait(lock))?;
             }
         }
         writeln!(out, "      raw    {}", tx.raw.as_hex())

@@ -3,14 +3,15 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hex::DisplayHex;
 use bitcoin::transaction::Version;
-use bitcoin::{relative, Amount, Network, PublicKey, Script, ScriptBuf, Sequence, TxOut};
+use bitcoin::{Amount, Network, Script, TxOut};
 
 use super::decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee};
+use super::locks::{self, locks_in, ScriptLock};
 use super::names::Names;
-use super::script::{asm, keys_in};
-use super::signature::{hash_type_name, DecodedSignature, Signer};
-use super::spend::{Item, Role};
-use super::units::{btc, sat, thousands, utc};
+use super::script::{asm, keys_in, word, ScriptKey};
+use super::units::{btc, sat, thousands};
+
+mod items;
 
 /// Assembly is broken between words before this column. Hex never is: people copy it and search for it.
 const COLUMNS: usize = 100;
@@ -81,7 +82,7 @@ impl Page<'_> {
         if tx.wtxid.to_string() != tx.txid.to_string() {
             self.field(0, "wtxid", &tx.wtxid.to_string());
         }
-        self.field(0, "version", &tx.version.0.to_string());
+        self.field(0, "version", &version(tx.version));
         let (weight, vsize) = (thousands(tx.weight.to_wu()), thousands(tx.vsize as u64));
         let unfinished = tx.inputs.iter().any(DecodedInput::lacks_signatures);
         let note = if unfinished {
@@ -91,7 +92,7 @@ impl Page<'_> {
         };
         self.field(0, "size", &format!("weight {weight} WU · vsize {vsize} vB{note}"));
         self.field(0, "fee", &fee(tx));
-        self.field(0, "lock", &lock(tx.lock_time));
+        self.field(0, "lock", &locks::absolute(tx.lock_time));
         if tx.lock_time != LockTime::ZERO && !tx.lock_enabled() {
             self.field(
                 0,
@@ -110,114 +111,22 @@ impl Page<'_> {
             |out| self.amount_and_name(out.value, &out.script_pubkey, "of"),
         );
         self.field(2, "spends", &spends);
-        self.field(2, "kind", &kind(input));
+        self.field(2, "kind", &self.kind(input));
         let sequence = format!(
             "0x{:08x}: {}",
             input.sequence.0,
-            sequence(input.sequence, version)
+            locks::sequence(input.sequence, version)
         );
         self.field(2, "sequence", &sequence);
+        if let Some(lock) = locks::relative_lock(input.sequence, version) {
+            self.field(2, "waits", &ScriptLock::Relative(lock).waits());
+        }
         self.signed(input);
         for problem in &input.problems {
             self.field(2, "WARNING", &problem.to_string());
         }
         self.items("scriptSig", &input.script_sig);
         self.items("witness", &input.witness);
-    }
-
-    fn signed(&mut self, input: &DecodedInput) {
-        if input.is_unsigned() {
-            return self.line(2, "unsigned");
-        }
-        if input.required == 0 {
-            return;
-        }
-        let signers = input.signers();
-        let missing: Vec<_> = input
-            .keys
-            .iter()
-            .filter(|key| !signers.contains(key))
-            .copied()
-            .collect();
-        let by = if signers.is_empty() {
-            "by nobody".into()
-        } else {
-            format!("by {}", self.list(&signers))
-        };
-        let count = format!("{} of {}", signers.len(), input.required);
-        if signers.len() < input.required && !missing.is_empty() {
-            let missing = self.list(&missing);
-            return self.field(2, "signed", &format!("{by} ({count}; not by {missing})"));
-        }
-        self.field(2, "signed", &format!("{by} ({count})"));
-    }
-
-    fn list(&self, keys: &[PublicKey]) -> String {
-        keys.iter()
-            .map(|key| self.names.show_key(key))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
-    fn items(&mut self, place: &str, items: &[Item]) {
-        if items.is_empty() {
-            return;
-        }
-        self.line(2, place);
-        for (index, item) in items.iter().enumerate() {
-            self.line(4, &format!("{index:<2} {}", self.label(item)));
-            if !item.bytes.is_empty() {
-                self.line(7, &item.bytes.to_lower_hex_string());
-            }
-            match &item.role {
-                Role::Signature(DecodedSignature {
-                    sighash: Some(hash), ..
-                }) => {
-                    self.line(7, &format!("signs sighash {}", hash.to_lower_hex_string()));
-                }
-                Role::RedeemScript | Role::WitnessScript | Role::WitnessProgram | Role::Opaque => {
-                    self.script(7, "asm ", &ScriptBuf::from_bytes(item.bytes.clone()));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn label(&self, item: &Item) -> String {
-        let length = match item.bytes.len() {
-            0 => "empty".to_owned(),
-            1 => "1 byte".to_owned(),
-            length => format!("{} bytes", thousands(length as u64)),
-        };
-        match &item.role {
-            Role::Dummy => format!("dummy ({length})"),
-            Role::Signature(signature) => self.signature(signature, &length),
-            Role::NoSignature => format!("no signature ({length})"),
-            Role::PublicKey(key) => match self.names.name_of_key(key) {
-                Some(name) => format!("public key: {name} ({length})"),
-                None => format!("public key ({length})"),
-            },
-            Role::RedeemScript => format!("redeem script ({length})"),
-            Role::WitnessScript => format!("witness script ({length})"),
-            Role::WitnessProgram => format!("witness program ({length})"),
-            Role::Opaque => format!("whole script ({length})"),
-            Role::Unknown => format!("item ({length})"),
-        }
-    }
-
-    fn signature(&self, signature: &DecodedSignature, length: &str) -> String {
-        let s = if signature.low_s {
-            "low S"
-        } else {
-            "HIGH S: not standard"
-        };
-        let details = format!("({}, {s}, {length})", hash_type_name(signature.hash_type));
-        match &signature.signer {
-            Signer::Key(key) => format!("signature by {} {details}", self.names.show_key(key)),
-            Signer::NoKey => format!("signature {details} INVALID: no key of the script made it"),
-            Signer::Malformed => format!("signature ({length}) INVALID: not DER"),
-            Signer::Unchecked(why) => format!("signature {details} not checked: {why}"),
-        }
     }
 
     fn output(&mut self, index: usize, output: &DecodedOutput) {
@@ -232,6 +141,15 @@ impl Page<'_> {
         if let Some(redeem) = names.redeem_script_of(&output.script) {
             self.script(2, "hash of   ", redeem);
         }
+        if let Some((internal_key, leaves)) = names.taproot_of(&output.script) {
+            self.key(2, "internal", &internal_key.into());
+            // Builders put each later leaf before the earlier ones.
+            for leaf in leaves.script_leaves().rev() {
+                let name = names.name_of_leaf(leaf.script());
+                self.field(2, "leaf", name.unwrap_or("without a name"));
+                self.script(4, "asm ", leaf.script());
+            }
+        }
     }
 
     fn amount_and_name(&self, value: Amount, script: &Script, to: &str) -> String {
@@ -240,7 +158,15 @@ impl Page<'_> {
         format!("{} ({}){name}", sat(value), btc(value))
     }
 
-    /// A script in assembly behind a label, and below it the keys that stand in it by name.
+    /// A key by its name and in full.
+    fn key(&mut self, indent: usize, label: &str, key: &ScriptKey) {
+        let name = self.names.find_key(key);
+        let name = name.map_or_else(String::new, |name| format!(" = {name}"));
+        self.field(indent, label, &format!("{key}{name}"));
+    }
+
+    /// A script in assembly behind a label, below it the keys that stand in it by name, and what its locks
+    /// wait for.
     fn script(&mut self, indent: usize, label: &str, script: &Script) {
         if script.is_empty() {
             return self.line(indent, &format!("{label}(empty)"));
@@ -257,23 +183,15 @@ impl Page<'_> {
         }
         self.line(indent, line.trim_end());
         for key in keys_in(script) {
-            if let Some(name) = self.names.name_of_key(&key) {
+            if let Some(name) = self.names.find_key(&key) {
                 let text = format!("<{name}> = {key}");
                 self.line(indent + label.len(), &text);
             }
         }
-    }
-}
-
-fn kind(input: &DecodedInput) -> String {
-    let inferred = if input.inferred {
-        " (guessed from the items; the spent output is unknown)"
-    } else {
-        ""
-    };
-    match input.keys.len() {
-        0 | 1 if input.required < 2 => format!("{}{inferred}", input.kind),
-        keys => format!("{} {}-of-{keys} multisig{inferred}", input.kind, input.required),
+        for (operand, lock) in locks_in(script) {
+            let text = format!("{} = {}", word(operand, self.names), lock.waits());
+            self.line(indent + label.len(), &text);
+        }
     }
 }
 
@@ -295,46 +213,14 @@ fn fee(tx: &DecodedTx) -> String {
     }
 }
 
-/// What a lock waits for. A lock says "not before", and both kinds are off by one from what it seems.
-fn lock(lock: LockTime) -> String {
-    match lock {
-        LockTime::ZERO => "none (lock time 0)".to_owned(),
-        LockTime::Blocks(height) => {
-            let height = height.to_consensus_u32();
-            let next = height + 1;
-            format!("height {height}: valid in block {next} and later, when the tip is at height {height} or above")
+/// The version, with what version 3 means to nodes, so to anyone who looks at the mempool.
+fn version(version: Version) -> String {
+    match version {
+        Version(3) => {
+            "3 (TRUC, BIP 431): at most 10,000 vB, replaceable whatever its sequences; unconfirmed it has at \
+             most one parent and one child, and a child has at most 1,000 vB"
+                .to_owned()
         }
-        LockTime::Seconds(time) => {
-            let time = time.to_consensus_u32();
-            format!(
-                "time {time} ({}): valid once the median time past is above it",
-                utc(time)
-            )
-        }
-    }
-}
-
-fn sequence(sequence: Sequence, version: Version) -> String {
-    if sequence.is_final() {
-        return "final".to_owned();
-    }
-    if !sequence.is_rbf() {
-        return "enables the lock time, does not signal replacement (BIP 125)".to_owned();
-    }
-    let base = "enables the lock time, signals replacement (BIP 125)";
-    match sequence.to_relative_lock_time() {
-        None => base.to_owned(),
-        // BIP 68 compares the version as an unsigned number.
-        Some(_) if version.0.cast_unsigned() < 2 => format!("{base}, no relative lock below version 2"),
-        Some(relative::LockTime::Blocks(blocks)) => {
-            format!(
-                "{base}, relative lock of {} blocks (BIP 68)",
-                thousands(blocks.value().into())
-            )
-        }
-        Some(relative::LockTime::Time(time)) => {
-            let seconds = u64::from(time.value()) * 512;
-            format!("{base}, relative lock of {} seconds (BIP 68)", thousands(seconds))
-        }
+        Version(other) => other.to_string(),
     }
 }

@@ -1,167 +1,16 @@
-//! Raw transactions as text, decoded from their bytes alone.
+//! Spends of the output scripts that have a template: single keys and multisig.
 
-use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize;
-use bitcoin::hashes::{sha256, Hash};
-use bitcoin::opcodes::all::OP_CHECKMULTISIG;
-use bitcoin::opcodes::OP_0;
-use bitcoin::script::{Builder, PushBytesBuf};
-use bitcoin::secp256k1::{ecdsa, Message, Secp256k1, SecretKey};
+use bitcoin::hashes::Hash;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
-use bitcoin::{
-    Amount, Network, OutPoint, PublicKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut, Witness};
+use spilman::transcript::{decode, Algorithm, Fee, Problem, Role, Signer};
+
+use crate::build::{
+    all, assert_has, funded, high_s, key, legacy, p2pkh, p2wpkh, page, redeem_script, refund, refund_page,
+    refund_signature, refund_with, script_sig, sign, spend, with_type, FUNDED, LOCK,
 };
-use spilman::transcript::{decode, render, Context, DecodeError, Fee, Names, Problem, Role, Signer};
-
-const LOCK: u32 = 245;
-const FUNDED: Amount = Amount::from_sat(100_000);
-
-fn secret(label: &str) -> SecretKey {
-    SecretKey::from_slice(&sha256::Hash::hash(label.as_bytes()).to_byte_array()).expect("in the range")
-}
-
-fn key(label: &str) -> PublicKey {
-    PublicKey::new(secret(label).public_key(&Secp256k1::new()))
-}
-
-fn sign(label: &str, hash: [u8; 32]) -> ecdsa::Signature {
-    Secp256k1::new().sign_ecdsa(&Message::from_digest(hash), &secret(label))
-}
-
-fn with_type(signature: ecdsa::Signature, hash_type: EcdsaSighashType) -> Vec<u8> {
-    bitcoin::ecdsa::Signature {
-        signature,
-        sighash_type: hash_type,
-    }
-    .to_vec()
-}
-
-fn all(signature: ecdsa::Signature) -> Vec<u8> {
-    with_type(signature, EcdsaSighashType::All)
-}
-
-/// The same signature with S replaced by the order of the curve less S.
-fn high_s(signature: ecdsa::Signature) -> ecdsa::Signature {
-    let mut bytes = signature.serialize_compact();
-    let s = SecretKey::from_slice(&bytes[32..])
-        .expect("S is in the range")
-        .negate();
-    bytes[32..].copy_from_slice(&s.secret_bytes());
-    ecdsa::Signature::from_compact(&bytes).expect("still in the range")
-}
-
-fn redeem_script() -> ScriptBuf {
-    let keys = Builder::new()
-        .push_int(2)
-        .push_key(&key("payer/K1"))
-        .push_key(&key("payee/K2"));
-    keys.push_int(2).push_opcode(OP_CHECKMULTISIG).into_script()
-}
-
-fn p2pkh(label: &str) -> ScriptBuf {
-    ScriptBuf::new_p2pkh(&key(label).pubkey_hash())
-}
-
-fn p2wpkh(label: &str) -> ScriptBuf {
-    ScriptBuf::new_p2wpkh(&key(label).wpubkey_hash().expect("compressed"))
-}
-
-fn names() -> Names {
-    let mut names = Names::default();
-    names
-        .key(key("payer/K1"), "payer key K1")
-        .key(key("payee/K2"), "payee key K2");
-    names
-        .script(&p2pkh("payer/wallet"), "payer's wallet")
-        .redeem_script(&redeem_script(), "channel 2-of-2");
-    names.txid(funding_txid(), "funding");
-    names
-}
-
-fn funding_txid() -> Txid {
-    Txid::from_byte_array(sha256::Hash::hash(b"funding").to_byte_array())
-}
-
-/// A spend of `funding:0` that pays 99,000 satoshi to the payer's wallet.
-fn spend(lock: u32, sequence: Sequence) -> Transaction {
-    let input = TxIn {
-        previous_output: OutPoint::new(funding_txid(), 0),
-        sequence,
-        ..TxIn::default()
-    };
-    let output = TxOut {
-        value: Amount::from_sat(99_000),
-        script_pubkey: p2pkh("payer/wallet"),
-    };
-    let lock_time = LockTime::from_consensus(lock);
-    Transaction {
-        version: Version::TWO,
-        lock_time,
-        input: vec![input],
-        output: vec![output],
-    }
-}
-
-fn refund() -> Transaction {
-    spend(LOCK, Sequence::ENABLE_LOCKTIME_NO_RBF)
-}
-
-fn funded(script_pubkey: ScriptBuf) -> TxOut {
-    TxOut {
-        value: FUNDED,
-        script_pubkey,
-    }
-}
-
-fn script_sig(items: &[Vec<u8>]) -> ScriptBuf {
-    let push = |builder: Builder, item: &Vec<u8>| {
-        builder.push_slice(PushBytesBuf::try_from(item.clone()).expect("a short item"))
-    };
-    items.iter().fold(Builder::new(), push).into_script()
-}
-
-fn legacy(tx: &Transaction, code: &ScriptBuf, hash_type: EcdsaSighashType) -> [u8; 32] {
-    let hash = SighashCache::new(tx).legacy_signature_hash(0, code, hash_type.to_u32());
-    hash.expect("input 0 exists").to_byte_array()
-}
-
-/// The refund with these signatures in its scriptSig.
-fn refund_with(signatures: &[Vec<u8>]) -> Transaction {
-    let mut tx = refund();
-    let items = [&[vec![]], signatures, &[redeem_script().to_bytes()]].concat();
-    tx.input[0].script_sig = script_sig(&items);
-    tx
-}
-
-fn refund_signature(label: &str) -> ecdsa::Signature {
-    sign(label, legacy(&refund(), &redeem_script(), EcdsaSighashType::All))
-}
-
-fn page(title: &str, tx: &Transaction, prevouts: &[TxOut]) -> String {
-    let context = Context {
-        title,
-        prevouts,
-        names: &names(),
-        network: Network::Regtest,
-    };
-    render(&serialize(tx), &context).expect("a transaction that was just serialised")
-}
-
-fn refund_page(title: &str, signatures: &[Vec<u8>]) -> String {
-    page(
-        title,
-        &refund_with(signatures),
-        &[funded(redeem_script().to_p2sh())],
-    )
-}
-
-fn assert_has(page: &str, line: &str) {
-    assert!(
-        page.lines().any(|found| found.trim() == line),
-        "no line {line:?} in:\n{page}"
-    );
-}
 
 #[test]
 fn p2pkh_spend() {
@@ -367,16 +216,20 @@ fn facts_of_a_refund() {
         (raw.len(), 4 * raw.len() as u64)
     );
     let input = &decoded.inputs[0];
-    assert_eq!(input.signers(), [key("payer/K1"), key("payee/K2")]);
+    assert_eq!(
+        input.signers(),
+        [key("payer/K1"), key("payee/K2")].map(Into::into)
+    );
     let Role::Signature(signature) = &input.script_sig[1].role else {
         panic!("{:?}", input.script_sig[1])
     };
-    assert_eq!(signature.signer, Signer::Key(key("payer/K1")));
+    assert_eq!(signature.signer, Signer::Key(key("payer/K1").into()));
     assert_eq!(
         signature.sighash,
         Some(legacy(&tx, &redeem_script(), EcdsaSighashType::All))
     );
-    assert!(signature.low_s && !input.has_invalid_signature() && decoded.lock_enabled());
+    assert_eq!(signature.algorithm, Algorithm::Ecdsa { low_s: true });
+    assert!(!input.has_invalid_signature() && decoded.lock_enabled());
 
     // Legacy signatures do not commit to the amount: without the spent output they are still checked.
     let alone = decode(&raw, &[]).expect("a transaction");
@@ -391,47 +244,6 @@ fn facts_of_a_refund() {
         script_pubkey: redeem_script().to_p2sh(),
     };
     assert_eq!(decode(&raw, &[poor]).expect("a transaction").fee, Fee::Negative);
-}
-
-#[test]
-fn every_truncation_names_the_field() {
-    let raw = serialize(&refund_with(&[all(refund_signature("payer/K1"))]));
-    for length in 0..raw.len() {
-        let error = decode(&raw[..length], &[]).expect_err("truncated");
-        let DecodeError::Field {
-            position,
-            length: found,
-            ..
-        } = &error
-        else {
-            panic!("{error:?}")
-        };
-        assert!(
-            *position <= length && *found == length && length < position + raw.len(),
-            "{error}"
-        );
-        assert_ne!(*position == 0, length >= 4, "{error}");
-    }
-    let text = |length: usize| decode(&raw[..length], &[]).expect_err("truncated").to_string();
-    assert_eq!(text(3), "cannot read the version at byte 0 of 3");
-    assert_eq!(text(40), "cannot read the outpoint of input 0 at byte 5 of 40");
-    assert_eq!(
-        text(100),
-        "cannot read the scriptSig of input 0 at byte 41 of 100"
-    );
-    let end = raw.len() - 1;
-    assert_eq!(
-        text(end),
-        format!("cannot read the lock time at byte {} of {end}", end - 3)
-    );
-    let longer = [&raw[..], &[0]].concat();
-    let error = decode(&longer, &[]).expect_err("one byte too many").to_string();
-    assert_eq!(
-        error,
-        format!("the transaction ends at byte {} of {}", raw.len(), longer.len())
-    );
-    let error = decode(&raw, &[funded(p2pkh("x")), funded(p2pkh("x"))]).expect_err("two for one");
-    assert_eq!(error.to_string(), "2 spent outputs given for 1 inputs");
 }
 
 #[test]
@@ -474,70 +286,17 @@ fn mismatches_with_the_spent_output_are_shown() {
 }
 
 #[test]
-fn truncated_witnesses_and_unknown_flags_are_named() {
+fn version_3_is_explained() {
     let mut tx = refund();
-    tx.input[0].witness = Witness::from_slice(&[vec![7; 80]]);
-    let raw = serialize(&tx);
-    let text = |bytes: &[u8]| decode(bytes, &[]).expect_err("broken").to_string();
-    let (end, cut) = (raw.len(), raw.len() - 40);
-    assert_eq!(
-        text(&raw[..5]),
-        "cannot read the segwit marker and flag at byte 4 of 5"
+    tx.version = Version(3);
+    let text = page("a payment of version 3", &tx, &[]);
+    let version = text
+        .lines()
+        .find(|line| line.starts_with("version"))
+        .unwrap_or_default();
+    assert!(
+        version.starts_with("version   3 (TRUC, BIP 431): at most 10,000 vB"),
+        "{text}"
     );
-    // Lock time (4), item (80) with its length (1) and the number of items (1) come last.
-    let expected = format!("cannot read the witness of input 0 at byte {} of {cut}", end - 86);
-    assert_eq!(text(&raw[..cut]), expected);
-    let mut unknown_flag = raw;
-    unknown_flag[5] = 2;
-    let expected = format!("cannot read the segwit marker and flag at byte 4 of {end}");
-    assert_eq!(text(&unknown_flag), expected);
-}
-
-#[test]
-fn garbage_never_panics() {
-    let raw = serialize(&refund_with(
-        &["payer/K1", "payee/K2"].map(|label| all(refund_signature(label))),
-    ));
-    let names = names();
-    for at in 0..raw.len() {
-        for value in [0, 1, 0x30, 0x4c, 0x4d, 0x4e, 0x7f, 0x80, 0xae, 0xfd, 0xff] {
-            let mut mutant = raw.clone();
-            mutant[at] = value;
-            for prevouts in [vec![], vec![funded(redeem_script().to_p2sh())]] {
-                let context = Context {
-                    title: "",
-                    prevouts: &prevouts,
-                    names: &names,
-                    network: Network::Regtest,
-                };
-                let _ = render(&mutant, &context);
-            }
-        }
-    }
-}
-
-#[test]
-fn foreign_scripts_are_shown_without_claims() {
-    let mut tx = spend(0, Sequence::MAX);
-    tx.input[0].script_sig = Builder::new()
-        .push_int(5)
-        .push_opcode(OP_CHECKMULTISIG)
-        .into_script();
-    tx.input[0].witness = Witness::from_slice(&[vec![1, 2, 3], vec![]]);
-    tx.output[0].script_pubkey =
-        ScriptBuf::from_bytes(vec![OP_0.to_u8(), 0x51, 0x4f, 0xb1, 0x20, 0xab, 0xcd]);
-    let text = page("foreign scripts", &tx, &[]);
-    assert_has(&text, "asm 5 OP_CHECKMULTISIG");
-    assert_has(&text, "0  item (3 bytes)");
-    assert_has(
-        &text,
-        "script    0 1 -1 OP_CHECKLOCKTIMEVERIFY [malformed: 20abcd]",
-    );
-
-    let mut coinbase = spend(0, Sequence::MAX);
-    coinbase.input[0].previous_output = OutPoint::null();
-    coinbase.input[0].script_sig = ScriptBuf::from_bytes(vec![0x02, 0xf5, 0x00, 0x4c]);
-    let text = page("coinbase", &coinbase, &[]);
-    assert_has(&text, "fee       none (coinbase)");
-    assert_has(&text, "kind      coinbase");
+    assert!(!page("a refund of version 2", &refund(), &[]).contains("TRUC"));
 }

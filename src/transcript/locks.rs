@@ -1,0 +1,185 @@
+//! Locks: what they wait for, and whether a transaction's locks are the ones that its scripts ask for.
+
+use std::fmt;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::opcodes::all::{OP_CLTV, OP_CSV};
+use bitcoin::opcodes::Opcode;
+use bitcoin::script::Instruction;
+use bitcoin::transaction::Version;
+use bitcoin::{relative, Script, Sequence, Transaction};
+
+use super::problem::Problem;
+use super::script::pushed;
+use super::units::{thousands, utc};
+
+/// A lock that a script enforces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptLock {
+    /// `OP_CHECKLOCKTIMEVERIFY` (BIP 65): the lock time of the transaction must be this or later.
+    Absolute(LockTime),
+    /// `OP_CHECKSEQUENCEVERIFY` (BIP 112): the sequence of the input must wait this long or longer.
+    Relative(relative::LockTime),
+}
+
+impl fmt::Display for ScriptLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absolute(LockTime::Blocks(height)) => write!(f, "height {}", height.to_consensus_u32()),
+            Self::Absolute(LockTime::Seconds(time)) => {
+                let time = time.to_consensus_u32();
+                write!(f, "time {time} ({})", utc(time))
+            }
+            Self::Relative(relative::LockTime::Blocks(blocks)) => {
+                let s = if blocks.value() == 1 { "" } else { "s" };
+                write!(f, "{} block{s}", thousands(blocks.value().into()))
+            }
+            Self::Relative(relative::LockTime::Time(time)) => {
+                write!(f, "{} seconds", thousands(u64::from(time.value()) * 512))
+            }
+        }
+    }
+}
+
+impl ScriptLock {
+    /// The lock that `opcode` enforces with this operand; `None` where it enforces none or always fails.
+    pub(super) fn of(opcode: Opcode, operand: &[u8]) -> Option<Self> {
+        let number = script_number(operand)?;
+        match opcode {
+            OP_CLTV => u32::try_from(number)
+                .ok()
+                .map(LockTime::from_consensus)
+                .map(Self::Absolute),
+            // Of the five bytes that BIP 112 allows only the lower 32 bits count.
+            OP_CSV => u32::try_from(number & i64::from(u32::MAX))
+                .ok()
+                .and_then(|bits| Sequence(bits).to_relative_lock_time())
+                .map(Self::Relative),
+            _ => None,
+        }
+    }
+
+    /// From when on it lets a spend pass.
+    pub(super) fn waits(self) -> String {
+        match self {
+            Self::Absolute(lock) => absolute(lock),
+            Self::Relative(lock) => format!("{self}: valid once {}", wait(lock)),
+        }
+    }
+
+    /// What stands between this lock of a script and input `index` of the transaction that must satisfy it.
+    pub(super) fn failing(self, tx: &Transaction, index: usize) -> Option<Problem> {
+        let sequence = tx.input[index].sequence;
+        let (same_unit, reached, found) = match self {
+            Self::Absolute(_) if sequence.is_final() => return Some(Problem::LockDisabled),
+            Self::Absolute(asked) => {
+                let found = tx.lock_time;
+                (
+                    asked.is_same_unit(found),
+                    asked.is_implied_by(found),
+                    Self::Absolute(found),
+                )
+            }
+            Self::Relative(_) if !has_relative_locks(tx.version) => {
+                return Some(Problem::VersionTooLow { version: tx.version })
+            }
+            Self::Relative(asked) => {
+                let Some(found) = sequence.to_relative_lock_time() else {
+                    return Some(Problem::RelativeLockDisabled { sequence });
+                };
+                (
+                    asked.is_same_unit(found),
+                    asked.is_implied_by(found),
+                    Self::Relative(found),
+                )
+            }
+        };
+        match (same_unit, reached) {
+            (true, true) => None,
+            (true, false) => Some(Problem::LockTooEarly { asked: self, found }),
+            (false, _) => Some(Problem::LockUnit { asked: self, found }),
+        }
+    }
+}
+
+/// The locks of a script, each with the word of its operand.
+pub(super) fn locks_in(script: &Script) -> Vec<(Instruction<'_>, ScriptLock)> {
+    let parts: Vec<_> = script.instructions().map_while(Result::ok).collect();
+    parts
+        .windows(2)
+        .filter_map(|pair| Some((pair[0], ScriptLock::of(pair[1].opcode()?, &pushed(&pair[0])?)?)))
+        .collect()
+}
+
+/// A number of at most five bytes, as both lock opcodes read it; negative ones make them fail.
+fn script_number(bytes: &[u8]) -> Option<i64> {
+    let (last, rest) = match bytes.split_last() {
+        None => return Some(0),
+        Some(_) if bytes.len() > 5 => return None,
+        Some((last, rest)) => (last, rest),
+    };
+    let magnitude = rest
+        .iter()
+        .rev()
+        .fold(i64::from(last & 0x7f), |sum, byte| sum << 8 | i64::from(*byte));
+    (last & 0x80 == 0 || magnitude == 0).then_some(magnitude)
+}
+
+/// BIP 68 compares the version as an unsigned number.
+fn has_relative_locks(version: Version) -> bool {
+    version.0.cast_unsigned() >= 2
+}
+
+/// What a lock time waits for. A lock says "not before", and both kinds are off by one from what it seems.
+pub(super) fn absolute(lock: LockTime) -> String {
+    let words = ScriptLock::Absolute(lock);
+    match lock {
+        LockTime::ZERO => "none (lock time 0)".to_owned(),
+        LockTime::Blocks(height) => {
+            let height = height.to_consensus_u32();
+            let next = height + 1;
+            format!("{words}: valid in block {next} and later, when the tip is at height {height} or above")
+        }
+        LockTime::Seconds(_) => format!("{words}: valid once the median time past is above it"),
+    }
+}
+
+/// What a relative lock waits for. The time counts from the block before the one with the spent output.
+pub(super) fn wait(lock: relative::LockTime) -> String {
+    match lock {
+        relative::LockTime::Blocks(blocks) => {
+            let s = if blocks.value() == 1 { "" } else { "s" };
+            format!(
+                "the spent output has {} confirmation{s}",
+                thousands(blocks.value().into())
+            )
+        }
+        relative::LockTime::Time(_) => {
+            let seconds = ScriptLock::Relative(lock);
+            format!("the median time past is {seconds} above that of the block before the spent output's")
+        }
+    }
+}
+
+/// The relative lock of an input, if it has one (BIP 68).
+pub(super) fn relative_lock(sequence: Sequence, version: Version) -> Option<relative::LockTime> {
+    sequence
+        .to_relative_lock_time()
+        .filter(|_| has_relative_locks(version))
+}
+
+/// What an input's sequence says.
+pub(super) fn sequence(sequence: Sequence, version: Version) -> String {
+    if sequence.is_final() {
+        return "final".to_owned();
+    }
+    if !sequence.is_rbf() {
+        return "enables the lock time, does not signal replacement (BIP 125)".to_owned();
+    }
+    let base = "enables the lock time, signals replacement (BIP 125)";
+    match sequence.to_relative_lock_time() {
+        None => base.to_owned(),
+        Some(_) if !has_relative_locks(version) => format!("{base}, no relative lock below version 2"),
+        Some(lock) => format!("{base}, relative lock of {} (BIP 68)", ScriptLock::Relative(lock)),
+    }
+}

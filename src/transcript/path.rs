@@ -1,0 +1,223 @@
+//! The path that the items of an input take through a script: what it asks for, and what each item is for.
+//!
+//! Only the opcodes that channels use are followed. A script with any other one on its path is shown
+//! without claims.
+
+use std::ops::Range;
+
+use bitcoin::opcodes::all::{
+    OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_CLTV, OP_CSV, OP_DROP, OP_ELSE, OP_ENDIF, OP_IF, OP_NOTIF, OP_VERIFY,
+};
+use bitcoin::opcodes::{Class, ClassifyContext, Opcode};
+use bitcoin::script::Instruction;
+use bitcoin::Script;
+
+use super::locks::ScriptLock;
+use super::problem::Problem;
+use super::script::{pushed, ScriptKey};
+
+/// Something that the path through a script asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// A signature by this key.
+    Signature(ScriptKey),
+    /// That this lock is over.
+    Lock(ScriptLock),
+}
+
+/// What an item is for.
+pub(super) enum Use {
+    /// It chooses a side of an `OP_IF`, which asks for these of the path's asks.
+    Branch { taken: bool, asks: Range<usize> },
+    /// It is the signature that the script checks against this key.
+    Signature(ScriptKey),
+}
+
+/// A path through a script.
+pub(super) struct Path {
+    /// In the order in which the script asks.
+    pub asks: Vec<Ask>,
+    /// One for each item.
+    pub uses: Vec<Option<Use>>,
+    /// Why the script fails, as far as the items themselves tell.
+    pub problem: Option<Problem>,
+}
+
+enum Value {
+    Item(usize),
+    Push(Vec<u8>),
+    Verdict,
+}
+
+enum Stop {
+    /// There are too few items.
+    Missing,
+    /// The script does something that is not followed here.
+    Foreign,
+}
+
+/// An open `OP_IF`.
+struct Side {
+    runs: bool,
+    /// The item that chose it, and how many asks came before; `None` where it is inside a side that does not run.
+    chosen: Option<(usize, usize)>,
+}
+
+struct Machine<'a> {
+    items: &'a [Vec<u8>],
+    tapscript: bool,
+    stack: Vec<Value>,
+    sides: Vec<Side>,
+    path: Path,
+}
+
+/// Follows `items` through the script; `None` where that needs more than is known here.
+pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Option<Path> {
+    let parts: Vec<Instruction> = script.instructions().collect::<Result<_, _>>().ok()?;
+    // A tapscript with such an opcode is valid whatever else it says (BIP 342), even where it does not run.
+    let succeeds = |opcode: Opcode| opcode.classify(ClassifyContext::TapScript) == Class::SuccessOp;
+    if tapscript && parts.iter().filter_map(Instruction::opcode).any(succeeds) {
+        return None;
+    }
+    let mut machine = Machine {
+        items,
+        tapscript,
+        stack: (0..items.len()).map(Value::Item).collect(),
+        sides: Vec::new(),
+        path: Path {
+            asks: Vec::new(),
+            uses: items.iter().map(|_| None).collect(),
+            problem: None,
+        },
+    };
+    for part in &parts {
+        match machine.step(part) {
+            Ok(()) => {}
+            Err(Stop::Foreign) => return None,
+            Err(Stop::Missing) => {
+                while let Some(side) = machine.sides.pop() {
+                    machine.close(&side);
+                }
+                machine.path.problem = Some(Problem::MissingItems);
+                return Some(machine.path);
+            }
+        }
+    }
+    match machine.stack.len() {
+        _ if !machine.sides.is_empty() => return None,
+        0 => return None,
+        1 => {}
+        _ => machine.path.problem = Some(Problem::LeftoverItems),
+    }
+    Some(machine.path)
+}
+
+impl Machine<'_> {
+    fn step(&mut self, part: &Instruction<'_>) -> Result<(), Stop> {
+        let runs = self.sides.iter().all(|side| side.runs);
+        match part.opcode() {
+            Some(opcode @ (OP_IF | OP_NOTIF)) => self.open(opcode == OP_IF, runs),
+            Some(OP_ELSE) => {
+                let side = self.sides.last_mut().ok_or(Stop::Foreign)?;
+                side.runs = !side.runs;
+                Ok(())
+            }
+            Some(OP_ENDIF) => {
+                let side = self.sides.pop().ok_or(Stop::Foreign)?;
+                self.close(&side);
+                Ok(())
+            }
+            _ if !runs => Ok(()),
+            _ => self.run(part),
+        }
+    }
+
+    fn open(&mut self, side: bool, runs: bool) -> Result<(), Stop> {
+        if !runs {
+            self.sides.push(Side {
+                runs: false,
+                chosen: None,
+            });
+            return Ok(());
+        }
+        let Value::Item(item) = self.pop()? else {
+            return Err(Stop::Foreign);
+        };
+        let taken = is_true(&self.items[item]);
+        let before = self.path.asks.len();
+        self.path.uses[item] = Some(Use::Branch {
+            taken,
+            asks: before..before,
+        });
+        self.sides.push(Side {
+            runs: taken == side,
+            chosen: Some((item, before)),
+        });
+        Ok(())
+    }
+
+    /// Lets the item that chose a side know what the side asked for.
+    fn close(&mut self, side: &Side) {
+        let end = self.path.asks.len();
+        if let Some((item, before)) = side.chosen {
+            if let Some(Use::Branch { asks, .. }) = &mut self.path.uses[item] {
+                *asks = before..end;
+            }
+        }
+    }
+
+    fn run(&mut self, part: &Instruction<'_>) -> Result<(), Stop> {
+        if let Some(bytes) = pushed(part) {
+            self.stack.push(Value::Push(bytes));
+            return Ok(());
+        }
+        match part.opcode() {
+            Some(opcode @ (OP_CHECKSIG | OP_CHECKSIGVERIFY)) => {
+                self.check_signature()?;
+                if opcode == OP_CHECKSIG {
+                    self.stack.push(Value::Verdict);
+                }
+                Ok(())
+            }
+            Some(opcode @ (OP_CLTV | OP_CSV)) => {
+                let Some(Value::Push(operand)) = self.stack.last() else {
+                    return Err(Stop::Foreign);
+                };
+                let lock = ScriptLock::of(opcode, operand).ok_or(Stop::Foreign)?;
+                self.path.asks.push(Ask::Lock(lock));
+                Ok(())
+            }
+            Some(OP_DROP | OP_VERIFY) => self.pop().map(drop),
+            _ => Err(Stop::Foreign),
+        }
+    }
+
+    fn check_signature(&mut self) -> Result<(), Stop> {
+        let Value::Push(key) = self.pop()? else {
+            return Err(Stop::Foreign);
+        };
+        let key = match ScriptKey::read(&key) {
+            Some(key @ ScriptKey::XOnly(_)) if self.tapscript => key,
+            Some(key @ ScriptKey::Full(_)) if !self.tapscript => key,
+            _ => return Err(Stop::Foreign),
+        };
+        // Asked for even where it is not there, so that a reader learns whose signature is missing.
+        self.path.asks.push(Ask::Signature(key));
+        let Value::Item(item) = self.pop()? else {
+            return Err(Stop::Foreign);
+        };
+        self.path.uses[item] = Some(Use::Signature(key));
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Value, Stop> {
+        self.stack.pop().ok_or(Stop::Missing)
+    }
+}
+
+/// Zero of any length is false, the negative one as well.
+fn is_true(bytes: &[u8]) -> bool {
+    let negative_zero =
+        matches!(bytes.split_last(), Some((0x80, rest)) if rest.iter().all(|byte| *byte == 0));
+    !negative_zero && bytes.iter().any(|byte| *byte != 0)
+}
