@@ -2,6 +2,7 @@ use std::cell::Cell;
 
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, FeeRate, PublicKey, ScriptBuf, Transaction, TxOut, Weight};
+use miniscript::Descriptor;
 
 use super::error::ScenarioError;
 use super::live::Channel;
@@ -12,7 +13,7 @@ use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, PayeeKey, PayerKey, Terms};
 use crate::regtest::{change, Coin, CoinKind, Misuse};
 use crate::service::{self, Proposal, Setup};
-use crate::transcript::{sat, Entry, Side};
+use crate::transcript::{sat, Entry, Names, Side};
 
 /// How a story opens a channel.
 pub struct Plan {
@@ -134,9 +135,6 @@ impl World {
 
     fn name_everything(&self, terms: &Terms, label: &str, payer: &SecretKey, payee: &SecretKey, coin: &Coin) {
         let (k1, k2) = (public(payer), public(payee));
-        // Terms that make no channel have nothing to be named.
-        let scripts = terms.revealed_scripts(PayerKey::new(k1.inner), PayeeKey::new(k2.inner));
-        let scripts = scripts.unwrap_or_default();
         self.recorder.edit(|transcript| {
             let names = &mut transcript.names;
             names
@@ -147,11 +145,35 @@ impl World {
                 .script(&payout(payee), "payee");
             names.key(coin.public_key(), &format!("{label}payer's coin key"));
             names.script(&coin.output.script_pubkey, &format!("{label}payer's coin"));
-            for (what, script) in scripts {
-                names.redeem_script(&script, &format!("{label}{what}"));
-            }
+            name_channel(names, terms, label, [k1, k2]);
             names.txid(coin.outpoint.txid, &format!("{label}payer's coin"));
         });
+    }
+}
+
+/// The funding output and what its spends reveal; terms that make no channel have nothing to be named.
+fn name_channel(names: &mut Names, terms: &Terms, label: &str, [k1, k2]: [PublicKey; 2]) {
+    let (k1, k2) = (PayerKey::new(k1.inner), PayeeKey::new(k2.inner));
+    let (Ok(descriptor), Ok(scripts)) = (terms.descriptor(k1, k2), terms.revealed_scripts(k1, k2)) else {
+        return;
+    };
+    let tree = match &descriptor {
+        Descriptor::Tr(output) => output.spend_info().to_tap_tree().map(|tree| (output, tree)),
+        _ => None,
+    };
+    if let Some((output, leaves)) = &tree {
+        let key = output.spend_info().internal_key();
+        names
+            .x_only_key(key, &format!("{label}MuSig2 of K1 and K2"))
+            .taproot(key, leaves, &format!("{label}channel"));
+    }
+    for (what, script) in scripts {
+        let name = format!("{label}{what}");
+        if tree.is_some() {
+            names.leaf(&script, &name);
+        } else {
+            names.redeem_script(&script, &name);
+        }
     }
 }
 
