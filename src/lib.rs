@@ -80,7 +80,6 @@
 //! | payment transaction | time-limit refund of step 5 | T3 | version two and later of the refund transaction | commitment, update |
 //! | settlement transaction | step 7 | the last T3 | final version | closing transaction |
 //! | expiry | nLockTime of step 3 | time lock of T2 | 24-hour locktime | |
-//! | closing margin | the gap between the locks of steps 5 and 3 | "before the lock expires" | "before the lock runs out" | safety margin |
 //! | paid, always the sum so far | | value of T3's output to K2 | Alice's output | cumulative amount, balance |
 //!
 //! The guide counts in duffs and millidash: 1 duff is 1 satoshi, 1 millidash 100,000 satoshi.

@@ -33,12 +33,12 @@ pub struct Setup {
     /// How long to wait for each message of the opening.
     pub opening_timeout: Duration,
     /// The payee: where nonces come from, to close with one signature where the construction can. Without it, a close
-    /// takes two signatures.
+    /// takes two signatures. Default: the operating system's random numbers.
     pub nonces: Option<NonceSource>,
 }
 
 impl Setup {
-    /// Default limits, nobody to tell, [`OPENING_TIMEOUT`], no nonces.
+    /// Default limits, nobody to tell, [`OPENING_TIMEOUT`], nonces from the operating system.
     #[must_use]
     pub fn new(key: ChannelKey, payout: ScriptBuf) -> Self {
         Self {
@@ -47,9 +47,16 @@ impl Setup {
             limits: Limits::default(),
             observer: no_observer(),
             opening_timeout: OPENING_TIMEOUT,
-            nonces: None,
+            nonces: random_nonces(),
         }
     }
+}
+
+/// None if the system has no random numbers to give: two signatures need none.
+fn random_nonces() -> Option<NonceSource> {
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).ok()?;
+    Some(NonceSource::new(fresh))
 }
 
 /// What a payer proposes.
