@@ -161,7 +161,8 @@ pub enum RefundLock {
     /// A height or a time (`nLockTime`, BIP 65).
     Absolute(Expiry),
     /// So many blocks, or units of 512 seconds, after the funding transaction confirmed (`nSequence`, BIP 68 and 112).
-    /// Until then the channel's life has not begun.
+    /// Until then the channel's life has not begun, and whoever holds the funding transaction decides when it does: a
+    /// payer whose payee took it and went silent broadcasts it, or spends its inputs elsewhere.
     Relative(relative::LockTime),
 }
 

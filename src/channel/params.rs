@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, Script, ScriptBuf, TxOut, Weight};
 use miniscript::{DefiniteDescriptorKey, Descriptor};
 use thiserror::Error;
@@ -261,7 +262,9 @@ impl ChannelParams {
             payer_payout,
             payee_payout,
         } = parties;
-        if payer_key.to_public_key() == payee_key.to_public_key() {
+        // With the other sign, too: Taproot knows keys by their x alone (BIP 340).
+        let x = |key: PublicKey| key.x_only_public_key().0;
+        if x(payer_key.to_public_key()) == x(payee_key.to_public_key()) {
             return Err(ParamsError::SameKey { key: payee_key });
         }
         if payer_payout == payee_payout {
