@@ -44,11 +44,22 @@ fn tip(chain: &Regtest) -> Tip {
 
 impl Channel {
     pub fn open(chain: &Regtest, construction: Construction) -> Self {
+        Self::locked(chain, construction, LockKind::Height)
+    }
+
+    /// With a lock of this kind: a day, absolute or relative as the construction has it.
+    pub fn locked(chain: &Regtest, construction: Construction, kind: LockKind) -> Self {
         let [payer_secret, payee_secret] = ["payer", "payee"].map(|role| secret(construction, role));
         let now = tip(chain);
         let terms = Terms::new(Protocol::Example7, Capacity::new(CAPACITY).unwrap(), now).unwrap();
+        let mut terms = terms.on(construction);
+        if kind == LockKind::Time {
+            terms.refund_lock = match terms.refund_lock {
+                RefundLock::Absolute(_) => Expiry::seconds_after(now, Terms::DAY).unwrap().into(),
+                RefundLock::Relative(_) => RefundLock::after_seconds(Terms::DAY).unwrap(),
+            };
+        }
         let (key, to) = (ChannelKey::new(payer_secret), payout(&payer_secret));
-        let terms = terms.on(construction);
         let (payer, open) = PayerOpening::propose(ID, terms, key, to, Limits::default(), now).unwrap();
         let (key, to) = (ChannelKey::new(payee_secret), payout(&payee_secret));
         let (payee, accept) = PayeeOpening::consider(open, key, to, Limits::default(), now).unwrap();

@@ -6,7 +6,7 @@ use spilman::channel::{Construction, RefundLock};
 use spilman::regtest::Regtest;
 
 use crate::channel::{Channel, CAPACITY};
-use crate::{amount, ask, chain, refused};
+use crate::{amount, ask, both_kinds, chain, refused};
 
 fn scan(chain: &Regtest, descriptor: &str) -> Vec<Value> {
     let answer = ask(chain, "scantxoutset", &[json!("start"), json!([descriptor])]);
@@ -54,8 +54,7 @@ fn the_node_finds_the_output_by_its_descriptor() {
     }
 }
 
-/// The scripts as people write them, from the documents of each construction and not from the descriptor. Behind them
-/// what the node has to find in them: the address, or for a leaf nothing.
+/// The scripts as people write them, from the documents of each construction and not from the descriptor.
 fn spelled_out(channel: &Channel) -> Vec<String> {
     let xonly = |key: PublicKey| key.x_only_public_key().0.to_string();
     let (k1, k2) = (
@@ -88,13 +87,16 @@ fn spelled_out(channel: &Channel) -> Vec<String> {
 }
 
 /// 1. Decoded by the node, the scripts that a spend reveals are those of the documents.
-/// 2. Hashed by the node, they give our address; for Taproot it can tell only that our output is one.
+/// 2. Hashed by the node, they give our address. Of leaves it cannot know the tree; there the descriptor alone says it.
 /// 3. Of a native witness script the node finds our descriptor by itself.
 #[test]
 fn the_node_decodes_the_scripts_that_we_reveal() {
     let chain = chain();
-    for construction in Construction::ALL {
-        let channel = Channel::open(&chain, construction);
+    for (construction, kind) in both_kinds() {
+        let channel = Channel::locked(&chain, construction, kind);
+        let derived = ask(&chain, "deriveaddresses", &[json!(channel.descriptor())]);
+        let case = format!("{construction}, {kind:?}");
+        assert_eq!(derived, json!([channel.address()]), "{case}");
         let decode = |script: &bitcoin::Script| ask(&chain, "decodescript", &[json!(script.to_hex_string())]);
         let revealed = channel.params().revealed_scripts();
         let decoded: Vec<_> = revealed.iter().map(|(_, script)| decode(script)).collect();
@@ -102,26 +104,26 @@ fn the_node_decodes_the_scripts_that_we_reveal() {
             .iter()
             .map(|script| script["asm"].as_str().unwrap())
             .collect();
-        assert_eq!(told, spelled_out(&channel), "{construction}");
+        assert_eq!(told, spelled_out(&channel), "{case}");
 
         let output = decode(&channel.params().funding_script());
         let script = &decoded[0];
-        let (address, kind) = match construction {
+        let (address, standard) = match construction {
             Construction::P2sh => (&script["p2sh"], "scripthash"),
             Construction::P2shP2wsh => (&script["segwit"]["p2sh-segwit"], "scripthash"),
             Construction::Taproot => (&output["address"], "witness_v1_taproot"),
             _ => (&script["segwit"]["address"], "witness_v0_scripthash"),
         };
-        assert_eq!(*address, channel.address(), "{construction}: {script}");
-        assert_eq!(output["type"], kind, "{construction}: {output}");
-        if kind == "witness_v0_scripthash" {
-            assert_eq!(script["segwit"]["desc"], channel.descriptor(), "{construction}");
+        assert_eq!(*address, channel.address(), "{case}: {script}");
+        assert_eq!(output["type"], standard, "{case}: {output}");
+        if standard == "witness_v0_scripthash" {
+            assert_eq!(script["segwit"]["desc"], channel.descriptor(), "{case}");
         }
     }
 }
 
-/// BIP 390: the node aggregates the keys itself, in either order, and comes to our address; another key in the
-/// aggregate, or the leaves with the keys changed over, give another one.
+/// BIP 390, which nodes up to 29 do not know: this one aggregates the keys itself, in either order, and comes to our
+/// address. Another key in the aggregate, or leaves with the keys changed over, give another one.
 #[test]
 fn the_node_aggregates_the_same_internal_key() {
     let chain = chain();

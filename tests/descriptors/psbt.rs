@@ -10,7 +10,7 @@ use spilman::channel::{Construction, NonceSource};
 use spilman::regtest::{Regtest, RejectReason};
 
 use crate::channel::{Channel, CAPACITY};
-use crate::{amount, ask, chain, refused};
+use crate::{amount, ask, both_kinds, chain, refused};
 
 fn text(psbt: &Psbt) -> Value {
     json!(psbt.to_string())
@@ -64,10 +64,11 @@ fn completes(chain: &Regtest, psbt: &Psbt, ours: &Transaction, case: &str) {
 #[test]
 fn the_node_completes_the_refund() {
     let chain = chain();
-    for construction in Construction::ALL {
-        let channel = Channel::open(&chain, construction);
+    for (construction, kind) in both_kinds() {
+        let case = format!("{construction}, {kind:?}");
+        let channel = Channel::locked(&chain, construction, kind);
         let (psbt, refund) = (channel.payer.refund_psbt(), channel.payer.refund().tx());
-        completes(&chain, &psbt, refund, construction.name());
+        completes(&chain, &psbt, refund, &case);
 
         let early = if construction.has_relative_lock() {
             RejectReason::NonBip68Final
@@ -77,10 +78,10 @@ fn the_node_completes_the_refund() {
         let theirs = finalize(&chain, &psbt).unwrap();
         chain.stop_before(&theirs).unwrap();
         let verdict = chain.node().test_accept(&theirs).unwrap();
-        assert!(verdict.rejected_for(early), "{construction}: {verdict}");
+        assert!(verdict.rejected_for(early), "{case}: {verdict}");
         chain.make_final(&theirs).unwrap();
         let verdict = chain.node().test_accept(&theirs).unwrap();
-        assert!(verdict.is_accepted(), "{construction}: {verdict}");
+        assert!(verdict.is_accepted(), "{case}: {verdict}");
     }
 }
 
