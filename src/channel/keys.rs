@@ -189,8 +189,9 @@ impl fmt::Display for UnverifiedSignature {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedSignature(Checked);
 
+/// The same for a library that tells the two kinds apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Checked {
+pub(crate) enum Checked {
     /// With a low S.
     Ecdsa(ecdsa::Signature),
     Schnorr(schnorr::Signature),
@@ -204,6 +205,10 @@ impl VerifiedSignature {
             Checked::Ecdsa(signature) => signature.serialize_compact(),
             Checked::Schnorr(signature) => signature.serialize(),
         })
+    }
+
+    pub(crate) const fn checked(self) -> Checked {
+        self.0
     }
 
     /// As it goes into a script: strict DER with `SIGHASH_ALL`, or the 64 bytes of BIP 340 for the default.

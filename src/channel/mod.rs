@@ -8,7 +8,7 @@
 //! ```
 //! use bitcoin::absolute::{Height, Time};
 //! use bitcoin::secp256k1::SecretKey;
-//! use bitcoin::{Amount, CompressedPublicKey, ScriptBuf, Transaction, TxIn};
+//! use bitcoin::{Amount, CompressedPublicKey, Psbt, ScriptBuf, Transaction, TxIn};
 //! use spilman::channel::*;
 //!
 //! # fn key(byte: u8) -> (ChannelKey, ScriptBuf) {
@@ -57,6 +57,11 @@
 //! payee.apply(Event::Message(message.clone()))?;
 //! assert_eq!(payee.paid(), Amount::from_sat(5_000));
 //! assert!(payee.redeemable()?.expect("a payment").balance().is_enforceable());
+//!
+//! // A wallet that knows nothing of channels can finish it: it takes a PSBT (BIP 174), here in base64.
+//! let for_wallet = payee.payment_psbt().expect("a payment").to_string();
+//! let psbt: Psbt = for_wallet.parse()?;
+//! assert_eq!(psbt.inputs[0].partial_sigs.len(), 1, "the payer's, and the wallet adds the payee's");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -75,6 +80,7 @@ mod musig;
 mod params;
 mod payee;
 mod payer;
+mod psbt;
 mod reason;
 mod stage;
 #[cfg(test)]

@@ -66,11 +66,7 @@ impl JointKey {
         reason = "no two keys are known whose aggregate is infinity"
     )]
     pub fn new(payer: PayerKey, payee: PayeeKey) -> Self {
-        let mut keys = [
-            payer.to_public_key().serialize(),
-            payee.to_public_key().serialize(),
-        ];
-        keys.sort_unstable();
+        let keys = participants(payer, payee).map(|key| key.serialize());
         let context = KeyAggContext::new(keys.map(|key| to_point(&key)))
             .expect("a key that cancels the other in the sum would be a preimage of SHA-256");
         Self {
@@ -80,12 +76,22 @@ impl JointKey {
         }
     }
 
+    /// The two keys in the order in which they are aggregated.
+    #[must_use]
+    pub fn participants(&self) -> [PublicKey; 2] {
+        participants(self.payer, self.payee)
+    }
+
+    /// The aggregate as BIP 327 has it: a plain public key, of either parity.
+    #[must_use]
+    pub fn aggregate(&self) -> PublicKey {
+        to_public_key(self.context.aggregated_pubkey())
+    }
+
     /// The internal key, before the script tree is mixed in.
     #[must_use]
     pub fn internal_key(&self) -> XOnlyPublicKey {
-        to_public_key(self.context.aggregated_pubkey())
-            .x_only_public_key()
-            .0
+        self.aggregate().x_only_public_key().0
     }
 
     /// The output key for a script tree (BIP 341), or for none.
@@ -242,6 +248,13 @@ impl JointOutputKey {
             .map_err(|_| wrong)?;
         Ok(signature)
     }
+}
+
+/// Sorted as bytes (`KeySort`).
+fn participants(payer: PayerKey, payee: PayeeKey) -> [PublicKey; 2] {
+    let mut keys = [payer.to_public_key(), payee.to_public_key()];
+    keys.sort_unstable_by_key(PublicKey::serialize);
+    keys
 }
 
 fn require(expected: PublicKey, key: &ChannelKey) -> Result<(), MusigError> {

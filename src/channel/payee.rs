@@ -25,7 +25,7 @@ pub struct Payee {
     funding: FundingTx,
     stage: Stage,
     best: Option<PaymentTx>,
-    settlement: Option<SettlementTx>,
+    settlement: Option<Box<SettlementTx>>,
     view: Option<ChainView>,
     /// The tip at the opening.
     opened: Tip,
@@ -76,6 +76,12 @@ impl Payee {
     pub fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
         let redeem = |payment: PaymentTx| payment.redeem(&self.params, self.funding.outpoint(), &self.key);
         self.best.map(redeem).transpose()
+    }
+
+    /// What this side closes the channel with, once it does.
+    #[must_use]
+    pub fn settlement(&self) -> Option<&SettlementTx> {
+        self.settlement.as_deref()
     }
 
     /// Lets this side close with one signature where the construction can. Without it, a close takes two.
@@ -246,7 +252,7 @@ impl Payee {
             return Ok(Vec::new());
         };
         let signature = key.complete(*own, &self.key, nonce, partial, spend.digest())?;
-        let settlement = SettlementTx::of(balance, spend.complete_joint(&signature)?);
+        let settlement = SettlementTx::joint(balance, spend, signature)?;
         Ok(vec![self.settle(settlement)])
     }
 
@@ -466,7 +472,7 @@ impl Payee {
 
     fn settle(&mut self, settlement: SettlementTx) -> Action {
         let action = broadcast(&settlement);
-        self.settlement = Some(settlement);
+        self.settlement = Some(Box::new(settlement));
         self.asked = None;
         self.stage = Stage::Closing;
         action

@@ -8,7 +8,7 @@ use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxO
 use super::keys::ChannelKey;
 use super::params::{ChannelId, ChannelParams, Confirmation, Parties, Protocol, Terms};
 use super::transaction::Spend;
-use super::{Capacity, PayeeKey, PayerKey, Tip};
+use super::{Capacity, Construction, PayeeKey, PayerKey, Tip};
 
 pub struct Example {
     pub params: ChannelParams,
@@ -32,9 +32,13 @@ pub fn payout(key: &ChannelKey) -> ScriptBuf {
 }
 
 pub fn example() -> Example {
+    example_on(Construction::P2sh, Protocol::Example7)
+}
+
+pub fn example_on(construction: Construction, protocol: Protocol) -> Example {
     let (payer, payee) = (key("spilman/test/payer"), key("spilman/test/payee"));
     let capacity = Capacity::new(Amount::from_sat(1_000_000)).unwrap();
-    let terms = Terms::new(Protocol::Example7, capacity, tip(200, 1_700_000_000)).unwrap();
+    let terms = Terms::new(protocol, capacity, tip(200, 1_700_000_000)).unwrap();
     let parties = Parties {
         payer_key: PayerKey::new(payer.public_key()),
         payee_key: PayeeKey::new(payee.public_key()),
@@ -46,7 +50,7 @@ pub fn example() -> Example {
         unconfirmed: Amount::ZERO,
     };
     Example {
-        params: ChannelParams::new(ChannelId(1), terms, parties, confirmation).unwrap(),
+        params: ChannelParams::new(ChannelId(1), terms.on(construction), parties, confirmation).unwrap(),
         payer,
         payee,
     }

@@ -101,6 +101,14 @@ impl<'a> Spend<'a> {
         &self.digest
     }
 
+    pub const fn params(&self) -> &ChannelParams {
+        self.params
+    }
+
+    pub const fn path(&self) -> Path {
+        self.path
+    }
+
     pub fn sign(&self, key: &ChannelKey) -> VerifiedSignature {
         key.sign(self.params.scripts().scheme(), &self.digest)
     }
@@ -158,9 +166,25 @@ fn outputs(params: &ChannelParams, balance: &Balance) -> Vec<TxOut> {
     .collect()
 }
 
+/// The signatures in a spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signatures {
+    /// One of each; none of the payee where the payer spends alone, or while the payee has not signed.
+    Each {
+        payer: VerifiedSignature,
+        payee: Option<VerifiedSignature>,
+    },
+    /// One of both.
+    Joint(schnorr::Signature),
+}
+
 /// The payer's way out: T2 with every signature that it needs, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefundTx(Transaction);
+pub struct RefundTx {
+    tx: Transaction,
+    /// On the heap: the payer moves from type to type while it opens, and futures hold every one of them.
+    signatures: Box<Signatures>,
+}
 
 impl RefundTx {
     pub(crate) fn complete(
@@ -168,13 +192,20 @@ impl RefundTx {
         payer: VerifiedSignature,
         payee: Option<VerifiedSignature>,
     ) -> Result<Self, SpendError> {
-        spend.complete(payer, payee).map(Self)
+        Ok(Self {
+            tx: spend.complete(payer, payee)?,
+            signatures: Box::new(Signatures::Each { payer, payee }),
+        })
     }
 
     /// Ready to broadcast once the channel's expiry is final.
     #[must_use]
     pub const fn tx(&self) -> &Transaction {
-        &self.0
+        &self.tx
+    }
+
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 }
 
@@ -196,6 +227,13 @@ impl PaymentTx {
         &self.balance
     }
 
+    pub(crate) const fn signatures(&self) -> Signatures {
+        Signatures::Each {
+            payer: self.payer,
+            payee: None,
+        }
+    }
+
     /// Adds the payee's signature.
     pub(crate) fn redeem(
         &self,
@@ -204,17 +242,12 @@ impl PaymentTx {
         key: &ChannelKey,
     ) -> Result<SettlementTx, SpendError> {
         let spend = Spend::payment(params, funding, &self.balance);
-        let payee = spend.sign(key);
         let role = match params.terms().protocol {
             // Still locked, so not what the protocol calls the settlement.
             Protocol::SteppedLocktime => SpendRole::Payment,
             Protocol::Example7 | Protocol::Bond => SpendRole::Settlement,
         };
-        Ok(SettlementTx {
-            role,
-            balance: self.balance,
-            tx: spend.complete(self.payer, Some(payee))?,
-        })
+        self.complete(role, spend, key)
     }
 
     /// The division without the payments' lock, with a signature of its own.
@@ -225,11 +258,25 @@ impl PaymentTx {
         key: &ChannelKey,
     ) -> Result<SettlementTx, SpendError> {
         let spend = Spend::settlement(params, funding, &self.balance);
-        let payee = spend.sign(key);
-        Ok(SettlementTx::of(
-            self.balance,
-            spend.complete(self.payer, Some(payee))?,
-        ))
+        self.complete(SpendRole::Settlement, spend, key)
+    }
+
+    fn complete(
+        &self,
+        role: SpendRole,
+        spend: Spend<'_>,
+        key: &ChannelKey,
+    ) -> Result<SettlementTx, SpendError> {
+        let payee = Some(spend.sign(key));
+        Ok(SettlementTx {
+            role,
+            balance: self.balance,
+            tx: spend.complete(self.payer, payee)?,
+            signatures: Signatures::Each {
+                payer: self.payer,
+                payee,
+            },
+        })
     }
 }
 
@@ -239,15 +286,26 @@ pub struct SettlementTx {
     role: SpendRole,
     balance: Balance,
     tx: Transaction,
+    signatures: Signatures,
 }
 
 impl SettlementTx {
-    pub(crate) fn of(balance: Balance, tx: Transaction) -> Self {
-        Self {
+    /// Adds the one signature of both.
+    pub(crate) fn joint(
+        balance: Balance,
+        spend: Spend<'_>,
+        signature: schnorr::Signature,
+    ) -> Result<Self, SpendError> {
+        Ok(Self {
             role: SpendRole::Settlement,
             balance,
-            tx,
-        }
+            tx: spend.complete_joint(&signature)?,
+            signatures: Signatures::Joint(signature),
+        })
+    }
+
+    pub(crate) const fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// Ready to broadcast (in the stepped protocol a payment only once its own lock is final).

@@ -157,6 +157,15 @@ impl Scripts {
         }
     }
 
+    /// The leaf that a spend goes through, if it does.
+    pub fn leaf_hash(&self, path: Path) -> Option<TapLeafHash> {
+        match (&self.form, path) {
+            (Form::Script { .. }, _) | (Form::Tree { .. }, Path::Joint) => None,
+            (Form::Tree { both, .. }, Path::Both) => Some(both.hash()),
+            (Form::Tree { refund, .. }, Path::Refund) => Some(refund.hash()),
+        }
+    }
+
     /// The size of the input that spends the output this way, with signatures of the largest size.
     pub fn input_weight(&self, path: Path) -> InputWeightPrediction {
         let (script_sig, witness) = match &self.form {
