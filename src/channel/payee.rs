@@ -78,6 +78,12 @@ impl Payee {
         self.best.map(redeem).transpose()
     }
 
+    /// What this side has broadcast to close, or broadcasts again with every block.
+    #[must_use]
+    pub const fn settlement(&self) -> Option<&SettlementTx> {
+        self.settlement.as_ref()
+    }
+
     /// Lets this side close with one signature where the construction can. Without it, a close takes two.
     pub fn provide_nonces(&mut self, source: NonceSource) {
         self.nonces = Some(source);
