@@ -255,7 +255,7 @@ impl Payer {
         let deep = view.confirmations >= self.params.confirmations();
         match self.stage {
             // Only if it was deep enough before: the payee may see a block earlier than the payer does.
-            Stage::Open if !deep && before >= self.params.confirmations() => {
+            Stage::Open if !deep && !self.counts_early() && before >= self.params.confirmations() => {
                 self.stage = Stage::AwaitingFunding;
                 let confirmations = view.confirmations;
                 let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations })];
@@ -268,9 +268,17 @@ impl Payer {
                 self.stage = Stage::Open;
                 vec![Action::Notify(Notice::Ready)]
             }
-            Stage::AwaitingFunding if view.confirmations == 0 => self.broadcast_funding_again(view),
+            Stage::AwaitingFunding | Stage::Open if view.confirmations == 0 => {
+                self.broadcast_funding_again(view)
+            }
             _ => Vec::new(),
         }
+    }
+
+    /// Whether the payee counts what was paid although the funding transaction is not confirmed.
+    fn counts_early(&self) -> bool {
+        let unconfirmed = self.params.unconfirmed_limit();
+        unconfirmed > Amount::ZERO && self.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
     /// A mempool forgets, and a first broadcast may fail: whose task it is gives it to the network again.
