@@ -5,6 +5,7 @@ use bitcoin::{
 };
 use thiserror::Error;
 
+use super::error::CommandError;
 use super::limits::{check_payout, TermsError};
 use super::params::ChannelParams;
 use super::transaction::{RefundTx, SettlementTx, SPEND_VERSION};
@@ -230,6 +231,15 @@ impl CpfpPackage {
     #[must_use]
     pub const fn child(&self) -> &Transaction {
         &self.child
+    }
+
+    /// Whether this is a package for the transaction that a party broadcasts.
+    pub(super) fn check_parent(&self, broadcast: &Transaction) -> Result<(), CommandError> {
+        let (expected, received) = (broadcast.compute_txid(), self.parent.compute_txid());
+        if received != expected {
+            return Err(CommandError::AnotherParent { expected, received });
+        }
+        Ok(())
     }
 
     /// Both, the parent first.

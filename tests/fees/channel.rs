@@ -206,6 +206,14 @@ impl Channel {
                     let answer = self.runtime.block_on(self.sight.broadcast(&tx));
                     (side, self.answered(role, tx, answer.expect("the node answers")))
                 }
+                Action::BroadcastPackage { role, package } => {
+                    let answer = self.runtime.block_on(self.sight.broadcast_package(&package));
+                    let parent = package.parent().clone();
+                    (
+                        side,
+                        self.answered(role, parent, answer.expect("the node answers")),
+                    )
+                }
                 other => panic!("nobody expects {other:?}"),
             };
             let more = match next {
@@ -229,11 +237,15 @@ impl Channel {
     /// Both look at the chain, the payee first.
     pub fn look(&mut self) {
         for side in [Side::Payee, Side::Payer] {
-            let outpoint = self.outpoint();
-            let view = self.runtime.block_on(self.sight.view(outpoint));
-            let seen = Event::Chain(view.expect("the node answers"));
-            self.tell(side, seen).expect("what a node says is never refused");
+            self.look_as(side);
         }
+    }
+
+    pub fn look_as(&mut self, side: Side) {
+        let outpoint = self.outpoint();
+        let view = self.runtime.block_on(self.sight.view(outpoint));
+        let seen = Event::Chain(view.expect("the node answers"));
+        self.tell(side, seen).expect("what a node says is never refused");
     }
 
     pub fn outpoint(&self) -> OutPoint {
