@@ -1,6 +1,6 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Txid};
 use thiserror::Error;
 
 use super::funding::FundingError;
@@ -285,6 +285,14 @@ pub enum CommandError {
         feerate: FeeRate,
         /// What is not paid.
         change: Amount,
+    },
+    /// The child is of another transaction than the one that this side broadcasts.
+    #[error("the package has the parent {received}, to be raised is {expected}")]
+    AnotherParent {
+        /// What this side broadcasts.
+        expected: Txid,
+        /// The package's parent.
+        received: Txid,
     },
     /// Not in this state.
     #[error("cannot {command} while {stage}")]

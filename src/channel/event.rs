@@ -1,6 +1,7 @@
 use bitcoin::{Amount, FeeRate, Script, Transaction, Txid};
 
 use super::amount::Balance;
+use super::bump::CpfpPackage;
 use super::lock::Tip;
 use super::message::Envelope;
 use super::params::ChannelParams;
@@ -20,9 +21,9 @@ pub enum Event {
     /// The chain moved; this is how it looks now. Views are complete, so that a missed one does no harm and
     /// a reorganisation is just another view.
     Chain(ChainView),
-    /// A node's answer to [`Action::Broadcast`].
+    /// A node's answer to [`Action::Broadcast`] or [`Action::BroadcastPackage`].
     Broadcast(BroadcastResult),
-    /// No node answered to [`Action::Broadcast`]: the transaction may be with the network, or not.
+    /// No node answered to it: the transaction may be with the network, or not.
     BroadcastUnknown(SpendRole),
     /// The payer's user: pay so much more, in satoshi.
     Pay(Amount),
@@ -33,6 +34,9 @@ pub enum Event {
     /// The user: close the channel, and let the settlement pay this feerate, if the peer agrees. What it costs more comes
     /// out of the payer's change.
     CloseAt(FeeRate),
+    /// The user: give this side's settlement (payee) or refund (payer) to the network together with a child that pays for
+    /// it, now and whenever it is given again.
+    Bump(CpfpPackage),
     /// The peer is gone, and will not answer what it was asked.
     PeerGone,
 }
@@ -65,7 +69,7 @@ pub struct SeenSpend {
 pub struct BroadcastResult {
     /// What the transaction is for.
     pub role: SpendRole,
-    /// The transaction.
+    /// The transaction; of a package, the parent.
     pub txid: Txid,
     /// The reason, in the node's words, if it was not taken.
     pub rejected: Option<String>,
@@ -83,6 +87,13 @@ pub enum Action {
         role: SpendRole,
         /// The transaction.
         tx: Transaction,
+    },
+    /// Give these to the network at once, and answer with [`Event::Broadcast`].
+    BroadcastPackage {
+        /// What the parent is for.
+        role: SpendRole,
+        /// Parent and child.
+        package: CpfpPackage,
     },
     /// Tell the user.
     Notify(Notice),

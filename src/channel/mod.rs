@@ -66,6 +66,7 @@
 //! ```
 
 mod amount;
+mod bump;
 mod construction;
 #[allow(dead_code, reason = "used by the payments of the next commit")]
 mod digest;
@@ -89,6 +90,7 @@ mod transaction;
 mod verify;
 
 pub use amount::{Balance, Capacity, CapacityError};
+pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use construction::Construction;
 pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};

@@ -2,6 +2,7 @@ mod opening;
 
 use bitcoin::{Amount, FeeRate, Transaction};
 
+use super::bump::CpfpPackage;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 use super::funding::FundingTx;
@@ -26,6 +27,8 @@ pub struct Payee {
     stage: Stage,
     best: Option<PaymentTx>,
     settlement: Option<Box<SettlementTx>>,
+    /// The settlement with a child that pays for it, once the agreed feerate was not enough.
+    raised: Option<CpfpPackage>,
     view: Option<ChainView>,
     /// The tip at the opening.
     opened: Tip,
@@ -78,7 +81,7 @@ impl Payee {
         self.best.map(redeem).transpose()
     }
 
-    /// What this side closes the channel with, once it does.
+    /// What this side has broadcast to close, or broadcasts again with every block.
     #[must_use]
     pub fn settlement(&self) -> Option<&SettlementTx> {
         self.settlement.as_deref()
@@ -107,6 +110,7 @@ impl Payee {
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
             Event::Close => self.close(None),
             Event::CloseAt(feerate) => self.close(Some(feerate)),
+            Event::Bump(package) => Ok(self.bump(package)?),
             Event::PeerGone => Ok(self.settle_alone()?.into_iter().collect()),
             Event::Pay(_) => Err(self.wrong_stage("pay as the payee").into()),
         }
@@ -309,7 +313,7 @@ impl Payee {
         // With every block, until it is in one: a mempool forgets, and a reorganisation gives back.
         if let Some(settlement) = &self.settlement {
             if spend.is_none_or(|spend| spend.tx.compute_txid() != settlement.tx().compute_txid()) {
-                actions.push(broadcast(settlement));
+                actions.push(self.broadcast(settlement));
             }
         }
         Ok(actions)
@@ -471,11 +475,34 @@ impl Payee {
     }
 
     fn settle(&mut self, settlement: SettlementTx) -> Action {
-        let action = broadcast(&settlement);
+        self.raised = None;
+        let action = self.broadcast(&settlement);
         self.settlement = Some(Box::new(settlement));
         self.asked = None;
         self.stage = Stage::Closing;
         action
+    }
+
+    /// From now on the settlement goes out with its child.
+    fn bump(&mut self, package: CpfpPackage) -> Result<Vec<Action>, CommandError> {
+        let Some(settlement) = self.settlement.as_ref().filter(|_| self.stage == Stage::Closing) else {
+            return Err(self.wrong_stage("raise a settlement"));
+        };
+        package.check_parent(settlement.tx())?;
+        let role = settlement.role();
+        self.raised = Some(package.clone());
+        Ok(vec![Action::BroadcastPackage { role, package }])
+    }
+
+    fn broadcast(&self, settlement: &SettlementTx) -> Action {
+        let role = settlement.role();
+        match self.raised.clone() {
+            Some(package) => Action::BroadcastPackage { role, package },
+            None => Action::Broadcast {
+                role,
+                tx: settlement.tx().clone(),
+            },
+        }
     }
 
     fn send(&self, message: Message) -> Action {
@@ -490,12 +517,5 @@ impl Payee {
             command,
             stage: self.stage,
         }
-    }
-}
-
-fn broadcast(settlement: &SettlementTx) -> Action {
-    Action::Broadcast {
-        role: settlement.role(),
-        tx: settlement.tx().clone(),
     }
 }

@@ -3,6 +3,7 @@ mod opening;
 use bitcoin::{Amount, FeeRate};
 
 use super::amount::Balance;
+use super::bump::CpfpPackage;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SETTLED_DEPTH};
 use super::funding::FundingTx;
@@ -25,6 +26,8 @@ pub struct Payer {
     params: ChannelParams,
     funding: FundingTx,
     refund: RefundTx,
+    /// The refund with a child that pays for it, once the agreed feerate was not enough.
+    raised: Option<CpfpPackage>,
     stage: Stage,
     paid: Amount,
     /// `None` until the payee has acknowledged anything, the empty first payment of Example 7 included.
@@ -96,6 +99,7 @@ impl Payer {
             Event::Pay(amount) => Ok(self.pay(amount)?),
             Event::Close => Ok(self.close(self.params.terms().feerate)?),
             Event::CloseAt(feerate) => Ok(self.close(feerate)?),
+            Event::Bump(package) => Ok(vec![self.bump(package)?]),
             // The refund is the payer's, whoever is there.
             Event::PeerGone => Ok(Vec::new()),
             Event::RequestPayment(_) => Err(self.wrong_stage("request a payment as the payer").into()),
@@ -238,15 +242,38 @@ impl Payer {
                 Vec::new()
             };
         }
-        let expiry = self.params.terms().refund_lock.expiry(view.base);
-        if expiry.is_some_and(|expiry| expiry.is_final(view.tip)) {
+        if self.may_refund() {
             self.stage = Stage::Closing;
-            return vec![Action::Broadcast {
-                role: SpendRole::Refund,
-                tx: self.refund.tx().clone(),
-            }];
+            return vec![self.broadcast_refund()];
         }
         self.on_depth(view)
+    }
+
+    /// Whether the refund's lock is over.
+    fn may_refund(&self) -> bool {
+        let expiry = self.params.terms().refund_lock.expiry(self.base);
+        expiry.is_some_and(|expiry| expiry.is_final(self.tip))
+    }
+
+    fn broadcast_refund(&self) -> Action {
+        let role = SpendRole::Refund;
+        match self.raised.clone() {
+            Some(package) => Action::BroadcastPackage { role, package },
+            None => Action::Broadcast {
+                role,
+                tx: self.refund.tx().clone(),
+            },
+        }
+    }
+
+    /// From now on the refund goes out with its child.
+    fn bump(&mut self, package: CpfpPackage) -> Result<Action, CommandError> {
+        if self.stage != Stage::Closing || !self.may_refund() {
+            return Err(self.wrong_stage("raise the refund"));
+        }
+        package.check_parent(self.refund.tx())?;
+        self.raised = Some(package);
+        Ok(self.broadcast_refund())
     }
 
     /// Follows the funding transaction into the chain, out of it, and back.
@@ -255,7 +282,7 @@ impl Payer {
         let deep = view.confirmations >= self.params.confirmations();
         match self.stage {
             // Only if it was deep enough before: the payee may see a block earlier than the payer does.
-            Stage::Open if !deep && before >= self.params.confirmations() => {
+            Stage::Open if !deep && !self.counts_early() && before >= self.params.confirmations() => {
                 self.stage = Stage::AwaitingFunding;
                 let confirmations = view.confirmations;
                 let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations })];
@@ -268,9 +295,17 @@ impl Payer {
                 self.stage = Stage::Open;
                 vec![Action::Notify(Notice::Ready)]
             }
-            Stage::AwaitingFunding if view.confirmations == 0 => self.broadcast_funding_again(view),
+            Stage::AwaitingFunding | Stage::Open if view.confirmations == 0 => {
+                self.broadcast_funding_again(view)
+            }
             _ => Vec::new(),
         }
+    }
+
+    /// Whether the payee counts what was paid although the funding transaction is not confirmed.
+    fn counts_early(&self) -> bool {
+        let unconfirmed = self.params.unconfirmed_limit();
+        unconfirmed > Amount::ZERO && self.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
     /// A mempool forgets, and a first broadcast may fail: whose task it is gives it to the network again.

@@ -5,7 +5,7 @@ use bitcoin::absolute::{Height, Time};
 use bitcoin::{BlockHash, OutPoint, Transaction};
 use tokio::sync::watch;
 
-use crate::channel::{ChainView, SeenSpend, Tip};
+use crate::channel::{ChainView, CpfpPackage, SeenSpend, Tip};
 use crate::regtest::{self, Node, RejectReason, Verdict};
 use crate::service::{Chain, ChainError};
 
@@ -105,6 +105,18 @@ impl Chain for NodeChain {
                     _ => Some(rejection.words),
                 },
             })
+        })
+        .await
+    }
+
+    async fn broadcast_package(&self, package: &CpfpPackage) -> Result<Option<String>, ChainError> {
+        let package = package.transactions();
+        self.ask("submit a package", move |inner| {
+            let verdict = inner.node.submit_package(&package)?;
+            // Of a package that is refused because of one of its transactions, the node says no more than that.
+            let single = verdict.transactions.iter().find_map(Verdict::rejection);
+            let rejection = verdict.rejection.as_ref().map(|whole| single.unwrap_or(whole));
+            Ok(rejection.map(|rejection| rejection.words.clone()))
         })
         .await
     }

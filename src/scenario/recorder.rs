@@ -131,6 +131,16 @@ impl Recorder {
             Report::Broadcast { role, tx, rejected } => {
                 return self.broadcast(by, label, *role, tx, rejected.map(refusal));
             }
+            Report::BroadcastPackage {
+                role,
+                package,
+                rejected,
+            } => {
+                let name = format!("{label}{}", role.name());
+                self.built(by, &name, package.parent());
+                self.built(by, &format!("{name} child"), package.child());
+                return self.broadcast(by, label, *role, package.parent(), rejected.map(refusal));
+            }
             Report::Notice(notice) => match describe(by, notice) {
                 Some(text) => text,
                 None => return,

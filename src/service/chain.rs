@@ -5,7 +5,7 @@ use bitcoin::{OutPoint, Transaction};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::channel::{ChainView, Tip};
+use crate::channel::{ChainView, CpfpPackage, Tip};
 
 /// All that a party knows of the chain, and all that it can do there.
 ///
@@ -20,6 +20,24 @@ pub trait Chain: Send + Sync + 'static {
     /// Gives a transaction to the network: `None` if it was taken (or known already), otherwise the reason
     /// in the node's words.
     fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send;
+
+    /// Gives a parent with its child to the network: `None` if both were taken, otherwise the reason.
+    ///
+    /// Unless the chain knows better, one after the other, which helps only if the parent alone is not below what nodes
+    /// relay.
+    fn broadcast_package(
+        &self,
+        package: &CpfpPackage,
+    ) -> impl Future<Output = Result<Option<String>, ChainError>> + Send {
+        async {
+            if let Some(reason) = self.broadcast(package.parent()).await? {
+                return Ok(Some(format!(
+                    "{reason} (the parent; it cannot be submitted together with its child here)"
+                )));
+            }
+            self.broadcast(package.child()).await
+        }
+    }
 
     /// A number that grows whenever the chain may have changed, and wakes up who waits for it. Without news, a party
     /// looks by itself twice a minute.

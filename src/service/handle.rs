@@ -1,13 +1,15 @@
+use std::error::Error as StdError;
 use std::time::Duration;
 
-use bitcoin::{Amount, FeeRate};
+use bitcoin::{Amount, FeeRate, Transaction};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::channel::{
-    ApplyError, Balance, ChannelParams, Event, FundingTx, Outcome, RefundTx, SettlementTx, Stage,
+    ApplyError, Balance, ChannelParams, ChildTx, Cpfp, CpfpError, CpfpPackage, Event, FundingTx, Outcome,
+    RefundTx, SettlementTx, Stage,
 };
 
 use super::chain::Chain;
@@ -108,6 +110,19 @@ impl Handle {
         Ok(self.ask(Request::Apply(event, reply), answer).await??)
     }
 
+    /// Has the child signed, and broadcasts parent and child from now on.
+    async fn bump<W, E>(&self, child: Result<ChildTx, CpfpError>, wallet: W) -> Result<CpfpPackage, BumpError>
+    where
+        W: FnOnce(&ChildTx) -> Result<Transaction, E>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let child = child?;
+        let signed = wallet(&child).map_err(|error| BumpError::Wallet(error.into()))?;
+        let package = child.complete(signed)?;
+        self.apply(Event::Bump(package.clone())).await?;
+        Ok(package)
+    }
+
     async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
         self.requests
             .send(request)
@@ -135,6 +150,20 @@ impl PayerHandle {
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.refund
+    }
+
+    /// Raises the feerate of the refund, once its lock is over, with a child that spends it. `wallet` signs that child.
+    /// Whether the network takes them, the observer is told.
+    ///
+    /// # Errors
+    /// If there is no such child, the wallet does not sign it, or the lock is not over.
+    pub async fn bump<W, E>(&self, cpfp: &Cpfp, wallet: W) -> Result<CpfpPackage, BumpError>
+    where
+        W: FnOnce(&ChildTx) -> Result<Transaction, E>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let child = cpfp.refund(self.params(), &self.refund);
+        self.handle.bump(child, wallet).await
     }
 
     /// Pays `amount` more, in satoshi, and waits until the payee has acknowledged it.
@@ -173,6 +202,23 @@ impl PayeeHandle {
         self.handle.apply(Event::RequestPayment(amount)).await
     }
 
+    /// Raises the feerate of the settlement that was broadcast with a child that spends the payee's output. `wallet` signs
+    /// that child. Whether the network takes them, the observer is told.
+    ///
+    /// # Errors
+    /// If nothing was settled yet, there is no such child, or the wallet does not sign it.
+    pub async fn bump<W, E>(&self, cpfp: &Cpfp, wallet: W) -> Result<CpfpPackage, BumpError>
+    where
+        W: FnOnce(&ChildTx) -> Result<Transaction, E>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (reply, answer) = oneshot::channel();
+        let settlement = self.handle.ask(Request::Settlement(reply), answer).await?;
+        let settlement = settlement.ok_or(BumpError::NotSettled)?;
+        let child = cpfp.settlement(self.params(), &settlement);
+        self.handle.bump(child, wallet).await
+    }
+
     /// The newest payment with both signatures: what the payee would broadcast if the payer were gone.
     ///
     /// # Errors
@@ -197,4 +243,22 @@ pub enum RequestError {
     /// The party's task has ended.
     #[error("the channel is closed, or its task was ended")]
     Ended,
+}
+
+/// Why nothing was raised.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BumpError {
+    /// The payee has not settled yet.
+    #[error("there is no settlement whose feerate could be raised")]
+    NotSettled,
+    /// There is no child that does it.
+    #[error(transparent)]
+    Child(#[from] CpfpError),
+    /// This side's wallet failed.
+    #[error("the wallet did not sign the child: {0}")]
+    Wallet(Box<dyn StdError + Send + Sync>),
+    /// The party did not take it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
 }

@@ -40,7 +40,7 @@ pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
 pub use electrum::ElectrumChain;
-pub use handle::{Handle, PayeeHandle, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
+pub use handle::{BumpError, Handle, PayeeHandle, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
 pub use open::{accept, open, OpenError, Proposal, Setup, OPENING_TIMEOUT};
 pub use report::{no_observer, Observer, Report, Status};
 pub use session::PayError;

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use bitcoin::{Amount, Transaction};
 
-use crate::channel::{ApplyError, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage};
+use crate::channel::{
+    ApplyError, CpfpPackage, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage,
+};
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
@@ -21,6 +23,15 @@ pub enum Report<'a> {
         role: SpendRole,
         /// The transaction.
         tx: &'a Transaction,
+        /// The node's words.
+        rejected: Option<&'a str>,
+    },
+    /// A parent with its child was given to the network; `rejected` has the reason if they were not taken.
+    BroadcastPackage {
+        /// What the parent is for.
+        role: SpendRole,
+        /// Both.
+        package: &'a CpfpPackage,
         /// The node's words.
         rejected: Option<&'a str>,
     },

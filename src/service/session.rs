@@ -2,14 +2,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Amount, OutPoint, Txid};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::channel::{
     Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Payee, Payer,
-    Reason, SettlementTx, SpendError, Stage,
+    Reason, SettlementTx, SpendError, SpendRole, Stage,
 };
 
 use super::chain::{Chain, ChainError};
@@ -46,10 +46,11 @@ pub(super) trait Party: Send + 'static {
     fn stage(&self) -> Stage;
     fn paid(&self) -> Amount;
     fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError>;
+    fn settlement(&self) -> Option<SettlementTx>;
 }
 
 macro_rules! party {
-    ($name:ident, $is_paid:literal, $redeemable:expr) => {
+    ($name:ident, $is_paid:literal, $redeemable:expr, $settlement:expr) => {
         impl Party for $name {
             const IS_PAID: bool = $is_paid;
 
@@ -72,18 +73,23 @@ macro_rules! party {
                 let redeemable: fn(&Self) -> Result<Option<SettlementTx>, SpendError> = $redeemable;
                 redeemable(self)
             }
+            fn settlement(&self) -> Option<SettlementTx> {
+                let settlement: fn(&Self) -> Option<&SettlementTx> = $settlement;
+                settlement(self).cloned()
+            }
         }
     };
 }
 
-party!(Payer, false, |_| Ok(None));
-party!(Payee, true, Payee::redeemable);
+party!(Payer, false, |_| Ok(None), |_| None);
+party!(Payee, true, Payee::redeemable, Payee::settlement);
 
 /// What a handle asks of its session.
 pub(super) enum Request {
     Apply(Event, oneshot::Sender<Result<(), ApplyError>>),
     Pay(Amount, oneshot::Sender<Result<Balance, PayError>>),
     Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
+    Settlement(oneshot::Sender<Option<SettlementTx>>),
 }
 
 /// A payment that was not acknowledged.
@@ -221,34 +227,52 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 Action::Send(envelope) => self.send(&envelope).await,
                 Action::Notify(notice) => self.on_notice(&notice),
                 Action::Broadcast { role, tx } => {
-                    let rejected = match in_time("broadcast a transaction", self.chain.broadcast(&tx)).await {
-                        Ok(rejected) => rejected,
-                        Err(error) => {
-                            (self.observer)(Report::ChainFailed(&error));
-                            self.lose_sight();
-                            if let Ok(more) = self.party.apply(Event::BroadcastUnknown(role)) {
-                                actions.extend(more);
-                            }
-                            continue;
-                        }
-                    };
-                    (self.observer)(Report::Broadcast {
-                        role,
-                        tx: &tx,
-                        rejected: rejected.as_deref(),
-                    });
-                    let result = BroadcastResult {
-                        role,
-                        txid: tx.compute_txid(),
-                        rejected,
-                    };
-                    match self.party.apply(Event::Broadcast(result)) {
-                        Ok(more) => actions.extend(more),
-                        Err(error) => (self.observer)(Report::Failed(&error)),
+                    let answer = in_time("broadcast a transaction", self.chain.broadcast(&tx)).await;
+                    if let Ok(rejected) = &answer {
+                        let rejected = rejected.as_deref();
+                        (self.observer)(Report::Broadcast {
+                            role,
+                            tx: &tx,
+                            rejected,
+                        });
                     }
+                    actions.extend(self.answered(role, tx.compute_txid(), answer));
+                }
+                Action::BroadcastPackage { role, package } => {
+                    let answer = in_time("submit a package", self.chain.broadcast_package(&package)).await;
+                    if let Ok(rejected) = &answer {
+                        let (package, rejected) = (&package, rejected.as_deref());
+                        (self.observer)(Report::BroadcastPackage {
+                            role,
+                            package,
+                            rejected,
+                        });
+                    }
+                    actions.extend(self.answered(role, package.parent().compute_txid(), answer));
                 }
             }
         }
+    }
+
+    /// What follows from the network's answer, or from its silence.
+    fn answered(
+        &mut self,
+        role: SpendRole,
+        txid: Txid,
+        answer: Result<Option<String>, ChainError>,
+    ) -> Vec<Action> {
+        let event = match answer {
+            Ok(rejected) => Event::Broadcast(BroadcastResult { role, txid, rejected }),
+            Err(error) => {
+                (self.observer)(Report::ChainFailed(&error));
+                self.lose_sight();
+                Event::BroadcastUnknown(role)
+            }
+        };
+        self.party.apply(event).unwrap_or_else(|error| {
+            (self.observer)(Report::Failed(&error));
+            Vec::new()
+        })
     }
 
     /// A connection that breaks here is never asked for messages again, so this is where it is noticed.
@@ -287,6 +311,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             },
             Request::Redeemable(reply) => {
                 let _ = reply.send(self.party.redeemable());
+            }
+            Request::Settlement(reply) => {
+                let _ = reply.send(self.party.settlement());
             }
         }
     }

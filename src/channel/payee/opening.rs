@@ -282,6 +282,7 @@ impl PayeeOpening<AwaitsFunding> {
             stage: Stage::AwaitingFunding,
             best: None,
             settlement: None,
+            raised: None,
             view: None,
             opened: self.state.tip,
             offered: self.state.tip,

@@ -332,6 +332,7 @@ impl PayerOpening<Protected> {
             params,
             funding,
             refund,
+            raised: None,
             stage: Stage::AwaitingFunding,
             paid: Amount::ZERO,
             acknowledged: None,

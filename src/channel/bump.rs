@@ -1,0 +1,399 @@
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::{predict_weight, InputWeightPrediction, Version};
+use bitcoin::{
+    Amount, FeeRate, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Weight, Witness,
+};
+use thiserror::Error;
+
+use super::error::CommandError;
+use super::limits::{check_payout, TermsError};
+use super::params::ChannelParams;
+use super::transaction::{RefundTx, SettlementTx, SPEND_VERSION};
+use super::verify::{verify_input, SpendError};
+
+/// The most that a child of an unconfirmed transaction of version 3 may have, in vbytes (BIP 431).
+pub const MAX_CHILD_VSIZE: u64 = 1_000;
+
+/// Child pays for parent: when the agreed feerate is no longer enough, either side raises it alone, from its own output.
+///
+/// The parent stays as it was signed. A child that spends the owner's output pays for both, and a node judges the two as
+/// one package. Who signs the child is the owner's wallet:
+///
+/// ```
+/// use bitcoin::{FeeRate, ScriptBuf, Transaction};
+/// use spilman::channel::{ChildTx, Cpfp, CpfpError, CpfpPackage, Payee};
+///
+/// fn raise(
+///     payee: &Payee,
+///     to: ScriptBuf,
+///     sign: impl Fn(&ChildTx) -> Transaction,
+/// ) -> Result<Option<CpfpPackage>, CpfpError> {
+///     let Some(settlement) = payee.settlement() else { return Ok(None) };
+///     let ten = FeeRate::from_sat_per_vb_unchecked(10);
+///     let child = Cpfp::new(ten, to).settlement(payee.params(), settlement)?;
+///     let signed = sign(&child);
+///     Ok(Some(child.complete(signed)?))
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cpfp {
+    feerate: FeeRate,
+    to: ScriptBuf,
+    input: Option<InputWeightPrediction>,
+}
+
+impl Cpfp {
+    /// Parent and child together are to pay this feerate, and what is left goes to `to`.
+    #[must_use]
+    pub const fn new(feerate: FeeRate, to: ScriptBuf) -> Self {
+        Self {
+            feerate,
+            to,
+            input: None,
+        }
+    }
+
+    /// The size of the input that spends the owner's output. P2PKH of a compressed key, P2WPKH and the key path of P2TR
+    /// are known; of other outputs only the wallet knows it.
+    #[must_use]
+    pub const fn input(mut self, prediction: InputWeightPrediction) -> Self {
+        self.input = Some(prediction);
+        self
+    }
+
+    /// The payee's child of a settlement, or of a payment that it redeemed.
+    ///
+    /// # Errors
+    /// If there is no such output, it cannot pay so much, or the parent pays it by itself.
+    pub fn settlement(
+        &self,
+        params: &ChannelParams,
+        settlement: &SettlementTx,
+    ) -> Result<ChildTx, CpfpError> {
+        let fee = settlement.balance().fee_on_chain();
+        self.child(params, settlement.tx(), fee, params.payee_payout())
+    }
+
+    /// The payer's child of its refund.
+    ///
+    /// # Errors
+    /// If the output cannot pay so much, or the parent pays it by itself.
+    pub fn refund(&self, params: &ChannelParams, refund: &RefundTx) -> Result<ChildTx, CpfpError> {
+        let fee = params.terms().capacity.to_amount() - params.refund_amount();
+        self.child(params, refund.tx(), fee, params.payer_payout())
+    }
+
+    fn child(
+        &self,
+        params: &ChannelParams,
+        parent: &Transaction,
+        parent_fee: Amount,
+        owner: &Script,
+    ) -> Result<ChildTx, CpfpError> {
+        check_payout(&self.to)?;
+        let (outpoint, prevout) = own_output(parent, owner)?;
+        let input = self.input.or_else(|| known_input(owner));
+        let input = input.ok_or_else(|| CpfpError::UnknownInput {
+            script: owner.to_owned(),
+        })?;
+        let vsize = predict_weight([input], [self.to.len()]).to_vbytes_ceil();
+        check_size(parent, vsize)?;
+
+        let alone = self.fee(parent.vsize() as u64)?;
+        if parent_fee >= alone {
+            return Err(CpfpError::Sufficient {
+                paid: parent_fee,
+                needed: alone,
+            });
+        }
+        let fee = self.fee(parent.vsize() as u64 + vsize)? - parent_fee;
+        let dust = self.to.minimal_non_dust_custom(params.terms().dust_feerate);
+        let left = prevout
+            .value
+            .checked_sub(fee)
+            .filter(|left| *left >= dust.max(Amount::ONE_SAT));
+        let left = left.ok_or(CpfpError::OutputTooSmall {
+            value: prevout.value,
+            fee,
+            dust,
+        })?;
+        Ok(ChildTx {
+            tx: self.unsigned(parent.version, outpoint, left),
+            parent: parent.clone(),
+            parent_fee,
+            prevout,
+            fee,
+            feerate: self.feerate,
+        })
+    }
+
+    /// A child has the version of its parent: a node takes no mixture of version 3 with another.
+    fn unsigned(&self, version: Version, outpoint: OutPoint, value: Amount) -> Transaction {
+        Transaction {
+            version,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: outpoint,
+                script_sig: ScriptBuf::new(),
+                // It may be raised again.
+                sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+                witness: Witness::new(),
+            }],
+            output: vec![TxOut {
+                value,
+                script_pubkey: self.to.clone(),
+            }],
+        }
+    }
+
+    fn fee(&self, vsize: u64) -> Result<Amount, CpfpError> {
+        fee_at(self.feerate, vsize)
+    }
+}
+
+/// An unsigned child, with what it takes to sign it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct ChildTx {
+    parent: Transaction,
+    parent_fee: Amount,
+    prevout: TxOut,
+    tx: Transaction,
+    fee: Amount,
+    feerate: FeeRate,
+}
+
+impl ChildTx {
+    /// The transaction, without a signature.
+    #[must_use]
+    pub const fn unsigned(&self) -> &Transaction {
+        &self.tx
+    }
+
+    /// What its only input spends: the wallet signs for this.
+    #[must_use]
+    pub const fn prevout(&self) -> &TxOut {
+        &self.prevout
+    }
+
+    /// What it pays, in satoshi.
+    #[must_use]
+    pub const fn fee(&self) -> Amount {
+        self.fee
+    }
+
+    /// Takes the child from the wallet, and makes sure that it does what it is for.
+    ///
+    /// # Errors
+    /// If it is another transaction, its input does not satisfy the script, or the package does not reach the feerate
+    /// because the input turned out larger than predicted.
+    pub fn complete(self, signed: Transaction) -> Result<CpfpPackage, CpfpError> {
+        let (expected, received) = (self.tx.compute_txid(), stripped(&signed).compute_txid());
+        if received != expected {
+            return Err(CpfpError::AnotherChild { expected, received });
+        }
+        verify_input(&signed, 0, std::slice::from_ref(&self.prevout))?;
+        let vsize = signed.vsize() as u64;
+        check_size(&self.parent, vsize)?;
+        let package = CpfpPackage {
+            fee: self.parent_fee + self.fee,
+            parent: self.parent,
+            child: signed,
+        };
+        let needed = fee_at(self.feerate, package.vsize())?;
+        if package.fee < needed {
+            return Err(CpfpError::BelowFeerate {
+                paid: package.fee,
+                needed,
+                feerate: self.feerate,
+            });
+        }
+        Ok(package)
+    }
+}
+
+/// A parent and its child, both signed, to be given to a node at once (`submitpackage`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpfpPackage {
+    parent: Transaction,
+    child: Transaction,
+    fee: Amount,
+}
+
+impl CpfpPackage {
+    /// The settlement, payment or refund.
+    #[must_use]
+    pub const fn parent(&self) -> &Transaction {
+        &self.parent
+    }
+
+    /// What pays for it.
+    #[must_use]
+    pub const fn child(&self) -> &Transaction {
+        &self.child
+    }
+
+    /// Whether this is a package for the transaction that a party broadcasts.
+    pub(super) fn check_parent(&self, broadcast: &Transaction) -> Result<(), CommandError> {
+        let (expected, received) = (broadcast.compute_txid(), self.parent.compute_txid());
+        if received != expected {
+            return Err(CommandError::AnotherParent { expected, received });
+        }
+        Ok(())
+    }
+
+    /// Both, the parent first.
+    #[must_use]
+    pub fn transactions(&self) -> [Transaction; 2] {
+        [self.parent.clone(), self.child.clone()]
+    }
+
+    /// What both pay, in satoshi.
+    #[must_use]
+    pub const fn fee(&self) -> Amount {
+        self.fee
+    }
+
+    /// What they pay for their size, rounded down. A node rounds up the vbytes of each.
+    #[must_use]
+    pub fn feerate(&self) -> FeeRate {
+        self.fee / Weight::from_vb_unwrap(self.vsize())
+    }
+
+    fn vsize(&self) -> u64 {
+        (self.parent.vsize() + self.child.vsize()) as u64
+    }
+}
+
+fn own_output(parent: &Transaction, owner: &Script) -> Result<(OutPoint, TxOut), CpfpError> {
+    let txid = parent.compute_txid();
+    let mut outputs = (0..).zip(&parent.output);
+    let own = outputs.find(|(_, output)| *output.script_pubkey == *owner);
+    let (vout, output) = own.ok_or_else(|| CpfpError::NoOutput {
+        txid,
+        script: owner.to_owned(),
+    })?;
+    Ok((OutPoint::new(txid, vout), output.clone()))
+}
+
+/// With signatures of the largest size.
+fn known_input(script: &Script) -> Option<InputWeightPrediction> {
+    if script.is_p2wpkh() {
+        Some(InputWeightPrediction::P2WPKH_MAX)
+    } else if script.is_p2tr() {
+        Some(InputWeightPrediction::P2TR_KEY_DEFAULT_SIGHASH)
+    } else if script.is_p2pkh() {
+        Some(InputWeightPrediction::P2PKH_COMPRESSED_MAX)
+    } else {
+        None
+    }
+}
+
+fn check_size(parent: &Transaction, vsize: u64) -> Result<(), CpfpError> {
+    if parent.version == SPEND_VERSION && vsize > MAX_CHILD_VSIZE {
+        return Err(CpfpError::ChildTooLarge {
+            vsize,
+            limit: MAX_CHILD_VSIZE,
+        });
+    }
+    Ok(())
+}
+
+/// Rounded up.
+fn fee_at(feerate: FeeRate, vsize: u64) -> Result<Amount, CpfpError> {
+    let fee = feerate.fee_vb(vsize);
+    // Beyond all money there is, sums could overflow.
+    fee.filter(|fee| *fee <= Amount::MAX_MONEY)
+        .ok_or(CpfpError::FeeOverflow { feerate, vsize })
+}
+
+fn stripped(tx: &Transaction) -> Transaction {
+    let mut tx = tx.clone();
+    for input in &mut tx.input {
+        input.script_sig = ScriptBuf::new();
+    }
+    tx
+}
+
+/// There is no such child.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CpfpError {
+    /// Nothing of the parent is the owner's: what it was owed is below the dust limit.
+    #[error("transaction {txid} has no output to {script} that could pay for it")]
+    NoOutput {
+        /// The parent.
+        txid: Txid,
+        /// The owner's script.
+        script: ScriptBuf,
+    },
+    /// Nobody but the wallet knows how this output is spent: see [`Cpfp::input`].
+    #[error("it is not known how large an input is that spends {script}")]
+    UnknownInput {
+        /// The owner's script.
+        script: ScriptBuf,
+    },
+    /// The child would pay to a script that nodes do not relay.
+    #[error(transparent)]
+    Payout(#[from] TermsError),
+    /// The parent needs no child.
+    #[error("the parent pays {paid} by itself, and that feerate takes {needed}")]
+    Sufficient {
+        /// Its fee, in satoshi.
+        paid: Amount,
+        /// What it takes, in satoshi.
+        needed: Amount,
+    },
+    /// The output is worth less than what would leave.
+    #[error("the output is worth {value}, and the child needs {fee} for fees and {dust} for an output")]
+    OutputTooSmall {
+        /// The owner's output, in satoshi.
+        value: Amount,
+        /// The child's fee, in satoshi.
+        fee: Amount,
+        /// The least output, in satoshi.
+        dust: Amount,
+    },
+    /// No node relays it (BIP 431).
+    #[error("the child has {vsize} vbytes, and one of version 3 may have {limit}")]
+    ChildTooLarge {
+        /// Its size, in vbytes.
+        vsize: u64,
+        /// The most, in vbytes.
+        limit: u64,
+    },
+    /// The feerate is absurd.
+    #[error("the fee at {feerate} sat/kwu for {vsize} vbytes overflows")]
+    FeeOverflow {
+        /// Asked for.
+        feerate: FeeRate,
+        /// Size, in vbytes.
+        vsize: u64,
+    },
+    /// The wallet signed something else.
+    #[error("the wallet returned transaction {received}, to be signed was {expected} (ids before signing)")]
+    AnotherChild {
+        /// The id of the unsigned child.
+        expected: Txid,
+        /// The id of what came, without its signatures.
+        received: Txid,
+    },
+    /// The wallet's signature does not satisfy the script.
+    #[error(transparent)]
+    Spend(#[from] SpendError),
+    /// The input is larger than predicted.
+    #[error(
+        "parent and child pay {paid}, and {feerate} sat/kwu takes {needed} now that the child is signed"
+    )]
+    BelowFeerate {
+        /// What both pay, in satoshi.
+        paid: Amount,
+        /// What they would have to, in satoshi.
+        needed: Amount,
+        /// Asked for.
+        feerate: FeeRate,
+    },
+}
+
+#[cfg(test)]
+mod tests;
