@@ -18,6 +18,9 @@ pub struct Limits {
     pub capacity: RangeInclusive<Amount>,
     /// Default 1 to 500 sat/vB.
     pub feerate: RangeInclusive<FeeRate>,
+    /// The payer: what a settlement may pay at most, if the payee wants it to confirm sooner, because that comes out of the
+    /// payer's change. Default 10 sat/vB; the agreed feerate is always granted.
+    pub settlement_feerate: FeeRate,
     /// Default 3 to 30 sat/vB: below 3, nodes do not relay outputs that the channel would make.
     pub dust_feerate: RangeInclusive<FeeRate>,
     /// How far the refund's lock may lie ahead, in blocks (or, for a time lock, as many times ten minutes).
@@ -44,6 +47,7 @@ impl Default for Limits {
         Self {
             capacity: Amount::from_sat(10_000)..=Capacity::MAX.to_amount(),
             feerate: per_vb(1)..=per_vb(500),
+            settlement_feerate: per_vb(10),
             dust_feerate: per_vb(3)..=per_vb(30),
             expiry_blocks: 72..=4_032,
             closing_margin: ClosingMargin::DEFAULT..=ClosingMargin::from_blocks(1_008),

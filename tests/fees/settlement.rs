@@ -15,7 +15,7 @@ fn limit() -> FeeRate {
 
 fn open(chain: &Regtest, construction: Construction) -> Channel {
     let mut case = Case::new(chain, construction);
-    case.limits.feerate = per_vb(1)..=limit();
+    case.limits.settlement_feerate = limit();
     case.open(chain)
 }
 
@@ -87,6 +87,7 @@ fn change_that_cannot_pay_grants_the_agreed_feerate() {
     for construction in Construction::ALL {
         let mut case = Case::new(&chain, construction);
         case.terms.capacity = spilman::channel::Capacity::new(sat(20_000)).expect("a capacity");
+        case.limits.settlement_feerate = limit();
         let mut channel = case.open(&chain);
         channel.pay(paid);
         let asked = Event::CloseAt(limit());

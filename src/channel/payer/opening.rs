@@ -164,7 +164,7 @@ impl PayerOpening<Proposed> {
             state: Agreed {
                 params,
                 tip,
-                max_feerate: *limits.feerate.end(),
+                max_feerate: limits.settlement_feerate,
             },
         })
     }
