@@ -79,3 +79,7 @@ review: provision
 # Measure the harness beside the crates under it, and write the table
 bench-harness: provision
     cargo bench --locked --bench harness -- --write tests/bench/harness.md
+
+# Measure payments beside the bare signatures and verifications in them, and write the table (two minutes)
+bench-channel:
+    cargo bench --locked --bench channel -- --write tests/bench/channel.md
