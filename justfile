@@ -76,6 +76,14 @@ review: provision
     use_gate_tools
     cargo insta test --review --unreferenced=warn --test-runner cargo-test --lib --bins --tests --examples
 
+# Play what every construction puts on chain, and write the table of weights
+weights: provision
+    WRITE_WEIGHTS=1 cargo test --locked --test weights
+
 # Measure the harness beside the crates under it, and write the table
 bench-harness: provision
     cargo bench --locked --bench harness -- --write tests/bench/harness.md
+
+# Measure payments beside the bare signatures and verifications in them, and write the table (two minutes)
+bench-channel:
+    cargo bench --locked --bench channel -- --write tests/bench/channel.md

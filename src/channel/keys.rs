@@ -2,7 +2,9 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use bitcoin::hex::DisplayHex;
-use bitcoin::secp256k1::{ecdsa, schnorr, All, Keypair, Message, PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1::{
+    ecdsa, schnorr, All, Keypair, Message, PublicKey, Secp256k1, SecretKey, XOnlyPublicKey,
+};
 use thiserror::Error;
 
 /// One context for the whole process: making one costs more than a signature.
@@ -62,6 +64,24 @@ pub(crate) enum Scheme {
     Ecdsa,
     /// BIP 340, with 32 zero bytes as auxiliary randomness.
     Schnorr,
+}
+
+/// A signer's public key, in the form that its scheme checks signatures with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signer {
+    key: PublicKey,
+    /// For Schnorr signatures.
+    xonly: Option<XOnlyPublicKey>,
+}
+
+impl Signer {
+    pub fn new(scheme: Scheme, key: PublicKey) -> Self {
+        let xonly = match scheme {
+            Scheme::Ecdsa => None,
+            Scheme::Schnorr => Some(key.x_only_public_key().0),
+        };
+        Self { key, xonly }
+    }
 }
 
 impl ChannelKey {
@@ -126,13 +146,12 @@ impl UnverifiedSignature {
     /// Checks range, low S, and the signature itself.
     pub(crate) fn verify(
         self,
-        scheme: Scheme,
         digest: &Message,
-        signer: &PublicKey,
+        signer: &Signer,
     ) -> Result<VerifiedSignature, SignatureError> {
-        let checked = match scheme {
-            Scheme::Ecdsa => Checked::Ecdsa(self.verify_ecdsa(digest, signer)?),
-            Scheme::Schnorr => Checked::Schnorr(self.verify_schnorr(digest, signer)?),
+        let checked = match &signer.xonly {
+            None => Checked::Ecdsa(self.verify_ecdsa(digest, &signer.key)?),
+            Some(xonly) => Checked::Schnorr(self.verify_schnorr(digest, xonly, signer)?),
         };
         Ok(VerifiedSignature(checked))
     }
@@ -156,12 +175,13 @@ impl UnverifiedSignature {
     fn verify_schnorr(
         self,
         digest: &Message,
-        signer: &PublicKey,
+        key: &XOnlyPublicKey,
+        signer: &Signer,
     ) -> Result<schnorr::Signature, SignatureError> {
         let signature = schnorr::Signature::from_slice(&self.0)
             .map_err(|_| SignatureError::OutOfRange { signature: self })?;
-        SECP.verify_schnorr(&signature, digest, &signer.x_only_public_key().0)
-            .map_err(|_| self.wrong(signer))?;
+        SECP.verify_schnorr(&signature, digest, key)
+            .map_err(|_| self.wrong(&signer.key))?;
         Ok(signature)
     }
 

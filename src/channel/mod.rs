@@ -68,7 +68,6 @@
 mod amount;
 mod bump;
 mod construction;
-#[allow(dead_code, reason = "used by the payments of the next commit")]
 mod digest;
 mod error;
 mod event;
@@ -81,6 +80,7 @@ mod musig;
 mod params;
 mod payee;
 mod payer;
+mod payment;
 mod psbt;
 mod reason;
 mod stage;

@@ -11,6 +11,7 @@ use super::lock::{Expiry, Tip};
 use super::message::{Envelope, Message};
 use super::musig::{NonceSource, PartialSignature, PublicNonce, SecretNonce};
 use super::params::{ChannelParams, Protocol};
+use super::payment::PaymentTemplate;
 use super::stage::Stage;
 use super::transaction::{PaymentTx, SettlementTx, Spend, SpendRole};
 use super::verify::SpendError;
@@ -24,6 +25,8 @@ pub struct Payee {
     key: ChannelKey,
     params: ChannelParams,
     funding: FundingTx,
+    /// On the heap, because futures carry the parties about.
+    payments: Box<PaymentTemplate>,
     stage: Stage,
     best: Option<PaymentTx>,
     settlement: Option<Box<SettlementTx>>,
@@ -173,8 +176,7 @@ impl Payee {
             return Err(self.unconfirmed().into());
         }
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
-        let spend = Spend::payment(&self.params, self.funding.outpoint(), &balance);
-        let payment = PaymentTx::new(balance, spend.verify_payer(signature)?);
+        let payment = self.payments.verify(&self.params, balance, signature)?;
         if self.best.is_none() {
             // The first one goes through full script verification; the next differ in amounts alone.
             payment.redeem(&self.params, self.funding.outpoint(), &self.key)?;

@@ -13,6 +13,7 @@ use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::musig::PublicNonce;
 use super::params::{ChannelParams, Protocol};
+use super::payment::PaymentTemplate;
 use super::stage::Stage;
 use super::transaction::{RefundTx, Spend, SpendRole};
 use super::{for_channel, unexpected};
@@ -28,6 +29,8 @@ pub struct Payer {
     refund: RefundTx,
     /// The refund with a child that pays for it, once the agreed feerate was not enough.
     raised: Option<CpfpPackage>,
+    /// On the heap, because futures carry the parties about.
+    payments: Box<PaymentTemplate>,
     stage: Stage,
     paid: Amount,
     /// `None` until the payee has acknowledged anything, the empty first payment of Example 7 included.
@@ -414,7 +417,7 @@ impl Payer {
 
     fn payment(&self) -> Action {
         let balance = self.balance(self.paid);
-        let signature = Spend::payment(&self.params, self.funding.outpoint(), &balance).sign(&self.key);
+        let signature = self.payments.sign(&self.params, &balance, &self.key);
         self.send(Message::Payment {
             paid: self.paid,
             signature: signature.to_unverified(),

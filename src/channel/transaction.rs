@@ -5,7 +5,7 @@ use bitcoin::{Amount, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, 
 
 use super::amount::Balance;
 use super::construction::Path;
-use super::keys::{ChannelKey, SignatureError, UnverifiedSignature, VerifiedSignature};
+use super::keys::{ChannelKey, SignatureError, Signer, UnverifiedSignature, VerifiedSignature};
 use super::lock::LOCKED_SEQUENCE;
 use super::params::{ChannelParams, Protocol};
 use super::verify::{verify_spend, SpendError};
@@ -29,18 +29,10 @@ pub(crate) struct Spend<'a> {
 impl<'a> Spend<'a> {
     /// T2: the whole capacity back to the payer, locked until the expiry.
     pub fn refund(params: &'a ChannelParams, funding: OutPoint) -> Self {
-        let output = TxOut {
-            value: params.refund_amount(),
-            script_pubkey: params.payer_payout().to_owned(),
-        };
+        let output = [(params.refund_amount(), params.payer_payout())];
         let path = params.refund_path();
-        Self::new(
-            params,
-            funding,
-            path,
-            params.terms().refund_lock.fields(),
-            vec![output],
-        )
+        let fields = params.terms().refund_lock.fields();
+        Self::new(params, funding, path, fields, output.into_iter())
     }
 
     /// T3: `balance` divided between the two, locked in the stepped protocol only.
@@ -67,7 +59,7 @@ impl<'a> Spend<'a> {
         funding: OutPoint,
         path: Path,
         (lock_time, sequence): (LockTime, Sequence),
-        output: Vec<TxOut>,
+        outputs: impl Iterator<Item = (Amount, &'a Script)>,
     ) -> Self {
         let tx = Transaction {
             version: if path == Path::Joint {
@@ -82,7 +74,12 @@ impl<'a> Spend<'a> {
                 sequence,
                 witness: Witness::new(),
             }],
-            output,
+            output: outputs
+                .map(|(value, script)| TxOut {
+                    value,
+                    script_pubkey: script.to_owned(),
+                })
+                .collect(),
         };
         let digest = params.scripts().digest(&tx, &params.funding_output(), path);
         Self {
@@ -115,12 +112,14 @@ impl<'a> Spend<'a> {
 
     pub fn verify_payer(&self, signature: UnverifiedSignature) -> Result<VerifiedSignature, SignatureError> {
         let scheme = self.params.scripts().scheme();
-        signature.verify(scheme, &self.digest, &self.params.payer_key().to_public_key())
+        let signer = Signer::new(scheme, self.params.payer_key().to_public_key());
+        signature.verify(&self.digest, &signer)
     }
 
     pub fn verify_payee(&self, signature: UnverifiedSignature) -> Result<VerifiedSignature, SignatureError> {
         let scheme = self.params.scripts().scheme();
-        signature.verify(scheme, &self.digest, &self.params.payee_key().to_public_key())
+        let signer = Signer::new(scheme, self.params.payee_key().to_public_key());
+        signature.verify(&self.digest, &signer)
     }
 
     /// Adds the signatures (the payer's alone where the script lets it refund itself) and runs the result through full
@@ -150,20 +149,13 @@ impl<'a> Spend<'a> {
 const UNLOCKED: (LockTime, Sequence) = (LockTime::ZERO, Sequence::MAX);
 
 /// Payer first, then payee, as in Example 7; an output below dust is left out.
-fn outputs(params: &ChannelParams, balance: &Balance) -> Vec<TxOut> {
-    let output = |value: Option<Amount>, script: &Script| {
-        value.map(|value| TxOut {
-            value,
-            script_pubkey: script.to_owned(),
-        })
-    };
-    [
-        output(balance.to_payer, params.payer_payout()),
-        output(balance.to_payee, params.payee_payout()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+pub(super) fn outputs<'a>(
+    params: &'a ChannelParams,
+    balance: &Balance,
+) -> impl Iterator<Item = (Amount, &'a Script)> + Clone {
+    let payer = balance.to_payer.map(|value| (value, params.payer_payout()));
+    let payee = balance.to_payee.map(|value| (value, params.payee_payout()));
+    payer.into_iter().chain(payee)
 }
 
 /// The signatures in a spend.

@@ -1,15 +1,18 @@
 //! How long the harness takes, beside the crates under it doing the same by themselves, on the same machine, with the
 //! same programs, in turns. `just bench-harness` writes the table.
 
+mod report;
+
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 use bitcoind::BitcoinD;
 use electrsd::electrum_client::ElectrumApi;
 use electrsd::ElectrsD;
+use report::{argument, machine, publish, version_of};
 use spilman::regtest::{find_bitcoind, find_electrs, Node, NodeBuilder, Regtest, START_HEIGHT};
 use spilman::scenario;
 
@@ -87,15 +90,7 @@ fn main() {
     });
 
     let programs = format!("{}, {}", bitcoind.version, electrs.version);
-    let table = table(&rows, &programs, runs);
-    println!("{table}");
-    if let Some(file) = argument("--write") {
-        fs::write(&file, table).unwrap_or_else(|error| panic!("{file}: {error}"));
-    }
-}
-
-fn argument(name: &str) -> Option<String> {
-    env::args().skip_while(|argument| argument != name).nth(1)
+    publish(&table(&rows, &programs, runs));
 }
 
 fn row(what: &'static str, ours: Duration, theirs: (&'static str, Duration)) -> Row {
@@ -255,29 +250,4 @@ fn readable(time: Duration) -> String {
     } else {
         format!("{:.1} s", time.as_secs_f64())
     }
-}
-
-fn machine() -> String {
-    let cores = thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |line| {
-            line.trim_start_matches([' ', '\t', ':'])
-        });
-    format!(
-        "{cores} cores, {model}, {} {}",
-        env::consts::OS,
-        env::consts::ARCH
-    )
-}
-
-/// As the lock file has it.
-fn version_of(package: &str) -> String {
-    let lock = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
-    let lock = fs::read_to_string(lock).expect("the lock file is there");
-    let entry = format!("name = \"{package}\"\nversion = \"");
-    let from = lock.find(&entry).expect("it is a dependency") + entry.len();
-    lock[from..].chars().take_while(|&letter| letter != '"').collect()
 }

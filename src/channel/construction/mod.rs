@@ -12,6 +12,8 @@ pub(crate) use scripts::{Path, Scripts};
 ///
 /// Scripts are written as output descriptors ([`Construction::template`]), with K1 the payer's key, K2 the payee's and
 /// N the refund's lock.
+///
+#[doc = include_str!("../weights.md")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Construction {

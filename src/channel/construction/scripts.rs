@@ -9,6 +9,7 @@ use bitcoin::{Script, ScriptBuf, TapSighashType, Transaction, TxOut, Witness};
 use miniscript::{DefiniteDescriptorKey, Descriptor};
 
 use super::{policy, Construction};
+use crate::channel::digest::DigestTemplate;
 use crate::channel::keys::{PayeeKey, PayerKey, Scheme, VerifiedSignature};
 use crate::channel::lock::RefundLock;
 use crate::channel::musig::{JointKey, JointOutputKey};
@@ -231,6 +232,19 @@ impl Scripts {
                 };
                 Message::from(sighash.expect(ONE_INPUT))
             }
+        }
+    }
+
+    /// The digest of [`Path::Both`] for a spend that differs from `tx` in its outputs only.
+    pub fn template(&self, tx: &Transaction, prevout: &TxOut) -> DigestTemplate {
+        match &self.form {
+            Form::Script {
+                script,
+                wrapping: Wrapping::Legacy,
+                ..
+            } => DigestTemplate::legacy(tx, script),
+            Form::Script { script, .. } => DigestTemplate::segwit_v0(tx, script, prevout.value),
+            Form::Tree { both, .. } => DigestTemplate::tapscript(tx, prevout, both.hash()),
         }
     }
 

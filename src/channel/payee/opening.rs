@@ -10,6 +10,7 @@ use crate::channel::limits::{check_payout, Limits};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelParams, Confirmation, Parties, Protocol};
+use crate::channel::payment::PaymentTemplate;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{Spend, SpendRole};
 use crate::channel::unexpected;
@@ -276,6 +277,7 @@ impl PayeeOpening<AwaitsFunding> {
             });
         }
         let payee = Payee {
+            payments: Box::new(PaymentTemplate::new(&self.params, funding.outpoint())),
             key: self.key,
             params: self.params,
             funding,

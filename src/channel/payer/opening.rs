@@ -10,6 +10,7 @@ use crate::channel::limits::{check_payout, check_room, Limits, TermsError};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties, Protocol, Terms};
+use crate::channel::payment::PaymentTemplate;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{RefundTx, Spend};
 use crate::channel::verify::SpendError;
@@ -328,6 +329,7 @@ impl PayerOpening<Protected> {
             actions.push(Action::Notify(Notice::MalleableFunding));
         }
         let mut payer = Payer {
+            payments: Box::new(PaymentTemplate::new(&params, funding.outpoint())),
             key: self.key,
             params,
             funding,
