@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::amount::Capacity;
 use super::construction::Construction;
 use super::lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip};
-use super::params::{Protocol, Terms};
+use super::terms::{Protocol, Terms};
 
 /// What one side is willing to agree to. Each side checks the terms against limits of its own: the payee
 /// because a stranger proposes them, the payer because a slip of its own could lock its money for years.

@@ -4,8 +4,9 @@ use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
 
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
 use super::musig::{PartialSignature, PublicNonce};
-use super::params::{ChannelId, Confirmation, Terms};
+use super::params::{ChannelId, Confirmation};
 use super::reason::Reason;
+use super::terms::Terms;
 
 /// A message and the channel that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

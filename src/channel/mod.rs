@@ -84,6 +84,7 @@ mod payment;
 mod psbt;
 mod reason;
 mod stage;
+mod terms;
 #[cfg(test)]
 mod test_support;
 mod transaction;
@@ -102,11 +103,12 @@ pub use message::{Envelope, Kind, Message};
 pub use musig::{
     JointKey, JointOutputKey, MusigError, NonceSeed, NonceSource, PartialSignature, PublicNonce, SecretNonce,
 };
-pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError, Protocol, Terms};
+pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError};
 pub use payee::{Accepted, AwaitsFunding, Considered, Payee, PayeeOpening};
 pub use payer::{Agreed, Held, Hold, HoldError, Payer, PayerOpening, Proposed, Protected, MAX_FUNDING_SIZE};
 pub use reason::Reason;
 pub use stage::Stage;
+pub use terms::{Protocol, Terms};
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
 #[cfg(feature = "electrum")]
 pub(crate) use verify::verify_input;

@@ -12,9 +12,10 @@ use super::limits::check_room;
 use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::musig::PublicNonce;
-use super::params::{ChannelParams, Protocol};
+use super::params::ChannelParams;
 use super::payment::PaymentTemplate;
 use super::stage::Stage;
+use super::terms::Protocol;
 use super::transaction::{RefundTx, Spend, SpendRole};
 use super::{for_channel, unexpected};
 

@@ -6,7 +6,8 @@ use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 
 use super::keys::ChannelKey;
-use super::params::{ChannelId, ChannelParams, Confirmation, Parties, Protocol, Terms};
+use super::params::{ChannelId, ChannelParams, Confirmation, Parties};
+use super::terms::{Protocol, Terms};
 use super::transaction::Spend;
 use super::{Capacity, Construction, PayeeKey, PayerKey, Tip};
 

@@ -7,7 +7,8 @@ use super::amount::Balance;
 use super::construction::Path;
 use super::keys::{ChannelKey, SignatureError, Signer, UnverifiedSignature, VerifiedSignature};
 use super::lock::LOCKED_SEQUENCE;
-use super::params::{ChannelParams, Protocol};
+use super::params::ChannelParams;
+use super::terms::Protocol;
 use super::verify::{verify_spend, SpendError};
 
 /// Version of refund, payment and settlement: TRUC (BIP 431). In the mempool such a transaction has at most one child,

@@ -9,9 +9,10 @@ use crate::channel::keys::{ChannelKey, PayeeKey};
 use crate::channel::limits::{check_payout, Limits};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
-use crate::channel::params::{ChannelParams, Confirmation, Parties, Protocol};
+use crate::channel::params::{ChannelParams, Confirmation, Parties};
 use crate::channel::payment::PaymentTemplate;
 use crate::channel::stage::Stage;
+use crate::channel::terms::Protocol;
 use crate::channel::transaction::{Spend, SpendRole};
 use crate::channel::unexpected;
 

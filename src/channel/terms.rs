@@ -1,0 +1,189 @@
+use std::fmt;
+
+use bitcoin::{Amount, FeeRate, ScriptBuf};
+use miniscript::{DefiniteDescriptorKey, Descriptor};
+
+use super::amount::Capacity;
+use super::construction::{Construction, Scripts};
+use super::keys::{PayeeKey, PayerKey};
+use super::lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip};
+use super::params::ParamsError;
+
+/// A conversation: who sends what, in which order, and who broadcasts. The numbers are those on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The article's seven steps: payments carry a lock of their own, earlier than the refund's.
+    SteppedLocktime = 0,
+    /// The Bitcoin wiki's Example 7, rapidly adjusted payments to a pre-determined party.
+    Example7 = 1,
+    /// The developer guide's micropayment channel: the payee broadcasts the bond and asks for each payment.
+    Bond = 2,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SteppedLocktime, Self::Example7, Self::Bond];
+
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SteppedLocktime => "stepped-locktime",
+            Self::Example7 => "example-7",
+            Self::Bond => "bond",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the payer proposes: everything about a channel but keys and payout scripts.
+///
+/// ```
+/// use bitcoin::absolute::{Height, Time};
+/// use bitcoin::Amount;
+/// use spilman::channel::{Capacity, Protocol, Terms, Tip};
+///
+/// let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
+/// let capacity = Capacity::new(Amount::from_btc(10.0)?)?;
+/// let terms = Terms::new(Protocol::Example7, capacity, tip).expect("the tip is far from the last height");
+/// assert_eq!(terms.refund_lock.distance(tip), 144);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The conversation.
+    pub protocol: Protocol,
+    /// What the funding output is made of.
+    pub construction: Construction,
+    /// What the payer locks.
+    pub capacity: Capacity,
+    /// Feerate of refund, payments and settlement. Default 2 sat/vB.
+    pub feerate: FeeRate,
+    /// Dust relay feerate: an output below `minimal_non_dust_custom` of it is left out. Default 3 sat/vB,
+    /// as in Bitcoin Core.
+    pub dust_feerate: FeeRate,
+    /// The refund's lock. Default one day: 144 blocks, for [`Protocol::Bond`] 24 hours of median time past.
+    pub refund_lock: RefundLock,
+    /// The payments' lock, for [`Protocol::SteppedLocktime`] only. Default one closing margin before
+    /// `refund_lock`.
+    pub payment_expiry: Option<Expiry>,
+    /// Default [`ClosingMargin::DEFAULT`].
+    pub closing_margin: ClosingMargin,
+    /// The least that one payment adds, in satoshi. Default 1 sat.
+    pub minimum_payment: Amount,
+    /// What the payer keeps in the channel to the end, in satoshi, so that it too has something to lose. Default none.
+    pub reserve: Amount,
+}
+
+impl Terms {
+    /// 24 hours.
+    pub const DAY: u32 = 24 * 60 * 60;
+    /// The blocks that are expected in a day.
+    pub const DAY_OF_BLOCKS: u32 = 144;
+    /// 2 sat/vB.
+    pub const FEERATE: FeeRate = FeeRate::from_sat_per_kwu(500);
+    /// 3 sat/vB.
+    pub const DUST_FEERATE: FeeRate = FeeRate::from_sat_per_kwu(750);
+
+    /// Terms with every default, for a channel of one day from `tip` on [`Construction::P2sh`]; `None` if no lock that
+    /// late exists.
+    #[must_use]
+    pub fn new(protocol: Protocol, capacity: Capacity, tip: Tip) -> Option<Self> {
+        let margin = ClosingMargin::DEFAULT;
+        let expiry = match protocol {
+            Protocol::Bond => Expiry::seconds_after(tip, Self::DAY)?,
+            Protocol::SteppedLocktime | Protocol::Example7 => Expiry::blocks_after(tip, Self::DAY_OF_BLOCKS)?,
+        };
+        let payment_expiry = match protocol {
+            Protocol::SteppedLocktime => Some(Expiry::blocks_after(
+                tip,
+                Self::DAY_OF_BLOCKS - margin.of_kind(LockKind::Height),
+            )?),
+            Protocol::Example7 | Protocol::Bond => None,
+        };
+        Some(Self {
+            protocol,
+            construction: Construction::P2sh,
+            capacity,
+            feerate: Self::FEERATE,
+            dust_feerate: Self::DUST_FEERATE,
+            refund_lock: expiry.into(),
+            payment_expiry,
+            closing_margin: margin,
+            minimum_payment: Amount::ONE_SAT,
+            reserve: Amount::ZERO,
+        })
+    }
+
+    /// The same terms on another construction; where the lock of that one counts from the confirmation, it becomes one of
+    /// a day from there.
+    #[must_use]
+    pub fn on(mut self, construction: Construction) -> Self {
+        self.construction = construction;
+        if construction.has_relative_lock() && self.refund_lock.absolute().is_some() {
+            self.refund_lock = RefundLock::after_blocks(144);
+        }
+        self
+    }
+
+    /// The funding output of these terms and keys as a descriptor (BIP 380).
+    ///
+    /// # Errors
+    /// If the lock does not go with the construction.
+    pub fn descriptor(
+        &self,
+        payer: PayerKey,
+        payee: PayeeKey,
+    ) -> Result<Descriptor<DefiniteDescriptorKey>, ParamsError> {
+        Ok(self.scripts(payer, payee)?.descriptor().clone())
+    }
+
+    /// The scripts that a spend of such a funding output reveals, each with a name for people.
+    ///
+    /// # Errors
+    /// If the lock does not go with the construction.
+    pub fn revealed_scripts(
+        &self,
+        payer: PayerKey,
+        payee: PayeeKey,
+    ) -> Result<Vec<(&'static str, ScriptBuf)>, ParamsError> {
+        let scripts = self.scripts(payer, payee)?;
+        let revealed = scripts.revealed().into_iter();
+        Ok(revealed.map(|(name, script)| (name, script.to_owned())).collect())
+    }
+
+    pub(super) fn scripts(&self, payer: PayerKey, payee: PayeeKey) -> Result<Scripts, ParamsError> {
+        Scripts::new(self.construction, self.refund_lock, payer, payee).map_err(|error| ParamsError::Lock {
+            lock: self.refund_lock,
+            construction: self.construction,
+            error,
+        })
+    }
+
+    /// From when on the payee takes no more payments and settles: the payments' own lock, or one closing
+    /// margin before the refund's. For a relative lock that follows from `base`, the chain's end below the block with the
+    /// funding transaction.
+    #[must_use]
+    pub fn settle_from(&self, base: Option<Tip>) -> Option<Expiry> {
+        self.payment_expiry
+            .or_else(|| Some(self.refund_lock.expiry(base)?.earlier(self.closing_margin)))
+    }
+
+    /// Why there is no payment any more, if there is none: the lock that ends them, and how far `tip` is before it,
+    /// in blocks or seconds.
+    pub(crate) fn too_late(&self, tip: Tip, base: Option<Tip>) -> Option<(Expiry, u32)> {
+        let lock = self.payment_expiry.or_else(|| self.refund_lock.expiry(base))?;
+        self.must_settle(tip, base).then(|| (lock, lock.distance(tip)))
+    }
+
+    /// Whether that moment has come.
+    #[must_use]
+    pub fn must_settle(&self, tip: Tip, base: Option<Tip>) -> bool {
+        self.settle_from(base).is_some_and(|from| from.is_final(tip))
+    }
+}
