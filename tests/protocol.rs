@@ -10,6 +10,8 @@ mod boundaries;
 mod crossing;
 #[path = "protocol/lives.rs"]
 mod lives;
+#[path = "protocol/nonces.rs"]
+mod nonces;
 #[path = "protocol/properties.rs"]
 mod properties;
 #[path = "protocol/refusals.rs"]
