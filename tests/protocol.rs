@@ -16,5 +16,7 @@ mod nonces;
 mod properties;
 #[path = "protocol/refusals.rs"]
 mod refusals;
+#[path = "protocol/relative.rs"]
+mod relative;
 #[path = "protocol/reorganisations.rs"]
 mod reorganisations;
