@@ -3,6 +3,11 @@
 
 mod common;
 
+#[path = "attacks/locks.rs"]
+mod locks;
+#[path = "attacks/scripts.rs"]
+mod scripts;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::ecdsa;
 use bitcoin::sighash::EcdsaSighashType;

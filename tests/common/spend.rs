@@ -70,15 +70,12 @@ pub fn sign_ecdsa(
     const INPUT: &str = "input 0 exists";
     let (script, value) = (params.revealed_scripts()[0].1, params.funding_output().value);
     let mut cache = SighashCache::new(tx);
-    let digest: Message = match params.terms().construction {
-        Construction::P2sh => {
-            let hash = cache.legacy_signature_hash(0, script, kind.to_u32());
-            hash.expect(INPUT).into()
-        }
-        _ => {
-            let hash = cache.p2wsh_signature_hash(0, script, value, kind);
-            hash.expect(INPUT).into()
-        }
+    let digest: Message = if params.terms().construction == Construction::P2sh {
+        let hash = cache.legacy_signature_hash(0, script, kind.to_u32());
+        hash.expect(INPUT).into()
+    } else {
+        let hash = cache.p2wsh_signature_hash(0, script, value, kind);
+        hash.expect(INPUT).into()
     };
     let signature = Secp256k1::new().sign_ecdsa(&digest, key);
     ecdsa_bytes(signature, kind as u8)
