@@ -3,19 +3,39 @@
 
 mod common;
 
+#[path = "attacks/locks.rs"]
+mod locks;
+#[path = "attacks/scripts.rs"]
+mod scripts;
+
 use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::ecdsa;
 use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::{Amount, FeeRate, Sequence};
 use common::duo::{refusal, sat, tip, with_signature, Cast, Duo};
 use common::spend;
 use spilman::channel::{
-    Message, PaymentError, Protocol, RefundError, Refusal, SignatureError, Stage, Terms, UnverifiedSignature,
+    Construction, Message, PaymentError, Protocol, RefundError, Refusal, SignatureError, Stage, Terms,
+    UnverifiedSignature,
 };
 use spilman::regtest::{Regtest, RejectReason};
 use spilman::wire;
 
 fn start() -> Regtest {
     Regtest::start().expect("a node")
+}
+
+/// Example 7 on this construction.
+fn channel_on(chain: &Regtest, construction: Construction, label: &str) -> Duo {
+    let label = format!("{label}/{construction}");
+    Cast::new(chain, &label, Protocol::Example7, sat(100_000))
+        .on(construction)
+        .open(chain)
+}
+
+fn co_signed() -> impl Iterator<Item = Construction> {
+    let all = Construction::ALL.into_iter();
+    all.filter(|construction| !construction.has_script_refund())
 }
 
 fn channel(chain: &Regtest, label: &str, capacity: u64) -> Duo {
@@ -28,45 +48,40 @@ fn channel(chain: &Regtest, label: &str, capacity: u64) -> Duo {
 #[test]
 fn a_final_sequence_disables_the_refunds_lock() {
     let chain = start();
-    let cast = Cast::new(&chain, "final-sequence", Protocol::Example7, sat(100_000));
-    let (_, payee, mut request) = cast.agree(&chain);
-    let Message::RefundRequest { tx } = &mut request.message else {
-        panic!("a refund request")
-    };
-    tx.input[0].sequence = Sequence::MAX;
-    let refused = payee
-        .sign_refund(request, tip(&chain))
-        .map(drop)
-        .expect_err("refused");
-    let (expected, received) = (Sequence::ENABLE_LOCKTIME_NO_RBF, Sequence::MAX);
-    assert_eq!(
-        refused,
-        Refusal::Refund(RefundError::FinalSequence { expected, received })
-    );
+    for construction in co_signed() {
+        let label = format!("final-sequence/{construction}");
+        let cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(construction);
+        let (_, payee, mut request) = cast.agree(&chain);
+        let Message::RefundRequest { tx } = &mut request.message else {
+            panic!("a refund request")
+        };
+        tx.input[0].sequence = Sequence::MAX;
+        let refused = payee
+            .sign_refund(request, tip(&chain))
+            .map(drop)
+            .expect_err("refused");
+        let (expected, received) = (Sequence::ENABLE_LOCKTIME_NO_RBF, Sequence::MAX);
+        assert_eq!(
+            refused,
+            Refusal::Refund(RefundError::FinalSequence { expected, received }),
+            "{construction}"
+        );
 
-    let duo = cast.open(&chain);
-    let lock = duo.params().terms().refund_lock.to_lock_time();
-    let early = LockTime::from_height(lock.to_consensus_u32() - 10).expect("a height");
-    chain.make_final(early).expect("blocks");
-    assert_eq!(chain.tip().expect("tip").height + 10, lock.to_consensus_u32());
-    let refund = |sequence| {
-        let output = vec![duo.to_payer(duo.params().refund_amount())];
-        duo.both_sign(spend::unsigned(
-            duo.payee.funding().outpoint(),
-            lock,
-            sequence,
-            output,
-        ))
-    };
-    let node = chain.node();
-    node.test_accept(&refund(Sequence::MAX))
-        .expect("verdict")
-        .expect_accepted();
-    let locked = refund(Sequence::ENABLE_LOCKTIME_NO_RBF);
-    assert_eq!(&locked, duo.payer.refund().tx(), "the same as the payer's own");
-    node.test_accept(&locked)
-        .expect("verdict")
-        .expect_rejected(RejectReason::NonFinal);
+        let duo = cast.open(&chain);
+        let lock = duo.params().terms().refund_lock.to_lock_time();
+        let early = LockTime::from_height(lock.to_consensus_u32() - 10).expect("a height");
+        chain.make_final(early).expect("blocks");
+        assert_eq!(chain.tip().expect("tip").height + 10, lock.to_consensus_u32());
+        let node = chain.node();
+        node.test_accept(&duo.refund(lock, Sequence::MAX))
+            .expect("verdict")
+            .expect_accepted();
+        let locked = duo.refund(lock, Sequence::ENABLE_LOCKTIME_NO_RBF);
+        assert_eq!(&locked, duo.payer.refund().tx(), "the same as the payer's own");
+        node.test_accept(&locked)
+            .expect("verdict")
+            .expect_rejected(RejectReason::NonFinal);
+    }
 }
 
 /// 1. The payer sends a payment with the other S. The payee refuses it and holds what it held before.
@@ -75,43 +90,44 @@ fn a_final_sequence_disables_the_refunds_lock() {
 #[test]
 fn a_high_s_payment_is_refused_since_no_node_relays_it() {
     let chain = start();
-    let mut duo = channel(&chain, "high-s", 100_000);
-    duo.pay(sat(10_000));
-    let honest = duo.sign(sat(10_000));
-    let Message::Payment { signature, .. } = &honest.message else {
-        panic!("a payment")
-    };
-    let low = bitcoin::secp256k1::ecdsa::Signature::from_compact(&signature.to_compact()).expect("r and s");
-    let high = spend::high_s(bitcoin::ecdsa::Signature::sighash_all(low));
-    let refused = refusal(duo.receive(with_signature(honest.clone(), high.signature)));
-    assert!(
-        matches!(refused, Refusal::Signature(SignatureError::HighS { .. })),
-        "{refused}"
-    );
-    assert_eq!(duo.payee.paid(), sat(10_000));
+    // BIP 340 leaves one way to write a signature: Taproot has no other S.
+    let ecdsa = |construction: &Construction| *construction != Construction::Taproot;
+    for construction in Construction::ALL.into_iter().filter(ecdsa) {
+        let mut duo = channel_on(&chain, construction, "high-s");
+        duo.pay(sat(10_000));
+        let honest = duo.sign(sat(10_000));
+        let Message::Payment { signature, .. } = &honest.message else {
+            panic!("a payment")
+        };
+        let low = ecdsa::Signature::from_compact(&signature.to_compact()).expect("r and s");
+        let high = spend::high_s(&spend::ecdsa_bytes(low, 1));
+        let sent = with_signature(honest.clone(), spend::compact(duo.params(), &high));
+        let refused = refusal(duo.receive(sent));
+        assert!(
+            matches!(refused, Refusal::Signature(SignatureError::HighS { .. })),
+            "{construction}: {refused}"
+        );
+        assert_eq!(duo.payee.paid(), sat(10_000), "{construction}");
 
-    duo.receive(honest).expect("the same with a low S is accepted");
-    let tx = duo
-        .payee
-        .redeemable()
-        .expect("completed")
-        .expect("a payment")
-        .tx()
-        .clone();
-    let redeem = duo.redeem_script();
-    let payee = spend::sign(&tx, &redeem, &duo.cast.payee, EcdsaSighashType::All);
-    let naive = spend::finish(tx, [high, payee], &redeem);
-    let verdict = chain.node().test_accept(&naive).expect("verdict");
-    let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
-    assert!(words.contains("S value is unnecessarily high"), "{words}");
-    chain
-        .mine_exactly(std::slice::from_ref(&naive))
-        .expect("valid in a block");
-    chain
-        .node()
-        .test_accept(&naive)
-        .expect("verdict")
-        .expect_rejected(RejectReason::AlreadyKnown);
+        duo.receive(honest).expect("the same with a low S is accepted");
+        let tx = duo.payment();
+        let [_, payee] = duo.signatures(&tx);
+        let naive = spend::finish(duo.params(), tx, [high, payee]);
+        let verdict = chain.node().test_accept(&naive).expect("verdict");
+        let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
+        assert!(
+            words.contains("S value is unnecessarily high"),
+            "{construction}: {words}"
+        );
+        chain
+            .mine_exactly(std::slice::from_ref(&naive))
+            .expect("valid in a block");
+        chain
+            .node()
+            .test_accept(&naive)
+            .expect("verdict")
+            .expect_rejected(RejectReason::AlreadyKnown);
+    }
 }
 
 /// 1. The node takes a spend with a signature that commits to no output: hash types are the parties' business.
@@ -120,40 +136,38 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
 #[test]
 fn a_signature_of_another_hash_type_is_refused() {
     let chain = start();
-    let mut duo = channel(&chain, "hash-type", 100_000);
-    let fair = duo.pay(sat(10_000)).tx().clone();
-    let redeem = duo.redeem_script();
-    let loose = spend::sign(
-        &fair,
-        &redeem,
-        &duo.cast.payer,
-        EcdsaSighashType::NonePlusAnyoneCanPay,
-    );
-    let mut greedy = fair.clone();
-    greedy.output = vec![duo.to_payee(sat(99_000))];
-    let own = spend::sign(&greedy, &redeem, &duo.cast.payee, EcdsaSighashType::All);
-    let greedy = spend::finish(greedy, [loose, own], &redeem);
-    chain
-        .node()
-        .test_accept(&greedy)
-        .expect("verdict")
-        .expect_accepted();
+    for construction in Construction::ALL {
+        let mut duo = channel_on(&chain, construction, "hash-type");
+        duo.pay(sat(10_000));
+        let fair = duo.payment();
+        let loose = spend::sign_nothing(duo.params(), &fair, &duo.cast.payer);
+        let mut greedy = fair.clone();
+        greedy.output = vec![duo.to_payee(sat(99_000))];
+        let own = spend::sign(duo.params(), &greedy, &duo.cast.payee);
+        let greedy = spend::finish(duo.params(), greedy, [loose.clone(), own]);
+        chain
+            .node()
+            .test_accept(&greedy)
+            .expect("verdict")
+            .expect_accepted();
 
-    let payment = duo.sign(sat(10_000));
-    let refused = refusal(duo.receive(with_signature(payment.clone(), loose.signature)));
-    assert!(
-        matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
-        "{refused}"
-    );
-    assert_eq!(duo.payee.paid(), sat(10_000));
+        let payment = duo.sign(sat(10_000));
+        let sent = with_signature(payment.clone(), spend::compact(duo.params(), &loose));
+        let refused = refusal(duo.receive(sent));
+        assert!(
+            matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
+            "{construction}: {refused}"
+        );
+        assert_eq!(duo.payee.paid(), sat(10_000), "{construction}");
 
-    let mut bytes = wire::encode(&payment);
-    let length = bytes.len() - 65;
-    assert_eq!(bytes[length], 64, "the length of the last field");
-    bytes[length] = 65;
-    bytes.push(EcdsaSighashType::NonePlusAnyoneCanPay as u8);
-    let error = wire::decode(&bytes).expect_err("too long");
-    assert!(error.to_string().contains("signature"), "{error}");
+        let mut bytes = wire::encode(&payment);
+        let length = bytes.len() - 65;
+        assert_eq!(bytes[length], 64, "the length of the last field");
+        bytes[length] = 65;
+        bytes.push(EcdsaSighashType::NonePlusAnyoneCanPay as u8);
+        let error = wire::decode(&bytes).expect_err("too long");
+        assert!(error.to_string().contains("signature"), "{error}");
+    }
 }
 
 /// The property that must hold: every payment that was ever accepted can be settled, and pays what was promised,
@@ -161,11 +175,16 @@ fn a_signature_of_another_hash_type_is_refused() {
 #[test]
 fn every_accepted_payment_can_be_settled() {
     let chain = start();
-    for (label, capacity, feerate) in [
+    let terms = [
         ("sums", 1_000_000, Terms::FEERATE),
         ("small", 10_000, FeeRate::from_sat_per_kwu(1_777)),
-    ] {
-        let mut cast = Cast::new(&chain, label, Protocol::Example7, sat(capacity));
+    ];
+    for (construction, (label, capacity, feerate)) in Construction::ALL
+        .into_iter()
+        .flat_map(|construction| terms.map(|terms| (construction, terms)))
+    {
+        let label = format!("{label}/{construction}");
+        let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(capacity)).on(construction);
         cast.terms.feerate = feerate;
         let mut duo = cast.open(&chain);
         let (spendable, dust) = (duo.params().spendable(), duo.params().payee_dust());
@@ -186,7 +205,7 @@ fn every_accepted_payment_can_be_settled() {
         for sum in sums {
             let payment = duo.pay(sum - duo.payee.paid());
             let (tx, balance) = (payment.tx(), payment.balance());
-            let at = format!("{sum} of {capacity} at {feerate} sat/kwu");
+            let at = format!("{construction}: {sum} of {capacity} at {feerate} sat/kwu");
             let verdict = chain.node().test_accept(tx).expect("verdict");
             assert!(verdict.is_accepted(), "{at}: {verdict:?}");
 

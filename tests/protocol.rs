@@ -10,9 +10,13 @@ mod boundaries;
 mod crossing;
 #[path = "protocol/lives.rs"]
 mod lives;
+#[path = "protocol/nonces.rs"]
+mod nonces;
 #[path = "protocol/properties.rs"]
 mod properties;
 #[path = "protocol/refusals.rs"]
 mod refusals;
+#[path = "protocol/relative.rs"]
+mod relative;
 #[path = "protocol/reorganisations.rs"]
 mod reorganisations;

@@ -9,8 +9,8 @@ use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
 use pair::{key, payout, sat, Case};
 use proptest::prelude::*;
 use spilman::channel::{
-    Capacity, ChannelId, Confirmation, Envelope, Kind, Message, PartialSignature, PayeeKey, Protocol,
-    PublicNonce, Reason, Terms, UnverifiedSignature,
+    Capacity, ChannelId, Confirmation, Construction, Envelope, Kind, Message, PartialSignature, PayeeKey,
+    Protocol, PublicNonce, Reason, Terms, UnverifiedSignature,
 };
 use spilman::wire::{decode, encode, WireError, FRAME_HEADER, MAX_MESSAGE};
 
@@ -362,6 +362,105 @@ fn a_proposal_with_an_impossible_field() {
         assert!(
             words.iter().all(|word| error.contains(word)),
             "{error}: {words:?}"
+        );
+    }
+}
+
+/// BIP 68 gives a meaning to one bit of kind and sixteen of length; the flag that disables a lock, and bits without a
+/// meaning, are refused, and so is a lock of nothing.
+#[test]
+fn a_relative_lock_has_17_bits() {
+    let case = Case::new(Protocol::Example7).on(Construction::Csv);
+    let open = encode(&case.propose().1).to_lower_hex_string();
+    // 144 blocks, no payments' lock, a closing margin of 36.
+    let lock = "1890f61824";
+    assert_eq!(open.matches(lock).count(), 1, "{open}");
+    let with = |number: &str| {
+        let bytes = Vec::from_hex(&open.replace(lock, &format!("{number}f61824"))).unwrap();
+        decode(&bytes)
+    };
+    for number in ["01", "18ff", "19ffff", "1a00400001", "1a0040ffff"] {
+        assert!(with(number).is_ok(), "{number}: {:?}", with(number));
+    }
+    for (number, words) in [
+        ("1a80000090", "0x80000090 is not a relative lock"),
+        ("1a80400090", "0x80400090 is not a relative lock"),
+        ("1affffffff", "0xffffffff is not a relative lock"),
+        ("1a00010090", "0x00010090 is not a relative lock"),
+        ("1a00200090", "0x00200090 is not a relative lock"),
+        ("1a00800090", "0x00800090 is not a relative lock"),
+        ("1a00410090", "0x00410090 is not a relative lock"),
+        ("00", "0x00000000 is not a relative lock"),
+        ("1a00400000", "0x00400000 is not a relative lock"),
+        ("1b0000000100000090", "is out of range"),
+    ] {
+        let error = with(number).expect_err(number).to_string();
+        assert!(
+            error.contains(words) && error.contains("expiry"),
+            "{number}: {error}, not {words}"
+        );
+    }
+}
+
+/// A nonce is two points of the curve, and a partial signature a number below its order.
+#[test]
+fn a_nonce_of_another_size_or_off_the_curve() {
+    let point = key("nonce").public_key().to_string();
+    let request = encode(&Envelope {
+        channel: ChannelId(7),
+        message: Message::CloseRequest {
+            feerate: Terms::FEERATE,
+            nonce: Some(nonce()),
+        },
+    })
+    .to_lower_hex_string();
+    let settlement = encode(&Envelope {
+        channel: ChannelId(7),
+        message: Message::JointSettlement {
+            paid: sat(200),
+            feerate: Terms::FEERATE,
+            nonce: nonce(),
+            partial: PartialSignature::from_bytes([1; 32]).unwrap(),
+        },
+    })
+    .to_lower_hex_string();
+    let whole = format!("5842{point}{point}");
+    let (infinity, off) = ("00".repeat(33), format!("02{}", "ff".repeat(32)));
+    let wrong = [
+        (format!("5841{}", "02".repeat(65)), "expected 66 bytes, got 65"),
+        (format!("5843{}", "02".repeat(67)), "expected 66 bytes, got 67"),
+        (format!("5821{point}"), "expected 66 bytes, got 33"),
+        (format!("5842{infinity}{point}"), "not two compressed points"),
+        (format!("5842{point}{infinity}"), "not two compressed points"),
+        (format!("5842{off}{point}"), "not two compressed points"),
+        (format!("5842{point}{off}"), "not two compressed points"),
+        (
+            format!("584204{}{point}", &point[2..]),
+            "not two compressed points",
+        ),
+    ];
+    for message in [&request, &settlement] {
+        assert_eq!(message.matches(&whole).count(), 1, "{message}");
+        for (nonce, words) in &wrong {
+            let bytes = Vec::from_hex(&message.replace(&whole, nonce)).unwrap();
+            let error = decode(&bytes).expect_err(nonce).to_string();
+            assert!(
+                error.contains(words) && error.contains("nonce"),
+                "{error}, not {words}"
+            );
+        }
+    }
+    let part = format!("5820{}", "01".repeat(32));
+    assert!(settlement.ends_with(&part), "{settlement}");
+    for (partial, words) in [
+        (format!("5820{}", "ff".repeat(32)), "not below the order"),
+        (format!("581f{}", "01".repeat(31)), "expected 32 bytes, got 31"),
+    ] {
+        let bytes = Vec::from_hex(&settlement.replace(&part, &partial)).unwrap();
+        let error = decode(&bytes).expect_err(&partial).to_string();
+        assert!(
+            error.contains(words) && error.contains("partial"),
+            "{error}, not {words}"
         );
     }
 }

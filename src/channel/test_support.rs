@@ -59,10 +59,23 @@ pub fn example_on(construction: Construction, protocol: Protocol) -> Example {
 
 pub fn finished_refund(example: &Example) -> (Transaction, TxOut) {
     let spend = Spend::refund(&example.params, OutPoint::new(Txid::from_byte_array([7; 32]), 0));
-    let (payer, payee) = (spend.sign(&example.payer), spend.sign(&example.payee));
+    let alone = example.params.terms().construction.has_script_refund();
+    let payee = (!alone).then(|| spend.sign(&example.payee));
+    let payer = spend.sign(&example.payer);
     let prevout = TxOut {
         value: example.params.terms().capacity.to_amount(),
         script_pubkey: example.params.funding_script(),
     };
-    (spend.complete(payer, Some(payee)).unwrap(), prevout)
+    (spend.complete(payer, payee).unwrap(), prevout)
+}
+
+pub fn finished_payment(example: &Example) -> (Transaction, TxOut) {
+    let balance = example.params.balance(Amount::from_sat(10_000)).unwrap();
+    let funding = OutPoint::new(Txid::from_byte_array([7; 32]), 0);
+    let spend = Spend::payment(&example.params, funding, &balance);
+    let (payer, payee) = (spend.sign(&example.payer), spend.sign(&example.payee));
+    (
+        spend.complete(payer, Some(payee)).unwrap(),
+        example.params.funding_output(),
+    )
 }

@@ -1,6 +1,6 @@
 use bitcoin::sighash::Prevouts;
 use bitcoin::{Transaction, TxOut};
-use miniscript::interpreter::Interpreter;
+use miniscript::interpreter::{Interpreter, SatisfiedConstraint};
 use thiserror::Error;
 
 use super::construction::Scripts;
@@ -47,7 +47,16 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
     )
     .map_err(|error| consensus(error.to_string()))?;
     for step in run.iter(&SECP, tx, index, &Prevouts::All(prevouts)) {
-        step.map_err(|error| consensus(error.to_string()))?;
+        let step = step.map_err(|error| consensus(error.to_string()))?;
+        // BIP 65: CHECKLOCKTIMEVERIFY fails on a final sequence, since nLockTime means nothing then. The interpreter
+        // compares the two locks and does not look at it.
+        let locked = matches!(step, SatisfiedConstraint::AbsoluteTimelock { .. });
+        if locked && !input.sequence.enables_absolute_lock_time() {
+            let sequence = input.sequence;
+            return Err(consensus(format!(
+                "the script has a lock, and the sequence {sequence:#010x} disables it"
+            )));
+        }
     }
     Ok(())
 }
@@ -97,6 +106,9 @@ pub enum SpendError {
         error: String,
     },
 }
+
+#[cfg(test)]
+mod every;
 
 #[cfg(test)]
 mod tests {

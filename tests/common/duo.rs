@@ -1,9 +1,8 @@
 //! A payer and a payee without a wire between them, so that a test can come between any two steps.
 
-use bitcoin::absolute::{Height, Time};
+use bitcoin::absolute::{Height, LockTime, Time};
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut};
 use spilman::channel::*;
 use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest};
 
@@ -23,6 +22,8 @@ pub struct Duo {
     pub cast: Cast,
     pub payer: Payer,
     pub payee: Payee,
+    /// Below the block with the funding transaction.
+    pub base: Tip,
 }
 
 pub fn sat(amount: u64) -> Amount {
@@ -59,8 +60,13 @@ impl Cast {
         }
     }
 
-    /// Proposal, answer, and the request for the refund's signature.
-    pub fn agree(&self, chain: &Regtest) -> (PayerOpening<Held>, PayeeOpening<Accepted>, Envelope) {
+    pub fn on(mut self, construction: Construction) -> Self {
+        self.terms = self.terms.on(construction);
+        self
+    }
+
+    /// Proposal and answer, and the payer holds its funding transaction.
+    fn hold(&self, chain: &Regtest) -> (Hold, Considered) {
         let (tip, id) = (tip(chain), ChannelId(1));
         let (key, to) = (ChannelKey::new(self.payer), payout(&self.payer));
         let (terms, limits) = (self.terms.clone(), self.limits.clone());
@@ -73,7 +79,12 @@ impl Cast {
             .coin
             .spend(vec![payer.funding_output()])
             .expect("the coin is large enough");
-        match (payer.hold(funding).expect("held"), payee) {
+        (payer.hold(funding).expect("held"), payee)
+    }
+
+    /// Proposal, answer, and the request for the refund's signature.
+    pub fn agree(&self, chain: &Regtest) -> (PayerOpening<Held>, PayeeOpening<Accepted>, Envelope) {
+        match self.hold(chain) {
             (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => (payer, payee, request),
             other => panic!("a refund in the script: {other:?}"),
         }
@@ -81,9 +92,14 @@ impl Cast {
 
     /// The whole opening, the broadcast, and three blocks.
     pub fn open(self, chain: &Regtest) -> Duo {
-        let (payer, payee, request) = self.agree(chain);
-        let (payee, answers) = payee.sign_refund(request, tip(chain)).expect("signed");
-        let payer = payer.verify_refund(answers[0].clone()).expect("verified");
+        let (payer, payee) = match self.hold(chain) {
+            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
+                let (payee, answers) = payee.sign_refund(request, tip(chain)).expect("signed");
+                (payer.verify_refund(answers[0].clone()).expect("verified"), payee)
+            }
+            (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee),
+            other => panic!("the two disagree on who signs the refund: {other:?}"),
+        };
         let (payer, _) = payer.release();
         let tx = payer.funding().tx().clone();
         let handed = Envelope {
@@ -92,11 +108,13 @@ impl Cast {
         };
         let (payee, _) = payee.receive_funding(handed).expect("the agreed one");
         chain.node().submit(&tx).expect("an answer").expect_accepted();
+        let base = tip(chain);
         chain.mine(3).expect("blocks");
         let mut duo = Duo {
             cast: self,
             payer,
             payee,
+            base,
         };
         // The payer is Open once the payee says so; Example 7's first payment of nothing goes back.
         for action in duo.see(chain, 3) {
@@ -118,7 +136,7 @@ impl Duo {
         let view = ChainView {
             tip: tip(chain),
             confirmations,
-            base: None,
+            base: (confirmations > 0).then_some(self.base),
             spend: None,
         };
         self.payee.apply(Event::Chain(view)).expect("applied")
@@ -152,16 +170,32 @@ impl Duo {
         self.payee.params()
     }
 
-    pub fn redeem_script(&self) -> ScriptBuf {
-        self.params().revealed_scripts()[0].1.to_owned()
+    /// Signatures of both over whatever this is, payer's first.
+    pub fn signatures(&self, tx: &Transaction) -> [Vec<u8>; 2] {
+        [&self.cast.payer, &self.cast.payee].map(|key| spend::sign(self.params(), tx, key))
     }
 
     /// Both sign whatever this is.
     pub fn both_sign(&self, tx: Transaction) -> Transaction {
-        let redeem = self.redeem_script();
-        let signature = |key| spend::sign(&tx, &redeem, key, EcdsaSighashType::All);
-        let signatures = [signature(&self.cast.payer), signature(&self.cast.payee)];
-        spend::finish(tx, signatures, &redeem)
+        let signatures = self.signatures(&tx);
+        spend::finish(self.params(), tx, signatures)
+    }
+
+    /// The newest payment, unsigned.
+    pub fn payment(&self) -> Transaction {
+        let held = self.payee.redeemable().expect("completed").expect("a payment");
+        spend::stripped(held.tx())
+    }
+
+    /// The refund with these two fields, as the payer can sign it: alone where the script lets it.
+    pub fn refund(&self, lock: LockTime, sequence: Sequence) -> Transaction {
+        let output = vec![self.to_payer(self.params().refund_amount())];
+        let tx = spend::unsigned(self.payee.funding().outpoint(), lock, sequence, output);
+        if !self.params().terms().construction.has_script_refund() {
+            return self.both_sign(tx);
+        }
+        let signature = spend::sign_refund(self.params(), &tx, &self.cast.payer);
+        spend::finish_refund(self.params(), tx, signature)
     }
 
     pub fn to_payer(&self, value: Amount) -> TxOut {
@@ -189,9 +223,9 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T, ApplyError>) -> Refusal {
 }
 
 /// The 64 bytes of a payment message, changed.
-pub fn with_signature(mut envelope: Envelope, signature: bitcoin::secp256k1::ecdsa::Signature) -> Envelope {
+pub fn with_signature(mut envelope: Envelope, compact: [u8; 64]) -> Envelope {
     if let Message::Payment { signature: sent, .. } = &mut envelope.message {
-        *sent = UnverifiedSignature::from_compact(signature.serialize_compact());
+        *sent = UnverifiedSignature::from_compact(compact);
     }
     envelope
 }

@@ -3,114 +3,143 @@
 use bitcoin::{Amount, FeeRate};
 use proptest::prelude::*;
 use spilman::channel::{
-    Capacity, ClosingMargin, CommandError, Event, Expiry, Limits, ParamsError, Protocol, Refusal, Terms,
-    TermsError,
+    Capacity, ClosingMargin, CommandError, Construction, Event, Expiry, Limits, ParamsError, Protocol,
+    RefundLock, Refusal, Terms, TermsError,
 };
 
-use crate::pair::{amounts, assert_spends, sat, tip, Case, Side, HEIGHT, MTP};
+use crate::pair::{amounts, assert_spends, channels, sat, tip, Case, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
-/// 1 input of 2-of-2 and 2 P2WPKH outputs at 2 sat/vB.
+/// 1 input of 2-of-2 and 2 P2WPKH outputs at 2 sat/vB, on P2SH.
 const FEE: u64 = 664;
 /// P2WPKH at 3 sat/vB.
 const DUST: u64 = 294;
 
+/// Example 7 on every construction, with what a payment costs there.
+fn constructions() -> impl Iterator<Item = (Case, u64)> {
+    channels()
+        .filter(|case| case.terms.protocol == Example7)
+        .map(|case| {
+            let params = case.agreed().0.params().clone();
+            let fee = (params.terms().capacity.to_amount() - params.spendable()).to_sat();
+            (case, fee)
+        })
+}
+
+#[test]
+fn the_scripts_of_p2sh_cost_the_most() {
+    for (case, fee) in constructions() {
+        let most = case.terms.construction == Construction::P2sh;
+        assert_eq!(fee == FEE, most, "{}: {fee}", case.name());
+        assert!(fee <= FEE, "{}: {fee}", case.name());
+    }
+}
+
 #[test]
 fn a_payment_below_dust_is_accepted_and_not_enforceable() {
-    for (paid, enforceable, outputs) in [
-        (DUST - 1, false, vec![1_000_000 - FEE - (DUST - 1)]),
-        (DUST, true, vec![1_000_000 - FEE - DUST, DUST]),
-    ] {
-        // 1. The payee takes either, and says which it is.
-        let mut pair = Case::new(Example7).paying(&[paid]).open();
-        let best = *pair.payee.best().unwrap().balance();
-        assert_eq!((best.paid, best.is_enforceable()), (sat(paid), enforceable));
-        let redeemable = pair.redeemable().unwrap();
-        assert_eq!(amounts(redeemable.tx()), outputs);
-        assert_spends(pair.payee.params(), redeemable.tx());
-        // 2. The miner gets what is too small.
-        assert_eq!(
-            best.fee_on_chain(),
-            sat(if enforceable { FEE } else { FEE + paid })
-        );
-        // 3. Near the expiry, a payee settles only what brings it something.
-        pair.tip = tip(HEIGHT + 120, MTP);
-        pair.look(Side::Payee, 100, None);
-        assert_eq!(
-            pair.broadcast.len(),
-            if enforceable { 2 } else { 1 },
-            "funding, then {paid}"
-        );
+    for (case, fee) in constructions() {
+        for (paid, enforceable, outputs) in [
+            (DUST - 1, false, vec![1_000_000 - fee - (DUST - 1)]),
+            (DUST, true, vec![1_000_000 - fee - DUST, DUST]),
+        ] {
+            // 1. The payee takes either, and says which it is.
+            let mut pair = case.clone().paying(&[paid]).open();
+            let best = *pair.payee.best().unwrap().balance();
+            assert_eq!((best.paid, best.is_enforceable()), (sat(paid), enforceable));
+            let redeemable = pair.redeemable().unwrap();
+            assert_eq!(amounts(redeemable.tx()), outputs);
+            assert_spends(pair.payee.params(), redeemable.tx());
+            // 2. The miner gets what is too small.
+            assert_eq!(
+                best.fee_on_chain(),
+                sat(if enforceable { fee } else { fee + paid })
+            );
+            // 3. Near the expiry, a payee settles only what brings it something.
+            pair.tip = tip(HEIGHT + 120, MTP);
+            pair.look(Side::Payee, 100, None);
+            assert_eq!(
+                pair.broadcast.len(),
+                if enforceable { 2 } else { 1 },
+                "funding, then {paid}"
+            );
+        }
     }
 }
 
 #[test]
 fn change_below_dust_goes_to_the_fee() {
-    let spendable = 1_000_000 - FEE;
-    for (change, outputs) in [
-        (DUST, vec![DUST, spendable - DUST]),
-        (DUST - 1, vec![spendable - DUST + 1]),
-        (0, vec![spendable]),
-    ] {
-        let pair = Case::new(Example7).paying(&[spendable - change]).open();
-        let redeemable = pair.redeemable().unwrap();
-        assert_eq!(amounts(redeemable.tx()), outputs, "change {change}");
-        assert_spends(pair.payee.params(), redeemable.tx());
+    for (case, fee) in constructions() {
+        let spendable = 1_000_000 - fee;
+        for (change, outputs) in [
+            (DUST, vec![DUST, spendable - DUST]),
+            (DUST - 1, vec![spendable - DUST + 1]),
+            (0, vec![spendable]),
+        ] {
+            let pair = case.clone().paying(&[spendable - change]).open();
+            let redeemable = pair.redeemable().unwrap();
+            assert_eq!(amounts(redeemable.tx()), outputs, "change {change}");
+            assert_spends(pair.payee.params(), redeemable.tx());
+        }
     }
 }
 
 #[test]
 fn everything_can_be_paid_and_a_satoshi_more_cannot() {
-    let spendable = 1_000_000 - FEE;
-    let mut pair = Case::new(SteppedLocktime).open();
-    assert_eq!(pair.payer.params().spendable(), sat(spendable));
-    let refused = pair.apply(Side::Payer, Event::Pay(sat(spendable + 1)));
-    let expected = CommandError::InsufficientBalance {
-        left: sat(spendable),
-        asked: sat(spendable + 1),
-    };
-    assert_eq!(refused, Err(expected.into()));
-    assert_eq!(
-        pair.apply(Side::Payer, Event::Pay(Amount::ZERO)),
-        Err(CommandError::BelowMinimum {
-            minimum: sat(1),
-            asked: Amount::ZERO
-        }
-        .into())
-    );
-    assert_eq!(pair.payer.paid(), Amount::ZERO);
-    pair.apply(Side::Payer, Event::Pay(sat(spendable))).unwrap();
-    assert_eq!(pair.payee.paid(), sat(spendable));
-    let refused = pair.apply(Side::Payer, Event::Pay(sat(1)));
-    let expected = CommandError::InsufficientBalance {
-        left: sat(0),
-        asked: sat(1),
-    };
-    assert_eq!(refused, Err(expected.into()));
+    for (case, fee) in constructions() {
+        let spendable = 1_000_000 - fee;
+        let mut pair = case.clone().open();
+        assert_eq!(pair.payer.params().spendable(), sat(spendable));
+        let refused = pair.apply(Side::Payer, Event::Pay(sat(spendable + 1)));
+        let expected = CommandError::InsufficientBalance {
+            left: sat(spendable),
+            asked: sat(spendable + 1),
+        };
+        assert_eq!(refused, Err(expected.into()));
+        assert_eq!(
+            pair.apply(Side::Payer, Event::Pay(Amount::ZERO)),
+            Err(CommandError::BelowMinimum {
+                minimum: sat(1),
+                asked: Amount::ZERO
+            }
+            .into())
+        );
+        assert_eq!(pair.payer.paid(), Amount::ZERO);
+        pair.apply(Side::Payer, Event::Pay(sat(spendable))).unwrap();
+        assert_eq!(pair.payee.paid(), sat(spendable));
+        let refused = pair.apply(Side::Payer, Event::Pay(sat(1)));
+        let expected = CommandError::InsufficientBalance {
+            left: sat(0),
+            asked: sat(1),
+        };
+        assert_eq!(refused, Err(expected.into()));
+    }
 }
 
 #[test]
 fn the_smallest_capacity_leaves_one_output_above_dust() {
-    let needed = FEE + 2 * DUST;
-    let case = |capacity| {
-        let mut case = Case::new(Example7).capacity(capacity);
-        case.limits.capacity = sat(1)..=sat(10_000);
-        case
-    };
-    let refused = case(needed - 1)
-        .consider(case(needed - 1).propose().1)
-        .unwrap_err();
-    let expected = ParamsError::CapacityTooSmall {
-        needed: sat(needed),
-        capacity: sat(needed - 1),
-    };
-    assert_eq!(refused, Refusal::Params(expected));
-    for paid in 0..=2 * DUST {
-        let mut pair = case(needed).open();
-        if paid > 0 {
-            pair.apply(Side::Payer, Event::Pay(sat(paid))).unwrap();
+    for (case, fee) in constructions() {
+        let needed = fee + 2 * DUST;
+        let on = case.terms.construction;
+        let case = |capacity| {
+            let mut case = Case::new(Example7).capacity(capacity).on(on);
+            case.limits.capacity = sat(1)..=sat(10_000);
+            case
+        };
+        let refused = case(needed - 1)
+            .considered(case(needed - 1).propose().1)
+            .unwrap_err();
+        let expected = ParamsError::CapacityTooSmall {
+            needed: sat(needed),
+            capacity: sat(needed - 1),
+        };
+        assert_eq!(refused, Refusal::Params(expected));
+        for paid in [0, 1, DUST - 1, DUST, DUST + 1, 2 * DUST - 1, 2 * DUST] {
+            let mut pair = case(needed).open();
+            if paid > 0 {
+                pair.apply(Side::Payer, Event::Pay(sat(paid))).unwrap();
+            }
+            assert_spends(pair.payee.params(), pair.redeemable().unwrap().tx());
         }
-        assert_spends(pair.payee.params(), pair.redeemable().unwrap().tx());
     }
 }
 
@@ -118,22 +147,25 @@ fn the_smallest_capacity_leaves_one_output_above_dust() {
 /// which no block can hold.
 #[test]
 fn without_dust_limits_the_capacity_is_more_than_the_fee() {
-    let case = |capacity| {
-        let mut case = Case::new(Example7).capacity(capacity).free();
-        case.terms.feerate = Terms::FEERATE;
-        case
-    };
-    let refused = case(FEE).consider(case(FEE).propose().1).unwrap_err();
-    let expected = ParamsError::CapacityTooSmall {
-        needed: sat(FEE + 1),
-        capacity: sat(FEE),
-    };
-    assert_eq!(refused, Refusal::Params(expected));
-    for payments in [&[][..], &[1]] {
-        let pair = case(FEE + 1).paying(payments).open();
-        let redeemable = pair.redeemable().unwrap();
-        assert_eq!(amounts(redeemable.tx()), [1]);
-        assert_spends(pair.payee.params(), redeemable.tx());
+    for (case, fee) in constructions() {
+        let on = case.terms.construction;
+        let case = |capacity| {
+            let mut case = case.clone().capacity(capacity).on(on).free();
+            case.terms.feerate = Terms::FEERATE;
+            case
+        };
+        let refused = case(fee).considered(case(fee).propose().1).unwrap_err();
+        let expected = ParamsError::CapacityTooSmall {
+            needed: sat(fee + 1),
+            capacity: sat(fee),
+        };
+        assert_eq!(refused, Refusal::Params(expected));
+        for payments in [&[][..], &[1]] {
+            let pair = case(fee + 1).paying(payments).open();
+            let redeemable = pair.redeemable().unwrap();
+            assert_eq!(amounts(redeemable.tx()), [1]);
+            assert_spends(pair.payee.params(), redeemable.tx());
+        }
     }
 }
 
@@ -143,18 +175,28 @@ fn the_window_for_the_lock_has_two_ends() {
     let now = tip(HEIGHT, MTP);
     let height = |distance| Expiry::blocks_after(now, distance).unwrap();
     let time = |distance| Expiry::seconds_after(now, distance).unwrap();
+    let blocks = RefundLock::after_blocks;
+    let units = |units: u32| RefundLock::after_seconds(units * 512).unwrap();
     for (expiry, inside) in [
-        (height(71), false),
-        (height(72), true),
-        (height(4_032), true),
-        (height(4_033), false),
-        (time(72 * 600 - 1), false),
-        (time(72 * 600), true),
-        (time(4_032 * 600), true),
-        (time(4_032 * 600 + 1), false),
+        (height(71).into(), false),
+        (height(72).into(), true),
+        (height(4_032).into(), true),
+        (height(4_033).into(), false),
+        (time(72 * 600 - 1).into(), false),
+        (time(72 * 600).into(), true),
+        (time(4_032 * 600).into(), true),
+        (time(4_032 * 600 + 1).into(), false),
+        (blocks(71), false),
+        (blocks(72), true),
+        (blocks(4_032), true),
+        (blocks(4_033), false),
+        (units(84), false),
+        (units(85), true),
+        (units(4_725), true),
+        (units(4_726), false),
     ] {
         let distance = expiry.distance(now);
-        match limits.check_lock(expiry.into(), now) {
+        match limits.check_lock(expiry, now) {
             Ok(()) => assert!(inside, "{expiry} was taken"),
             Err(TermsError::Expiry { distance: said, .. }) => {
                 assert!(!inside, "{expiry} was refused");
@@ -186,22 +228,18 @@ fn the_first_moment_to_settle_leaves_room_for_one_payment() {
 /// Both sides stop together: the payer does not sign what the payee would refuse.
 #[test]
 fn the_last_block_for_a_payment() {
-    let cases = [
-        (Example7, tip(HEIGHT + 107, MTP), tip(HEIGHT + 108, MTP)),
-        // The article's payments have a lock of their own, and are worth something from there on.
-        (SteppedLocktime, tip(HEIGHT + 107, MTP), tip(HEIGHT + 108, MTP)),
-        (
-            Bond,
-            tip(900, MTP + 86_400 - 21_601),
-            tip(901, MTP + 86_400 - 21_600),
-        ),
-    ];
-    for (protocol, last, over) in cases {
-        let mut pair = Case::new(protocol).open();
+    for case in channels() {
+        let at = case.name();
+        let (last, over) = match case.terms.protocol {
+            // The article's payments have a lock of their own, and are worth something from there on.
+            Example7 | SteppedLocktime => (tip(HEIGHT + 107, MTP), tip(HEIGHT + 108, MTP)),
+            Bond => (tip(900, MTP + 86_400 - 21_601), tip(901, MTP + 86_400 - 21_600)),
+        };
+        let mut pair = case.open();
         pair.tip = last;
         pair.chain(100, None);
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
-        assert_eq!(pair.payee.paid(), sat(1_000), "{protocol}");
+        assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         pair.tip = over;
         pair.look(Side::Payer, 100, None);
         let refused = pair
@@ -210,9 +248,97 @@ fn the_last_block_for_a_payment() {
             .to_string();
         assert!(
             refused.contains("too late for a payment: the channel is"),
-            "{protocol}: {refused}"
+            "{at}: {refused}"
         );
-        assert_eq!(pair.payer.paid(), sat(1_000), "{protocol}");
+        assert_eq!(pair.payer.paid(), sat(1_000), "{at}");
+    }
+}
+
+/// The refund is final at its lock and not a block, or a second, before.
+#[test]
+fn the_refund_is_broadcast_at_its_lock() {
+    let by_height = |case: &Case| case.clone();
+    let by_time = |case: &Case| {
+        let construction = case.terms.construction;
+        Case::new(Example7)
+            .expiry(Expiry::seconds_after(case.now, 86_400).unwrap())
+            .on(construction)
+    };
+    for (case, _) in constructions() {
+        // 169 units of 512 seconds are the first that make a day; a relative lock of time is over at its end, an
+        // absolute one a second after it.
+        let over = if case.terms.construction.has_relative_lock() {
+            169 * 512
+        } else {
+            86_401
+        };
+        for (case, before, at) in [
+            (by_height(&case), tip(HEIGHT + 143, MTP), tip(HEIGHT + 144, MTP)),
+            (by_time(&case), tip(900, MTP + over - 1), tip(901, MTP + over)),
+        ] {
+            let name = format!("{} {}", case.name(), case.terms.refund_lock);
+            let mut pair = case.open();
+            pair.tip = before;
+            pair.look(Side::Payer, 100, None);
+            assert_eq!(pair.broadcast.len(), 1, "{name}: the funding transaction");
+            pair.tip = at;
+            pair.look(Side::Payer, 100, None);
+            let (role, refund) = &pair.broadcast[1];
+            assert_eq!(role.name(), "refund", "{name}");
+            assert_spends(pair.payer.params(), refund);
+        }
+    }
+}
+
+/// Scripts hold a lock as a signed number, so that BIP 379 stops in 2038; `nLockTime` goes on to 2106.
+#[test]
+fn a_script_holds_no_lock_past_2038_and_a_signed_refund_does() {
+    const FIRST_PAST: u32 = 0x8000_0000;
+    for (case, _) in constructions() {
+        let construction = case.terms.construction;
+        if construction.has_relative_lock() {
+            continue;
+        }
+        let with = |time: u32| {
+            let now = tip(HEIGHT, time - 86_400);
+            let case = Case {
+                now,
+                when_signing: now,
+                ..case.clone()
+            };
+            case.expiry(Expiry::from_time(tip(0, time).mtp))
+        };
+        let refused = |time| {
+            let case = with(time);
+            case.limits.check(&case.terms, case.now).unwrap_err()
+        };
+        if construction.has_script_refund() {
+            let expected = TermsError::LockPast2038 {
+                lock: with(FIRST_PAST).terms.refund_lock,
+                max: FIRST_PAST - 1,
+                construction,
+            };
+            assert_eq!(refused(FIRST_PAST), expected);
+        }
+        let last = if construction.has_script_refund() {
+            FIRST_PAST - 1
+        } else {
+            u32::MAX - 1
+        };
+        for time in [FIRST_PAST - 1, FIRST_PAST, last] {
+            if time > last {
+                continue;
+            }
+            let mut pair = with(time).open();
+            let refund = pair.payer.refund().tx().clone();
+            assert_eq!(refund.lock_time.to_consensus_u32(), time, "{construction}");
+            assert_spends(pair.payer.params(), &refund);
+            for (mtp, count) in [(time, 1), (time + 1, 2)] {
+                pair.tip = tip(HEIGHT + 200, mtp);
+                pair.look(Side::Payer, 100, None);
+                assert_eq!(pair.broadcast.len(), count, "{construction} {time} at {mtp}");
+            }
+        }
     }
 }
 
@@ -245,6 +371,7 @@ proptest! {
     /// `capacity = paid + change + fee`, and nothing is lost between outputs and miner.
     #[test]
     fn every_division_adds_up(
+        construction in prop::sample::select(&Construction::ALL[..]),
         capacity in 1_u64..=u64::from(u32::MAX),
         feerate in 0_u64..20_000,
         dust in 0_u64..7_500,
@@ -256,7 +383,8 @@ proptest! {
         case.terms.capacity = Capacity::new(sat(capacity)).unwrap();
         case.terms.feerate = FeeRate::from_sat_per_kwu(feerate);
         case.terms.dust_feerate = FeeRate::from_sat_per_kwu(dust);
-        let Ok((payee, _)) = case.consider(case.propose().1) else { return Ok(()) };
+        let case = case.on(construction);
+        let Ok((payee, _)) = case.considered(case.propose().1) else { return Ok(()) };
         let params = payee.params();
         let spendable = params.spendable().to_sat();
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -2,7 +2,7 @@
 
 use spilman::channel::{Action, Envelope, Event, Message, Protocol, SpendRole, Stage};
 
-use crate::pair::{amounts, sat, Case, Pair, Side};
+use crate::pair::{amounts, assert_spends, channels, sat, Case, Pair, Side};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// What a party says of its own accord, still on its way.
@@ -24,61 +24,98 @@ fn arrive(pair: &mut Pair, side: Side, envelopes: Vec<Envelope>) {
     }
 }
 
+/// The last broadcast settles, is valid, and pays the payee this.
+fn settled(pair: &Pair, at: &str, paid: u64) {
+    let (role, tx) = pair.broadcast.last().expect("a broadcast");
+    assert_eq!(*role, SpendRole::Settlement, "{at}");
+    assert_spends(pair.payee.params(), tx);
+    let to_payee = tx
+        .output
+        .iter()
+        .find(|output| *output.script_pubkey == *pair.payee.params().payee_payout());
+    assert_eq!(to_payee.map_or(0, |output| output.value.to_sat()), paid, "{at}");
+}
+
+/// Where the payee has to ask for a settlement: its payments are locked, it holds none yet, or one signature is smaller.
 #[test]
 fn a_payment_crosses_the_payees_wish_to_close() {
-    for protocol in [SteppedLocktime, Bond] {
-        let paid_before: &[u64] = if protocol == SteppedLocktime {
-            &[1_000]
-        } else {
-            &[]
+    for case in channels() {
+        let (at, one_key) = (case.name(), case.terms.construction.closes_with_one_key());
+        let paid_before: &[u64] = match case.terms.protocol {
+            SteppedLocktime => &[1_000],
+            Example7 if one_key => &[1_000],
+            // It settles at once with what it holds.
+            Example7 => continue,
+            Bond => &[],
         };
-        let mut pair = Case::new(protocol).paying(paid_before).open();
+        let mut pair = case.paying(paid_before).open();
         let before = pair.payee.paid().to_sat();
         // 1. The payer pays, the payee asks for a settlement; neither has heard the other.
         let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
         let close = says(&mut pair, Side::Payee, Event::Close);
-        assert!(matches!(
-            close[0].message,
-            Message::CloseRequest { nonce: None, .. }
-        ));
+        assert!(
+            matches!(close[0].message, Message::CloseRequest { nonce, .. } if nonce.is_some() == one_key),
+            "{at}: {close:?}"
+        );
         // 2. The payment counts, and the settlement is for all of it.
         arrive(&mut pair, Side::Payee, payment);
-        assert_eq!(pair.payee.paid(), sat(before + 1_000), "{protocol}");
+        assert_eq!(pair.payee.paid(), sat(before + 1_000), "{at}");
         arrive(&mut pair, Side::Payer, close);
-        let (role, settlement) = pair.broadcast.last().unwrap();
-        assert_eq!(*role, SpendRole::Settlement);
-        assert_eq!(amounts(settlement).last(), Some(&(before + 1_000)));
+        settled(&pair, &at, before + 1_000);
     }
 }
 
 #[test]
 fn both_close_at_once() {
-    for protocol in Protocol::ALL {
-        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.paying(&[1_000]).open();
         let settlement = says(&mut pair, Side::Payer, Event::Close);
         let close = says(&mut pair, Side::Payee, Event::Close);
-        arrive(&mut pair, Side::Payer, close);
         arrive(&mut pair, Side::Payee, settlement);
+        arrive(&mut pair, Side::Payer, close);
         assert_eq!(
             (pair.payer.stage(), pair.payee.stage()),
             (Stage::Closing, Stage::Closing),
-            "{protocol}"
+            "{at}"
+        );
+    }
+}
+
+/// The same, and each side hears the other before what it said itself is answered.
+#[test]
+fn both_close_at_once_and_the_answers_cross() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.paying(&[1_000]).open();
+        let to_payee = says(&mut pair, Side::Payer, Event::Close);
+        let to_payer = says(&mut pair, Side::Payee, Event::Close);
+        let mut answers = Vec::new();
+        for envelope in to_payee {
+            answers.extend(says(&mut pair, Side::Payee, Event::Message(envelope)));
+        }
+        arrive(&mut pair, Side::Payer, to_payer);
+        arrive(&mut pair, Side::Payer, answers);
+        assert_eq!(
+            (pair.payer.stage(), pair.payee.stage()),
+            (Stage::Closing, Stage::Closing),
+            "{at}"
         );
     }
 }
 
 #[test]
 fn the_payer_closes_while_the_payee_says_ready() {
-    for protocol in Protocol::ALL {
-        let mut pair = Case::new(protocol).funded();
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.funded();
         let settlement = says(&mut pair, Side::Payer, Event::Close);
         let view = pair.view(3, None);
         let ready = says(&mut pair, Side::Payee, Event::Chain(view));
         arrive(&mut pair, Side::Payer, ready);
-        assert_eq!(pair.payer.stage(), Stage::Closing);
+        assert_eq!(pair.payer.stage(), Stage::Closing, "{at}");
         arrive(&mut pair, Side::Payee, settlement);
-        let all = pair.payer.params().spendable().to_sat();
-        assert_eq!(amounts(&pair.broadcast.last().unwrap().1), [all], "{protocol}");
+        settled(&pair, &at, 0);
     }
 }
 
@@ -95,11 +132,16 @@ fn the_payer_closes_while_the_payee_asks_for_more() {
 /// Once its settlement is out, a payee cannot take more: the newer payment would spend the same output.
 #[test]
 fn a_payment_crosses_the_payees_settlement() {
-    let mut pair = Case::new(Example7).paying(&[1_000]).open();
-    let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
-    pair.raw(Side::Payee, Event::Close).unwrap();
-    for envelope in payment {
-        pair.raw(Side::Payee, Event::Message(envelope)).unwrap_err();
+    for case in channels().filter(|case| case.terms.protocol == Example7) {
+        let at = case.name();
+        let mut pair = case.paying(&[1_000]).open();
+        let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
+        pair.raw(Side::Payee, Event::Close).unwrap();
+        // Where it asked for one signature, it does not wait for the answer.
+        pair.raw(Side::Payee, Event::PeerGone).unwrap();
+        for envelope in payment {
+            pair.raw(Side::Payee, Event::Message(envelope)).unwrap_err();
+        }
+        assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
     }
-    assert_eq!(pair.payee.paid(), sat(1_000));
 }

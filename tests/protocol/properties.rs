@@ -1,16 +1,22 @@
 //! What holds whatever the peer says, and in whatever order.
 
-use bitcoin::{Amount, Sequence, Transaction};
+use bitcoin::{Amount, FeeRate, Sequence, Transaction};
 use proptest::prelude::*;
 use spilman::channel::{
-    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, Reason, SpendRole, Stage,
+    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, PublicNonce, Reason, SpendRole, Stage,
     UnverifiedSignature,
 };
 
-use crate::pair::{assert_spends, sat, signature, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{assert_spends, channels, sat, signature, tip, Case, Pair, Side, HEIGHT, MTP};
 
-fn protocol() -> impl Strategy<Value = Protocol> {
-    prop::sample::select(&Protocol::ALL[..])
+/// Every protocol on every construction that has it.
+fn case() -> impl Strategy<Value = Case> {
+    prop::sample::select(channels().collect::<Vec<_>>())
+}
+
+fn co_signed() -> impl Strategy<Value = Case> {
+    let cases = channels().filter(|case| !case.terms.construction.has_script_refund());
+    prop::sample::select(cases.collect::<Vec<_>>())
 }
 
 /// One thing that happens to a pair.
@@ -19,6 +25,18 @@ enum Step {
     Pay(u64),
     Request(u64),
     Close(Side),
+    Gone(Side),
+    /// The payer asks to close, or the payee does with the nonce of somebody.
+    CloseRequest {
+        to: Side,
+        feerate: u64,
+    },
+    /// The payer's part for a nonce that the payee has sent, or a spoiled one.
+    Joint {
+        index: usize,
+        paid: u64,
+        spoiled: bool,
+    },
     /// A tip so many blocks ahead, confirmations of the funding, and whether the refund or the settlement
     /// is in sight, how deep.
     Look {
@@ -54,6 +72,10 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0_u64..400_000).prop_map(Step::Pay),
         1 => (0_u64..400_000).prop_map(Step::Request),
         1 => side().prop_map(Step::Close),
+        1 => side().prop_map(Step::Gone),
+        1 => (side(), 400_u64..1_000).prop_map(|(to, feerate)| Step::CloseRequest { to, feerate }),
+        2 => (any::<usize>(), prop_oneof![Just(0), 0_u64..400_000], any::<bool>())
+            .prop_map(|(index, paid, spoiled)| Step::Joint { index, paid, spoiled }),
         2 => (side(), 0_u32..200, 0_u32..6, prop::option::of((any::<bool>(), 0_u32..8)))
             .prop_map(|(side, ahead, confirmations, spend)| Step::Look { side, ahead, confirmations, spend }),
         4 => (0_u64..1_100_000, any::<bool>()).prop_map(|(paid, settlement)| Step::Signed { paid, settlement }),
@@ -81,6 +103,29 @@ impl Walk {
             Step::Pay(amount) => (Side::Payer, Event::Pay(sat(*amount))),
             Step::Request(amount) => (Side::Payee, Event::RequestPayment(sat(*amount))),
             Step::Close(side) => (*side, Event::Close),
+            Step::Gone(side) => (*side, Event::PeerGone),
+            Step::CloseRequest { to, feerate } => {
+                let feerate = FeeRate::from_sat_per_kwu(*feerate);
+                let nonce = self.nonce(0).filter(|_| *to == Side::Payer);
+                (*to, message(Message::CloseRequest { feerate, nonce }))
+            }
+            Step::Joint { index, paid, spoiled } => {
+                let Some(nonce) = self.nonce(*index) else {
+                    return;
+                };
+                // A sum that would be right, or one that is not.
+                let paid = if *paid == 0 {
+                    self.pair.payee.paid().to_sat()
+                } else {
+                    *paid
+                };
+                let label = if *spoiled { "stranger" } else { "payer" };
+                let feerate = self.pair.payee.params().terms().feerate;
+                (
+                    Side::Payee,
+                    message(self.pair.joint_settlement(paid, feerate, &nonce, label)),
+                )
+            }
             Step::Look {
                 side,
                 ahead,
@@ -132,6 +177,19 @@ impl Walk {
         self.apply(side, event);
     }
 
+    /// One with which the payee asked.
+    fn nonce(&self, index: usize) -> Option<PublicNonce> {
+        let nonces: Vec<_> = self
+            .said
+            .iter()
+            .filter_map(|said| match said.message {
+                Message::CloseRequest { nonce, .. } => nonce,
+                _ => None,
+            })
+            .collect();
+        nonces.get(index % nonces.len().max(1)).copied()
+    }
+
     fn spend(&self, refund: bool) -> Transaction {
         let settlement = self
             .pair
@@ -143,13 +201,20 @@ impl Walk {
 
     /// Applies one event, and delivers what it makes a party say, as long as the other takes it.
     fn apply(&mut self, side: Side, event: Event) {
-        let before = format!("{:?}", self.pair);
+        let (before, but_nonce) = (format!("{:?}", self.pair), self.pair.state());
         let (paid, held) = (self.pair.payee.paid(), self.pair.redeemable());
         let (sent, was_closed) = (self.pair.payer.paid(), self.pair.payee.stage() == Stage::Closed);
         match self.pair.raw(side, event) {
             Err(error) => {
+                // A nonce that has met a wrong answer is spent, and nothing else.
+                let spent = matches!(&error, ApplyError::Refused(refusal)
+                    if refusal.reason() == Reason::PartialSignatureWrong);
                 assert!(
-                    format!("{:?}", self.pair) == before,
+                    if spent {
+                        self.pair.state() == but_nonce
+                    } else {
+                        format!("{:?}", self.pair) == before
+                    },
                     "{error}: and the state changed"
                 );
                 assert!(!matches!(error, ApplyError::Spend(_)), "{error}");
@@ -229,16 +294,15 @@ impl Walk {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(192))]
 
     /// Never a panic, never a sum that falls, never a change on error, never a payment that cannot be settled.
     #[test]
     fn whatever_is_said_what_was_accepted_can_be_settled(
-        protocol in protocol(),
+        case in case(),
         steps in prop::collection::vec(step(), 1..40),
     ) {
-        let pair = Case::new(protocol).open();
-        let mut walk = Walk { pair, said: vec![Case::new(protocol).propose().1], acknowledged: Amount::ZERO };
+        let mut walk = Walk { pair: case.open(), said: vec![case.propose().1], acknowledged: Amount::ZERO };
         for step in &steps {
             walk.take(step);
         }
@@ -247,11 +311,10 @@ proptest! {
     /// The payee's key signs the one refund that follows from the terms, and no other.
     #[test]
     fn a_changed_refund_is_never_signed(
-        protocol in protocol(),
+        case in co_signed(),
         field in 0_usize..8,
         value in any::<u32>(),
     ) {
-        let case = Case::new(protocol);
         let (payer, payee, mut request) = case.held();
         let Message::RefundRequest { tx } = &mut request.message else { unreachable!() };
         let honest = tx.clone();
@@ -266,7 +329,7 @@ proptest! {
                 prop_assert_eq!(&asked, &template);
                 let expected = signature(payee.params(), &template, "payee");
                 prop_assert_eq!(&answers[0].message, &Message::RefundSignature { signature: expected });
-                prop_assert_eq!(answers.len(), if protocol == Protocol::Bond { 2 } else { 1 });
+                prop_assert_eq!(answers.len(), if case.terms.protocol == Protocol::Bond { 2 } else { 1 });
             }
         }
         drop(payer);

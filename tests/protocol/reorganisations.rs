@@ -6,7 +6,7 @@ use spilman::channel::{
     Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage, SETTLED_DEPTH,
 };
 
-use crate::pair::{sat, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{channels, sat, tip, Case, Pair, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 fn say(pair: &mut Pair, expected: &[&str]) {
@@ -21,9 +21,10 @@ fn last(pair: &Pair, role: SpendRole) -> Transaction {
 
 #[test]
 fn funding_reorganised_away_suspends_payments_until_it_is_back() {
-    for protocol in Protocol::ALL {
+    for case in channels() {
+        let at = case.name();
         // 1. A payment is made on three confirmations.
-        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+        let mut pair = case.paying(&[1_000]).open();
         pair.news();
         // 2. Two are left: nothing counts any more, and what was paid is still held.
         pair.look(Side::Payee, 2, None);
@@ -44,7 +45,7 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
                 .unwrap_err()
                 .to_string()
                 .contains("2 confirmations, 3 are needed"),
-            "{protocol}"
+            "{at}"
         );
         // 3. It is said once; a transaction that is in no block at all is given to the network again.
         pair.look(Side::Payee, 1, None);
@@ -60,15 +61,16 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         pair.look(Side::Payee, 3, None);
         say(&mut pair, &["payee says ready", "payee learns ready"]);
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
-        assert_eq!(pair.payee.paid(), sat(2_000), "{protocol}");
+        assert_eq!(pair.payee.paid(), sat(2_000), "{at}");
     }
 }
 
 #[test]
 fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
-    for protocol in Protocol::ALL {
+    for case in channels() {
+        let (protocol, at) = (case.terms.protocol, case.name());
         // 1. The payer has seen the funding transaction in the chain, and sees it no more.
-        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+        let mut pair = case.paying(&[1_000]).open();
         pair.look(Side::Payer, 3, None);
         pair.news();
         pair.tip = tip(HEIGHT + 5, MTP);
@@ -90,7 +92,7 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
         pair.look(Side::Payer, 3, None);
         say(&mut pair, &["payer learns ready"]);
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
-        assert_eq!(pair.payee.paid(), sat(2_000), "{protocol}");
+        assert_eq!(pair.payee.paid(), sat(2_000), "{at}");
     }
 }
 
@@ -153,8 +155,8 @@ fn a_request_that_crosses_its_payment_is_met_already() {
 
 #[test]
 fn settlement_is_sent_again_until_it_is_deep_enough() {
-    for protocol in [Example7, Bond, SteppedLocktime] {
-        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+    for case in channels() {
+        let mut pair = case.paying(&[1_000]).open();
         pair.apply(Side::Payer, Event::Close).unwrap();
         let settlement = last(&pair, SpendRole::Settlement);
         pair.news();
@@ -206,30 +208,34 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
 
 #[test]
 fn refund_is_sent_again_until_it_is_deep_enough() {
-    let mut pair = Case::new(Example7).paying(&[1_000]).open();
-    pair.tip = tip(HEIGHT + 144, MTP);
-    pair.look(Side::Payer, 144, None);
-    let refund = last(&pair, SpendRole::Refund);
-    pair.news();
-    pair.look(Side::Payer, 144, Some((&refund, 0)));
-    say(&mut pair, &[]);
-    for confirmations in [1, SETTLED_DEPTH - 1] {
-        pair.look(Side::Payer, 150, Some((&refund, confirmations)));
+    for case in channels().filter(|case| case.terms.protocol == Example7) {
+        let mut pair = case.paying(&[1_000]).open();
+        pair.tip = tip(HEIGHT + 144, MTP);
+        pair.look(Side::Payer, 144, None);
+        let refund = last(&pair, SpendRole::Refund);
+        pair.news();
+        pair.look(Side::Payer, 144, Some((&refund, 0)));
         say(&mut pair, &[]);
-        pair.look(Side::Payer, 150, None);
-        say(&mut pair, &["payer broadcasts refund"]);
+        for confirmations in [1, SETTLED_DEPTH - 1] {
+            pair.look(Side::Payer, 150, Some((&refund, confirmations)));
+            say(&mut pair, &[]);
+            pair.look(Side::Payer, 150, None);
+            say(&mut pair, &["payer broadcasts refund"]);
+        }
+        pair.look(Side::Payer, 151, Some((&refund, SETTLED_DEPTH)));
+        let owed = pair.payer.params().refund_amount().to_sat();
+        say(&mut pair, &[&format!("payer learns closed {owed}/0")]);
+        pair.look(Side::Payer, 0, None);
+        say(&mut pair, &[]);
     }
-    pair.look(Side::Payer, 151, Some((&refund, SETTLED_DEPTH)));
-    say(&mut pair, &["payer learns closed 999398/0"]);
-    pair.look(Side::Payer, 0, None);
-    say(&mut pair, &[]);
 }
 
 /// The refund is in the mempool and not in a block: the race is not lost yet.
 #[test]
 fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
-    for protocol in Protocol::ALL {
-        let mut pair = Case::new(protocol).paying(&[1_000]).open();
+    for case in channels() {
+        let protocol = case.terms.protocol;
+        let mut pair = case.paying(&[1_000]).open();
         pair.news();
         pair.tip = tip(HEIGHT + 144, MTP + 86_401);
         let refund = pair.payer.refund().tx().clone();
@@ -256,58 +262,64 @@ fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
         say(&mut pair, &sent);
         // 4. It is deep: the payee has lost, and says so.
         pair.look(Side::Payee, 150, Some((&refund, SETTLED_DEPTH)));
-        say(&mut pair, &["payee learns closed 999398/0"]);
+        let owed = refund.output[0].value.to_sat();
+        say(&mut pair, &[&format!("payee learns closed {owed}/0")]);
     }
 }
 
 /// The payee was away, and finds the refund in a block when it comes back; a reorganisation gives it a chance.
 #[test]
 fn a_payee_that_never_settled_does_so_when_the_refund_is_reorganised_away() {
-    let mut pair = Case::new(Example7).paying(&[1_000]).open();
-    pair.news();
-    pair.tip = tip(HEIGHT + 150, MTP);
-    let refund = pair.payer.refund().tx().clone();
-    pair.look(Side::Payee, 150, Some((&refund, 1)));
-    say(&mut pair, &[]);
-    pair.look(Side::Payee, 150, None);
-    say(
-        &mut pair,
-        &[
-            "payee broadcasts settlement",
-            "payee says closed",
-            "payer learns peer settled",
-        ],
-    );
+    for case in channels().filter(|case| case.terms.protocol == Example7) {
+        let mut pair = case.paying(&[1_000]).open();
+        pair.news();
+        pair.tip = tip(HEIGHT + 150, MTP);
+        let refund = pair.payer.refund().tx().clone();
+        pair.look(Side::Payee, 150, Some((&refund, 1)));
+        say(&mut pair, &[]);
+        pair.look(Side::Payee, 150, None);
+        say(
+            &mut pair,
+            &[
+                "payee broadcasts settlement",
+                "payee says closed",
+                "payer learns peer settled",
+            ],
+        );
+    }
 }
 
 /// The payer leaves the race alone while the payee's spend is in sight, and takes its refund when it is gone.
 #[test]
 fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
-    let mut pair = Case::new(Example7).paying(&[1_000]).open();
-    pair.apply(Side::Payee, Event::Close).unwrap();
-    let settlement = last(&pair, SpendRole::Settlement);
-    pair.news();
-    pair.tip = tip(HEIGHT + 144, MTP);
-    pair.look(Side::Payer, 144, Some((&settlement, 3)));
-    say(&mut pair, &[]);
-    pair.look(Side::Payer, 144, None);
-    say(&mut pair, &["payer broadcasts refund"]);
+    for case in channels().filter(|case| case.terms.protocol == Example7) {
+        let mut pair = case.paying(&[1_000]).open();
+        pair.apply(Side::Payee, Event::Close).unwrap();
+        let settlement = last(&pair, SpendRole::Settlement);
+        pair.news();
+        pair.tip = tip(HEIGHT + 144, MTP);
+        pair.look(Side::Payer, 144, Some((&settlement, 3)));
+        say(&mut pair, &[]);
+        pair.look(Side::Payer, 144, None);
+        say(&mut pair, &["payer broadcasts refund"]);
+    }
 }
 
 /// A channel that never came to be ends: nobody watches for it for ever.
 #[test]
 fn a_channel_that_was_never_funded_is_abandoned() {
     // 1. The payee holds a funding transaction that never appears, and was paid nothing.
-    for protocol in Protocol::ALL {
-        let mut pair = Case::new(protocol).funded();
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.funded();
         pair.news();
         pair.tip = tip(HEIGHT + 143, MTP + 86_400);
         pair.look(Side::Payee, 0, None);
-        assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{protocol}");
+        assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{at}");
         pair.news();
         pair.tip = tip(HEIGHT + 144, MTP + 86_401);
         pair.look(Side::Payee, 0, None);
-        assert_eq!(pair.payee.stage(), Stage::Closed, "{protocol}");
+        assert_eq!(pair.payee.stage(), Stage::Closed, "{at}");
     }
     // 2. The payer of a bond that was never asked for: at the latest when no payment could be made any more, or
     //    when its user says so.

@@ -1,0 +1,163 @@
+//! Every construction: what the node refuses is refused here before it is kept. (The node's word on the same changes is
+//! in `tests/attacks/scripts.rs` and `tests/attacks/locks.rs`.)
+
+use bitcoin::absolute::LockTime;
+use bitcoin::script::{Builder, PushBytesBuf};
+use bitcoin::secp256k1::{ecdsa, SecretKey};
+use bitcoin::transaction::Version;
+use bitcoin::{Sequence, Transaction, Witness};
+
+use super::{verify_spend, SpendError};
+use crate::channel::test_support::{example_on, finished_payment, finished_refund};
+use crate::channel::Construction::{self, Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
+use crate::channel::Protocol;
+
+type Stack = Vec<Vec<u8>>;
+
+/// Who finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Consensus,
+    Policy,
+}
+
+fn by(error: &SpendError) -> By {
+    match error {
+        SpendError::Consensus { .. } => By::Consensus,
+        _ => By::Policy,
+    }
+}
+
+fn stack(construction: Construction, tx: &Transaction) -> Stack {
+    let input = &tx.input[0];
+    if construction == P2sh {
+        let pushes = input.script_sig.instructions();
+        return pushes
+            .map(|push| push.unwrap().push_bytes().unwrap().as_bytes().to_vec())
+            .collect();
+    }
+    input.witness.to_vec()
+}
+
+fn put(construction: Construction, tx: &mut Transaction, stack: Stack) {
+    let input = &mut tx.input[0];
+    if construction == P2sh {
+        let push = |builder: Builder, item| builder.push_slice(PushBytesBuf::try_from(item).unwrap());
+        input.script_sig = stack.into_iter().fold(Builder::new(), push).into_script();
+    } else {
+        input.witness = Witness::from_slice(&stack);
+    }
+}
+
+fn high_s(signature: &[u8]) -> Vec<u8> {
+    let (kind, der) = signature.split_last().unwrap();
+    let mut compact = ecdsa::Signature::from_der(der).unwrap().serialize_compact();
+    let s = SecretKey::from_slice(&compact[32..]).unwrap().negate();
+    compact[32..].copy_from_slice(&s.secret_bytes());
+    let high = ecdsa::Signature::from_compact(&compact).unwrap();
+    [&high.serialize_der()[..], &[*kind]].concat()
+}
+
+struct Row {
+    name: &'static str,
+    on: &'static [Construction],
+    spoil: fn(&mut Stack),
+    by: By,
+}
+
+const MULTISIG: &[Construction] = &[P2sh, P2shP2wsh, P2wsh];
+const BRANCHES: &[Construction] = &[Cltv, Csv];
+const SEGWIT_V0: &[Construction] = &[P2shP2wsh, P2wsh, Cltv, Csv];
+const TREE: &[Construction] = &[Taproot];
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row { name: "an item more", on: &[P2sh], spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Policy },
+    Row { name: "an item more", on: SEGWIT_V0, spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Consensus },
+    Row { name: "an item more", on: TREE, spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Consensus },
+    Row { name: "an item less", on: &Construction::ALL, spoil: |stack| { stack.remove(0); }, by: By::Consensus },
+    Row { name: "a dummy that is not empty", on: MULTISIG, spoil: |stack| stack[0] = vec![7, 7], by: By::Consensus },
+    Row { name: "a yes of two bytes", on: BRANCHES, spoil: |stack| stack[2] = vec![1, 0], by: By::Policy },
+    Row { name: "another yes", on: BRANCHES, spoil: |stack| stack[2] = vec![2], by: By::Policy },
+    Row { name: "the refund's branch with both signatures", on: BRANCHES, spoil: |stack| stack[2] = vec![], by: By::Consensus },
+    Row { name: "the signatures swapped", on: MULTISIG, spoil: |stack| stack.swap(1, 2), by: By::Consensus },
+    Row { name: "the signatures swapped", on: BRANCHES, spoil: |stack| stack.swap(0, 1), by: By::Consensus },
+    Row { name: "the signatures swapped", on: TREE, spoil: |stack| stack.swap(0, 1), by: By::Consensus },
+    Row { name: "high s", on: MULTISIG, spoil: |stack| stack[1] = high_s(&stack[1]), by: By::Policy },
+    Row { name: "high s", on: BRANCHES, spoil: |stack| stack[0] = high_s(&stack[0]), by: By::Policy },
+    Row { name: "another hash type than was signed", on: MULTISIG, spoil: |stack| *stack[1].last_mut().unwrap() = 3, by: By::Consensus },
+    Row { name: "another hash type than was signed", on: TREE, spoil: |stack| stack[1].push(1), by: By::Consensus },
+    Row { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Policy },
+    Row { name: "another script", on: SEGWIT_V0, spoil: |stack| stack.last_mut().unwrap()[40] ^= 1, by: By::Consensus },
+    Row { name: "the other parity", on: TREE, spoil: |stack| stack[3][0] ^= 1, by: By::Consensus },
+    Row { name: "another leaf version", on: TREE, spoil: |stack| stack[3][0] ^= 2, by: By::Consensus },
+    Row { name: "another internal key", on: TREE, spoil: |stack| { let key: [u8; 32] = stack[2][1..33].try_into().unwrap(); stack[3][1..33].copy_from_slice(&key) }, by: By::Consensus },
+    Row { name: "another sibling", on: TREE, spoil: |stack| stack[3][40] ^= 1, by: By::Consensus },
+    Row { name: "no sibling", on: TREE, spoil: |stack| stack[3].truncate(33), by: By::Consensus },
+    Row { name: "an annex that nobody signed", on: TREE, spoil: |stack| stack.push(vec![0x50, 1]), by: By::Consensus },
+    Row { name: "nothing", on: TREE, spoil: Vec::clear, by: By::Consensus },
+];
+
+#[test]
+fn what_is_changed_in_a_finished_payment_is_refused() {
+    let mut wrong = Vec::new();
+    for construction in Construction::ALL {
+        let example = example_on(construction, Protocol::Example7);
+        let (tx, prevout) = finished_payment(&example);
+        for row in ROWS.iter().filter(|row| row.on.contains(&construction)) {
+            let mut spoilt = tx.clone();
+            let mut items = stack(construction, &tx);
+            (row.spoil)(&mut items);
+            put(construction, &mut spoilt, items);
+            let verdict = verify_spend(example.params.scripts(), &spoilt, &prevout);
+            if !verdict.as_ref().is_err_and(|error| by(error) == row.by) {
+                wrong.push(format!(
+                    "{construction}, {}: {verdict:?}, not {:?}",
+                    row.name, row.by
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn set(tx: &mut Transaction, sequence: Sequence) {
+    tx.input[0].sequence = sequence;
+}
+
+/// A refund in the script with another lock, sequence or version, signed anew: only the lock can be what is wrong.
+#[test]
+fn a_refund_that_does_not_wait_is_refused() {
+    type Fields = fn(&mut Transaction);
+    let absolute: [(&str, Fields); 4] = [
+        ("a final sequence", |tx| set(tx, Sequence::MAX)),
+        ("one less", |tx| tx.lock_time = LockTime::from_consensus(343)),
+        ("none", |tx| tx.lock_time = LockTime::ZERO),
+        ("the other kind", |tx| {
+            tx.lock_time = LockTime::from_consensus(1_700_086_400);
+        }),
+    ];
+    let relative: [(&str, Fields); 4] = [
+        ("a final sequence", |tx| set(tx, Sequence::MAX)),
+        ("the disable flag", |tx| set(tx, Sequence(0x8000_0090))),
+        ("the other kind", |tx| set(tx, Sequence(0x0040_00a9))),
+        ("version 1", |tx| tx.version = Version::ONE),
+    ];
+    for (construction, rows) in [(Cltv, absolute), (Csv, relative), (Taproot, absolute)] {
+        let example = example_on(construction, Protocol::Example7);
+        let (refund, prevout) = finished_refund(&example);
+        for (name, change) in rows {
+            let mut tx = refund.clone();
+            change(&mut tx);
+            tx.input[0].witness = Witness::new();
+            let (scripts, path) = (example.params.scripts(), example.params.refund_path());
+            let digest = scripts.digest(&tx, &prevout, path);
+            scripts.satisfy(&mut tx, example.payer.sign(scripts.scheme(), &digest), None);
+            let verdict = verify_spend(scripts, &tx, &prevout);
+            assert!(
+                matches!(verdict, Err(SpendError::Consensus { .. })),
+                "{construction}, {name}: {verdict:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Signatures of either party over anything, made without the crate's help: transactions from the documents' words,
+//! and every construction's own signature hash.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::{Keypair, Message as Digest, Secp256k1};
+use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache};
+use bitcoin::taproot::{LeafVersion, TapLeafHash, TapNodeHash};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, FeeRate, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Witness,
+};
+use spilman::channel::{
+    ChannelParams, Construction, Expiry, JointKey, Message, PayerKey, PublicNonce, UnverifiedSignature,
+    LOCKED_SEQUENCE, SPEND_VERSION,
+};
+
+use super::{key, sat, secret, Pair};
+
+impl Pair {
+    /// A payment as the payer `label` would sign it, whatever the payer of this pair thinks of it.
+    pub fn payment(&self, paid: u64, label: &str) -> Message {
+        let lock = self.payee.params().terms().payment_expiry;
+        let signature = self.sign(paid, lock, self.funding(), label);
+        Message::Payment {
+            paid: sat(paid),
+            signature,
+        }
+    }
+
+    pub fn settlement(&self, paid: u64, label: &str) -> Message {
+        let signature = self.sign(paid, None, self.funding(), label);
+        Message::Settlement {
+            paid: sat(paid),
+            feerate: self.payee.params().terms().feerate,
+            signature,
+        }
+    }
+
+    /// The part of a settlement with one signature that the payer `label` would make. Where it is not this channel's
+    /// payer, it takes itself for it.
+    pub fn joint_settlement(&self, paid: u64, feerate: FeeRate, asked: &PublicNonce, label: &str) -> Message {
+        let params = self.payee.params();
+        let tx = self.joint(paid, feerate);
+        let scripts = params.revealed_scripts();
+        let leaves = [0, 1].map(|leaf| TapNodeHash::from_script(scripts[leaf].1, LeafVersion::TapScript));
+        let root = TapNodeHash::from_node_hashes(leaves[0], leaves[1]);
+        let payer = PayerKey::new(key(label).public_key());
+        let joint = JointKey::new(payer, params.payee_key()).tweaked(Some(root));
+        let prevouts = [params.funding_output()];
+        let sighash = SighashCache::new(&tx)
+            .taproot_key_spend_signature_hash(0, &Prevouts::All(&prevouts), TapSighashType::Default)
+            .unwrap();
+        let (nonce, partial) = joint
+            .sign_with(&key(label), asked, &Digest::from(sighash))
+            .unwrap();
+        Message::JointSettlement {
+            paid: sat(paid),
+            feerate,
+            nonce,
+            partial,
+        }
+    }
+
+    /// As most wallets write a payment; one signature of 64 bytes is all its witness.
+    fn joint(&self, paid: u64, feerate: FeeRate) -> Transaction {
+        let params = self.payee.params();
+        let outputs = [params.payer_payout(), params.payee_payout()];
+        let weight = bitcoin::transaction::predict_weight(
+            [bitcoin::transaction::InputWeightPrediction::from_slice(0, &[64])],
+            outputs.map(bitcoin::Script::len),
+        );
+        let left = params.terms().capacity.to_amount() - feerate.fee_wu(weight).unwrap();
+        Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![input(self.funding(), Sequence::ENABLE_RBF_NO_LOCKTIME)],
+            output: divided(params, paid, left),
+        }
+    }
+
+    /// The signature over the division that leaves the payer the rest.
+    pub fn sign(
+        &self,
+        paid: u64,
+        lock: Option<Expiry>,
+        funding: OutPoint,
+        label: &str,
+    ) -> UnverifiedSignature {
+        signature(self.payee.params(), &self.division(paid, lock, funding), label)
+    }
+
+    /// Built here from the documents' words and not by the crate: payer's output first, then the payee's.
+    pub fn division(&self, paid: u64, lock: Option<Expiry>, funding: OutPoint) -> Transaction {
+        let params = self.payee.params();
+        let left = params.spendable() + params.terms().reserve;
+        let sequence = lock.map_or(Sequence::MAX, |_| LOCKED_SEQUENCE);
+        Transaction {
+            version: SPEND_VERSION,
+            lock_time: lock.map_or(LockTime::ZERO, Expiry::to_lock_time),
+            input: vec![input(funding, sequence)],
+            output: divided(params, paid, left),
+        }
+    }
+}
+
+fn input(previous_output: OutPoint, sequence: Sequence) -> TxIn {
+    TxIn {
+        previous_output,
+        script_sig: ScriptBuf::new(),
+        sequence,
+        witness: Witness::new(),
+    }
+}
+
+fn divided(params: &ChannelParams, paid: u64, left: Amount) -> Vec<TxOut> {
+    let dust = |script: &bitcoin::Script| script.minimal_non_dust_custom(params.terms().dust_feerate);
+    let change = left.checked_sub(sat(paid)).unwrap_or(Amount::ZERO);
+    let outputs = [
+        (change, params.payer_payout()),
+        (sat(paid), params.payee_payout()),
+    ];
+    let kept = |(value, script): &(Amount, &bitcoin::Script)| *value > Amount::ZERO && *value >= dust(script);
+    let output = |(value, script): (Amount, &bitcoin::Script)| TxOut {
+        value,
+        script_pubkey: script.to_owned(),
+    };
+    outputs.into_iter().filter(kept).map(output).collect()
+}
+
+/// What both sign in a spend of the funding output.
+pub fn digest(params: &ChannelParams, tx: &Transaction) -> Digest {
+    leaf_digest(params, tx, 0)
+}
+
+/// The same for another of the scripts that can be revealed.
+pub fn leaf_digest(params: &ChannelParams, tx: &Transaction, leaf: usize) -> Digest {
+    let script = params.revealed_scripts()[leaf].1;
+    let prevout = params.funding_output();
+    let mut cache = SighashCache::new(tx);
+    let all = EcdsaSighashType::All;
+    match params.terms().construction {
+        Construction::P2sh => cache
+            .legacy_signature_hash(0, script, all.to_u32())
+            .unwrap()
+            .into(),
+        Construction::Taproot => {
+            let leaf = TapLeafHash::from_script(script, LeafVersion::TapScript);
+            let prevouts = [prevout];
+            let prevouts = Prevouts::All(&prevouts);
+            cache
+                .taproot_script_spend_signature_hash(0, &prevouts, leaf, TapSighashType::Default)
+                .unwrap()
+                .into()
+        }
+        _ => cache
+            .p2wsh_signature_hash(0, script, prevout.value, all)
+            .unwrap()
+            .into(),
+    }
+}
+
+/// The signature of `label`'s key over a spend of the funding output by both.
+pub fn signature(params: &ChannelParams, tx: &Transaction, label: &str) -> UnverifiedSignature {
+    signature_over(params, &digest(params, tx), label)
+}
+
+/// The signature of `label`'s key, of the kind that the construction takes, over anything.
+pub fn signature_over(params: &ChannelParams, digest: &Digest, label: &str) -> UnverifiedSignature {
+    let secp = Secp256k1::new();
+    UnverifiedSignature::from_compact(match params.terms().construction {
+        Construction::Taproot => {
+            let pair = Keypair::from_secret_key(&secp, &secret(label));
+            secp.sign_schnorr_no_aux_rand(digest, &pair).serialize()
+        }
+        _ => secp.sign_ecdsa(digest, &secret(label)).serialize_compact(),
+    })
+}

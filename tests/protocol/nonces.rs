@@ -1,0 +1,180 @@
+//! A nonce signs once, whatever the peer asks for: the settlement with one signature of both.
+
+use std::collections::HashSet;
+
+use bitcoin::FeeRate;
+use spilman::channel::{
+    Action, ApplyError, Construction, Envelope, Event, Message, Protocol, PublicNonce, Reason, SpendRole,
+    Stage, Terms,
+};
+
+use crate::pair::{amounts, assert_spends, key, sat, Case, Pair, Side};
+use Side::{Payee, Payer};
+
+fn case() -> Case {
+    Case::new(Protocol::Example7)
+        .on(Construction::Taproot)
+        .paying(&[1_000])
+}
+
+fn nonce(label: &str) -> PublicNonce {
+    let point = key(label).public_key().serialize();
+    PublicNonce::from_bytes([point; 2].concat().try_into().unwrap()).unwrap()
+}
+
+fn ask(pair: &Pair, feerate: u64, nonce: Option<PublicNonce>) -> Event {
+    let feerate = FeeRate::from_sat_per_kwu(feerate);
+    Event::Message(Envelope {
+        channel: pair.payer.params().id(),
+        message: Message::CloseRequest { feerate, nonce },
+    })
+}
+
+fn sent(actions: &[Action]) -> &Message {
+    let [Action::Send(envelope)] = actions else {
+        panic!("one message, not {actions:?}")
+    };
+    &envelope.message
+}
+
+fn asked(actions: &[Action]) -> PublicNonce {
+    match sent(actions) {
+        Message::CloseRequest {
+            nonce: Some(nonce), ..
+        } => *nonce,
+        other => panic!("a nonce, not {other:?}"),
+    }
+}
+
+fn reason(refused: Result<Vec<Action>, ApplyError>) -> Reason {
+    match refused {
+        Err(ApplyError::Refused(refusal)) => refusal.reason(),
+        other => panic!("refused, not {other:?}"),
+    }
+}
+
+/// 1. The same question has the same answer.
+/// 2. Another feerate or another nonce makes another digest or another sum of nonces, and the payer never answers two of
+///    them with one nonce of its own.
+#[test]
+fn the_payer_is_asked_again_and_again() {
+    let mut pair = case().open();
+    let mut answers = HashSet::new();
+    let questions = [(500, "first"), (501, "first"), (500, "second"), (1_000, "second")];
+    for (feerate, label) in questions {
+        let mut answer = || {
+            let event = ask(&pair, feerate, Some(nonce(label)));
+            sent(&pair.raw(Payer, event).unwrap()).clone()
+        };
+        let (first, again) = (answer(), answer());
+        assert_eq!(first, again, "{feerate} {label}");
+        let Message::JointSettlement { nonce, .. } = first else {
+            panic!("{first:?}")
+        };
+        assert!(
+            answers.insert(nonce.to_bytes()),
+            "a nonce for two digests: {nonce}"
+        );
+    }
+    // The same question in another channel, or after another payment, has another digest.
+    let mut pair = case().paying(&[1_001]).open();
+    let event = ask(&pair, 500, Some(nonce("first")));
+    let Message::JointSettlement { nonce, .. } = sent(&pair.raw(Payer, event).unwrap()).clone() else {
+        panic!("an answer")
+    };
+    assert!(
+        answers.insert(nonce.to_bytes()),
+        "a nonce for two digests: {nonce}"
+    );
+}
+
+/// 1. The payee asks with a nonce, and is answered wrongly: the nonce is gone.
+/// 2. The right answer to it comes too late.
+/// 3. Asked by the payer, the payee makes another nonce; what answers the first is refused, and costs that one too.
+/// 4. With a third, the two close.
+#[test]
+fn a_payee_that_was_answered_wrongly_never_uses_the_nonce_again() {
+    let mut pair = case().open();
+    let channel = pair.payee.params().id();
+    let says = |message| Event::Message(Envelope { channel, message });
+    let first = asked(&pair.raw(Payee, Event::Close).unwrap());
+    let wrong = pair.joint_settlement(1_000, Terms::FEERATE, &first, "stranger");
+    assert_eq!(
+        reason(pair.raw(Payee, says(wrong))),
+        Reason::PartialSignatureWrong
+    );
+
+    let right = pair.joint_settlement(1_000, Terms::FEERATE, &first, "payer");
+    assert_eq!(
+        reason(pair.raw(Payee, says(right.clone()))),
+        Reason::UnexpectedMessage
+    );
+
+    let event = ask(&pair, 500, None);
+    let second = asked(&pair.raw(Payee, event).unwrap());
+    assert_ne!(second, first, "a nonce was used twice");
+    assert_eq!(
+        reason(pair.raw(Payee, says(right))),
+        Reason::PartialSignatureWrong
+    );
+
+    let event = ask(&pair, 500, None);
+    let third = asked(&pair.raw(Payee, event).unwrap());
+    assert!(third != first && third != second, "a nonce was used twice");
+    let right = pair.joint_settlement(1_000, Terms::FEERATE, &third, "payer");
+    pair.apply(Payee, says(right)).unwrap();
+    let (role, tx) = pair.broadcast.last().unwrap();
+    assert_eq!((*role, tx.input[0].witness.len()), (SpendRole::Settlement, 1));
+    assert_spends(pair.payee.params(), tx);
+}
+
+/// A peer that answers nonsense delays nothing: the payee settles with what it holds.
+#[test]
+fn after_a_wrong_answer_the_payee_settles_alone() {
+    for event in [Event::PeerGone, Event::Close] {
+        let mut pair = case().open();
+        let channel = pair.payee.params().id();
+        let nonce = asked(&pair.raw(Payee, Event::Close).unwrap());
+        let message = pair.joint_settlement(999, Terms::FEERATE, &nonce, "payer");
+        let Message::JointSettlement { partial, nonce, .. } = message else {
+            panic!("{message:?}")
+        };
+        let message = Message::JointSettlement {
+            paid: sat(1_000),
+            feerate: Terms::FEERATE,
+            nonce,
+            partial,
+        };
+        let refused = pair.raw(Payee, Event::Message(Envelope { channel, message }));
+        assert_eq!(reason(refused), Reason::PartialSignatureWrong);
+        let held = pair.redeemable().unwrap();
+        pair.apply(Payee, event).unwrap();
+        let (role, tx) = pair.broadcast.last().unwrap();
+        assert_eq!((*role, tx), (SpendRole::Settlement, held.tx()));
+        assert_eq!(amounts(tx)[1], 1_000);
+    }
+}
+
+/// The payee's restart loses the nonce, which is the point: the answer to it is worth nothing any more.
+#[test]
+fn a_settlement_that_nobody_waits_for_is_refused() {
+    let mut pair = case().open();
+    let channel = pair.payee.params().id();
+    let nonce = asked(&pair.raw(Payee, Event::Close).unwrap());
+    let message = pair.joint_settlement(1_000, Terms::FEERATE, &nonce, "payer");
+    let mut restarted = case().open();
+    let answer = || {
+        let message = message.clone();
+        Event::Message(Envelope { channel, message })
+    };
+    assert_eq!(reason(restarted.raw(Payee, answer())), Reason::UnexpectedMessage);
+    // Nor once the payee has settled alone.
+    pair.apply(Payee, Event::PeerGone).unwrap();
+    pair.apply(Payee, answer()).unwrap();
+    let settlements = pair
+        .broadcast
+        .iter()
+        .filter(|(role, _)| *role == SpendRole::Settlement);
+    assert_eq!(settlements.count(), 1, "the one it settled with");
+    assert_eq!(pair.payee.stage(), Stage::Closing);
+}

@@ -1,0 +1,325 @@
+//! What the rows are made of: cases, the scene that a mutation may set, and the parts of a message.
+
+use bitcoin::key::UntweakedPublicKey;
+use bitcoin::secp256k1::Secp256k1;
+use bitcoin::sighash::{EcdsaSighashType, SighashCache};
+use bitcoin::taproot::{LeafVersion, TapNodeHash};
+use bitcoin::{ScriptBuf, Transaction};
+use spilman::channel::{
+    ChannelParams, Construction, Envelope, Expiry, Message, PartialSignature, PayeeKey, PayerKey, Protocol,
+    PublicNonce, Reason, Stage, Terms, UnverifiedSignature,
+};
+
+use crate::pair::{key, sat, signature_over, tip, Case, Pair, Side, HEIGHT, MTP};
+use Protocol::{Bond, Example7, SteppedLocktime};
+
+/// What a mutation may look at, and how it may set the scene.
+pub struct World {
+    pub params: ChannelParams,
+    /// Once the opening is done.
+    pub pair: Option<Pair>,
+    /// The nonce with which the payee asked for a settlement with one signature.
+    pub asked: Option<PublicNonce>,
+}
+
+impl World {
+    pub fn pair(&mut self) -> &mut Pair {
+        self.pair.as_mut().expect("the stage is after the opening")
+    }
+
+    pub fn asked(&self) -> PublicNonce {
+        self.asked.expect("the payee asked with a nonce")
+    }
+
+    pub fn spendable(&self) -> u64 {
+        self.params.spendable().to_sat()
+    }
+}
+
+pub type Mutation = fn(&mut World, &mut Envelope);
+
+pub struct Row {
+    pub name: &'static str,
+    pub case: fn() -> Case,
+    /// On which constructions; the protocol and the stage may rule out more.
+    on: fn(Construction) -> bool,
+    /// Who refuses.
+    pub by: Side,
+    pub at: Stage,
+    pub mutation: Mutation,
+    pub reason: Reason,
+    /// The error names what was wrong, and both values; `{spendable}` and its like stand for sums that differ between
+    /// the constructions.
+    pub says: &'static [&'static str],
+}
+
+impl Row {
+    pub const fn on(mut self, on: fn(Construction) -> bool) -> Self {
+        self.on = on;
+        self
+    }
+
+    /// The row's case on every construction on which it makes sense.
+    pub fn cases(&self) -> impl Iterator<Item = Case> + '_ {
+        let case = (self.case)();
+        let co_signed = case.terms.protocol != Example7 || self.at == Stage::SigningRefund;
+        Construction::ALL
+            .into_iter()
+            .filter(move |construction| (self.on)(*construction))
+            .filter(move |construction| !(co_signed && construction.has_script_refund()))
+            .map(move |construction| case.clone().on(construction))
+    }
+}
+
+pub const fn row(
+    name: &'static str,
+    case: fn() -> Case,
+    (by, at): (Side, Stage),
+    mutation: Mutation,
+    reason: Reason,
+    says: &'static [&'static str],
+) -> Row {
+    Row {
+        name,
+        case,
+        on: |_| true,
+        by,
+        at,
+        mutation,
+        reason,
+        says,
+    }
+}
+
+// The constructions.
+
+pub fn co_signed(construction: Construction) -> bool {
+    !construction.has_script_refund()
+}
+
+pub fn in_script(construction: Construction) -> bool {
+    construction.has_script_refund()
+}
+
+pub fn absolute(construction: Construction) -> bool {
+    !construction.has_relative_lock()
+}
+
+pub fn relative(construction: Construction) -> bool {
+    construction.has_relative_lock()
+}
+
+/// An absolute lock, and in the script.
+pub fn absolute_in_script(construction: Construction) -> bool {
+    in_script(construction) && absolute(construction)
+}
+
+pub fn ecdsa(construction: Construction) -> bool {
+    !taproot(construction)
+}
+
+pub fn taproot(construction: Construction) -> bool {
+    construction == Construction::Taproot
+}
+
+// The cases.
+
+pub fn example7() -> Case {
+    Case::new(Example7).paying(&[1_000, 1_000])
+}
+
+/// With a least payment of 500.
+pub fn dear() -> Case {
+    let mut case = example7();
+    case.terms.minimum_payment = sat(500);
+    case
+}
+
+pub fn bare() -> Case {
+    Case::new(Example7)
+}
+
+/// With a lock by time.
+pub fn timed() -> Case {
+    bare().expiry(time(MTP + 86_400))
+}
+
+/// The payer keeps 10,000 to the end.
+pub fn reserved() -> Case {
+    let mut case = example7();
+    case.terms.reserve = sat(10_000);
+    case
+}
+
+/// A payee that takes 2,500 before the funding transaction is confirmed.
+pub fn trusting() -> Case {
+    let mut case = example7();
+    case.limits.unconfirmed = sat(2_500);
+    case
+}
+
+/// Shortly before the last time that a script can hold, on a payer that takes the last day there is.
+pub fn in_2038() -> Case {
+    let now = tip(HEIGHT, 0x8000_0000 - 86_400);
+    Case {
+        now,
+        when_signing: now,
+        ..bare()
+    }
+    .expiry(time(0x7fff_ffff))
+}
+
+pub fn stepped() -> Case {
+    Case::new(SteppedLocktime).paying(&[1_000, 1_000])
+}
+
+pub fn bond() -> Case {
+    Case::new(Bond).paying(&[1_000, 1_000])
+}
+
+/// The payee is asked to sign when the lock is 71 blocks ahead, one fewer than it takes.
+pub fn late() -> Case {
+    Case {
+        when_signing: tip(HEIGHT + 73, MTP),
+        ..bare()
+    }
+}
+
+/// The chain was reorganised, and the lock is 4,033 blocks ahead, one more than the payee takes.
+pub fn early() -> Case {
+    let case = bare().expiry(height(HEIGHT + 4_032));
+    Case {
+        when_signing: tip(HEIGHT - 1, MTP),
+        ..case
+    }
+}
+
+pub fn height(height: u32) -> Expiry {
+    Expiry::from_height(tip(height, MTP).height)
+}
+
+pub fn time(time: u32) -> Expiry {
+    Expiry::from_time(tip(0, time).mtp)
+}
+
+pub fn stepped_unpaid() -> Case {
+    Case::new(SteppedLocktime)
+}
+
+// The parts of a message.
+
+pub fn terms(envelope: &mut Envelope) -> &mut Terms {
+    match &mut envelope.message {
+        Message::Open { terms, .. } => terms,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn tx(envelope: &mut Envelope) -> &mut Transaction {
+    match &mut envelope.message {
+        Message::RefundRequest { tx } | Message::Funding { tx } => tx,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn compact(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 64])) {
+    match &mut envelope.message {
+        Message::Payment { signature, .. }
+        | Message::Settlement { signature, .. }
+        | Message::RefundSignature { signature } => {
+            let mut bytes = signature.to_compact();
+            change(&mut bytes);
+            *signature = UnverifiedSignature::from_compact(bytes);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `s` becomes `n - s`: the same signature for consensus, and no node relays it.
+pub fn high_s(bytes: &mut [u8; 64]) {
+    let s = bitcoin::secp256k1::SecretKey::from_slice(&bytes[32..])
+        .unwrap()
+        .negate();
+    bytes[32..].copy_from_slice(&s.secret_bytes());
+}
+
+/// A funding transaction whose output is to this script.
+pub fn funds(envelope: &mut Envelope, script: ScriptBuf) {
+    tx(envelope).output[0].script_pubkey = script;
+}
+
+/// The script of a funding output of other terms, or other keys.
+pub fn other_output(params: &ChannelParams, terms: &Terms, swapped: bool) -> ScriptBuf {
+    let (payer, payee) = (params.payer_key(), params.payee_key());
+    let (first, second) = if swapped {
+        (
+            PayerKey::new(payee.to_public_key()),
+            PayeeKey::new(payer.to_public_key()),
+        )
+    } else {
+        (payer, payee)
+    };
+    terms.descriptor(first, second).unwrap().script_pubkey()
+}
+
+/// The right leaves below the payer's own key, with which it could take everything at any time.
+pub fn own_internal_key(world: &World) -> ScriptBuf {
+    let key: UntweakedPublicKey = world.params.payer_key().to_public_key().x_only_public_key().0;
+    let leaves = world.params.revealed_scripts();
+    let [both, refund] = [0, 1].map(|leaf| TapNodeHash::from_script(leaves[leaf].1, LeafVersion::TapScript));
+    let root = TapNodeHash::from_node_hashes(both, refund);
+    ScriptBuf::new_p2tr(&Secp256k1::new(), key, Some(root))
+}
+
+/// A payment of 3,000 with this signature over whatever.
+pub fn pays_signed(envelope: &mut Envelope, signature: UnverifiedSignature) {
+    envelope.message = Message::Payment {
+        paid: sat(3_000),
+        signature,
+    };
+}
+
+/// The payment as the digest of another construction would have it.
+pub fn pays_by_another_digest(world: &mut World, envelope: &mut Envelope) {
+    let params = world.params.clone();
+    let pair = world.pair();
+    let tx = pair.division(3_000, None, pair.funding());
+    let (script, all) = (params.revealed_scripts()[0].1, EcdsaSighashType::All);
+    let mut cache = SighashCache::new(&tx);
+    let digest = if params.terms().construction == Construction::P2sh {
+        let value = params.terms().capacity.to_amount();
+        cache.p2wsh_signature_hash(0, script, value, all).unwrap().into()
+    } else {
+        cache
+            .legacy_signature_hash(0, script, all.to_u32())
+            .unwrap()
+            .into()
+    };
+    pays_signed(envelope, signature_over(&params, &digest, "payer"));
+}
+
+/// The payer's part of the one signature, changed.
+pub fn part(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 32])) {
+    let Message::JointSettlement { partial, .. } = &mut envelope.message else {
+        panic!("{:?}", envelope.message)
+    };
+    let mut bytes = partial.to_bytes();
+    change(&mut bytes);
+    *partial = PartialSignature::from_bytes(bytes).unwrap();
+}
+
+/// Two points of the curve that nobody made as a nonce.
+pub fn a_nonce() -> PublicNonce {
+    let point = key("nobody").public_key().serialize();
+    PublicNonce::from_bytes([point; 2].concat().try_into().unwrap()).unwrap()
+}
+
+/// Answers the payee's nonce, for this sum at the agreed feerate.
+pub fn answers(world: &mut World, envelope: &mut Envelope, paid: u64, label: &str) {
+    let asked = world.asked();
+    envelope.message = world.pair().joint_settlement(paid, Terms::FEERATE, &asked, label);
+}
+
+pub fn pays(world: &mut World, envelope: &mut Envelope, paid: u64, label: &str) {
+    envelope.message = world.pair().payment(paid, label);
+}
