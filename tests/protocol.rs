@@ -1,5 +1,5 @@
-//! The three conversations without a node: honest lives, everything that has to be refused, both sides of
-//! every boundary, and what a reorganisation does.
+//! The three conversations without a node, on every construction: honest lives, everything that has to be refused, both
+//! sides of every boundary, and what a reorganisation does.
 
 #[path = "common/pair.rs"]
 mod pair;

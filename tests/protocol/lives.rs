@@ -3,7 +3,7 @@
 use bitcoin::Transaction;
 use spilman::channel::{Action, BroadcastResult, Event, Notice, Protocol, SpendRole, Stage};
 
-use crate::pair::{amounts, assert_spends, co_signed, sat, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{amounts, assert_spends, channels, co_signed, sat, tip, Case, Pair, Side, HEIGHT, MTP};
 
 #[track_caller]
 fn say(news: impl AsRef<[String]>, expected: &[&str]) {
@@ -37,11 +37,12 @@ fn closes(pair: &mut Pair, spend: &Transaction, end: &str) {
     );
 }
 
-/// The opening's four messages are the same in all protocols.
+/// The opening's four messages are the same in all protocols, on every construction whose refund is signed in advance.
 #[test]
 fn opening_proposes_accepts_and_co_signs_the_refund() {
-    for protocol in Protocol::ALL {
-        let case = Case::story(protocol);
+    let signed = |case: &Case| !case.terms.construction.has_script_refund();
+    for case in channels().filter(signed) {
+        let (at, protocol) = (case.name(), case.terms.protocol);
         // 1. The two keys.
         let (payer, open) = case.propose();
         let (payee, accept) = case.consider(open.clone()).unwrap();
@@ -63,7 +64,7 @@ fn opening_proposes_accepts_and_co_signs_the_refund() {
             Protocol::Bond => &["refund-signature", "funding-request"],
             _ => &["refund-signature"],
         };
-        assert_eq!(kinds, expected, "{protocol}");
+        assert_eq!(kinds, expected, "{at}");
         // 4. Only a verified signature leads on, to a refund of everything but the fee, locked a day ahead.
         let payer = payer.verify_refund(answers.into_iter().next().unwrap()).unwrap();
         let refund = payer.refund().tx();
@@ -173,23 +174,65 @@ fn stepped_locktime_payer_gone_payee_redeems_at_the_payment_expiry() {
 
 #[test]
 fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
-    for protocol in Protocol::ALL {
-        let mut pair = Case::story(protocol).open();
+    for case in channels() {
+        let (at, protocol) = (case.name(), case.terms.protocol);
+        let mut pair = case.open();
         pair.news();
-        let (before, at) = match protocol {
+        let (before, over) = match protocol {
             // A time lock waits until the median time past is above it.
             Protocol::Bond => (tip(900, MTP + 86_400), tip(901, MTP + 86_401)),
             _ => (tip(HEIGHT + 143, MTP), tip(HEIGHT + 144, MTP)),
         };
         pair.tip = before;
         pair.look(Side::Payer, 140, None);
-        say(pair.news(), &[]);
-        pair.tip = at;
+        assert_eq!(pair.news(), [""; 0], "{at}");
+        pair.tip = over;
         pair.look(Side::Payer, 141, None);
-        say(pair.news(), &["payer broadcasts refund"]);
+        assert_eq!(pair.news(), ["payer broadcasts refund"], "{at}");
         let refund = last_spend(&pair, SpendRole::Refund);
         let owed = pair.payer.params().refund_amount().to_sat();
         closes(&mut pair, &refund, &format!("closed {owed}/0"));
+    }
+}
+
+/// Where the refund is in the script, nobody signs it in advance: after the keys comes the funding transaction.
+#[test]
+fn a_refund_in_the_script_is_not_co_signed() {
+    let in_script = |case: &Case| case.terms.construction.has_script_refund();
+    for case in channels().filter(in_script) {
+        let at = case.name();
+        let mut pair = case.funded();
+        assert_eq!(
+            pair.news(),
+            ["payer says funding", "payee broadcasts funding"],
+            "{at}"
+        );
+        pair.chain(3, None);
+        pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
+        pair.news();
+        // Where both can close with one signature, the payee asks; otherwise it needs nobody.
+        pair.apply(Side::Payee, Event::Close).unwrap();
+        let settled = [
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ];
+        let one_key = pair.payee.params().terms().construction.closes_with_one_key();
+        let expected = if one_key {
+            [
+                &["payee says close-request", "payer says joint-settlement"],
+                &settled[..],
+            ]
+            .concat()
+        } else {
+            settled.to_vec()
+        };
+        assert_eq!(pair.news(), expected, "{at}");
+        let settlement = last_spend(&pair, SpendRole::Settlement);
+        assert_eq!(amounts(&settlement)[1], 1_000, "{at}");
+        assert_eq!(settlement.input[0].witness.len() == 1, one_key, "{at}");
+        let end = format!("closed {}/1000", amounts(&settlement)[0]);
+        closes(&mut pair, &settlement, &end);
     }
 }
 
