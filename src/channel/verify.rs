@@ -1,3 +1,4 @@
+use bitcoin::hex::DisplayHex;
 use bitcoin::sighash::Prevouts;
 use bitcoin::{Transaction, TxOut};
 use miniscript::interpreter::{Interpreter, SatisfiedConstraint};
@@ -36,6 +37,17 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
         .map_err(|error| consensus(error.to_string()))?;
     if !prevout.script_pubkey.is_p2tr() {
         return Ok(());
+    }
+    // BIP 341: the default hash type is not written. miniscript reads one that is.
+    if let Some(item) = input
+        .witness
+        .iter()
+        .find(|item| item.len() == 65 && item[64] == 0)
+    {
+        let signature = item.as_hex();
+        return Err(consensus(format!(
+            "a signature with the default hash type written out: {signature}"
+        )));
     }
     let script = &prevout.script_pubkey;
     let run = Interpreter::from_txdata(
