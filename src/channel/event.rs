@@ -29,7 +29,8 @@ pub enum Event {
     Pay(Amount),
     /// The payee's user (`bond`): ask for so much more, in satoshi.
     RequestPayment(Amount),
-    /// The user: close the channel, at the agreed feerate.
+    /// The user: close the channel, at the agreed feerate. The payee, again: settle with the newest payment, if the payer
+    /// does not answer, or if the settlement with one signature does not confirm.
     Close,
     /// The user: close the channel, and let the settlement pay this feerate, if the peer agrees. What it costs more comes
     /// out of the payer's change.

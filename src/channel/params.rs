@@ -245,12 +245,12 @@ impl ChannelParams {
     /// change does not pay for it.
     #[must_use]
     pub fn balance_at(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
-        self.divide(paid, feerate.fee_wu(self.fees.payment)?)
+        self.divide(paid, fee_at(feerate, self.fees.payment)?)
     }
 
     /// The same for a settlement with one signature, which is smaller.
     pub(crate) fn joint_balance(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
-        self.divide(paid, feerate.fee_wu(self.fees.joint)?)
+        self.divide(paid, fee_at(feerate, self.fees.joint)?)
     }
 
     fn divide(&self, paid: Amount, fee: Amount) -> Option<Balance> {
@@ -271,7 +271,7 @@ impl ChannelParams {
     }
 
     fn payment_fee(&self) -> Amount {
-        let fee = self.terms.feerate.fee_wu(self.fees.payment);
+        let fee = fee_at(self.terms.feerate, self.fees.payment);
         fee.expect("was computed when the parameters were made")
     }
 }
@@ -291,7 +291,7 @@ fn weight(scripts: &Scripts, path: Path, outputs: &[&ScriptBuf]) -> Weight {
     bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()))
 }
 
-/// The fee of a spend of the funding output, rounded up to the next satoshi.
+/// The fee of a spend of the funding output.
 fn fee(terms: &Terms, weight: Weight) -> Result<Amount, ParamsError> {
     let largest = terms.feerate.max(terms.dust_feerate);
     let error = ParamsError::FeeOverflow {
@@ -302,7 +302,12 @@ fn fee(terms: &Terms, weight: Weight) -> Result<Amount, ParamsError> {
     if largest > FeeRate::from_sat_per_kwu(u64::from(u32::MAX)) {
         return Err(error);
     }
-    terms.feerate.fee_wu(weight).ok_or(error)
+    fee_at(terms.feerate, weight).ok_or(error)
+}
+
+/// Rounded up, and for whole vbytes: a node that asks just this feerate counts so, and takes no satoshi less.
+fn fee_at(feerate: FeeRate, weight: Weight) -> Option<Amount> {
+    feerate.fee_vb(weight.to_vbytes_ceil())
 }
 
 /// The parties' contributions do not make a channel.

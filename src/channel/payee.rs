@@ -115,6 +115,7 @@ impl Payee {
             Event::Close => self.close(None),
             Event::CloseAt(feerate) => self.close(Some(feerate)),
             Event::Bump(package) => Ok(self.bump(package)?),
+            Event::PeerGone if self.settlement.is_some() => Ok(Vec::new()),
             Event::PeerGone => Ok(self.settle_alone()?.into_iter().collect()),
             Event::Pay(_) => Err(self.wrong_stage("pay as the payee").into()),
         }
@@ -410,7 +411,14 @@ impl Payee {
     fn close(&mut self, feerate: Option<FeeRate>) -> Result<Vec<Action>, ApplyError> {
         match self.stage {
             Stage::Open | Stage::AwaitingFunding => {}
-            Stage::Closing if self.settlement.is_none() => {
+            // What has one signature can be pinned, and before Core 31 no child lifts it over the least feerate. The
+            // payment is safe from both.
+            Stage::Closing
+                if self
+                    .settlement
+                    .as_ref()
+                    .is_none_or(|settlement| settlement.is_joint()) =>
+            {
                 let alone = self.settle_alone()?;
                 return match alone {
                     Some(action) => Ok(vec![action]),
@@ -469,8 +477,7 @@ impl Payee {
 
     /// Settles with the newest payment instead of waiting for the payer, if that can be done now.
     fn settle_alone(&mut self) -> Result<Option<Action>, SpendError> {
-        let waiting = self.stage == Stage::Closing && self.settlement.is_none();
-        if !waiting || self.params.terms().payment_expiry.is_some() {
+        if self.stage != Stage::Closing || self.params.terms().payment_expiry.is_some() {
             return Ok(None);
         }
         let settlement = self.redeemable()?;

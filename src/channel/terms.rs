@@ -62,7 +62,7 @@ pub struct Terms {
     pub construction: Construction,
     /// What the payer locks.
     pub capacity: Capacity,
-    /// Feerate of refund, payments and settlement. Default 2 sat/vB.
+    /// Feerate of refund, payments and settlement, for whole vbytes as nodes count them. Default 2 sat/vB.
     pub feerate: FeeRate,
     /// Dust relay feerate: an output below `minimal_non_dust_custom` of it is left out. Default 3 sat/vB,
     /// as in Bitcoin Core.

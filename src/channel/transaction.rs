@@ -318,6 +318,13 @@ impl SettlementTx {
     pub const fn balance(&self) -> &Balance {
         &self.balance
     }
+
+    /// Whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's child can then
+    /// pin it.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.tx.version != SPEND_VERSION
+    }
 }
 
 /// What a transaction is for in the life of a channel.

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// spends the funding output satisfies its script. What it does *not* say cannot be checked: a server can conceal a
 /// transaction or the newest blocks, and blocks without the work of the real chain cost it little. Use your own.
 ///
+/// It takes one transaction at a time: a child can pay for a parent that a node relays by itself, and not for one that is
+/// below the least feerate.
+///
 /// The connection is plain TCP, for a server on the same machine or behind a tunnel.
 #[derive(Clone)]
 pub struct ElectrumChain {

@@ -106,6 +106,47 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
     }
 }
 
+/// 1. Both close with one signature, and the node refuses that. It is of version 2, which before Core 31 no child lifts over
+///    the least feerate.
+/// 2. That the payer is gone now changes nothing.
+/// 3. The payee closes once more: with its newest payment, which is of version 3. Raised, it is taken.
+/// 4. There is nothing further to fall back to.
+#[test]
+fn a_settlement_with_one_signature_gives_way_to_the_payment() {
+    let chain = start_at_least(asked());
+    for construction in Construction::ALL.into_iter().filter(|c| c.closes_with_one_key()) {
+        let mut channel = Case::new(&chain, construction).open(&chain);
+        channel.pay(sat(300_000));
+        channel.tell(Side::Payee, Event::Close).expect("closed");
+        let joint = channel.payee.settlement().expect("settled").clone();
+        assert!(joint.is_joint(), "{construction}");
+        let role = SpendRole::Settlement;
+        assert_eq!(
+            channel.answer(role),
+            Some(RejectReason::MinRelayFee),
+            "{construction}"
+        );
+        channel.tell(Side::Payee, Event::PeerGone).expect("told");
+        assert_eq!(channel.payee.settlement(), Some(&joint), "{construction}");
+
+        channel.tell(Side::Payee, Event::Close).expect("closed again");
+        let payment = channel.redeemable();
+        assert_eq!(channel.payee.settlement(), Some(&payment), "{construction}");
+        let package = package(&channel, Side::Payee);
+        channel
+            .tell(Side::Payee, Event::Bump(package.clone()))
+            .expect("raised");
+        assert_eq!(channel.answer(role), None, "{construction}");
+        in_mempool(&chain, &package, construction.name());
+        let error = CommandError::WrongStage {
+            command: "close",
+            stage: Stage::Closing,
+        };
+        let answer = channel.tell(Side::Payee, Event::Close);
+        assert_eq!(answer, Err(error.into()), "{construction}");
+    }
+}
+
 /// The same for the payer, who is alone and waits for the lock.
 #[test]
 fn a_raised_refund_goes_out_again_with_its_child() {

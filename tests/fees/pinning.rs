@@ -82,7 +82,7 @@ fn a_settlement_of_version_3_cannot_be_pinned() {
 /// What version 3 is for. The same settlement as version 2, which the network takes as well:
 ///
 /// 1. the payer's change pays the least feerate for two children that fill what a node keeps of one family;
-/// 2. the payee's child is refused, whatever it pays;
+/// 2. the payee's child is refused, whatever it pays (before Core 31, a node kept room for just one);
 /// 3. a settlement of twice the feerate, if the payer signed one, does not replace it: it would have to pay for the
 ///    children too.
 #[test]

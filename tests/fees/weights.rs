@@ -1,10 +1,10 @@
 //! What each transaction weighs, term by term, and what it pays for that.
 
-use bitcoin::{FeeRate, Script, Transaction, Weight};
+use bitcoin::{FeeRate, Script, Transaction};
 use spilman::channel::{Construction, Event};
 use spilman::regtest::Regtest;
 
-use crate::channel::{per_vb, sat, start, Case, Channel, Side};
+use crate::channel::{per_vb, sat, start, start_at_least, Case, Channel, Side};
 
 /// Version, lock time, and the numbers of inputs and outputs.
 const FRAME: usize = 4 * (4 + 4 + 1 + 1);
@@ -88,7 +88,7 @@ fn check(channel: &Channel, name: &str, tx: &Transaction, spend: usize, feerate:
     if channel.construction() == Construction::Taproot {
         assert_eq!(short, 0, "{at}: all Schnorr signatures are as long");
     }
-    let fee = feerate.fee_wu(Weight::from_wu(predicted as u64)).expect("a fee");
+    let fee = feerate.fee_vb(predicted.div_ceil(4) as u64).expect("a fee");
     assert_eq!(channel.fee(tx), fee, "{at}: the fee, and the one that was agreed");
 }
 
@@ -104,7 +104,7 @@ fn accepted(chain: &Regtest, channel: &Channel, name: &str, tx: &Transaction) {
 /// For every construction, at four feerates:
 ///
 /// 1. the redeemed payment, the settlement that the payer signs, and where there is one the settlement with one
-///    signature weigh what was derived, less what short signatures save, and pay the feerate for it, rounded up;
+///    signature weigh what was derived, less what short signatures save, and pay the feerate for it, in whole vbytes;
 /// 2. so does the refund;
 /// 3. the node takes all of them.
 #[test]
@@ -149,5 +149,35 @@ fn weights_are_the_derived_ones() {
         let tx = channel.payer.refund().tx();
         check(channel, "refund", tx, refund(channel.construction()), *feerate);
         accepted(&chain, channel, "refund", tx);
+    }
+}
+
+/// A node that asks for just the agreed feerate takes every transaction of a channel.
+#[test]
+fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
+    let feerate = per_vb(7);
+    let chain = start_at_least(feerate);
+    let mut refunds = Vec::new();
+    for construction in Construction::ALL {
+        let mut channel = Case::new(&chain, construction).feerate(feerate).open(&chain);
+        // Signatures have two lengths; of eight payments some have the largest.
+        for _ in 0..8 {
+            channel.pay(sat(30_000));
+            accepted(&chain, &channel, "payment", channel.redeemable().tx());
+        }
+        channel
+            .tell(Side::Payer, Event::Close)
+            .expect("the payer can close");
+        let settlement = channel.payee.settlement().expect("closed");
+        assert_eq!(
+            channel.answer(settlement.role()),
+            None,
+            "{construction} settlement"
+        );
+        refunds.push(Case::new(&chain, construction).feerate(feerate).open(&chain));
+    }
+    chain.mine(150).expect("blocks");
+    for channel in &refunds {
+        accepted(&chain, channel, "refund", channel.payer.refund().tx());
     }
 }
