@@ -26,7 +26,7 @@ pub(super) async fn closed_together(world: &mut World) -> Result<(), ScenarioErr
     );
     channel.close(Side::Payee).await?;
     settled_together(world, &channel, STEP * 3).await?;
-    looks_like_anybodys(world)
+    looks_like_anybodys(world, &channel)
 }
 
 pub(super) async fn payer_closes_together(world: &mut World) -> Result<(), ScenarioError> {
@@ -66,12 +66,12 @@ pub(super) async fn higher_feerate(world: &mut World) -> Result<(), ScenarioErro
 }
 
 /// Compares the settlement with a payment of somebody who has one key and no channel.
-fn looks_like_anybodys(world: &World) -> Result<(), ScenarioError> {
+fn looks_like_anybodys(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world
         .say("Somebody with one key and no channel pays somebody else: what is there to tell the two apart?");
     let settlement = world.recorded("settlement")?;
     let amounts: Vec<_> = settlement.output.iter().map(|output| output.value).collect();
-    let payment = single_key_payment(world, &amounts)?;
+    let payment = single_key_payment(world, channel.params()?.funding_output().value, &amounts)?;
     world
         .recorder
         .built(Actor::Outsider, "single-key-payment", &payment);
@@ -117,12 +117,16 @@ impl Look {
 }
 
 /// A payment from a Taproot output of one key (BIP 86), as most wallets make it: version 2, no lock, replaceable.
-fn single_key_payment(world: &World, amounts: &[Amount]) -> Result<Transaction, ScenarioError> {
+fn single_key_payment(
+    world: &World,
+    value: Amount,
+    amounts: &[Amount],
+) -> Result<Transaction, ScenarioError> {
     let secp = Secp256k1::new();
     let pair = Keypair::from_secret_key(&secp, &world.key("outsider")).tap_tweak(&secp, None);
     let key = pair.public_parts().0;
     let coin = TxOut {
-        value: amounts.iter().copied().sum::<Amount>() + Amount::from_sat(1_000),
+        value,
         script_pubkey: ScriptBuf::new_p2tr_tweaked(key),
     };
     let (funding, _) = world.chain.pay(vec![coin.clone()])?;
