@@ -77,3 +77,64 @@ fn doctor_lists_every_bitcoind() {
         }
     }
 }
+
+/// `taproot` is all on that construction, `p2wsh/bond` one protocol of one, `malleated` one story wherever it is told.
+#[test]
+fn scenarios_are_chosen_by_parts_of_their_names() {
+    let all: Vec<_> = spilman::scenario::all();
+    for (part, belongs) in [
+        (
+            "taproot",
+            (|name| name.starts_with("taproot/")) as fn(&str) -> bool,
+        ),
+        ("p2wsh/bond", |name| name.starts_with("p2wsh/bond/")),
+        ("malleated", |name| name.ends_with("/malleated")),
+        ("example-7/pay*-gone-*", |name| {
+            name.contains("/example-7/pay") && name.contains("-gone-")
+        }),
+    ] {
+        let (code, out, err) = said(&spilman(&["list", "--json", part]));
+        assert_eq!(code, Some(0), "{out}{err}");
+        for name in all.iter().map(spilman::scenario::Scenario::name) {
+            let listed = out.contains(&format!("\"{name}\""));
+            assert_eq!(listed, belongs(name), "`list {part}` and {name}");
+        }
+    }
+    for command in ["list", "run"] {
+        let (code, out, err) = said(&spilman(&[command, "p2sh/session-end"]));
+        assert_eq!(code, Some(2), "{out}{err}");
+        let words = "no scenario is named 'p2sh/session-end'; did you mean p2sh/example-7/session-end, ";
+        assert!(err.contains(words), "{words:?} is not in {err:?}");
+        assert_eq!(out, "", "nothing was played");
+    }
+}
+
+/// A reader sees at a glance on which constructions a protocol runs.
+#[test]
+fn the_list_begins_with_how_many_there_are() {
+    let (code, out, err) = said(&spilman(&["list"]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    let all = spilman::scenario::all();
+    for construction in spilman::channel::Construction::ALL {
+        let counts = spilman::channel::Protocol::ALL.map(|protocol| {
+            let is_in = |s: &&spilman::scenario::Scenario| {
+                s.construction() == construction && s.protocol() == protocol
+            };
+            match all.iter().filter(is_in).count() {
+                0 => "–".to_owned(),
+                count => count.to_string(),
+            }
+        });
+        let row = [
+            &[construction.name().to_owned()],
+            &counts[..],
+            &[construction.template().to_owned()],
+        ]
+        .concat();
+        let found = out
+            .lines()
+            .find(|line| line.starts_with(&format!("{construction} ")));
+        let found = found.map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(found, Some(row), "the row of {construction}");
+    }
+}

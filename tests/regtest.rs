@@ -31,81 +31,238 @@ fn review(name: &str) {
     });
 }
 
-/// One test for each scenario, and the list of them.
+/// One test for each scenario, and the list of them. A hyphen in a name is an underscore here.
 macro_rules! scenarios {
-    ($($protocol:ident = $folder:literal { $($test:ident = $ending:literal,)+ })+) => {
-        const LISTED: &[&str] = &[$($(concat!($folder, "/", $ending),)+)+];
-        $(mod $protocol {
-            $(#[test]
-            fn $test() {
-                super::review(concat!($folder, "/", $ending));
+    ($($construction:ident { $($protocol:ident { $($story:ident)+ })+ })+) => {
+        const LISTED: &[[&str; 3]] = &[
+            $($($([stringify!($construction), stringify!($protocol), stringify!($story)],)+)+)+
+        ];
+        $(mod $construction {
+            $(mod $protocol {
+                $(#[test]
+                fn $story() {
+                    let path = [stringify!($construction), stringify!($protocol), stringify!($story)];
+                    crate::review(&crate::name(path));
+                })+
             })+
         })+
     };
 }
 
+fn name(path: [&str; 3]) -> String {
+    path.join("/").replace('_', "-")
+}
+
+fn listed() -> BTreeSet<String> {
+    LISTED.iter().copied().map(name).collect()
+}
+
 scenarios! {
-    stepped_locktime = "p2sh/stepped-locktime" {
-        settled = "settled",
-        payer_gone = "payer-gone",
-        payee_gone = "payee-gone",
-        late_payee = "late-payee",
-        race_won_by_payee = "race-won-by-payee",
-        ordinary_fees = "ordinary-fees",
-        payee_vanishes_before_accept = "payee-vanishes-before-accept",
-        payer_vanishes_before_refund_request = "payer-vanishes-before-refund-request",
-        payee_vanishes_before_refund_signature = "payee-vanishes-before-refund-signature",
-        payer_vanishes_before_funding = "payer-vanishes-before-funding",
-        payee_vanishes_before_ready = "payee-vanishes-before-ready",
-        payer_vanishes_before_payment = "payer-vanishes-before-payment",
-        payee_vanishes_before_payment_accepted = "payee-vanishes-before-payment-accepted",
-        payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
-        payee_vanishes_before_closed = "payee-vanishes-before-closed",
+    p2sh {
+        stepped_locktime {
+            settled
+            payer_gone
+            payee_gone
+            late_payee
+            race_won_by_payee
+            ordinary_fees
+            payment_by_time
+            refund_by_time
+            payee_vanishes_before_accept
+            payer_vanishes_before_refund_request
+            payee_vanishes_before_refund_signature
+            payer_vanishes_before_funding
+            payee_vanishes_before_ready
+            payer_vanishes_before_payment
+            payee_vanishes_before_payment_accepted
+            payer_vanishes_before_settlement
+            payee_vanishes_before_closed
+        }
+        example_7 {
+            session_end
+            higher_feerate
+            near_expiry
+            refund_by_time
+            bad_refund_signature
+            payee_gone_before_t1
+            payee_gone_after_t1
+            payee_gone_mid_session
+            payer_gone_mid_session
+            unused
+            payee_vanishes_before_accept
+            payer_vanishes_before_refund_request
+            payee_vanishes_before_refund_signature
+            payer_vanishes_before_funding
+            payee_vanishes_before_ready
+            payer_vanishes_before_payment
+            payee_vanishes_before_payment_accepted
+            payer_vanishes_before_settlement
+            payee_vanishes_before_closed
+        }
+        bond {
+            two_days
+            before_the_lock
+            late_payee
+            median_time
+            malleated
+            malleated_segwit
+            refund_by_height
+            payee_vanishes_before_accept
+            payer_vanishes_before_refund_request
+            payee_vanishes_before_refund_signature
+            payee_vanishes_before_funding_request
+            payer_vanishes_before_funding
+            payee_vanishes_before_ready
+            payee_vanishes_before_payment_request
+            payer_vanishes_before_payment
+            payee_vanishes_before_payment_accepted
+            payer_vanishes_before_settlement
+            payee_vanishes_before_closed
+        }
     }
-    example_7 = "p2sh/example-7" {
-        session_end = "session-end",
-        near_expiry = "near-expiry",
-        bad_refund_signature = "bad-refund-signature",
-        payee_gone_before_t1 = "payee-gone-before-t1",
-        payee_gone_after_t1 = "payee-gone-after-t1",
-        payee_gone_mid_session = "payee-gone-mid-session",
-        payer_gone_mid_session = "payer-gone-mid-session",
-        unused = "unused",
-        payee_vanishes_before_accept = "payee-vanishes-before-accept",
-        payer_vanishes_before_refund_request = "payer-vanishes-before-refund-request",
-        payee_vanishes_before_refund_signature = "payee-vanishes-before-refund-signature",
-        payer_vanishes_before_funding = "payer-vanishes-before-funding",
-        payee_vanishes_before_ready = "payee-vanishes-before-ready",
-        payer_vanishes_before_payment = "payer-vanishes-before-payment",
-        payee_vanishes_before_payment_accepted = "payee-vanishes-before-payment-accepted",
-        payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
-        payee_vanishes_before_closed = "payee-vanishes-before-closed",
+    p2sh_p2wsh {
+        stepped_locktime {
+            settled
+            payer_gone
+            payee_gone
+            late_payee
+            race_won_by_payee
+            ordinary_fees
+            payment_by_time
+            refund_by_time
+            payee_vanishes_before_payment_accepted
+        }
+        example_7 {
+            session_end
+            higher_feerate
+            near_expiry
+            refund_by_time
+            bad_refund_signature
+            payee_gone_before_t1
+            payee_gone_after_t1
+            payee_gone_mid_session
+            payer_gone_mid_session
+            unused
+            payee_vanishes_before_payment_accepted
+        }
+        bond {
+            two_days
+            before_the_lock
+            late_payee
+            median_time
+            malleated
+            malleated_segwit
+            refund_by_height
+            payee_vanishes_before_payment_accepted
+        }
     }
-    bond = "p2sh/bond" {
-        two_days = "two-days",
-        before_the_lock = "before-the-lock",
-        late_payee = "late-payee",
-        median_time = "median-time",
-        malleated = "malleated",
-        malleated_segwit = "malleated-segwit",
-        payee_vanishes_before_accept = "payee-vanishes-before-accept",
-        payer_vanishes_before_refund_request = "payer-vanishes-before-refund-request",
-        payee_vanishes_before_refund_signature = "payee-vanishes-before-refund-signature",
-        payee_vanishes_before_funding_request = "payee-vanishes-before-funding-request",
-        payer_vanishes_before_funding = "payer-vanishes-before-funding",
-        payee_vanishes_before_ready = "payee-vanishes-before-ready",
-        payee_vanishes_before_payment_request = "payee-vanishes-before-payment-request",
-        payer_vanishes_before_payment = "payer-vanishes-before-payment",
-        payee_vanishes_before_payment_accepted = "payee-vanishes-before-payment-accepted",
-        payer_vanishes_before_settlement = "payer-vanishes-before-settlement",
-        payee_vanishes_before_closed = "payee-vanishes-before-closed",
+    p2wsh {
+        stepped_locktime {
+            settled
+            payer_gone
+            payee_gone
+            late_payee
+            race_won_by_payee
+            ordinary_fees
+            payment_by_time
+            refund_by_time
+            payee_vanishes_before_payment_accepted
+        }
+        example_7 {
+            session_end
+            higher_feerate
+            near_expiry
+            refund_by_time
+            bad_refund_signature
+            payee_gone_before_t1
+            payee_gone_after_t1
+            payee_gone_mid_session
+            payer_gone_mid_session
+            unused
+            payee_vanishes_before_payment_accepted
+        }
+        bond {
+            two_days
+            before_the_lock
+            late_payee
+            median_time
+            malleated
+            malleated_segwit
+            refund_by_height
+            payee_vanishes_before_payment_accepted
+        }
+    }
+    cltv {
+        example_7 {
+            session_end
+            higher_feerate
+            near_expiry
+            refund_by_time
+            payee_gone_with_t1
+            payee_gone_after_t1
+            payee_gone_mid_session
+            payer_gone_mid_session
+            unused
+            malleated
+            payee_vanishes_before_accept
+            payer_vanishes_before_funding
+            payee_vanishes_before_ready
+            payer_vanishes_before_payment
+            payee_vanishes_before_payment_accepted
+            payer_vanishes_before_settlement
+            payee_vanishes_before_closed
+        }
+    }
+    csv {
+        example_7 {
+            session_end
+            higher_feerate
+            near_expiry
+            refund_by_time
+            lifetime_from_confirmation
+            payee_gone_with_t1
+            payee_gone_after_t1
+            payee_gone_mid_session
+            payer_gone_mid_session
+            unused
+            payee_vanishes_before_accept
+            payer_vanishes_before_funding
+            payee_vanishes_before_ready
+            payer_vanishes_before_payment
+            payee_vanishes_before_payment_accepted
+            payer_vanishes_before_settlement
+            payee_vanishes_before_closed
+        }
+    }
+    taproot {
+        example_7 {
+            closed_together
+            payer_closes_together
+            higher_feerate
+            near_expiry
+            refund_by_time
+            payee_gone_with_t1
+            payee_gone_after_t1
+            payee_gone_mid_session
+            payer_gone_mid_session
+            unused_closed_together
+            payee_vanishes_before_accept
+            payer_vanishes_before_funding
+            payee_vanishes_before_ready
+            payer_vanishes_before_payment
+            payee_vanishes_before_payment_accepted
+            payer_vanishes_before_close_request
+            payee_vanishes_before_close_request
+            payer_vanishes_before_joint_settlement
+            payee_vanishes_before_closed
+        }
     }
 }
 
 /// A scenario without a test here would be one that nobody reviews.
 #[test]
 fn every_scenario_is_listed() {
-    let listed = LISTED.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let listed = listed();
     let all = scenario::all()
         .iter()
         .map(|scenario| scenario.name().to_owned())
@@ -126,6 +283,8 @@ fn two_runs_leave_the_same_bytes() {
         "p2sh/stepped-locktime/settled",
         "p2sh/example-7/near-expiry",
         "p2sh/bond/two-days",
+        "csv/example-7/lifetime-from-confirmation",
+        "taproot/example-7/closed-together",
     ] {
         let (first, second) = (play(name), play(name));
         assert_eq!(timeline(&first), timeline(&second), "{name}");
@@ -197,16 +356,14 @@ fn the_numbers_of_the_documents_are_in_the_snapshots() {
 /// Every snapshot belongs to a scenario that is listed, whoever runs the tests, and with whatever tool.
 #[test]
 fn no_snapshot_is_left_over() {
-    let folders = LISTED
-        .iter()
-        .filter_map(|name| name.rsplit_once('/'))
-        .map(|(folder, _)| folder);
-    for folder in folders.collect::<BTreeSet<_>>() {
+    let listed = listed();
+    let folders = listed.iter().filter_map(|name| name.rsplit_once('/'));
+    for folder in folders.map(|(folder, _)| folder).collect::<BTreeSet<_>>() {
         for file in fs::read_dir(snapshots().join(folder)).expect("a folder") {
             let file = file.expect("a file").path();
             let scenario = format!("{folder}/{}", story_of(&file));
             assert!(
-                LISTED.contains(&scenario.as_str()),
+                listed.contains(&scenario),
                 "{} belongs to no scenario",
                 file.display()
             );

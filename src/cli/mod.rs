@@ -1,5 +1,6 @@
 //! The command line.
 
+mod choose;
 mod core;
 mod demo;
 mod doctor;
@@ -20,11 +21,14 @@ use clap::{Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "Start with:\n  spilman doctor              is everything there?\n  spilman demo                \
-                  three channels, told for a person\n  spilman list                every scenario\n  spilman run \
-                  bond --out out   play some, keep every raw transaction\n\nExit codes: 0 all well, 1 a scenario \
-                  or a check failed, 2 the command line is wrong, \
-                  130 interrupted."
+    after_help = "\
+Start with:
+  spilman doctor                  is everything there?
+  spilman demo                    the documented channels, told for a person
+  spilman list                    every scenario: six constructions, three protocols
+  spilman run taproot --out out   play some, keep every raw transaction
+
+Exit codes: 0 all well, 1 a scenario or a check failed, 2 the command line is wrong, 130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]

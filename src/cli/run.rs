@@ -13,13 +13,15 @@ use spilman::regtest::{find_electrs, Found, Node};
 use spilman::scenario::{self, Failure, Scenario, Watch};
 use spilman::transcript::{timeline, Transcript};
 
+use super::choose::{choose, HOW};
 use super::core::Core;
 use super::out;
 use super::stop::{Stop, INTERRUPTED};
 
 #[derive(Args)]
+#[command(after_help = HOW)]
 pub struct Run {
-    /// Names of scenarios, or the beginnings of names: `bond` is every scenario of that protocol.
+    /// Names of scenarios, or parts of names, such as `taproot` or `p2wsh/bond`.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     scenarios: Vec<String>,
     /// Every scenario.
@@ -120,32 +122,14 @@ impl Run {
         Ok(ExitCode::FAILURE)
     }
 
-    /// A name that is a scenario's own means that one alone; otherwise it means all that begin with it.
     fn choose(&self) -> Result<Vec<Scenario>, String> {
-        let all = scenario::all();
-        let is_meant = |given: &String, scenario: &Scenario| {
-            if all.iter().any(|known| known.name() == given) {
-                return scenario.name() == given;
-            }
-            !given.is_empty() && scenario.name().starts_with(given.as_str())
+        let chosen = if self.all {
+            scenario::all()
+        } else {
+            choose(&self.scenarios)?
         };
-        for given in &self.scenarios {
-            if !all.iter().any(|scenario| is_meant(given, scenario)) {
-                return Err(unknown(given, &all));
-            }
-        }
-        let chosen =
-            |scenario: &Scenario| self.all || self.scenarios.iter().any(|given| is_meant(given, scenario));
-        let names: Vec<_> = all
-            .iter()
-            .filter(|s| chosen(s))
-            .map(|s| s.name().to_owned())
-            .collect();
-        Ok(all
-            .into_iter()
-            .filter(|scenario| names.iter().any(|name| name == scenario.name()))
-            .map(|scenario| scenario.watch(self.watch.into()))
-            .collect())
+        let watch = |scenario: Scenario| scenario.watch(self.watch.into());
+        Ok(chosen.into_iter().map(watch).collect())
     }
 
     /// Plays them on `jobs` threads and hands them over in the order of the list.
@@ -217,27 +201,6 @@ impl Run {
             }
         }
         Ok(())
-    }
-}
-
-fn unknown(name: &str, all: &[Scenario]) -> String {
-    let ending = name.rsplit('/').next().unwrap_or(name);
-    let close = all
-        .iter()
-        .map(Scenario::name)
-        .filter(|known| !ending.is_empty() && known.contains(ending))
-        .take(5)
-        .collect::<Vec<_>>();
-    if close.is_empty() {
-        format!(
-            "no scenario begins with '{name}'; `spilman list` shows all {}",
-            all.len()
-        )
-    } else {
-        format!(
-            "no scenario begins with '{name}'; did you mean {}?",
-            close.join(", ")
-        )
     }
 }
 

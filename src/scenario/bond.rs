@@ -4,27 +4,66 @@ use bitcoin::{Amount, OutPoint, TxOut};
 
 use super::error::{expect, ScenarioError};
 use super::live::Channel;
+use super::locks;
 use super::plan::{fund, Plan};
+use super::story::{always, told, Story};
 use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock};
 use super::twin::twin;
 use super::world::World;
 use super::{play, Scenario};
-use crate::channel::{ChannelId, Protocol, Stage, Terms};
+use crate::channel::{ChannelId, Construction, Protocol, Stage, Terms};
 use crate::regtest::{CoinKind, RejectReason};
 use crate::transcript::{Actor, Side, Unit};
 
-pub(super) fn scenarios() -> Vec<Scenario> {
-    let story =
-        |name, summary, play| Scenario::new(Protocol::Bond, name, summary, play).unit(Unit::Millidash);
-    vec![
-        story("two-days", "A day's posts are paid and settled, and the next day has a channel of its own", play!(two_days)),
-        story("before-the-lock", "Nobody closes: the payee settles six hours before the 24 hours are over", play!(before_the_lock)),
-        story("late-payee", "The payee sleeps past the 24 hours, and the refund takes everything although work was paid for", play!(late_payee)),
-        story("median-time", "The clock has passed the 24 hours and the median of the last 11 blocks has not: the refund waits", play!(median_time)),
-        story("malleated", "A legacy bond is mined with another id than it was signed with, and the refund connects to nothing", play!(malleated)),
-        story("malleated-segwit", "The same attempt on a bond with segwit inputs changes nothing", play!(malleated_segwit)),
-    ]
+pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
+    let scenario = |story: &Story| story.scenario(Protocol::Bond, construction).unit(Unit::Millidash);
+    told(STORIES, construction).map(scenario).collect()
 }
+
+const STORIES: &[Story] = &[
+    Story {
+        name: "two-days",
+        summary: "A day's posts are paid and settled, and the next day has a channel of its own",
+        on: always,
+        play: play!(two_days),
+    },
+    Story {
+        name: "before-the-lock",
+        summary: "Nobody closes: the payee settles six hours before the 24 hours are over",
+        on: always,
+        play: play!(before_the_lock),
+    },
+    Story {
+        name: "late-payee",
+        summary: "The payee sleeps past the 24 hours, and the refund takes everything although work was paid for",
+        on: always,
+        play: play!(late_payee),
+    },
+    Story {
+        name: "median-time",
+        summary: "The clock has passed the 24 hours and the median of the last 11 blocks has not: the refund waits",
+        on: always,
+        play: play!(median_time),
+    },
+    Story {
+        name: "malleated",
+        summary: "A legacy bond is mined with another id than it was signed with, and the refund connects to nothing",
+        on: always,
+        play: play!(malleated),
+    },
+    Story {
+        name: "malleated-segwit",
+        summary: "The same attempt on a bond with segwit inputs changes nothing",
+        on: always,
+        play: play!(malleated_segwit),
+    },
+    Story {
+        name: "refund-by-height",
+        summary: "The lock is a height instead of a time: the refund is final there, and not one block before",
+        on: always,
+        play: play!(locks::bond_refund_by_height),
+    },
+];
 
 pub(super) const MILLIDASH: Amount = Amount::from_sat(100_000);
 
@@ -34,8 +73,12 @@ pub(super) fn plan(world: &World, kind: CoinKind, id: ChannelId) -> Result<Plan,
 
 /// The guide's opening, up to a bond that is deep enough.
 async fn open(world: &World, id: ChannelId) -> Result<Channel, ScenarioError> {
+    open_with(world, plan(world, CoinKind::Segwit, id)?).await
+}
+
+pub(super) async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioError> {
     world.say("Bob makes the bond and keeps it, Alice signs his refund, asks for the bond and broadcasts it");
-    let channel = world.open(plan(world, CoinKind::Segwit, id)?).await?;
+    let channel = world.open(plan).await?;
     channel.payer()?;
     channel.payee()?;
     world.mine(3, &[&channel]).await?;

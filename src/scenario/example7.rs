@@ -5,65 +5,128 @@ use bitcoin::Amount;
 use super::error::{expect, ScenarioError};
 use super::live::Channel;
 use super::plan::Plan;
+use super::story::{always, closes_with_two_keys, is_co_signed, told, Story};
 use super::tap::{Effect, Rule};
 use super::turns::{
-    self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refused_to_open,
+    self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_waits, refused_to_open,
 };
 use super::world::World;
-use super::{play, Scenario};
+use super::{closing, locks, play, script_refund, Scenario};
 use crate::channel::{
-    ChannelId, Kind, Message, Protocol, Reason, Refusal, SignatureError, Stage, UnverifiedSignature,
+    ChannelId, Construction, Kind, Message, Protocol, Reason, Refusal, SignatureError, Stage,
+    UnverifiedSignature,
 };
-use crate::regtest::{CoinKind, RejectReason};
+use crate::regtest::CoinKind;
 use crate::service::OpenError;
 use crate::transcript::{Side, Unit};
 
-pub(super) fn scenarios() -> Vec<Scenario> {
-    let story =
-        |name, summary, play| Scenario::new(Protocol::Example7, name, summary, play).unit(Unit::Bitcoin);
-    vec![
-        story(
-            "session-end",
-            "10 BTC, three payments, and the payee closes when the session ends",
-            play!(session_end),
-        ),
-        story(
-            "near-expiry",
-            "The session outlives the closing margin: the payee closes there, and not one block before",
-            play!(near_expiry),
-        ),
-        story(
-            "bad-refund-signature",
-            "The signature over T2 arrives wrong; the payer aborts, nothing is on chain, nothing is lost",
-            play!(bad_refund_signature),
-        ),
-        story(
-            "payee-gone-before-t1",
-            "The payee vanishes instead of signing T2; T1 is never broadcast",
-            play!(payee_gone_before_t1),
-        ),
-        story(
-            "payee-gone-after-t1",
-            "The payee broadcasts T1 and vanishes; the payer waits for T2's lock",
-            play!(payee_gone_after_t1),
-        ),
-        story(
-            "payee-gone-mid-session",
-            "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything",
-            play!(payee_gone_mid_session),
-        ),
-        story(
-            "payer-gone-mid-session",
-            "The payer vanishes; the payee closes at the closing margin with the last T3",
-            play!(payer_gone_mid_session),
-        ),
-        story(
-            "unused",
-            "Nothing was ever paid: the payee gives everything back at once, with the first T3",
-            play!(unused),
-        ),
-    ]
+pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
+    let scenario = |story: &Story| {
+        story
+            .scenario(Protocol::Example7, construction)
+            .unit(Unit::Bitcoin)
+    };
+    told(STORIES, construction).map(scenario).collect()
 }
+
+const STORIES: &[Story] = &[
+    Story {
+        name: "session-end",
+        summary: "10 BTC, three payments, and the payee closes when the session ends",
+        on: closes_with_two_keys,
+        play: play!(session_end),
+    },
+    Story {
+        name: "closed-together",
+        summary: "10 BTC, three payments, and both close with one signature that looks like anybody's",
+        on: Construction::closes_with_one_key,
+        play: play!(closing::closed_together),
+    },
+    Story {
+        name: "payer-closes-together",
+        summary: "The payer asks first; the end is the same one signature",
+        on: Construction::closes_with_one_key,
+        play: play!(closing::payer_closes_together),
+    },
+    Story {
+        name: "higher-feerate",
+        summary: "The agreed feerate is too low by now: both settle at a higher one, out of the payer's change",
+        on: always,
+        play: play!(closing::higher_feerate),
+    },
+    Story {
+        name: "near-expiry",
+        summary: "The session outlives the closing margin: the payee closes there, and not one block before",
+        on: always,
+        play: play!(near_expiry),
+    },
+    Story {
+        name: "refund-by-time",
+        summary: "The refund's lock is a time: it is final when the median time has passed it, and not one block before",
+        on: always,
+        play: play!(locks::example7_refund_by_time),
+    },
+    Story {
+        name: "lifetime-from-confirmation",
+        summary: "T1 waits for ten blocks in the mempool, and the refund's lock moves by just as many",
+        on: Construction::has_relative_lock,
+        play: play!(locks::lifetime_from_confirmation),
+    },
+    Story {
+        name: "bad-refund-signature",
+        summary: "The signature over T2 arrives wrong; the payer aborts, nothing is on chain, nothing is lost",
+        on: is_co_signed,
+        play: play!(bad_refund_signature),
+    },
+    Story {
+        name: "payee-gone-before-t1",
+        summary: "The payee vanishes instead of signing T2; T1 is never broadcast",
+        on: is_co_signed,
+        play: play!(payee_gone_before_t1),
+    },
+    Story {
+        name: "payee-gone-with-t1",
+        summary: "The payee vanishes with T1 and never broadcasts it; the payer spends its coin, and T1 is void",
+        on: Construction::has_script_refund,
+        play: play!(script_refund::payee_gone_with_t1),
+    },
+    Story {
+        name: "payee-gone-after-t1",
+        summary: "The payee broadcasts T1 and vanishes; the payer waits for T2's lock",
+        on: always,
+        play: play!(payee_gone_after_t1),
+    },
+    Story {
+        name: "payee-gone-mid-session",
+        summary: "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything",
+        on: always,
+        play: play!(payee_gone_mid_session),
+    },
+    Story {
+        name: "payer-gone-mid-session",
+        summary: "The payer vanishes; the payee closes at the closing margin with the last T3",
+        on: always,
+        play: play!(payer_gone_mid_session),
+    },
+    Story {
+        name: "unused",
+        summary: "Nothing was ever paid: the payee gives everything back at once, with the first T3",
+        on: closes_with_two_keys,
+        play: play!(unused),
+    },
+    Story {
+        name: "unused-closed-together",
+        summary: "Nothing was ever paid: both give everything back at once, with one signature",
+        on: Construction::closes_with_one_key,
+        play: play!(closing::unused_closed_together),
+    },
+    Story {
+        name: "malleated",
+        summary: "A legacy T1 is mined with another id: T3 would be void, and the payer still refunds itself",
+        on: script_refund::has_script_to_rebuild,
+        play: play!(script_refund::malleated),
+    },
+];
 
 pub(super) fn plan(world: &World) -> Result<Plan, ScenarioError> {
     turns::plan(
@@ -77,21 +140,29 @@ pub(super) fn plan(world: &World) -> Result<Plan, ScenarioError> {
 pub(super) const STEP: Amount = Amount::from_sat(50_000_000);
 
 /// Steps 1 to 7.
-async fn open(world: &World) -> Result<Channel, ScenarioError> {
-    world
-        .say("Steps 1 to 6: K1 and K2, T1 held back, T2 signed, T1 handed over, and the payee broadcasts it");
-    let channel = world.open(plan(world)?).await?;
+pub(super) async fn open(world: &World) -> Result<Channel, ScenarioError> {
+    open_with(world, plan(world)?).await
+}
+
+pub(super) async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioError> {
+    world.say(if world.construction().has_script_refund() {
+        "Steps 1 to 6, shorter: K1 and K2, and T1, whose own output lets the payer have everything back with T2. \
+         So nobody signs T2 in advance: T1 is handed over, and the payee broadcasts it"
+    } else {
+        "Steps 1 to 6: K1 and K2, T1 held back, T2 signed, T1 handed over, and the payee broadcasts it"
+    });
+    let channel = world.open(plan).await?;
     channel.payer()?;
     channel.payee()?;
     world.was_taken("funding")?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    refund_waits(world)?;
     world.say("Step 7: T1 confirms, and T3 starts with everything on K1's output");
     world.mine(3, &[&channel]).await?;
     channel.stage_is(Side::Payer, Stage::Open)?;
     Ok(channel)
 }
 
-async fn pay_three(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+pub(super) async fn pay_three(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("Step 8: three payments of 0.5 BTC");
     for _ in 0..3 {
         channel.pay(STEP).await?;

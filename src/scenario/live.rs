@@ -1,6 +1,7 @@
 use std::cell::Cell;
+use std::future::Future;
 
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Amount, FeeRate, OutPoint};
 use tokio::sync::watch;
 
 use super::error::{expect, ScenarioError};
@@ -114,16 +115,31 @@ impl Channel {
     /// Ends who vanished on the wire, and waits until the others have nothing left to do.
     pub(super) async fn rest(&self) -> Result<(), ScenarioError> {
         for _ in 0..2 {
-            match self.tap.borrow().vanished {
-                Some(Side::Payer) => self.payer.kill(),
-                Some(Side::Payee) => self.payee.kill(),
-                _ => {}
-            }
+            self.end_vanished();
             // Twice, because what one side does last may be a message for the other.
             self.payer.rest(&self.tap).await?;
             self.payee.rest(&self.tap).await?;
         }
         Ok(())
+    }
+
+    fn end_vanished(&self) {
+        match self.tap.borrow().vanished {
+            Some(Side::Payer) => self.payer.kill(),
+            Some(Side::Payee) => self.payee.kill(),
+            None => {}
+        }
+    }
+
+    /// The answer of a party; if it vanishes first, there is none to wait for.
+    async fn answer<T>(&self, asked: impl Future<Output = T>) -> T {
+        let mut tap = self.tap.clone();
+        tokio::pin!(asked);
+        tokio::select! {
+            answer = &mut asked => return answer,
+            Ok(_) = tap.wait_for(|status| status.vanished.is_some()) => self.end_vanished(),
+        }
+        asked.await
     }
 
     /// Tells both parties to look at the chain, the payer first.
@@ -213,7 +229,7 @@ impl Channel {
     /// # Errors
     /// If the payment is acknowledged.
     pub async fn pay_in_vain(&self, amount: Amount) -> Result<RequestError, ScenarioError> {
-        let paid = self.payer()?.pay(amount).await;
+        let paid = self.answer(self.payer()?.pay(amount)).await;
         self.rest().await?;
         let error = paid.err().ok_or_else(|| ScenarioError::Unexpected {
             what: "the payment".to_owned(),
@@ -264,6 +280,19 @@ impl Channel {
         let closed = match by {
             Side::Payer => self.payer()?.close().await,
             Side::Payee => self.payee()?.close().await,
+        };
+        closed.map_err(|source| failed(by, "close", source))?;
+        self.rest().await
+    }
+
+    /// One side begins to close, at this feerate if the other agrees.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub async fn close_at(&self, by: Side, feerate: FeeRate) -> Result<(), ScenarioError> {
+        let closed = match by {
+            Side::Payer => self.payer()?.close_at(feerate).await,
+            Side::Payee => self.payee()?.close_at(feerate).await,
         };
         closed.map_err(|source| failed(by, "close", source))?;
         self.rest().await

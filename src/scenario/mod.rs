@@ -41,15 +41,19 @@
 //! ```
 
 mod bond;
+mod closing;
 mod error;
 mod example7;
 mod live;
+mod locks;
 mod node_chain;
 mod plan;
 mod recorder;
+mod script_refund;
 mod seat;
 mod sight;
 mod stepped;
+mod story;
 mod tap;
 mod turns;
 mod twin;
@@ -247,13 +251,26 @@ impl Failure {
     }
 }
 
-/// Every scenario, protocol by protocol.
+/// Every scenario, construction by construction, and on each protocol by protocol.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    let mut all = stepped::scenarios();
-    all.extend(example7::scenarios());
-    all.extend(bond::scenarios());
-    all.extend(vanish::scenarios());
+    Construction::ALL.into_iter().flat_map(all_on).collect()
+}
+
+fn all_on(construction: Construction) -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for protocol in Protocol::ALL {
+        // Whose refund is in a script needs no co-signing, and runs Example 7's payments alone.
+        if construction.has_script_refund() && protocol != Protocol::Example7 {
+            continue;
+        }
+        all.extend(match protocol {
+            Protocol::SteppedLocktime => stepped::scenarios(construction),
+            Protocol::Example7 => example7::scenarios(construction),
+            Protocol::Bond => bond::scenarios(construction),
+        });
+        all.extend(vanish::scenarios(protocol, construction));
+    }
     all
 }
 
@@ -266,7 +283,7 @@ pub fn find(name: &str) -> Option<Scenario> {
 /// Boxes a story's future; stories are plain async functions.
 macro_rules! play {
     ($story:path) => {
-        Box::new(|world| Box::pin($story(world)))
+        |world| Box::pin($story(world))
     };
 }
 use play;

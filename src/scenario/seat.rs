@@ -54,6 +54,9 @@ impl<H: Deref<Target = Handle>> Seat<H> {
         };
         let at_rest = |status: &Status| {
             let tap = tap.borrow();
+            if tap.vanished == Some(self.actor) {
+                return true;
+            }
             let (inbound, outbound) = match self.actor {
                 Side::Payer => (tap.from_payee, tap.from_payer),
                 Side::Payee => (tap.from_payer, tap.from_payee),

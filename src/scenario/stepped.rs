@@ -4,34 +4,79 @@ use bitcoin::{Amount, FeeRate};
 
 use super::error::ScenarioError;
 use super::live::Channel;
+use super::locks;
 use super::plan::Plan;
+use super::story::{always, told, Story};
 use super::turns::{
     self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock, terms,
 };
 use super::world::World;
 use super::{play, Scenario};
-use crate::channel::{ChannelId, Limits, Protocol, Stage};
+use crate::channel::{ChannelId, Construction, Limits, Protocol, Stage};
 use crate::regtest::{CoinKind, Policy, RejectReason};
 use crate::transcript::Side;
 
-pub(super) fn scenarios() -> Vec<Scenario> {
-    let free = |name, summary, play| {
-        Scenario::new(Protocol::SteppedLocktime, name, summary, play).policy(Policy::free())
+pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
+    let scenario = |story: &Story| {
+        let scenario = story.scenario(Protocol::SteppedLocktime, construction);
+        match story.name {
+            "ordinary-fees" => scenario,
+            _ => scenario.policy(Policy::free()),
+        }
     };
-    vec![
-        free("settled", "The article's seven steps: 1,000 satoshi, payments of 100 satoshi, settled together", play!(settled)),
-        free("payer-gone", "The payer vanishes; the payee redeems the last payment at its own lock, and not one block before", play!(payer_gone)),
-        free("payee-gone", "The payee vanishes; the payer gets its refund at the refund's lock, and not one block before", play!(payee_gone)),
-        free("late-payee", "The payee sleeps past the refund's lock, and the refund wins the race", play!(late_payee)),
-        free("race-won-by-payee", "Both locks have passed, and the payee's payment is first in the mempool", play!(race_won_by_payee)),
-        Scenario::new(
-            Protocol::SteppedLocktime,
-            "ordinary-fees",
-            "The same seven steps with ordinary amounts and fees under a node's default policy",
-            play!(ordinary_fees),
-        ),
-    ]
+    told(STORIES, construction).map(scenario).collect()
 }
+
+const STORIES: &[Story] = &[
+    Story {
+        name: "settled",
+        summary: "The article's seven steps: 1,000 satoshi, payments of 100 satoshi, settled together",
+        on: always,
+        play: play!(settled),
+    },
+    Story {
+        name: "payer-gone",
+        summary: "The payer vanishes; the payee redeems the last payment at its own lock, and not one block before",
+        on: always,
+        play: play!(payer_gone),
+    },
+    Story {
+        name: "payee-gone",
+        summary: "The payee vanishes; the payer gets its refund at the refund's lock, and not one block before",
+        on: always,
+        play: play!(payee_gone),
+    },
+    Story {
+        name: "late-payee",
+        summary: "The payee sleeps past the refund's lock, and the refund wins the race",
+        on: always,
+        play: play!(late_payee),
+    },
+    Story {
+        name: "race-won-by-payee",
+        summary: "Both locks have passed, and the payee's payment is first in the mempool",
+        on: always,
+        play: play!(race_won_by_payee),
+    },
+    Story {
+        name: "ordinary-fees",
+        summary: "The same seven steps with ordinary amounts and fees under a node's default policy",
+        on: always,
+        play: play!(ordinary_fees),
+    },
+    Story {
+        name: "payment-by-time",
+        summary: "Both locks are times: the payee redeems when its own has passed, and not one second before",
+        on: always,
+        play: play!(locks::stepped_payment_by_time),
+    },
+    Story {
+        name: "refund-by-time",
+        summary: "Both locks are times: the payer gets its refund when its own has passed, and not one second before",
+        on: always,
+        play: play!(locks::stepped_refund_by_time),
+    },
+];
 
 pub(super) const STEP: Amount = Amount::from_sat(100);
 
@@ -54,8 +99,12 @@ pub(super) fn plan(world: &World) -> Result<Plan, ScenarioError> {
 
 /// Steps 1 to 4, and the blocks that make payments count.
 async fn open(world: &World) -> Result<Channel, ScenarioError> {
+    open_with(world, plan(world)?).await
+}
+
+pub(super) async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioError> {
     world.say("Steps 1 to 4: keys, the funding transaction held back, the refund signed, then the broadcast");
-    let channel = world.open(plan(world)?).await?;
+    let channel = world.open(plan).await?;
     channel.payer()?;
     channel.payee()?;
     world.was_taken("funding")?;
@@ -66,7 +115,7 @@ async fn open(world: &World) -> Result<Channel, ScenarioError> {
 }
 
 /// Step 5: 900 back and 100 to the payee, then 800 and 200, then 700 and 300.
-async fn pay_three(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
+pub(super) async fn pay_three(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("Step 5: three payments of 100 satoshi: 900/100, 800/200, 700/300");
     for _ in 0..3 {
         channel.pay(STEP).await?;

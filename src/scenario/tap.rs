@@ -20,6 +20,8 @@ pub(super) struct Tap {
     rules: Vec<Rule>,
     recorder: Recorder,
     status: watch::Sender<TapStatus>,
+    /// Who is gone after the opening, and is not to notice that the connection broke.
+    dead: Option<Side>,
 }
 
 /// What to do with one message.
@@ -38,6 +40,8 @@ pub struct Rule {
 pub enum Effect {
     /// It is never sent: the sender loses power in just that moment, and the connection breaks.
     Vanish,
+    /// It arrives, and in just that moment the receiver loses power.
+    VanishReceiver,
     /// Something else arrives in its place.
     Replace(Box<dyn FnOnce(Envelope) -> Envelope + Send>),
 }
@@ -68,6 +72,7 @@ impl Tap {
             rules,
             recorder,
             status,
+            dead: None,
         };
         tokio::spawn(tap.run());
         (payer, payee, receiver)
@@ -85,21 +90,32 @@ impl Tap {
                 break;
             }
         }
-        self.status.send_modify(|status| status.ended = true);
+        let Self {
+            payer, payee, status, ..
+        } = self;
+        // The task of who is gone runs until the story ends it. A lost connection would make it act, and what lost power
+        // cannot; so it alone does not see that the wire is broken.
+        let (dead, survivor) = if self.dead == Some(Side::Payer) {
+            (payer, payee)
+        } else {
+            (payee, payer)
+        };
+        let mut dead = self.dead.is_some().then_some(dead);
+        drop(survivor);
+        status.send_modify(|status| status.ended = true);
+        if let Some(dead) = &mut dead {
+            while let Some(Ok(_)) = dead.next().await {}
+        }
     }
 
     /// Passes one message on; says whether there is more to do.
     async fn pass(&mut self, from: Side, frame: &[u8]) -> bool {
         let (bytes, tampered) = match self.effect(from, frame) {
             None => (frame.to_vec(), false),
-            Some((_, Effect::Vanish)) => {
-                self.recorder.silence(from);
-                self.recorder.add(Entry::Notice {
-                    by: from.into(),
-                    text: "is gone".to_owned(),
-                });
-                self.status.send_modify(|status| status.vanished = Some(from));
-                return false;
+            Some((envelope, Effect::Vanish)) => return self.vanish(from, envelope.message.kind()),
+            Some((envelope, Effect::VanishReceiver)) => {
+                self.recorder.message(from, frame, false);
+                return self.vanish(from.peer(), envelope.message.kind());
             }
             Some((envelope, Effect::Replace(replace))) => (wire::encode(&replace(envelope)), true),
         };
@@ -115,6 +131,18 @@ impl Tap {
             &mut self.payer
         };
         to.send(Bytes::from(bytes)).await.is_ok()
+    }
+
+    /// Nothing passes any more.
+    fn vanish(&mut self, who: Side, at: Kind) -> bool {
+        self.dead = (at > Kind::Funding).then_some(who);
+        self.recorder.silence(who);
+        self.recorder.add(Entry::Notice {
+            by: who.into(),
+            text: "is gone".to_owned(),
+        });
+        self.status.send_modify(|status| status.vanished = Some(who));
+        false
     }
 
     fn effect(&mut self, from: Side, frame: &[u8]) -> Option<(Envelope, Effect)> {

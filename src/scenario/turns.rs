@@ -1,7 +1,7 @@
 //! Turns that several stories take.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::Amount;
+use bitcoin::{Amount, FeeRate};
 
 use super::error::ScenarioError;
 use super::live::Channel;
@@ -11,7 +11,7 @@ use crate::channel::{Capacity, ChannelId, Protocol, SpendRole, Terms};
 use crate::regtest::{CoinKind, Lock, RejectReason};
 use crate::transcript::Side;
 
-fn range(error: &dyn std::fmt::Display) -> ScenarioError {
+pub(super) fn range(error: &dyn std::fmt::Display) -> ScenarioError {
     ScenarioError::Range(error.to_string())
 }
 
@@ -39,6 +39,17 @@ pub(super) fn refund_lock(world: &World, channel: &Channel) -> Result<Lock, Scen
     Ok(Lock::from(&world.recorded(&format!("{}refund", channel.label))?))
 }
 
+/// The node refuses the refund as long as its lock is not over: an absolute one by the lock time, a relative one by the
+/// sequence.
+pub(super) fn refund_waits(world: &World) -> Result<(), ScenarioError> {
+    let reason = if world.construction().has_relative_lock() {
+        RejectReason::NonBip68Final
+    } else {
+        RejectReason::NonFinal
+    };
+    world.would_refuse("refund", reason)
+}
+
 /// As long as this lock is not final, the payee waits for more payments; once it is, the payee settles.
 pub(super) fn settle_lock(world: &World, channel: &Channel) -> Result<LockTime, ScenarioError> {
     let base = world.base(channel.funding()?)?;
@@ -63,7 +74,7 @@ pub(super) async fn payee_settles(
     world.say("With the next block it is time, and the payee broadcasts the last payment");
     world.make_final(lock, &[channel]).await?;
     world.was_taken(payment)?;
-    world.would_refuse("refund", RejectReason::NonFinal)
+    refund_waits(world)
 }
 
 /// One block before its lock the refund is refused; at the lock the payer takes it.
@@ -71,7 +82,7 @@ pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<()
     let lock = refund_lock(world, channel)?;
     world.say("The last block before the refund's lock: it is not final");
     world.stop_before(lock.clone(), &[channel]).await?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    refund_waits(world)?;
     world.was_not_broadcast("refund")?;
     world.say("With the next block it is, and the payer takes everything back");
     world.make_final(lock, &[channel]).await?;
@@ -85,7 +96,7 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
     let lock = refund_lock(world, channel)?;
     world.say("The last block before the refund's lock: it is not final");
     world.stop_before(lock.clone(), &[channel]).await?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    refund_waits(world)?;
     world.say("With the next block it is: all that the payer needs is the refund that it kept");
     world.make_final(lock, &[channel]).await?;
     world.submit(Side::Payer, SpendRole::Refund, "refund")?;
@@ -95,7 +106,11 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
 /// At its lock, the refund of a settled channel spends an output that is gone.
 pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("When the refund's lock is over at last, there is nothing left for it to spend");
-    world.make_final(refund_lock(world, channel)?, &[channel]).await?;
+    // The node cannot say any more when the coin that is spent was confirmed.
+    let base = world.base(channel.funding()?)?;
+    let expiry = channel.params()?.terms().refund_lock.expiry(base);
+    let expiry = expiry.ok_or_else(|| range(&"a relative lock that has not begun"))?;
+    world.make_final(expiry.to_lock_time(), &[channel]).await?;
     world.would_refuse("refund", RejectReason::MissingInputs)
 }
 
@@ -108,6 +123,18 @@ pub(super) async fn bury(world: &World, channel: &Channel, name: &str) -> Result
 /// The channel ended with this much for the payee, and the rest, less the fee, for the payer.
 pub(super) fn ended_with_paid(channel: &Channel, paid: Amount) -> Result<(), ScenarioError> {
     channel.ended_with(channel.params()?.spendable() - paid, paid)
+}
+
+/// The same for a settlement that both agreed on, at this feerate.
+pub(super) fn ended_together(channel: &Channel, paid: Amount, feerate: FeeRate) -> Result<(), ScenarioError> {
+    let params = channel.params()?;
+    let balance = if params.terms().construction.closes_with_one_key() {
+        params.joint_balance(paid, feerate)
+    } else {
+        params.balance_at(paid, feerate)
+    };
+    let balance = balance.ok_or_else(|| range(&"a fee above the change"))?;
+    channel.ended_with(balance.change, paid)
 }
 
 /// Neither side has a channel, nothing is on chain, and the payer's coin is where it was.

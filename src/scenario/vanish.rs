@@ -10,11 +10,11 @@ use super::live::Channel;
 use super::plan::Plan;
 use super::tap::{Effect, Rule};
 use super::turns::{
-    bury, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds, refund_from_backup,
+    bury, ended_together, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds, refund_from_backup,
 };
 use super::world::World;
 use super::{example7, stepped, Scenario};
-use crate::channel::{ChannelId, Kind, Protocol};
+use crate::channel::{ChannelId, Construction, Kind, Protocol};
 use crate::regtest::{CoinKind, Policy};
 use crate::transcript::{Side, Unit};
 
@@ -29,18 +29,24 @@ enum Ending {
     PayerRefunds,
     /// The payee redeems the last payment that it accepted.
     PayeeSettles,
+    /// The payee redeems it at once, because the one signature of both that it asked for will not come.
+    PayeeSettlesAtOnce,
     /// The settlement was already with the network.
     Settled,
 }
 
 impl Ending {
-    const fn of(protocol: Protocol, kind: Kind) -> Self {
-        match (kind, protocol) {
+    const fn of(protocol: Protocol, who: Side, kind: Kind) -> Self {
+        match (kind, protocol, who) {
             // The article's payer broadcasts first and tells then.
-            (Kind::Funding, Protocol::SteppedLocktime) => Self::RefundFromBackup,
-            (Kind::Ready | Kind::PaymentRequest | Kind::PaymentAccepted, _) => Self::PayerRefunds,
-            (Kind::Payment | Kind::Settlement, _) => Self::PayeeSettles,
-            (Kind::Closed, _) => Self::Settled,
+            (Kind::Funding, Protocol::SteppedLocktime, _) => Self::RefundFromBackup,
+            (Kind::Ready | Kind::PaymentRequest | Kind::PaymentAccepted, ..)
+            | (Kind::CloseRequest, _, Side::Payee) => Self::PayerRefunds,
+            (Kind::Payment | Kind::Settlement, ..) | (Kind::CloseRequest, _, Side::Payer) => {
+                Self::PayeeSettles
+            }
+            (Kind::JointSettlement, ..) => Self::PayeeSettlesAtOnce,
+            (Kind::Closed, ..) => Self::Settled,
             _ => Self::NothingOnChain,
         }
     }
@@ -51,13 +57,14 @@ impl Ending {
             Self::RefundFromBackup => "the refund that it kept brings everything back",
             Self::PayerRefunds => "the payer gets its refund at the lock, and not one block before",
             Self::PayeeSettles => "the payee settles with the last payment, in time",
+            Self::PayeeSettlesAtOnce => "the payee settles at once with the last payment, alone",
             Self::Settled => "the settlement is with the network already",
         }
     }
 }
 
 /// Every message after the proposal, in the order of the conversation.
-const STAGES: [(Side, Kind); 11] = [
+const STAGES: [(Side, Kind); 14] = [
     (Side::Payee, Kind::Accept),
     (Side::Payer, Kind::RefundRequest),
     (Side::Payee, Kind::RefundSignature),
@@ -68,25 +75,43 @@ const STAGES: [(Side, Kind); 11] = [
     (Side::Payer, Kind::Payment),
     (Side::Payee, Kind::PaymentAccepted),
     (Side::Payer, Kind::Settlement),
+    (Side::Payer, Kind::CloseRequest),
+    (Side::Payee, Kind::CloseRequest),
+    (Side::Payer, Kind::JointSettlement),
     (Side::Payee, Kind::Closed),
 ];
 
-pub(super) fn scenarios() -> Vec<Scenario> {
-    let bond_only = |kind| matches!(kind, Kind::FundingRequest | Kind::PaymentRequest);
-    let mut scenarios = Vec::new();
-    for protocol in Protocol::ALL {
-        for (who, kind) in STAGES {
-            if protocol == Protocol::Bond || !bond_only(kind) {
-                scenarios.push(scenario(protocol, who, kind));
-            }
-        }
+/// Whether this message is in the conversation.
+fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
+    match kind {
+        Kind::RefundRequest | Kind::RefundSignature => !construction.has_script_refund(),
+        Kind::FundingRequest | Kind::PaymentRequest => protocol == Protocol::Bond,
+        Kind::Settlement => !construction.closes_with_one_key(),
+        Kind::CloseRequest | Kind::JointSettlement => construction.closes_with_one_key(),
+        _ => true,
     }
-    scenarios
+}
+
+/// Whether it is worth a scenario: the conversation of a 2-of-2 is the same in its segwit forms, so that one stage shows
+/// that they end like the first.
+fn is_told(kind: Kind, construction: Construction) -> bool {
+    match construction {
+        Construction::P2shP2wsh | Construction::P2wsh => kind == Kind::PaymentAccepted,
+        _ => true,
+    }
+}
+
+pub(super) fn scenarios(protocol: Protocol, construction: Construction) -> Vec<Scenario> {
+    STAGES
+        .into_iter()
+        .filter(|(_, kind)| is_said(*kind, protocol, construction) && is_told(*kind, construction))
+        .map(|(who, kind)| scenario(protocol, who, kind).on(construction))
+        .collect()
 }
 
 fn scenario(protocol: Protocol, who: Side, kind: Kind) -> Scenario {
     let name = format!("{who}-vanishes-before-{kind}");
-    let ending = Ending::of(protocol, kind);
+    let ending = Ending::of(protocol, who, kind);
     let summary = format!(
         "The {who} vanishes instead of sending {kind}; {}",
         ending.summary()
@@ -136,7 +161,7 @@ async fn vanish(world: &mut World, protocol: Protocol, who: Side, kind: Kind) ->
     });
     world.say(format!("The {who} is about to vanish instead of sending {kind}"));
     let channel = world.open(plan).await?;
-    let ending = Ending::of(protocol, kind);
+    let ending = Ending::of(protocol, who, kind);
     if ending != Ending::NothingOnChain {
         world.was_taken("funding")?;
         world.mine(3, &[&channel]).await?;
@@ -192,15 +217,17 @@ async fn end(
             bury(world, channel, "payment-1").await?;
             ended_with_paid(channel, step(protocol))
         }
+        Ending::PayeeSettlesAtOnce => {
+            world.was_taken("payment-1")?;
+            bury(world, channel, "payment-1").await?;
+            ended_with_paid(channel, step(protocol))
+        }
         Ending::Settled => {
-            let name = if protocol == Protocol::SteppedLocktime {
-                "settlement"
-            } else {
-                "payment-1"
-            };
+            let again = protocol == Protocol::SteppedLocktime || world.construction().closes_with_one_key();
+            let name = if again { "settlement" } else { "payment-1" };
             world.was_taken(name)?;
             bury(world, channel, name).await?;
-            ended_with_paid(channel, step(protocol))
+            ended_together(channel, step(protocol), channel.params()?.terms().feerate)
         }
     }
 }

@@ -71,17 +71,30 @@ impl World {
         self.construction
     }
 
-    /// The chain's end below the block with this output; none while it is not in the chain.
+    /// The chain's end below the block with this output, spent or not; none while it is not in the chain.
     ///
     /// # Errors
     /// If the node fails.
     pub fn base(&self, outpoint: OutPoint) -> Result<Option<Tip>, ScenarioError> {
-        let Some(utxo) = self.node().confirmed_utxo(outpoint)? else {
+        let Some(height) = self.height_of(outpoint.txid)? else {
             return Ok(None);
         };
-        let below = self.chain.tip()?.height - utxo.confirmations;
-        let tip = channel_tip(&self.node().tip_at(below)?);
+        let tip = channel_tip(&self.node().tip_at(height - 1)?);
         tip.map(Some).map_err(|e| ScenarioError::Range(e.to_string()))
+    }
+
+    /// The height of the block with this transaction; none while it is in no block.
+    ///
+    /// # Errors
+    /// If the node fails.
+    pub fn height_of(&self, txid: Txid) -> Result<Option<u32>, ScenarioError> {
+        for height in (1..=self.chain.tip()?.height).rev() {
+            let block = self.node().block_at(height)?;
+            if block.txdata.iter().any(|tx| tx.compute_txid() == txid) {
+                return Ok(Some(height));
+            }
+        }
+        Ok(None)
     }
 
     /// The chain's end, as the parties see it.
@@ -104,6 +117,15 @@ impl World {
     /// If the node fails, or the parties do not come to rest.
     pub async fn mine(&self, count: u32, channels: &[&Channel]) -> Result<(), ScenarioError> {
         self.grow(|chain| chain.mine(count).map(drop))?;
+        self.tell(channels).await
+    }
+
+    /// Mines blocks without anything of the mempool, and tells the channels' parties once.
+    ///
+    /// # Errors
+    /// If the node fails, or the parties do not come to rest.
+    pub async fn mine_empty(&self, count: u32, channels: &[&Channel]) -> Result<(), ScenarioError> {
+        self.grow(|chain| chain.mine_empty(count).map(drop))?;
         self.tell(channels).await
     }
 

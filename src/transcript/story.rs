@@ -11,7 +11,7 @@ use super::locks::{relative_lock, wait};
 use super::record::{Actor, Entry, RecordedTx, Side, Transcript};
 use super::timeline::Timeline;
 use super::units::{sat, thousands, utc};
-use crate::channel::{Kind, Protocol};
+use crate::channel::{Construction, Kind, Protocol};
 use crate::wire;
 
 /// Tells the whole transcript. Lines that begin with `#` are headings; everything else is plain text.
@@ -34,7 +34,7 @@ struct Teller<'a> {
     transcript: &'a Transcript,
     timeline: Timeline<'a>,
     /// A message's reason is given once.
-    explained: Vec<Kind>,
+    explained: Vec<(Side, Kind)>,
 }
 
 impl Teller<'_> {
@@ -71,9 +71,15 @@ impl Teller<'_> {
         for line in self.timeline.describe(envelope.channel, &envelope.message) {
             writeln!(out, "      {line}")?;
         }
-        if !self.explained.contains(&kind) {
-            self.explained.push(kind);
-            if let Some(why) = why(kind, self.transcript.protocol) {
+        if !self.explained.contains(&(from, kind)) {
+            self.explained.push((from, kind));
+            let Transcript {
+                protocol,
+                construction,
+                ..
+            } = self.transcript;
+            let why = why_here(from, kind, *construction).or_else(|| why(kind, *protocol));
+            if let Some(why) = why {
                 writeln!(out, "      Why: {why}")?;
             }
         }
@@ -132,6 +138,32 @@ impl Teller<'_> {
             |name| format!("output {} of {name}", outpoint.vout),
         )
     }
+}
+
+/// What is different where the refund is in the funding output's script, or where both sign as one key.
+const fn why_here(from: Side, kind: Kind, construction: Construction) -> Option<&'static str> {
+    Some(match (kind, from) {
+        (Kind::Open, _) if construction.has_script_refund() => {
+            "the funding output takes a key of each side; the payer brings K1 and the terms."
+        }
+        (Kind::Funding, _) if construction.has_script_refund() => {
+            "the funding output itself lets the payer take everything back once its lock is over, so there is \
+             no refund for the payee to sign first; the payee broadcasts it."
+        }
+        (Kind::CloseRequest, Side::Payer) if construction.closes_with_one_key() => {
+            "the payer would like to close, and both can sign as one key. The payee's nonce has to come first, \
+             because it is the payee that will complete the signature."
+        }
+        (Kind::CloseRequest, Side::Payee) if construction.closes_with_one_key() => {
+            "both can sign as one key, and that takes a nonce of each. A nonce is good for one signature and \
+             never for another, so the payee makes its own only now, and none was needed while paying."
+        }
+        (Kind::JointSettlement, _) => {
+            "the payer's part of the one signature. It is worth nothing alone; together with the payee's part, \
+             nobody can tell the result from the signature of a single key."
+        }
+        _ => return None,
+    })
 }
 
 /// Why a message is sent at this point, and not earlier or later.

@@ -1,0 +1,99 @@
+//! The kind of lock that a protocol's document does not take: a time instead of a height, or the reverse.
+
+use bitcoin::absolute::LockTime;
+
+use super::bond::{self, post};
+use super::error::{expect, ScenarioError};
+use super::plan::Plan;
+use super::turns::{bury, ended_with_paid, payee_settles, payer_refunds, range, refund_waits};
+use super::world::World;
+use super::{example7, stepped};
+use crate::channel::{ChannelId, Expiry, LockKind, RefundLock, Terms};
+use crate::regtest::CoinKind;
+use crate::transcript::Side;
+
+/// The refund's lock a day ahead, as a time.
+fn by_time(world: &World) -> Result<RefundLock, ScenarioError> {
+    let lock = if world.construction().has_relative_lock() {
+        RefundLock::after_seconds(Terms::DAY)
+    } else {
+        Expiry::seconds_after(world.tip()?, Terms::DAY).map(RefundLock::from)
+    };
+    lock.ok_or_else(|| range(&"a lock after the last time"))
+}
+
+/// The article's terms, with a refund after 24 hours and payments that count one closing margin before.
+fn stepped_plan(world: &World) -> Result<Plan, ScenarioError> {
+    let mut plan = stepped::plan(world)?;
+    let before = Terms::DAY - plan.terms.closing_margin.of_kind(LockKind::Time);
+    plan.terms.refund_lock = by_time(world)?;
+    plan.terms.payment_expiry = Expiry::seconds_after(world.tip()?, before);
+    Ok(plan)
+}
+
+pub(super) async fn stepped_payment_by_time(world: &mut World) -> Result<(), ScenarioError> {
+    let channel = stepped::open_with(world, stepped_plan(world)?).await?;
+    stepped::pay_three(world, &channel).await?;
+    world.say("The payer vanishes; the payee redeems alone, when the payments' time has passed");
+    channel.vanish(Side::Payer).await?;
+    payee_settles(world, &channel, "payment-3").await?;
+    bury(world, &channel, "payment-3").await?;
+    ended_with_paid(&channel, stepped::STEP * 3)
+}
+
+pub(super) async fn stepped_refund_by_time(world: &mut World) -> Result<(), ScenarioError> {
+    let channel = stepped::open_with(world, stepped_plan(world)?).await?;
+    stepped::pay_three(world, &channel).await?;
+    world.say("The payee vanishes with the last payment");
+    channel.vanish(Side::Payee).await?;
+    payer_refunds(world, &channel).await
+}
+
+pub(super) async fn example7_refund_by_time(world: &mut World) -> Result<(), ScenarioError> {
+    let mut plan = example7::plan(world)?;
+    plan.terms.refund_lock = by_time(world)?;
+    let channel = example7::open_with(world, plan).await?;
+    example7::pay_three(world, &channel).await?;
+    world.say("The payee vanishes, and with it the last T3");
+    channel.vanish(Side::Payee).await?;
+    payer_refunds(world, &channel).await
+}
+
+pub(super) async fn bond_refund_by_height(world: &mut World) -> Result<(), ScenarioError> {
+    let mut plan = bond::plan(world, CoinKind::Segwit, ChannelId(1))?;
+    let lock = Expiry::blocks_after(world.tip()?, Terms::DAY_OF_BLOCKS);
+    plan.terms.refund_lock = lock.ok_or_else(|| range(&"a lock after the last height"))?.into();
+    let channel = bond::open_with(world, plan).await?;
+    post(&channel).await?;
+    post(&channel).await?;
+    world.say("Alice vanishes, and with her the last version");
+    channel.vanish(Side::Payee).await?;
+    payer_refunds(world, &channel).await
+}
+
+pub(super) async fn lifetime_from_confirmation(world: &mut World) -> Result<(), ScenarioError> {
+    const WAITED: u32 = 10;
+    world.say(
+        "Steps 1 to 6, shorter: T1 itself holds the refund's lock, of 144 blocks from its confirmation on",
+    );
+    let channel = world.open(example7::plan(world)?).await?;
+    world.was_taken("funding")?;
+    world.say("Ten blocks come without T1");
+    let broadcast = world.tip()?.height.to_consensus_u32();
+    world.mine_empty(WAITED, &[&channel]).await?;
+    refund_waits(world)?;
+    world.say("The eleventh has it, and the lock begins to run there");
+    world.mine(3, &[&channel]).await?;
+    example7::pay_three(world, &channel).await?;
+    world.say("The payee vanishes. Counted from the broadcast, the lock would be over now");
+    channel.vanish(Side::Payee).await?;
+    let early = LockTime::from_height(broadcast + Terms::DAY_OF_BLOCKS).map_err(|error| range(&error))?;
+    world.make_final(early, &[&channel]).await?;
+    refund_waits(world)?;
+    world.was_not_broadcast("refund")?;
+    payer_refunds(world, &channel).await?;
+    // A lock of n blocks on a coin in block h lets it be spent in block h + n (BIP 68).
+    let expected = broadcast + WAITED + 1 + Terms::DAY_OF_BLOCKS;
+    let found = world.height_of(world.recorded("refund")?.compute_txid())?;
+    expect("the refund's block", &Some(expected), &found)
+}
