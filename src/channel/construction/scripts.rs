@@ -136,7 +136,12 @@ impl Scripts {
     /// What a spend can reveal, each with a name for people.
     pub fn revealed(&self) -> Vec<(&'static str, &Script)> {
         match &self.form {
-            Form::Script { script, .. } => vec![("channel 2-of-2", script)],
+            Form::Script {
+                script,
+                shape: Shape::Multisig,
+                ..
+            } => vec![("channel 2-of-2", script)],
+            Form::Script { script, .. } => vec![("channel script", script)],
             Form::Tree { both, refund, .. } => {
                 vec![("payment leaf", &both.script), ("refund leaf", &refund.script)]
             }
