@@ -36,7 +36,7 @@
 //!     let capacity = Capacity::new(Amount::from_sat(1_000_000))?;
 //!     let terms = Terms::new(Protocol::Example7, capacity, views[0].tip().await?).expect("a day ahead");
 //!
-//!     // The wallet signs a transaction for the 2-of-2 output, and must not broadcast it.
+//!     // The wallet signs a transaction for the funding output, and must not broadcast it.
 //!     let wallet = |output: &bitcoin::TxOut| {
 //!         let outputs = [output.clone()];
 //!         let back = change(&[coin.clone()], &outputs, Amount::from_sat(500), coin.output.script_pubkey.clone())?;
@@ -79,6 +79,7 @@
 //! | refund transaction | time-limit refund of step 3 | T2 | refund transaction, version one | |
 //! | payment transaction | time-limit refund of step 5 | T3 | version two and later of the refund transaction | commitment, update |
 //! | settlement transaction | step 7 | the last T3 | final version | closing transaction |
+//! | joint settlement, on `taproot` | | | | cooperative close, key path spend |
 //! | expiry | nLockTime of step 3 | time lock of T2 | 24-hour locktime | |
 //! | paid, always the sum so far | | value of T3's output to K2 | Alice's output | cumulative amount, balance |
 //!

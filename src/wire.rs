@@ -23,10 +23,11 @@
 //! | 14 | joint-settlement | paid, feerate, nonce, partial signature |
 //!
 //! Unsigned integers: channel (16 bits), amounts in satoshi, feerates in sat/kwu (32 bits), locks as in `nLockTime`
-//! (the expiry of a construction with a relative lock as in `nSequence`, BIP 68), the closing margin in blocks (16 bits), and the numbers of [`Protocol`], [`Construction`] and [`Reason`]. Byte
-//! strings: compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`;
-//! for Taproot those of BIP 340, always for the default), public nonces (66) and partial signatures (32) of BIP 327, output scripts,
-//! transactions in consensus encoding, txids in the order of their hash. `paid` is always the sum so far.
+//! (the expiry of a construction with a relative lock as in `nSequence`, BIP 68), confirmations (32 bits), the closing
+//! margin in blocks (16 bits), and the numbers of [`Protocol`], [`Construction`] and [`Reason`]. Byte strings:
+//! compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`; for Taproot those of BIP 340,
+//! always for the default), public nonces (66) and partial signatures (32) of BIP 327, output scripts, transactions in
+//! consensus encoding, txids in the order of their hash. `paid` is always the sum so far.
 //!
 //! ```
 //! use bitcoin::Amount;

@@ -59,7 +59,7 @@ pub struct Balance {
     pub paid: Amount,
     /// What is left for the payer, in satoshi.
     pub change: Amount,
-    /// The agreed fee, in satoshi.
+    /// The fee at the agreed feerate, or at that of a raised settlement, in satoshi.
     pub fee: Amount,
     /// The payee's output, or `None` while `paid` is below the dust limit.
     pub to_payee: Option<Amount>,
@@ -74,7 +74,7 @@ impl Balance {
         self.to_payee.is_some()
     }
 
-    /// The fee that the transaction really pays: the agreed one plus what was too small for an output.
+    /// The fee that the transaction really pays: [`Balance::fee`] plus what was too small for an output.
     #[must_use]
     pub fn fee_on_chain(&self) -> Amount {
         let dropped_payee = if self.to_payee.is_none() {

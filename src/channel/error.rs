@@ -14,7 +14,8 @@ use super::reason::Reason;
 use super::stage::Stage;
 use super::verify::SpendError;
 
-/// The peer sent something that is not accepted. The state is what it was before.
+/// The peer sent something that is not accepted. The state is what it was before, but that a secret nonce which met a
+/// wrong partial signature is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -173,9 +174,9 @@ pub enum PaymentError {
     /// More than the channel holds.
     #[error("the payment of {received} exceeds what the channel can pay, {spendable}")]
     ExceedsCapacity {
-        /// Capacity less fee.
+        /// Capacity less fee and reserve, in satoshi.
         spendable: Amount,
-        /// Received.
+        /// Cumulative, in satoshi.
         received: Amount,
     },
     /// The settlement is not for what was last accepted.
@@ -201,35 +202,35 @@ pub enum PaymentError {
         "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed}"
     )]
     Unconfirmed {
-        /// Up to this sum, none are.
+        /// Up to this sum none are, in satoshi.
         unconfirmed: Amount,
         /// Seen.
         confirmations: u32,
         /// Agreed.
         required: u32,
     },
-    /// Less more than the least payment.
+    /// It adds less than one payment has to.
     #[error("the payment adds {received}, and at least {minimum} was agreed")]
     BelowMinimum {
-        /// Agreed.
+        /// Agreed, in satoshi.
         minimum: Amount,
-        /// What the payment adds.
+        /// What the payment adds, in satoshi.
         received: Amount,
     },
     /// A settlement below the agreed feerate may never confirm.
     #[error("the settlement pays {received} sat/kwu, at least {expected} was agreed")]
     SettlementFeerate {
-        /// Agreed.
+        /// Agreed, in sat/kwu.
         expected: FeeRate,
-        /// Received.
+        /// Received, in sat/kwu.
         received: FeeRate,
     },
     /// The payer's change does not pay for a settlement at this feerate.
     #[error("a settlement of {paid} at {feerate} sat/kwu is more than the channel holds")]
     FeeAboveChange {
-        /// Cumulative.
+        /// Cumulative, in satoshi.
         paid: Amount,
-        /// Received.
+        /// Received, in sat/kwu.
         feerate: FeeRate,
     },
     /// Too near to the expiry to take more.
@@ -257,9 +258,9 @@ pub enum CommandError {
     /// A payment of nothing, or of less than was agreed.
     #[error("a payment must be of at least {minimum}, got {asked}")]
     BelowMinimum {
-        /// The agreed least increment.
+        /// The agreed least increment, in satoshi.
         minimum: Amount,
-        /// The increment asked for.
+        /// The increment asked for, in satoshi.
         asked: Amount,
     },
     /// The funding transaction is not deep enough.
@@ -267,7 +268,7 @@ pub enum CommandError {
         "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed}"
     )]
     Unconfirmed {
-        /// Up to this sum, none are.
+        /// Up to this sum none are, in satoshi.
         unconfirmed: Amount,
         /// Seen.
         confirmations: u32,
@@ -279,11 +280,11 @@ pub enum CommandError {
         "a settlement of {paid} at {feerate} sat/kwu is not to be had: {change} is left for change and fee"
     )]
     SettlementFeerate {
-        /// Cumulative.
+        /// Cumulative, in satoshi.
         paid: Amount,
-        /// Asked for.
+        /// Asked for, in sat/kwu.
         feerate: FeeRate,
-        /// What is not paid.
+        /// What is not paid, in satoshi.
         change: Amount,
     },
     /// The child is of another transaction than the one that this side broadcasts.
@@ -312,7 +313,7 @@ pub enum CommandError {
     },
 }
 
-/// Why an event was not applied. The state is what it was before.
+/// Why an event was not applied. The state is what it was before, with the exception of [`Refusal`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ApplyError {
     /// The peer is at fault.

@@ -104,8 +104,8 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Someone else can change the funding transaction's id before it is mined, and the refund with it
-    /// becomes worthless: do nothing that depends on the channel before it is confirmed.
+    /// Someone else can change the funding transaction's id before it is mined. Payments, and a refund that was signed
+    /// in advance, would then be worthless: do nothing that depends on the channel before it is confirmed.
     MalleableFunding,
     /// Payments count from now on.
     Ready,

@@ -3,7 +3,7 @@ use thiserror::Error;
 
 use super::params::ChannelParams;
 
-/// T1, signed by the payer, with the 2-of-2 output found and checked.
+/// T1, signed by the payer, with the funding output found and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FundingTx {
     tx: Transaction,
@@ -74,7 +74,7 @@ impl FundingTx {
         Ok(Self { tx, outpoint })
     }
 
-    /// The 2-of-2 output.
+    /// The funding output.
     #[must_use]
     pub const fn outpoint(&self) -> OutPoint {
         self.outpoint
@@ -87,8 +87,8 @@ impl FundingTx {
     }
 
     /// Whether someone else can change the transaction's id before it is mined, by changing the signature
-    /// of an input that is not segwit. The pre-signed refund would then spend an output that never exists,
-    /// so nothing should depend on this transaction before it is confirmed.
+    /// of an input that is not segwit. Payments, and a refund that was signed in advance, would then spend an output
+    /// that never exists, so nothing should depend on this transaction before it is confirmed.
     #[must_use]
     pub fn is_malleable(&self) -> bool {
         self.tx.input.iter().any(|input| input.witness.is_empty())

@@ -5,9 +5,9 @@ use std::fmt;
 pub enum Stage {
     /// The payer has proposed and waits for K2; the payee waits for a proposal.
     Proposing,
-    /// Keys are exchanged; the refund is not signed yet.
+    /// Keys are exchanged; a refund that the payee has to sign is not signed yet.
     SigningRefund,
-    /// The refund is signed; the funding transaction is not handed over yet.
+    /// The refund is safe; the funding transaction is not handed over yet.
     Protected,
     /// The funding transaction is not deep enough in the chain.
     AwaitingFunding,

@@ -80,7 +80,7 @@ pub enum SpendError {
     /// Invalid in a block.
     #[error("script verification failed: {error}")]
     Consensus {
-        /// What Core's library said.
+        /// What Core's library said, or for Taproot miniscript's interpreter.
         error: String,
     },
     /// Not relayed: too much input script.
@@ -103,8 +103,9 @@ pub enum SpendError {
         /// What the script parser said.
         error: String,
     },
-    /// Not relayed: something is left on the stack.
-    #[error("the input has {found} elements where a 2-of-2 takes {expected}: dummy, two signatures, script")]
+    /// Not relayed: more or other elements than the script takes, so that something else than its one result is left on
+    /// the stack, or what stands for yes and no is not in its shortest form.
+    #[error("the input has {found} elements, and its script takes {expected} of another kind or number")]
     UncleanStack {
         /// Elements wanted.
         expected: usize,

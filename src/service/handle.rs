@@ -72,10 +72,17 @@ impl Handle {
         self.status.clone()
     }
 
-    /// Begins to close the channel together. The end comes with the chain: see [`Handle::outcome`].
+    /// Begins to close the channel. The end comes with the chain: see [`Handle::outcome`].
+    ///
+    /// The payer sends a settlement. The payee broadcasts the newest payment; where that is locked
+    /// ([`Protocol::SteppedLocktime`](crate::channel::Protocol)), or where both can close with one signature
+    /// ([`Construction::closes_with_one_key`](crate::channel::Construction::closes_with_one_key)), it asks the payer
+    /// instead. If no answer comes, or the result does not confirm, the payee calls this again, and spends the newest
+    /// payment alone; a locked one it spends by itself once the lock is over.
     ///
     /// # Errors
-    /// If the channel is not open.
+    /// If the channel is neither open nor waits for its funding transaction, or is closing and there is nothing that this
+    /// side could do alone.
     pub async fn close(&self) -> Result<(), RequestError> {
         self.apply(Event::Close).await
     }

@@ -251,8 +251,8 @@ impl PayeeOpening<AwaitsFunding> {
         self.state.funding
     }
 
-    /// Checks that the funding transaction is the one whose output the refund spends, or that it has the agreed output. In `example-7` and
-    /// `bond` the payee broadcasts it.
+    /// Checks that the funding transaction is the one whose output the signed refund spends; if this side signed none,
+    /// that it has the agreed output. In `example-7` and `bond` the payee broadcasts it.
     ///
     /// # Errors
     /// If it is another message or another transaction.

@@ -57,7 +57,7 @@ pub struct Proposed {
     tip: Tip,
 }
 
-/// Both keys are known, and with them the 2-of-2 output.
+/// Both keys are known, and with them the funding output.
 #[derive(Debug)]
 pub struct Agreed {
     params: ChannelParams,
@@ -74,7 +74,7 @@ pub struct Held {
     max_feerate: FeeRate,
 }
 
-/// The refund carries both signatures. Keep it where it survives a crash, then
+/// The refund carries every signature that it needs. Keep it where it survives a crash, then
 /// [`release`](PayerOpening::release) the funding transaction.
 #[derive(Debug)]
 pub struct Protected {
