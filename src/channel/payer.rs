@@ -1,3 +1,4 @@
+mod closing;
 mod opening;
 
 use bitcoin::{Amount, FeeRate};
@@ -7,16 +8,16 @@ use super::bump::CpfpPackage;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SETTLED_DEPTH};
 use super::funding::FundingTx;
-use super::keys::{ChannelKey, VerifiedSignature};
+use super::keys::ChannelKey;
 use super::limits::check_room;
 use super::lock::Tip;
 use super::message::{Envelope, Message};
-use super::musig::PublicNonce;
 use super::params::ChannelParams;
 use super::payment::PaymentTemplate;
+use super::reason::Reason;
 use super::stage::Stage;
 use super::terms::Protocol;
-use super::transaction::{RefundTx, Spend, SpendRole};
+use super::transaction::{RefundTx, SpendRole};
 use super::{for_channel, unexpected};
 
 pub use opening::*;
@@ -119,60 +120,17 @@ impl Payer {
                 Ok(vec![self.hand_over()])
             }
             (Stage::AwaitingFunding, Message::Ready) => Ok(self.on_ready()),
-            (Stage::Open, Message::PaymentRequest { paid })
-                if self.params.terms().protocol == Protocol::Bond =>
-            {
-                if paid > self.params.spendable() {
-                    let spendable = self.params.spendable();
-                    return Err(PaymentError::ExceedsCapacity {
-                        spendable,
-                        received: paid,
-                    }
-                    .into());
-                }
-                // A reminder may cross the payment that it asks for.
-                let met = paid <= self.paid;
-                let notice = Action::Notify(Notice::PaymentRequested { paid });
-                Ok(if met { Vec::new() } else { vec![notice] })
+            // After a reorganisation the payee says it again, and it may cross this side's wish to close.
+            (Stage::Open | Stage::Closing, Message::Ready) => Ok(Vec::new()),
+            (_, Message::PaymentRequest { paid }) if self.params.terms().protocol == Protocol::Bond => {
+                self.on_payment_request(paid)
             }
             (Stage::Open | Stage::Closing, Message::PaymentAccepted { paid }) => self.on_accepted(paid),
             // The funding transaction was lost meanwhile.
             (Stage::AwaitingFunding, Message::PaymentAccepted { paid }) if self.ready => {
                 self.on_accepted(paid)
             }
-            (
-                Stage::Open | Stage::AwaitingFunding | Stage::Closing,
-                Message::CloseRequest {
-                    feerate,
-                    nonce: Some(nonce),
-                },
-            ) => {
-                let settlement = self.joint_settlement(feerate, nonce)?;
-                self.stage = Stage::Closing;
-                Ok(vec![settlement])
-            }
-            (Stage::Open | Stage::AwaitingFunding, Message::CloseRequest { feerate, nonce: None }) => {
-                let feerate = self.settlement_feerate(feerate)?;
-                self.stage = Stage::Closing;
-                Ok(vec![self.settlement(feerate)])
-            }
-            // It answers this side's wish, but closes with two signatures.
-            (Stage::Closing, Message::CloseRequest { feerate, nonce: None })
-                if self.params.joint_key().is_some() =>
-            {
-                let feerate = self.settlement_feerate(feerate)?;
-                Ok(vec![self.settlement(feerate)])
-            }
-            // After a reorganisation the payee says again that it is ready. Or both spoke at the same moment, and
-            // the settlement is on its way.
-            (Stage::Open | Stage::Closing, Message::Ready)
-            | (Stage::Closing, Message::CloseRequest { nonce: None, .. }) => Ok(Vec::new()),
-            (stage, Message::PaymentRequest { .. })
-                if self.params.terms().protocol == Protocol::Bond
-                    && (stage == Stage::Closing || (stage == Stage::AwaitingFunding && self.ready)) =>
-            {
-                Ok(Vec::new())
-            }
+            (_, Message::CloseRequest { feerate, nonce }) => self.on_close_request(feerate, nonce),
             (stage, Message::Closed { txid })
                 if matches!(stage, Stage::Open | Stage::Closing)
                     || (stage == Stage::AwaitingFunding && self.ready) =>
@@ -180,17 +138,41 @@ impl Payer {
                 self.stage = Stage::Closing;
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])
             }
-            (stage, Message::Refuse { reason }) => {
-                let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
-                match stage {
-                    Stage::Closed => {}
-                    Stage::Protected => actions.push(self.abandon()),
-                    _ => self.stage = Stage::Closing,
-                }
-                Ok(actions)
-            }
+            (_, Message::Refuse { reason }) => Ok(self.on_refuse(reason)),
             (stage, message) => Err(unexpected(stage, &message)),
         }
+    }
+
+    fn on_payment_request(&self, paid: Amount) -> Result<Vec<Action>, Refusal> {
+        match self.stage {
+            Stage::Open => {}
+            // It crossed this side's wish to close, or the news that the funding transaction was lost.
+            Stage::Closing => return Ok(Vec::new()),
+            Stage::AwaitingFunding if self.ready => return Ok(Vec::new()),
+            stage => return Err(unexpected(stage, &Message::PaymentRequest { paid })),
+        }
+        let spendable = self.params.spendable();
+        if paid > spendable {
+            return Err(PaymentError::ExceedsCapacity {
+                spendable,
+                received: paid,
+            }
+            .into());
+        }
+        // A reminder may cross the payment that it asks for.
+        let met = paid <= self.paid;
+        let notice = Action::Notify(Notice::PaymentRequested { paid });
+        Ok(if met { Vec::new() } else { vec![notice] })
+    }
+
+    fn on_refuse(&mut self, reason: Reason) -> Vec<Action> {
+        let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
+        match self.stage {
+            Stage::Closed => {}
+            Stage::Protected => actions.push(self.abandon()),
+            _ => self.stage = Stage::Closing,
+        }
+        actions
     }
 
     fn on_ready(&mut self) -> Vec<Action> {
@@ -251,33 +233,6 @@ impl Payer {
             return vec![self.broadcast_refund()];
         }
         self.on_depth(view)
-    }
-
-    /// Whether the refund's lock is over.
-    fn may_refund(&self) -> bool {
-        let expiry = self.params.terms().refund_lock.expiry(self.base);
-        expiry.is_some_and(|expiry| expiry.is_final(self.tip))
-    }
-
-    fn broadcast_refund(&self) -> Action {
-        let role = SpendRole::Refund;
-        match self.raised.clone() {
-            Some(package) => Action::BroadcastPackage { role, package },
-            None => Action::Broadcast {
-                role,
-                tx: self.refund.tx().clone(),
-            },
-        }
-    }
-
-    /// From now on the refund goes out with its child.
-    fn bump(&mut self, package: CpfpPackage) -> Result<Action, CommandError> {
-        if self.stage != Stage::Closing || !self.may_refund() {
-            return Err(self.wrong_stage("raise the refund"));
-        }
-        package.check_parent(self.refund.tx())?;
-        self.raised = Some(package);
-        Ok(self.broadcast_refund())
     }
 
     /// Follows the funding transaction into the chain, out of it, and back.
@@ -381,29 +336,6 @@ impl Payer {
         Ok(vec![self.payment()])
     }
 
-    fn close(&mut self, feerate: FeeRate) -> Result<Vec<Action>, CommandError> {
-        match self.stage {
-            Stage::Open | Stage::AwaitingFunding => {
-                let affordable = self.params.balance_at(self.paid, feerate).is_some();
-                if feerate < self.params.terms().feerate || !affordable {
-                    return Err(CommandError::SettlementFeerate {
-                        paid: self.paid,
-                        feerate,
-                        change: self.params.terms().capacity.to_amount() - self.paid,
-                    });
-                }
-                self.stage = Stage::Closing;
-                if self.params.joint_key().is_some() {
-                    self.max_feerate = self.max_feerate.max(feerate);
-                    return Ok(vec![self.send(Message::CloseRequest { feerate, nonce: None })]);
-                }
-                Ok(vec![self.settlement(feerate)])
-            }
-            Stage::Protected => Ok(vec![self.abandon()]),
-            _ => Err(self.wrong_stage("close")),
-        }
-    }
-
     /// The funding transaction never left this side.
     fn abandon(&mut self) -> Action {
         self.stage = Stage::Closed;
@@ -423,59 +355,6 @@ impl Payer {
             paid: self.paid,
             signature: signature.to_unverified(),
         })
-    }
-
-    /// What a settlement will pay if the payee asks for this: no more than this side agrees to, and can.
-    fn settlement_feerate(&self, asked: FeeRate) -> Result<FeeRate, PaymentError> {
-        let agreed = self.params.terms().feerate;
-        if asked < agreed {
-            return Err(PaymentError::SettlementFeerate {
-                expected: agreed,
-                received: asked,
-            });
-        }
-        let feerate = asked.min(self.max_feerate.max(agreed));
-        let affordable = self.params.balance_at(self.paid, feerate).is_some();
-        Ok(if affordable { feerate } else { agreed })
-    }
-
-    fn settlement(&self, feerate: FeeRate) -> Action {
-        let balance = self
-            .params
-            .balance_at(self.paid, feerate)
-            .expect("the change was asked before");
-        let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
-        let signature: VerifiedSignature = spend.sign(&self.key);
-        self.send(Message::Settlement {
-            paid: self.paid,
-            feerate,
-            signature: signature.to_unverified(),
-        })
-    }
-
-    /// This side's part of the one signature. Its nonce follows from the payee's and from what is signed, so that nothing
-    /// has to be kept, and no nonce is ever used for two things.
-    fn joint_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
-        let Some(key) = self.params.joint_key() else {
-            let request = Message::CloseRequest {
-                feerate: asked,
-                nonce: Some(nonce),
-            };
-            return Err(unexpected(self.stage, &request));
-        };
-        let feerate = self.settlement_feerate(asked)?;
-        let balance = self
-            .params
-            .joint_balance(self.paid, feerate)
-            .expect("it costs less than a settlement with two signatures, and that can be paid");
-        let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
-        let (nonce, partial) = key.sign_with(&self.key, &nonce, spend.digest())?;
-        Ok(self.send(Message::JointSettlement {
-            paid: self.paid,
-            feerate,
-            nonce,
-            partial,
-        }))
     }
 
     fn broadcast_funding(&self) -> Action {

@@ -1,0 +1,137 @@
+use bitcoin::FeeRate;
+
+use super::Payer;
+use crate::channel::bump::CpfpPackage;
+use crate::channel::error::{CommandError, PaymentError, Refusal};
+use crate::channel::event::Action;
+use crate::channel::message::Message;
+use crate::channel::musig::PublicNonce;
+use crate::channel::stage::Stage;
+use crate::channel::transaction::{Spend, SpendRole};
+use crate::channel::unexpected;
+
+/// How the payer ends a channel: with a settlement, alone or as its part of one signature, or with the refund.
+impl Payer {
+    pub(super) fn close(&mut self, feerate: FeeRate) -> Result<Vec<Action>, CommandError> {
+        match self.stage {
+            Stage::Open | Stage::AwaitingFunding => {
+                let affordable = self.params.balance_at(self.paid, feerate).is_some();
+                if feerate < self.params.terms().feerate || !affordable {
+                    return Err(CommandError::SettlementFeerate {
+                        paid: self.paid,
+                        feerate,
+                        change: self.params.terms().capacity.to_amount() - self.paid,
+                    });
+                }
+                self.stage = Stage::Closing;
+                if self.params.joint_key().is_some() {
+                    self.max_feerate = self.max_feerate.max(feerate);
+                    return Ok(vec![self.send(Message::CloseRequest { feerate, nonce: None })]);
+                }
+                Ok(vec![self.settlement(feerate)])
+            }
+            Stage::Protected => Ok(vec![self.abandon()]),
+            _ => Err(self.wrong_stage("close")),
+        }
+    }
+
+    pub(super) fn on_close_request(
+        &mut self,
+        feerate: FeeRate,
+        nonce: Option<PublicNonce>,
+    ) -> Result<Vec<Action>, Refusal> {
+        let settlement = match (self.stage, nonce) {
+            (Stage::Open | Stage::AwaitingFunding | Stage::Closing, Some(nonce)) => {
+                self.joint_settlement(feerate, nonce)?
+            }
+            (Stage::Open | Stage::AwaitingFunding, None) => {
+                self.settlement(self.settlement_feerate(feerate)?)
+            }
+            // It answers this side's wish, but closes with two signatures.
+            (Stage::Closing, None) if self.params.joint_key().is_some() => {
+                self.settlement(self.settlement_feerate(feerate)?)
+            }
+            // Both spoke at the same moment, and the settlement is on its way.
+            (Stage::Closing, None) => return Ok(Vec::new()),
+            (stage, nonce) => return Err(unexpected(stage, &Message::CloseRequest { feerate, nonce })),
+        };
+        self.stage = Stage::Closing;
+        Ok(vec![settlement])
+    }
+
+    /// What a settlement will pay if the payee asks for this: no more than this side agrees to, and can.
+    fn settlement_feerate(&self, asked: FeeRate) -> Result<FeeRate, PaymentError> {
+        let agreed = self.params.terms().feerate;
+        if asked < agreed {
+            return Err(PaymentError::SettlementFeerate {
+                expected: agreed,
+                received: asked,
+            });
+        }
+        let feerate = asked.min(self.max_feerate.max(agreed));
+        let affordable = self.params.balance_at(self.paid, feerate).is_some();
+        Ok(if affordable { feerate } else { agreed })
+    }
+
+    fn settlement(&self, feerate: FeeRate) -> Action {
+        let balance = self
+            .params
+            .balance_at(self.paid, feerate)
+            .expect("the change was asked before");
+        let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
+        self.send(Message::Settlement {
+            paid: self.paid,
+            feerate,
+            signature: spend.sign(&self.key).to_unverified(),
+        })
+    }
+
+    /// This side's part of the one signature. Its nonce follows from the payee's and from what is signed, so that nothing
+    /// has to be kept, and no nonce is ever used for two things.
+    fn joint_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
+        let Some(key) = self.params.joint_key() else {
+            let (feerate, nonce) = (asked, Some(nonce));
+            return Err(unexpected(self.stage, &Message::CloseRequest { feerate, nonce }));
+        };
+        let feerate = self.settlement_feerate(asked)?;
+        let balance = self
+            .params
+            .joint_balance(self.paid, feerate)
+            .expect("it costs less than a settlement with two signatures, and that can be paid");
+        let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
+        let (nonce, partial) = key.sign_with(&self.key, &nonce, spend.digest())?;
+        Ok(self.send(Message::JointSettlement {
+            paid: self.paid,
+            feerate,
+            nonce,
+            partial,
+        }))
+    }
+
+    /// Whether the refund's lock is over.
+    pub(super) fn may_refund(&self) -> bool {
+        let expiry = self.params.terms().refund_lock.expiry(self.base);
+        expiry.is_some_and(|expiry| expiry.is_final(self.tip))
+    }
+
+    pub(super) fn broadcast_refund(&self) -> Action {
+        let role = SpendRole::Refund;
+        match self.raised.clone() {
+            Some(package) => Action::BroadcastPackage { role, package },
+            None => Action::Broadcast {
+                role,
+                tx: self.refund.tx().clone(),
+            },
+        }
+    }
+
+    /// From now on the refund goes out with its child.
+    pub(super) fn bump(&mut self, package: CpfpPackage) -> Result<Action, CommandError> {
+        if self.stage != Stage::Closing || !self.may_refund() {
+            return Err(self.wrong_stage("raise the refund"));
+        }
+        package.check_parent(self.refund.tx())?;
+        self.raised = Some(package);
+        Ok(self.broadcast_refund())
+    }
+}
