@@ -1,0 +1,75 @@
+use thiserror::Error;
+
+use crate::channel::Kind;
+
+/// Bytes that are not a message.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// More bytes than any message has.
+    #[error("a message of {len} bytes, at most {limit} are allowed")]
+    TooLong {
+        /// Bytes received.
+        len: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Not CBOR, cut short, or another type than the field has.
+    #[error("{field} at byte {position}: {error}")]
+    Cbor {
+        /// The field that was being read.
+        field: &'static str,
+        /// Where, in bytes from the start of the message.
+        position: usize,
+        /// What the CBOR decoder said.
+        error: String,
+    },
+    /// A kind of message that this version does not know.
+    #[error("unknown kind of message {number}, the last known is {}", Kind::ALL.len() - 1)]
+    UnknownKind {
+        /// The kind's number.
+        number: u8,
+    },
+    /// Too few or too many fields.
+    #[error("a message of kind {kind} has {expected} elements, got {received}")]
+    FieldCount {
+        /// The kind.
+        kind: Kind,
+        /// Elements of its array.
+        expected: u64,
+        /// Elements received.
+        received: u64,
+    },
+    /// The peer speaks another version.
+    #[error("the peer speaks version {received}, this is version {expected}")]
+    Version {
+        /// This version.
+        expected: u8,
+        /// The peer's.
+        received: u8,
+    },
+    /// A value that its field cannot have.
+    #[error("{field} at byte {position}: {error}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// Where, in bytes from the start of the message.
+        position: usize,
+        /// Both values.
+        error: String,
+    },
+    /// Bytes after the end of the message.
+    #[error("the message ends at byte {position}, but {len} were sent")]
+    Trailing {
+        /// Where the message ends.
+        position: usize,
+        /// Bytes received.
+        len: usize,
+    },
+    /// CBOR, but not the shortest.
+    #[error("not the canonical encoding, from byte {position} on")]
+    NotCanonical {
+        /// The first byte that differs from the canonical encoding.
+        position: usize,
+    },
+}

@@ -1,0 +1,284 @@
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{relative, Amount, FeeRate, ScriptBuf, Transaction, Txid};
+use minicbor::Decoder;
+
+use super::{elements, WireError, VERSION};
+use crate::channel::{
+    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Kind, Message,
+    PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce, Reason, RefundLock, Terms,
+    UnverifiedSignature,
+};
+
+/// Reads field after field; what is not the one encoding of a message is told from what it would have been.
+pub(super) struct Reader<'b>(pub Decoder<'b>);
+
+impl Reader<'_> {
+    pub fn envelope(&mut self) -> Result<Envelope, WireError> {
+        let received = self.0.array().map_err(|e| self.cbor("array", &e))?;
+        let received = received.ok_or(WireError::NotCanonical { position: 0 })?;
+        let number = self.number::<u8>("kind")?;
+        let kind = *Kind::ALL
+            .get(usize::from(number))
+            .ok_or(WireError::UnknownKind { number })?;
+        let expected = elements(kind);
+        if received != expected {
+            return Err(WireError::FieldCount {
+                kind,
+                expected,
+                received,
+            });
+        }
+        let channel = ChannelId(self.number("channel")?);
+        Ok(Envelope {
+            channel,
+            message: self.message(kind)?,
+        })
+    }
+
+    fn message(&mut self, kind: Kind) -> Result<Message, WireError> {
+        Ok(match kind {
+            Kind::Open => self.open()?,
+            Kind::Accept => Message::Accept {
+                payee_key: PayeeKey::new(self.key("payee key")?),
+                payee_payout: self.script("payee payout")?,
+                confirmation: Confirmation {
+                    depth: self.number("confirmations")?,
+                    unconfirmed: self.amount("unconfirmed limit")?,
+                },
+            },
+            Kind::RefundRequest => Message::RefundRequest {
+                tx: self.transaction()?,
+            },
+            Kind::RefundSignature => Message::RefundSignature {
+                signature: self.signature()?,
+            },
+            Kind::FundingRequest => Message::FundingRequest,
+            Kind::Funding => Message::Funding {
+                tx: self.transaction()?,
+            },
+            Kind::Ready => Message::Ready,
+            Kind::PaymentRequest => Message::PaymentRequest {
+                paid: self.amount("paid")?,
+            },
+            Kind::Payment => Message::Payment {
+                paid: self.amount("paid")?,
+                signature: self.signature()?,
+            },
+            Kind::PaymentAccepted => Message::PaymentAccepted {
+                paid: self.amount("paid")?,
+            },
+            Kind::CloseRequest => Message::CloseRequest {
+                feerate: self.feerate("feerate")?,
+                nonce: self.optional("nonce", Self::nonce)?,
+            },
+            Kind::JointSettlement => Message::JointSettlement {
+                paid: self.amount("paid")?,
+                feerate: self.feerate("feerate")?,
+                nonce: self.nonce("nonce")?,
+                partial: self.partial("partial signature")?,
+            },
+            Kind::Settlement => Message::Settlement {
+                paid: self.amount("paid")?,
+                feerate: self.feerate("feerate")?,
+                signature: self.signature()?,
+            },
+            Kind::Closed => Message::Closed {
+                txid: Txid::from_byte_array(self.array("txid")?),
+            },
+            Kind::Refuse => Message::Refuse {
+                reason: self.one_of("reason", Reason::ALL)?,
+            },
+        })
+    }
+
+    fn open(&mut self) -> Result<Message, WireError> {
+        let version = self.number::<u8>("version")?;
+        if version != VERSION {
+            return Err(WireError::Version {
+                expected: VERSION,
+                received: version,
+            });
+        }
+        let protocol = self.one_of("protocol", &Protocol::ALL)?;
+        let construction = self.one_of("construction", &Construction::ALL)?;
+        let terms = Terms {
+            protocol,
+            construction,
+            capacity: {
+                let position = self.0.position();
+                let amount = self.amount("capacity")?;
+                Capacity::new(amount).map_err(|e| WireError::Value {
+                    field: "capacity",
+                    position,
+                    error: e.to_string(),
+                })?
+            },
+            feerate: self.feerate("feerate")?,
+            dust_feerate: self.feerate("dust feerate")?,
+            refund_lock: if construction.has_relative_lock() {
+                self.relative_lock("expiry")?
+            } else {
+                self.expiry("expiry")?.into()
+            },
+            payment_expiry: self.optional("payment expiry", Self::expiry)?,
+            closing_margin: ClosingMargin::from_blocks(self.number("closing margin")?),
+            minimum_payment: self.amount("minimum payment")?,
+            reserve: self.amount("reserve")?,
+        };
+        Ok(Message::Open {
+            terms,
+            payer_key: PayerKey::new(self.key("payer key")?),
+            payer_payout: self.script("payer payout")?,
+        })
+    }
+
+    /// An unsigned number of at most the type's size.
+    fn number<T: TryFrom<u64>>(&mut self, field: &'static str) -> Result<T, WireError> {
+        let position = self.0.position();
+        let value = self.0.u64().map_err(|e| self.cbor(field, &e))?;
+        T::try_from(value).map_err(|_| WireError::Value {
+            field,
+            position,
+            error: format!("{value} is out of range"),
+        })
+    }
+
+    fn one_of<T: Copy>(&mut self, field: &'static str, all: &[T]) -> Result<T, WireError> {
+        let position = self.0.position();
+        let number = self.number::<u8>(field)?;
+        all.get(usize::from(number))
+            .copied()
+            .ok_or_else(|| WireError::Value {
+                field,
+                position,
+                error: format!("{number} is unknown, the last known is {}", all.len() - 1),
+            })
+    }
+
+    fn amount(&mut self, field: &'static str) -> Result<Amount, WireError> {
+        let position = self.0.position();
+        let amount = Amount::from_sat(self.number(field)?);
+        if amount > Amount::MAX_MONEY {
+            let error = format!("{amount} is more than will ever exist, {}", Amount::MAX_MONEY);
+            return Err(WireError::Value {
+                field,
+                position,
+                error,
+            });
+        }
+        Ok(amount)
+    }
+
+    /// In sat/kwu, and no more than 32 bits, so that no fee computed from it can overflow.
+    fn feerate(&mut self, field: &'static str) -> Result<FeeRate, WireError> {
+        Ok(FeeRate::from_sat_per_kwu(u64::from(self.number::<u32>(field)?)))
+    }
+
+    fn expiry(&mut self, field: &'static str) -> Result<Expiry, WireError> {
+        Ok(match LockTime::from_consensus(self.number(field)?) {
+            LockTime::Blocks(height) => Expiry::from_height(height),
+            LockTime::Seconds(time) => Expiry::from_time(time),
+        })
+    }
+
+    /// BIP 68 gives a meaning to 17 bits of a sequence; with any other there is no lock, or a second way to write it.
+    fn relative_lock(&mut self, field: &'static str) -> Result<RefundLock, WireError> {
+        let position = self.0.position();
+        let number: u32 = self.number(field)?;
+        let lock = relative::LockTime::from_consensus(number).ok();
+        let lock = lock.filter(|lock| lock.to_consensus_u32() == number && number & 0xffff != 0);
+        lock.map(RefundLock::Relative).ok_or_else(|| WireError::Value {
+            field,
+            position,
+            error: format!("{number:#010x} is not a relative lock"),
+        })
+    }
+
+    fn optional<T>(
+        &mut self,
+        field: &'static str,
+        read: impl FnOnce(&mut Self, &'static str) -> Result<T, WireError>,
+    ) -> Result<Option<T>, WireError> {
+        if self.0.datatype().map_err(|e| self.cbor(field, &e))? == minicbor::data::Type::Null {
+            self.0.null().map_err(|e| self.cbor(field, &e))?;
+            return Ok(None);
+        }
+        read(self, field).map(Some)
+    }
+
+    fn nonce(&mut self, field: &'static str) -> Result<PublicNonce, WireError> {
+        let position = self.0.position();
+        PublicNonce::from_bytes(self.array(field)?).map_err(|e| WireError::Value {
+            field,
+            position,
+            error: e.to_string(),
+        })
+    }
+
+    fn partial(&mut self, field: &'static str) -> Result<PartialSignature, WireError> {
+        let position = self.0.position();
+        PartialSignature::from_bytes(self.array(field)?).map_err(|e| WireError::Value {
+            field,
+            position,
+            error: e.to_string(),
+        })
+    }
+
+    fn bytes(&mut self, field: &'static str) -> Result<Vec<u8>, WireError> {
+        match self.0.bytes() {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(e) => Err(self.cbor(field, &e)),
+        }
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+        let position = self.0.position();
+        let bytes = self.bytes(field)?;
+        let len = bytes.len();
+        bytes.try_into().map_err(|_| WireError::Value {
+            field,
+            position,
+            error: format!("expected {N} bytes, got {len}"),
+        })
+    }
+
+    fn signature(&mut self) -> Result<UnverifiedSignature, WireError> {
+        self.array("signature").map(UnverifiedSignature::from_compact)
+    }
+
+    fn key(&mut self, field: &'static str) -> Result<PublicKey, WireError> {
+        let position = self.0.position();
+        let bytes: [u8; 33] = self.array(field)?;
+        PublicKey::from_slice(&bytes).map_err(|e| WireError::Value {
+            field,
+            position,
+            error: e.to_string(),
+        })
+    }
+
+    fn script(&mut self, field: &'static str) -> Result<ScriptBuf, WireError> {
+        self.bytes(field).map(ScriptBuf::from_bytes)
+    }
+
+    fn transaction(&mut self) -> Result<Transaction, WireError> {
+        let field = "transaction";
+        let position = self.0.position();
+        let bytes = self.bytes(field)?;
+        bitcoin::consensus::deserialize(&bytes).map_err(|e| WireError::Value {
+            field,
+            position,
+            error: e.to_string(),
+        })
+    }
+
+    fn cbor(&self, field: &'static str, error: &minicbor::decode::Error) -> WireError {
+        let position = error.position().unwrap_or_else(|| self.0.position());
+        WireError::Cbor {
+            field,
+            position,
+            error: error.to_string(),
+        }
+    }
+}

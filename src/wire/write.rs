@@ -1,0 +1,98 @@
+use std::convert::Infallible;
+
+use bitcoin::consensus::encode::serialize as consensus_bytes;
+use bitcoin::hashes::Hash;
+use minicbor::Encoder;
+
+use super::{elements, VERSION};
+use crate::channel::{Envelope, Message, Terms};
+
+pub(super) type Write = Encoder<Vec<u8>>;
+type Written = Result<(), minicbor::encode::Error<Infallible>>;
+
+pub(super) fn write(e: &mut Write, envelope: &Envelope) -> Written {
+    let kind = envelope.message.kind();
+    e.array(elements(kind))?.u8(kind as u8)?.u16(envelope.channel.0)?;
+    match &envelope.message {
+        Message::Open {
+            terms,
+            payer_key,
+            payer_payout,
+        } => {
+            e.u8(VERSION)?;
+            write_terms(e, terms)?;
+            e.bytes(&payer_key.to_public_key().serialize())?
+                .bytes(payer_payout.as_bytes())?;
+        }
+        Message::Accept {
+            payee_key,
+            payee_payout,
+            confirmation,
+        } => {
+            e.bytes(&payee_key.to_public_key().serialize())?;
+            e.bytes(payee_payout.as_bytes())?.u32(confirmation.depth)?;
+            e.u64(confirmation.unconfirmed.to_sat())?;
+        }
+        Message::RefundRequest { tx } | Message::Funding { tx } => {
+            e.bytes(&consensus_bytes(tx))?;
+        }
+        Message::RefundSignature { signature } => {
+            e.bytes(&signature.to_compact())?;
+        }
+        Message::PaymentRequest { paid } | Message::PaymentAccepted { paid } => {
+            e.u64(paid.to_sat())?;
+        }
+        Message::Payment { paid, signature } => {
+            e.u64(paid.to_sat())?.bytes(&signature.to_compact())?;
+        }
+        Message::CloseRequest { feerate, nonce } => {
+            e.u64(feerate.to_sat_per_kwu())?;
+            match nonce {
+                Some(nonce) => e.bytes(&nonce.to_bytes())?,
+                None => e.null()?,
+            };
+        }
+        Message::Settlement {
+            paid,
+            feerate,
+            signature,
+        } => {
+            e.u64(paid.to_sat())?
+                .u64(feerate.to_sat_per_kwu())?
+                .bytes(&signature.to_compact())?;
+        }
+        Message::JointSettlement {
+            paid,
+            feerate,
+            nonce,
+            partial,
+        } => {
+            e.u64(paid.to_sat())?.u64(feerate.to_sat_per_kwu())?;
+            e.bytes(&nonce.to_bytes())?.bytes(&partial.to_bytes())?;
+        }
+        Message::Closed { txid } => {
+            e.bytes(txid.as_byte_array())?;
+        }
+        Message::Refuse { reason } => {
+            e.u8(*reason as u8)?;
+        }
+        Message::FundingRequest | Message::Ready => {}
+    }
+    Ok(())
+}
+
+fn write_terms(e: &mut Write, terms: &Terms) -> Written {
+    e.u8(terms.protocol as u8)?.u8(terms.construction as u8)?;
+    e.u64(terms.capacity.to_amount().to_sat())?;
+    e.u64(terms.feerate.to_sat_per_kwu())?
+        .u64(terms.dust_feerate.to_sat_per_kwu())?;
+    e.u32(terms.refund_lock.to_consensus_u32())?;
+    match terms.payment_expiry {
+        Some(expiry) => e.u32(expiry.to_lock_time().to_consensus_u32())?,
+        None => e.null()?,
+    };
+    e.u16(terms.closing_margin.to_blocks())?;
+    e.u64(terms.minimum_payment.to_sat())?
+        .u64(terms.reserve.to_sat())?;
+    Ok(())
+}
