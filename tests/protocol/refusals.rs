@@ -237,7 +237,7 @@ fn every_wrong_message_is_refused_by_name_and_changes_nothing() {
 #[test]
 fn the_table_knows_every_reason() {
     for reason in Reason::ALL {
-        // Malformed: bytes that are no message, in tests/wire.rs and tests/service.rs. SpendInvalid: behind the
+        // Malformed: bytes that are no message, in tests/wire and tests/service. SpendInvalid: behind the
         // signature check; nothing that passes it is known to fail, see src/channel/verify.rs.
         let elsewhere = matches!(reason, Reason::Malformed | Reason::SpendInvalid);
         let here = rows().any(|row| row.reason == *reason);

@@ -1,0 +1,140 @@
+//! Both parties as services, or one of them and a peer by hand.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bitcoin::TxOut;
+use spilman::channel::{Action, Envelope, Event, Message, Payer, Reason};
+use spilman::service::{accept, open, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status};
+use spilman::wire;
+use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
+
+use crate::chains::FakeChain;
+use crate::pair::{co_signed, key, payout, Case};
+
+pub fn setup(label: &str) -> Setup {
+    Setup::new(key(label), payout(label))
+}
+
+pub async fn open_payer(case: &Case, io: DuplexStream, chain: &FakeChain) -> Result<PayerHandle, OpenError> {
+    let wallet = |output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone()));
+    let setup = Setup {
+        limits: case.limits.clone(),
+        ..setup("payer")
+    };
+    let proposal = Proposal {
+        id: case.id,
+        terms: case.terms.clone(),
+    };
+    open(io, chain.clone(), setup, proposal, wallet).await
+}
+
+pub async fn both(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
+    let (a, b) = duplex(64 * 1024);
+    let payee = Setup {
+        limits: case.limits.clone(),
+        ..setup("payee")
+    };
+    let (payer, payee) = tokio::join!(open_payer(case, a, chain), accept(b, chain.clone(), payee));
+    (payer.unwrap(), payee.unwrap())
+}
+
+/// Waits for a status, for an hour of tokio's time.
+#[allow(
+    clippy::let_and_return,
+    reason = "the borrow has to end before the receiver does"
+)]
+pub async fn until(mut status: watch::Receiver<Status>, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+    let found = soon(what, status.wait_for(|status| is(status))).await;
+    let found = found.expect("the party is alive").clone();
+    found
+}
+
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let deadline = Duration::from_secs(3_600);
+    tokio::time::timeout(deadline, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited an hour for: {what}"))
+}
+
+/// A peer by hand: frames and messages, and a state machine that the test drives.
+pub struct Hand {
+    pub io: DuplexStream,
+}
+
+impl Hand {
+    pub async fn send(&mut self, envelope: &Envelope) {
+        let bytes = wire::encode(envelope);
+        self.io.write_u16(bytes.len().try_into().unwrap()).await.unwrap();
+        self.io.write_all(&bytes).await.unwrap();
+    }
+
+    /// `None` when the other side has hung up.
+    pub async fn receive(&mut self) -> Option<Envelope> {
+        let len = self.io.read_u16().await.ok()?;
+        let mut bytes = vec![0; len.into()];
+        self.io.read_exact(&mut bytes).await.ok()?;
+        Some(wire::decode(&bytes).unwrap())
+    }
+
+    /// Reads until a message of this kind comes.
+    pub async fn refused(&mut self) -> Reason {
+        loop {
+            let envelope = soon("a refusal", self.receive())
+                .await
+                .expect("a refusal before the end");
+            if let Message::Refuse { reason } = envelope.message {
+                assert!(
+                    soon("the end", self.receive()).await.is_none(),
+                    "nothing more is said"
+                );
+                return reason;
+            }
+        }
+    }
+
+    /// Opens a channel with a payee on the other end, honestly, and waits until it is ready.
+    pub async fn open_as_payer(&mut self, case: &Case, chain: &FakeChain) -> Payer {
+        let (payer, message) = case.propose();
+        self.send(&message).await;
+        let payer = payer.accept(self.receive().await.unwrap()).unwrap();
+        let funding = case.funding(payer.funding_output());
+        let (payer, message) = co_signed(payer.hold(funding).unwrap());
+        self.send(&message).await;
+        let payer = payer.verify_refund(self.receive().await.unwrap()).unwrap();
+        let (mut payer, actions) = payer.release();
+        self.carry_out(actions).await;
+        chain.confirm(3);
+        let ready = self.receive().await.unwrap();
+        let actions = payer.apply(Event::Message(ready)).unwrap();
+        self.carry_out(actions).await;
+        payer
+    }
+
+    pub async fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if let Action::Send(envelope) = action {
+                self.send(&envelope).await;
+            }
+        }
+    }
+}
+
+/// A payee as a service, and the payer's end of its connection.
+pub async fn payee_and_hand(
+    case: &Case,
+    chain: &FakeChain,
+    buffer: usize,
+) -> (PayeeHandle, Hand, Payer, Arc<Mutex<Vec<String>>>) {
+    let (a, b) = duplex(buffer);
+    let mut hand = Hand { io: a };
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let sink = reports.clone();
+    let mut setup = setup("payee");
+    setup.observer = Arc::new(move |report: Report<'_>| sink.lock().unwrap().push(format!("{report:?}")));
+    let (payee, payer) = tokio::join!(accept(b, chain.clone(), setup), hand.open_as_payer(case, chain));
+    (payee.unwrap(), hand, payer, reports)
+}
