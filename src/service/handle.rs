@@ -13,8 +13,10 @@ use crate::channel::{
 };
 
 use super::chain::Chain;
+use super::party::Party;
 use super::report::Status;
-use super::session::{Party, PayError, Request, Session};
+use super::request::{PayError, Request};
+use super::session::Session;
 
 /// How long a payer waits for the acknowledgement of a payment. The channel goes on either way.
 pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -33,7 +33,9 @@ mod connection;
 mod electrum;
 mod handle;
 mod open;
+mod party;
 mod report;
+mod request;
 mod session;
 
 pub use chain::{Chain, ChainError};
@@ -43,4 +45,4 @@ pub use electrum::ElectrumChain;
 pub use handle::{BumpError, Handle, PayeeHandle, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
 pub use open::{accept, open, OpenError, Proposal, Setup, OPENING_TIMEOUT};
 pub use report::{no_observer, Observer, Report, Status};
-pub use session::PayError;
+pub use request::PayError;

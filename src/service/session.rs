@@ -2,19 +2,21 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use bitcoin::{Amount, OutPoint, Txid};
+use bitcoin::{Amount, Txid};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::channel::{
-    Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Payee, Payer,
-    Reason, SettlementTx, SpendError, SpendRole, Stage,
+    Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Reason,
+    SpendRole, Stage,
 };
 
 use super::chain::{Chain, ChainError};
 use super::connection::{Connection, ConnectionError};
+use super::party::Party;
 use super::report::{Observer, Report, Status};
+use super::request::{PayError, Request};
 
 /// How long one's own node may take for an answer.
 const CHAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,88 +35,6 @@ pub(super) async fn in_time<T>(
 ) -> Result<T, ChainError> {
     let waited = tokio::time::timeout(CHAIN_TIMEOUT, answer).await;
     waited.unwrap_or_else(|elapsed| Err(ChainError::new(task, elapsed)))
-}
-
-/// What the loop below needs of either side.
-pub(super) trait Party: Send + 'static {
-    /// Whether this side's safety depends on what it sees of the chain when it takes a message.
-    const IS_PAID: bool;
-
-    fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError>;
-    fn funding_outpoint(&self) -> OutPoint;
-    fn channel(&self) -> crate::channel::ChannelId;
-    fn stage(&self) -> Stage;
-    fn paid(&self) -> Amount;
-    fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError>;
-    fn settlement(&self) -> Option<SettlementTx>;
-}
-
-macro_rules! party {
-    ($name:ident, $is_paid:literal, $redeemable:expr, $settlement:expr) => {
-        impl Party for $name {
-            const IS_PAID: bool = $is_paid;
-
-            fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
-                self.apply(event)
-            }
-            fn funding_outpoint(&self) -> OutPoint {
-                self.funding().outpoint()
-            }
-            fn channel(&self) -> crate::channel::ChannelId {
-                self.params().id()
-            }
-            fn stage(&self) -> Stage {
-                self.stage()
-            }
-            fn paid(&self) -> Amount {
-                self.paid()
-            }
-            fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
-                let redeemable: fn(&Self) -> Result<Option<SettlementTx>, SpendError> = $redeemable;
-                redeemable(self)
-            }
-            fn settlement(&self) -> Option<SettlementTx> {
-                let settlement: fn(&Self) -> Option<&SettlementTx> = $settlement;
-                settlement(self).cloned()
-            }
-        }
-    };
-}
-
-party!(Payer, false, |_| Ok(None), |_| None);
-party!(Payee, true, Payee::redeemable, Payee::settlement);
-
-/// What a handle asks of its session.
-pub(super) enum Request {
-    Apply(Event, oneshot::Sender<Result<(), ApplyError>>),
-    Pay(Amount, oneshot::Sender<Result<Balance, PayError>>),
-    Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
-    Settlement(oneshot::Sender<Option<SettlementTx>>),
-}
-
-/// A payment that was not acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PayError {
-    /// It was not even sent.
-    #[error(transparent)]
-    NotSent(#[from] ApplyError),
-    /// The payee refused it.
-    #[error("the payee refused the payment: {reason}")]
-    Refused {
-        /// Why.
-        reason: Reason,
-    },
-    /// It was not sent: the payee is gone.
-    #[error("the payee is not connected any more")]
-    Disconnected,
-    /// The payee may or may not have got it. Do not simply pay again: that adds to the sum. `paid` is what was signed
-    /// in all; the next payment carries it along, whether this one arrived or not.
-    #[error("the payee did not acknowledge {paid} in all: it is gone, or does not answer")]
-    Unacknowledged {
-        /// Cumulative, in satoshi.
-        paid: Amount,
-    },
 }
 
 /// One party on one connection, after the opening.
