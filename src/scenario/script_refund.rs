@@ -21,7 +21,9 @@ use crate::transcript::{Actor, Side};
 
 /// Where the refund's lock does not wait for a funding transaction that never comes, and the script is one.
 pub(super) const fn has_script_to_rebuild(construction: Construction) -> bool {
-    matches!(construction, Construction::Cltv)
+    construction.has_script_refund()
+        && !construction.has_relative_lock()
+        && !construction.closes_with_one_key()
 }
 
 pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> {
