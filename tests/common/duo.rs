@@ -26,7 +26,7 @@ pub struct Duo {
     pub base: Tip,
 }
 
-pub fn sat(amount: u64) -> Amount {
+pub const fn sat(amount: u64) -> Amount {
     Amount::from_sat(amount)
 }
 
@@ -40,6 +40,22 @@ pub fn tip(chain: &Regtest) -> Tip {
 
 pub fn payout(key: &SecretKey) -> ScriptBuf {
     CoinKind::Segwit.script(key)
+}
+
+/// The payer's refund is safe: the payee has signed it, unless the script lets the payer have its money back.
+pub fn protect(
+    hold: Hold,
+    considered: Considered,
+    tip: Tip,
+) -> (PayerOpening<Protected>, PayeeOpening<AwaitsFunding>) {
+    match (hold, considered) {
+        (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
+            let (payee, answers) = payee.sign_refund(request, tip).expect("signed");
+            (payer.verify_refund(answers[0].clone()).expect("verified"), payee)
+        }
+        (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee),
+        other => panic!("the two disagree on who signs the refund: {other:?}"),
+    }
 }
 
 impl Cast {
@@ -92,14 +108,8 @@ impl Cast {
 
     /// The whole opening, the broadcast, and three blocks.
     pub fn open(self, chain: &Regtest) -> Duo {
-        let (payer, payee) = match self.hold(chain) {
-            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
-                let (payee, answers) = payee.sign_refund(request, tip(chain)).expect("signed");
-                (payer.verify_refund(answers[0].clone()).expect("verified"), payee)
-            }
-            (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee),
-            other => panic!("the two disagree on who signs the refund: {other:?}"),
-        };
+        let (hold, considered) = self.hold(chain);
+        let (payer, payee) = protect(hold, considered, tip(chain));
         let (payer, _) = payer.release();
         let tx = payer.funding().tx().clone();
         let handed = Envelope {

@@ -1,8 +1,14 @@
 //! What the node makes of the descriptors and the PSBTs of every construction, in calls that need no wallet.
 
 mod channel;
+#[path = "../common/duo.rs"]
+#[allow(dead_code, reason = "each test crate uses a part of it")]
+mod duo;
 mod output;
 mod psbt;
+#[path = "../common/spend.rs"]
+#[allow(dead_code, reason = "each test crate uses a part of it")]
+mod spend;
 
 use bitcoin::Amount;
 use bitcoincore_rpc::{jsonrpc, Error, RpcApi};

@@ -5,7 +5,8 @@ use serde_json::{json, Value};
 use spilman::channel::{Construction, RefundLock};
 use spilman::regtest::Regtest;
 
-use crate::channel::{Channel, CAPACITY};
+use crate::channel::{address_of, close, descriptor_of, locked, open, CAPACITY};
+use crate::duo::Duo;
 use crate::{amount, ask, both_kinds, chain, refused};
 
 fn scan(chain: &Regtest, descriptor: &str) -> Vec<Value> {
@@ -22,8 +23,8 @@ fn scan(chain: &Regtest, descriptor: &str) -> Vec<Value> {
 fn the_node_finds_the_output_by_its_descriptor() {
     let chain = chain();
     for construction in Construction::ALL {
-        let mut channel = Channel::open(&chain, construction);
-        let descriptor = channel.descriptor();
+        let mut channel = open(&chain, construction);
+        let descriptor = descriptor_of(&channel);
         let (bare, checksum) = descriptor
             .split_once('#')
             .expect("our descriptors have a checksum");
@@ -36,7 +37,7 @@ fn the_node_finds_the_output_by_its_descriptor() {
         let derived = ask(&chain, "deriveaddresses", &[json!(descriptor)]);
         assert_eq!(
             derived,
-            json!([channel.address()]),
+            json!([address_of(&channel)]),
             "{construction}: {descriptor}"
         );
 
@@ -49,13 +50,13 @@ fn the_node_finds_the_output_by_its_descriptor() {
         assert_eq!(output["vout"], outpoint.vout, "{construction}");
         assert_eq!(amount(&output["amount"]), CAPACITY, "{construction}");
 
-        chain.mine_exactly(&[channel.close()]).unwrap();
+        chain.mine_exactly(&[close(&mut channel)]).unwrap();
         assert_eq!(scan(&chain, &descriptor), Vec::<Value>::new(), "{construction}");
     }
 }
 
 /// The scripts as people write them, from the documents of each construction and not from the descriptor.
-fn spelled_out(channel: &Channel) -> Vec<String> {
+fn spelled_out(channel: &Duo) -> Vec<String> {
     let xonly = |key: PublicKey| key.x_only_public_key().0.to_string();
     let (k1, k2) = (
         channel.params().payer_key().to_public_key(),
@@ -65,7 +66,7 @@ fn spelled_out(channel: &Channel) -> Vec<String> {
         RefundLock::Absolute(expiry) => expiry.to_lock_time().to_consensus_u32(),
         RefundLock::Relative(lock) => lock.to_consensus_u32(),
     };
-    match channel.construction {
+    match channel.params().terms().construction {
         Construction::P2sh | Construction::P2shP2wsh | Construction::P2wsh => {
             vec![format!("2 {k1} {k2} 2 OP_CHECKMULTISIG")]
         }
@@ -93,10 +94,10 @@ fn spelled_out(channel: &Channel) -> Vec<String> {
 fn the_node_decodes_the_scripts_that_we_reveal() {
     let chain = chain();
     for (construction, kind) in both_kinds() {
-        let channel = Channel::locked(&chain, construction, kind);
-        let derived = ask(&chain, "deriveaddresses", &[json!(channel.descriptor())]);
+        let channel = locked(&chain, construction, kind);
+        let derived = ask(&chain, "deriveaddresses", &[json!(descriptor_of(&channel))]);
         let case = format!("{construction}, {kind:?}");
-        assert_eq!(derived, json!([channel.address()]), "{case}");
+        assert_eq!(derived, json!([address_of(&channel)]), "{case}");
         let decode = |script: &bitcoin::Script| ask(&chain, "decodescript", &[json!(script.to_hex_string())]);
         let revealed = channel.params().revealed_scripts();
         let decoded: Vec<_> = revealed.iter().map(|(_, script)| decode(script)).collect();
@@ -114,10 +115,10 @@ fn the_node_decodes_the_scripts_that_we_reveal() {
             Construction::Taproot => (&output["address"], "witness_v1_taproot"),
             _ => (&script["segwit"]["address"], "witness_v0_scripthash"),
         };
-        assert_eq!(*address, channel.address(), "{case}: {script}");
+        assert_eq!(*address, address_of(&channel), "{case}: {script}");
         assert_eq!(output["type"], standard, "{case}: {output}");
         if standard == "witness_v0_scripthash" {
-            assert_eq!(script["segwit"]["desc"], channel.descriptor(), "{case}");
+            assert_eq!(script["segwit"]["desc"], descriptor_of(&channel), "{case}");
         }
     }
 }
@@ -127,9 +128,9 @@ fn the_node_decodes_the_scripts_that_we_reveal() {
 #[test]
 fn the_node_aggregates_the_same_internal_key() {
     let chain = chain();
-    let channel = Channel::open(&chain, Construction::Taproot);
+    let channel = open(&chain, Construction::Taproot);
     let (payer, payee) = (channel.params().payer_key(), channel.params().payee_key());
-    let descriptor = channel.descriptor();
+    let descriptor = descriptor_of(&channel);
     let (bare, _) = descriptor.split_once('#').unwrap();
     let (_, leaves) = bare.split_once(',').expect("key and leaves");
     let address = |text: String| {
@@ -137,7 +138,7 @@ fn the_node_aggregates_the_same_internal_key() {
         let with_checksum = format!("{text}#{}", info["checksum"].as_str().unwrap());
         ask(&chain, "deriveaddresses", &[json!(with_checksum)])
     };
-    let ours = json!([channel.address()]);
+    let ours = json!([address_of(&channel)]);
     let aggregated = |first: &str, second: &str| format!("tr(musig({first},{second}),{leaves}");
     let (k1, k2) = (payer.to_string(), payee.to_string());
     assert_eq!(address(aggregated(&k1, &k2)), ours);
@@ -156,7 +157,7 @@ fn the_node_aggregates_the_same_internal_key() {
 fn a_descriptor_with_a_slip_is_refused() {
     let chain = chain();
     for construction in Construction::ALL {
-        let descriptor = Channel::open(&chain, construction).descriptor();
+        let descriptor = descriptor_of(&open(&chain, construction));
         let (bare, checksum) = descriptor.split_once('#').unwrap();
         let last = if checksum.ends_with('q') { 'p' } else { 'q' };
         let wrong = format!("{}{last}", &checksum[..7]);

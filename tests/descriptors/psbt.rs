@@ -9,7 +9,8 @@ use serde_json::{json, Value};
 use spilman::channel::{Construction, NonceSource};
 use spilman::regtest::{Regtest, RejectReason};
 
-use crate::channel::{Channel, CAPACITY};
+use crate::channel::{close, descriptor_of, locked, open, CAPACITY};
+use crate::duo::Duo;
 use crate::{amount, ask, both_kinds, chain, refused};
 
 fn text(psbt: &Psbt) -> Value {
@@ -66,7 +67,7 @@ fn the_node_completes_the_refund() {
     let chain = chain();
     for (construction, kind) in both_kinds() {
         let case = format!("{construction}, {kind:?}");
-        let channel = Channel::locked(&chain, construction, kind);
+        let channel = locked(&chain, construction, kind);
         let (psbt, refund) = (channel.payer.refund_psbt(), channel.payer.refund().tx());
         completes(&chain, &psbt, refund, &case);
 
@@ -93,7 +94,7 @@ fn the_node_completes_the_refund() {
 fn the_node_makes_a_payment_from_its_halves() {
     let chain = chain();
     for construction in Construction::ALL {
-        let mut channel = Channel::open(&chain, construction);
+        let mut channel = open(&chain, construction);
         let (k1, k2) = (
             channel.params().payer_key().to_public_key(),
             channel.params().payee_key().to_public_key(),
@@ -124,7 +125,7 @@ fn the_node_makes_a_payment_from_its_halves() {
             assert_eq!(finalize(&chain, &psbt), None, "{construction}");
         }
 
-        let settlement = channel.close();
+        let settlement = close(&mut channel);
         let whole = channel.payee.settlement_psbt().expect("closed");
         let of_payee = only_of(whole.clone(), k2);
         assert_eq!(finalize(&chain, &of_payee), None, "{construction}");
@@ -149,9 +150,9 @@ fn the_node_makes_a_payment_from_its_halves() {
 fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
     let chain = chain();
     for construction in Construction::ALL {
-        let channel = Channel::open(&chain, construction);
-        let secret = PrivateKey::new(channel.payee_secret, NetworkKind::Test).to_wif();
-        let descriptor = channel.descriptor();
+        let channel = open(&chain, construction);
+        let secret = PrivateKey::new(channel.cast.payee, NetworkKind::Test).to_wif();
+        let descriptor = descriptor_of(&channel);
         let (bare, _) = descriptor.split_once('#').unwrap();
         let k2 = channel.params().payee_key().to_string();
         let with_secret = bare.replace(&k2, &secret).replace(&k2[2..], &secret);
@@ -179,9 +180,9 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
 #[test]
 fn the_node_completes_a_settlement_with_one_signature() {
     let chain = chain();
-    let mut channel = Channel::open(&chain, Construction::Taproot);
+    let mut channel = open(&chain, Construction::Taproot);
     channel.payee.provide_nonces(NonceSource::new([7; 32]));
-    let settlement = channel.close();
+    let settlement = close(&mut channel);
     assert_eq!(
         settlement.input[0].witness.len(),
         1,
@@ -205,7 +206,7 @@ fn the_node_completes_a_settlement_with_one_signature() {
 }
 
 /// The PSBT of the newest payment with the payer's signature for the one before.
-fn stale(channel: &Channel, before: &Psbt, right: &Psbt) -> Psbt {
+fn stale(channel: &Duo, before: &Psbt, right: &Psbt) -> Psbt {
     let mut stale = only_of(right.clone(), channel.params().payee_key().to_public_key());
     let (input, before) = (&mut stale.inputs[0], &before.inputs[0]);
     input.partial_sigs.extend(&before.partial_sigs);
@@ -249,10 +250,10 @@ fn changed_over(right: &Psbt) -> Psbt {
 fn the_node_does_not_complete_what_is_wrong() {
     let chain = chain();
     for construction in Construction::ALL {
-        let mut channel = Channel::open(&chain, construction);
+        let mut channel = open(&chain, construction);
         let before = channel.payee.payment_psbt().expect("a payment");
         channel.pay(Amount::from_sat(1_000));
-        let settlement = channel.close();
+        let settlement = close(&mut channel);
         let right = channel.payee.settlement_psbt().expect("closed");
         let output = channel.params().funding_output();
         let more = TxOut {

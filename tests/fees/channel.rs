@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bitcoin::absolute::{Height, Time};
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 use spilman::channel::*;
@@ -11,9 +10,9 @@ use spilman::scenario::NodeChain;
 use spilman::service::Chain;
 use tokio::runtime::{Builder, Runtime};
 
-pub const fn sat(amount: u64) -> Amount {
-    Amount::from_sat(amount)
-}
+use crate::common::duo::{protect, tip};
+
+pub use crate::common::duo::sat;
 
 pub fn per_vb(sat: u32) -> FeeRate {
     FeeRate::from_sat_per_vb_u32(sat)
@@ -27,14 +26,6 @@ pub fn start() -> Regtest {
 pub fn start_at_least(feerate: FeeRate) -> Regtest {
     let node = Node::builder().policy(Policy::at_least(feerate));
     Regtest::builder().node(node).start().expect("a node")
-}
-
-pub fn tip(chain: &Regtest) -> Tip {
-    let tip = chain.tip().expect("the node answers");
-    Tip {
-        height: Height::from_consensus(tip.height).expect("a height"),
-        mtp: Time::from_consensus(tip.mtp).expect("a time"),
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,14 +109,7 @@ impl Case {
         let (payer, payee) = self.agree(chain).expect("sound terms");
         let output = payer.funding_output();
         let funding = self.coin.spend(vec![output]).expect("the coin is large enough");
-        let (payer, payee) = match (payer.hold(funding).expect("held"), payee) {
-            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
-                let (payee, mut answers) = payee.sign_refund(request, tip(chain)).expect("signed");
-                (payer.verify_refund(answers.remove(0)).expect("verified"), payee)
-            }
-            (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee),
-            other => panic!("both know where the refund is: {other:?}"),
-        };
+        let (payer, payee) = protect(payer.hold(funding).expect("held"), payee, tip(chain));
         let (payer, mut actions) = payer.release();
         let Some(Action::Send(handed)) = actions.pop() else {
             panic!("example 7 hands the funding transaction over");
