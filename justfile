@@ -8,7 +8,7 @@ default:
 provision:
     ci/provision --gates
 
-# Tell the three documented stories on a real node
+# Tell the three documented stories, and one on Taproot, on a real node
 demo *args:
     ci/demo {{ args }}
 

@@ -41,7 +41,7 @@ enum Command {
     List(list::List),
     /// Plays scenarios, each on a node of its own.
     Run(run::Run),
-    /// Tells the three documented channels: who does what, why, and what the chain says.
+    /// Tells the three documented channels, and one on Taproot: who does what, why, and what the chain says.
     Demo(demo::Demo),
     /// Says which programs were found where, and what is missing and how to get it.
     Doctor(doctor::Doctor),

@@ -92,13 +92,11 @@ fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
     }
 }
 
-/// Whether it is worth a scenario: the conversation of a 2-of-2 is the same in its segwit forms, so that one stage shows
-/// that they end like the first.
+/// Whether it is worth a scenario: where the refund is signed in advance, the conversation is that of the first
+/// construction, so that one stage shows that it ends like there.
 fn is_told(kind: Kind, construction: Construction) -> bool {
-    match construction {
-        Construction::P2shP2wsh | Construction::P2wsh => kind == Kind::PaymentAccepted,
-        _ => true,
-    }
+    let told_before = construction != Construction::P2sh && !construction.has_script_refund();
+    !told_before || kind == Kind::PaymentAccepted
 }
 
 pub(super) fn scenarios(protocol: Protocol, construction: Construction) -> Vec<Scenario> {
