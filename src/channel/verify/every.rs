@@ -87,7 +87,7 @@ const ROWS: &[Row] = &[
     Row { name: "high s", on: BRANCHES, spoil: |stack| stack[0] = high_s(&stack[0]), by: By::Policy },
     Row { name: "another hash type than was signed", on: MULTISIG, spoil: |stack| *stack[1].last_mut().unwrap() = 3, by: By::Consensus },
     Row { name: "another hash type than was signed", on: TREE, spoil: |stack| stack[1].push(1), by: By::Consensus },
-    Row { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Policy },
+    Row { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Consensus },
     Row { name: "another script", on: SEGWIT_V0, spoil: |stack| stack.last_mut().unwrap()[40] ^= 1, by: By::Consensus },
     Row { name: "the other parity", on: TREE, spoil: |stack| stack[3][0] ^= 1, by: By::Consensus },
     Row { name: "another leaf version", on: TREE, spoil: |stack| stack[3][0] ^= 2, by: By::Consensus },
