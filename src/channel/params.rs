@@ -93,29 +93,8 @@ impl ChannelParams {
             return Err(ParamsError::SamePayout { script: payee_payout });
         }
         let scripts = terms.scripts(payer_key, payee_key)?;
-        let path = refund_path(terms.construction);
-        let both = [&payer_payout, &payee_payout];
-        let fees = Fees {
-            refund: fee(&terms, weight(&scripts, path, &[&payer_payout]))?,
-            payment: weight(&scripts, Path::Both, &both),
-            joint: weight(&scripts, Path::Joint, &both),
-            payer_dust: payer_payout.minimal_non_dust_custom(terms.dust_feerate),
-            payee_dust: payee_payout.minimal_non_dust_custom(terms.dust_feerate),
-        };
-        // With this much, one of the two outputs is always above dust, whatever was paid; and where nothing
-        // is dust, there is still something to put into one.
-        let dust = (fees.payer_dust + fees.payee_dust).max(Amount::ONE_SAT);
-        let payable = terms.minimum_payment.max(dust);
-        let needed = [fee(&terms, fees.payment)?, terms.reserve, payable]
-            .into_iter()
-            .try_fold(Amount::ZERO, Amount::checked_add)
-            .unwrap_or(Amount::MAX);
-        if terms.capacity.to_amount() < needed {
-            return Err(ParamsError::CapacityTooSmall {
-                needed,
-                capacity: terms.capacity.to_amount(),
-            });
-        }
+        let fees = Fees::new(&terms, &scripts, &payer_payout, &payee_payout)?;
+        fees.check_capacity(&terms)?;
         Ok(Self {
             id,
             terms,
@@ -273,6 +252,41 @@ impl ChannelParams {
     fn payment_fee(&self) -> Amount {
         let fee = fee_at(self.terms.feerate, self.fees.payment);
         fee.expect("was computed when the parameters were made")
+    }
+}
+
+impl Fees {
+    fn new(
+        terms: &Terms,
+        scripts: &Scripts,
+        payer_payout: &ScriptBuf,
+        payee_payout: &ScriptBuf,
+    ) -> Result<Self, ParamsError> {
+        let path = refund_path(terms.construction);
+        let both = [payer_payout, payee_payout];
+        Ok(Self {
+            refund: fee(terms, weight(scripts, path, &[payer_payout]))?,
+            payment: weight(scripts, Path::Both, &both),
+            joint: weight(scripts, Path::Joint, &both),
+            payer_dust: payer_payout.minimal_non_dust_custom(terms.dust_feerate),
+            payee_dust: payee_payout.minimal_non_dust_custom(terms.dust_feerate),
+        })
+    }
+
+    fn check_capacity(&self, terms: &Terms) -> Result<(), ParamsError> {
+        // With this much, one of the two outputs is always above dust, whatever was paid; and where nothing
+        // is dust, there is still something to put into one.
+        let dust = (self.payer_dust + self.payee_dust).max(Amount::ONE_SAT);
+        let payable = terms.minimum_payment.max(dust);
+        let needed = [fee(terms, self.payment)?, terms.reserve, payable]
+            .into_iter()
+            .try_fold(Amount::ZERO, Amount::checked_add)
+            .unwrap_or(Amount::MAX);
+        let capacity = terms.capacity.to_amount();
+        if capacity < needed {
+            return Err(ParamsError::CapacityTooSmall { needed, capacity });
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
-use super::Payee;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 
+use super::Payee;
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::for_channel;
@@ -190,13 +190,7 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
             received: input.script_sig.len() + witness,
         });
     }
-    let (expected, received) = (agreed.input[0].sequence, input.sequence);
-    if received == Sequence::MAX {
-        return Err(RefundError::FinalSequence { expected, received });
-    }
-    if received != expected {
-        return Err(RefundError::Sequence { expected, received });
-    }
+    check_refund_sequence(agreed.input[0].sequence, input.sequence)?;
     check_refund_lock(params, tx)?;
     if tx.version != agreed.version {
         return Err(RefundError::Version {
@@ -204,13 +198,27 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
             received: tx.version,
         });
     }
-    let [output] = &tx.output[..] else {
+    check_refund_output(&agreed.output[0], &tx.output)?;
+    Ok(funding)
+}
+
+fn check_refund_sequence(expected: Sequence, received: Sequence) -> Result<(), RefundError> {
+    if received == Sequence::MAX {
+        return Err(RefundError::FinalSequence { expected, received });
+    }
+    if received != expected {
+        return Err(RefundError::Sequence { expected, received });
+    }
+    Ok(())
+}
+
+fn check_refund_output(wanted: &TxOut, outputs: &[TxOut]) -> Result<(), RefundError> {
+    let [output] = outputs else {
         return Err(RefundError::OutputCount {
             expected: 1,
-            received: tx.output.len(),
+            received: outputs.len(),
         });
     };
-    let wanted = &agreed.output[0];
     if output.script_pubkey != wanted.script_pubkey {
         return Err(RefundError::OutputScript {
             expected: wanted.script_pubkey.clone(),
@@ -223,7 +231,7 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
             received: output.value,
         });
     }
-    Ok(funding)
+    Ok(())
 }
 
 fn check_refund_lock(params: &ChannelParams, tx: &Transaction) -> Result<(), RefundError> {

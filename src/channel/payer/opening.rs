@@ -1,7 +1,7 @@
-use super::Payer;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 use thiserror::Error;
 
+use super::Payer;
 use crate::channel::error::Refusal;
 use crate::channel::event::{Action, Notice};
 use crate::channel::funding::{FundingError, FundingTx};
