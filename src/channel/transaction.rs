@@ -11,7 +11,7 @@ use super::params::ChannelParams;
 use super::terms::Protocol;
 use super::verify::{verify_spend, SpendError};
 
-/// Version of refund, payment and settlement: TRUC (BIP 431). In the mempool such a transaction has at most one child,
+/// Version of refund, payment and settlement, but for the settlement with one signature: TRUC (BIP 431). In the mempool such a transaction has at most one child,
 /// of at most 1,000 vbytes, and can always be replaced, so that neither side can pin the other's.
 pub const SPEND_VERSION: Version = Version(3);
 
