@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::{OutPoint, Transaction, TxOut};
+use bitcoin::{FeeRate, OutPoint, Transaction, TxOut};
 use pair::{amounts, co_signed, key, payout, sat, tip, Case, HEIGHT, MTP};
 use spilman::channel::{
-    Action, ChainView, Envelope, Event, Message, Payer, Protocol, Reason, SeenSpend, Stage, Tip,
-    UnverifiedSignature,
+    Action, ChainView, Construction, Envelope, Event, Message, Payer, Protocol, Reason, SeenSpend, Stage,
+    Tip, UnverifiedSignature,
 };
 use spilman::service::{
     accept, open, Chain, ChainError, ConnectionError, OpenError, PayError, PayeeHandle, PayerHandle,
@@ -314,6 +314,26 @@ async fn a_payer_that_dies_leaves_the_payee_its_payment() {
         chain.reach(HEIGHT + 108, MTP);
         until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
         assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 1_000, "{protocol}");
+    }
+}
+
+/// With one signature for both, a close asks the payer first; here there is nobody to ask.
+#[tokio::test(start_paused = true)]
+async fn a_close_after_the_payer_is_gone_settles_at_once() {
+    for feerate in [None, Some(FeeRate::from_sat_per_vb_u32(20))] {
+        let (case, chain) = (Case::new(Example7).on(Construction::Taproot), FakeChain::new());
+        let (payer, payee) = both(&case, &chain).await;
+        chain.confirm(3);
+        until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+        payer.pay(sat(1_000)).await.unwrap();
+        payer.kill();
+        until(payee.status(), "the payee notices", |s| !s.connected).await;
+        match feerate {
+            None => payee.close().await.unwrap(),
+            Some(feerate) => payee.close_at(feerate).await.unwrap(),
+        }
+        let held = payee.redeemable().await.unwrap().expect("a payment");
+        assert_eq!(chain.broadcast_so_far().last(), Some(held.tx()), "{feerate:?}");
     }
 }
 

@@ -321,6 +321,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
     async fn apply(&mut self, event: Event) -> Result<(), ApplyError> {
         let actions = self.party.apply(event)?;
         self.perform(actions).await;
+        if !self.connection.is_open() {
+            // What the peer was asked for will not come.
+            self.on_event(Event::PeerGone).await;
+        }
         Ok(())
     }
 
