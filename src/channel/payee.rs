@@ -1,6 +1,6 @@
 mod opening;
 
-use bitcoin::{Amount, FeeRate, Transaction};
+use bitcoin::{Amount, FeeRate, Transaction, Txid};
 
 use super::bump::CpfpPackage;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
@@ -108,7 +108,7 @@ impl Payee {
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(view)?),
-            Event::Broadcast(result) => Ok(self.on_broadcast(result)),
+            Event::Broadcast(result) => Ok(self.on_broadcast(result)?),
             // What matters is offered again with every block.
             Event::BroadcastUnknown(_) => Ok(Vec::new()),
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
@@ -365,7 +365,7 @@ impl Payee {
         }
     }
 
-    fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
+    fn on_broadcast(&mut self, result: BroadcastResult) -> Result<Vec<Action>, SpendError> {
         let mut actions = Vec::new();
         match (result.role, result.rejected.is_none()) {
             (SpendRole::Payment | SpendRole::Settlement, true) => {
@@ -380,8 +380,29 @@ impl Payee {
         if result.rejected.is_some() {
             actions.push(Action::Notify(Notice::BroadcastRejected(result)));
         }
-        actions
+        Ok(actions)
     }
+
+    /// The payer chose the fee of what it signed to close, and may have chosen more than a node takes (`maxfeerate`).
+    /// That must not keep the newest payment from the network until the refund's lock is over. The settlement stays, and
+    /// comes first with the next block, too.
+    fn payment_instead_of(&self, refused: Txid) -> Result<Option<Action>, SpendError> {
+        let settlement = self
+            .settlement
+            .as_ref()
+            .map(|settlement| settlement.tx().compute_txid());
+        let locked = self.params.terms().payment_expiry.is_some() && self.too_late().is_none();
+        if settlement != Some(refused) || locked {
+            return Ok(None);
+        }
+        let payment = self.redeemable()?;
+        let payment = payment.filter(|payment| payment.tx().compute_txid() != refused);
+        Ok(payment.map(|payment| Action::Broadcast {
+            role: payment.role(),
+            tx: payment.tx().clone(),
+        }))
+    }
+            actions.extend(self.payment_instead_of(result.txid)?);
 
     fn request_payment(&self, amount: Amount) -> Result<Vec<Action>, CommandError> {
         if self.stage != Stage::Open || self.params.terms().protocol != Protocol::Bond {
