@@ -163,9 +163,16 @@ impl Payee {
 
     /// Whether this side asked for a settlement, and the channel is as good as open until it comes.
     fn awaits_settlement(&self) -> bool {
-        let funded =
-            |view: &ChainView| view.spend.is_none() && view.confirmations >= self.params.confirmations();
-        self.settlement.is_none() && self.view.as_ref().is_some_and(funded)
+        let view = self.view.as_ref();
+        let unspent = view.is_none_or(|view| view.spend.is_none());
+        self.settlement.is_none() && unspent && self.counts(view.map_or(0, |view| view.confirmations))
+    }
+
+    /// Whether payments count while the funding transaction is so deep.
+    fn counts(&self, confirmations: u32) -> bool {
+        let limit = self.params.unconfirmed_limit();
+        let early = self.taken && !self.funding.is_malleable() && self.paid() <= limit;
+        confirmations >= self.params.confirmations() || (early && limit > Amount::ZERO)
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
@@ -348,10 +355,7 @@ impl Payee {
     }
 
     fn on_depth(&mut self, confirmations: u32) -> Vec<Action> {
-        let early =
-            self.taken && !self.funding.is_malleable() && self.paid() <= self.params.unconfirmed_limit();
-        let deep = confirmations >= self.params.confirmations()
-            || (early && self.params.unconfirmed_limit() > Amount::ZERO);
+        let deep = self.counts(confirmations);
         match self.stage {
             Stage::AwaitingFunding if deep => {
                 self.stage = Stage::Open;
@@ -378,6 +382,7 @@ impl Payee {
             _ => {}
         }
         if result.rejected.is_some() {
+            actions.extend(self.payment_instead_of(result.txid)?);
             actions.push(Action::Notify(Notice::BroadcastRejected(result)));
         }
         Ok(actions)
@@ -402,7 +407,6 @@ impl Payee {
             tx: payment.tx().clone(),
         }))
     }
-            actions.extend(self.payment_instead_of(result.txid)?);
 
     fn request_payment(&self, amount: Amount) -> Result<Vec<Action>, CommandError> {
         if self.stage != Stage::Open || self.params.terms().protocol != Protocol::Bond {
