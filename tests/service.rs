@@ -523,6 +523,31 @@ async fn one_wrong_payment_ends_the_connection() {
     assert_eq!(payee.status().borrow().paid, sat(1_000));
 }
 
+/// 1. Payments up to 10,000 satoshi count before the funding transaction is confirmed.
+/// 2. The third block is there. The payer has heard of it and pays more; the payee has not heard of it yet.
+#[tokio::test(start_paused = true)]
+async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
+    let mut case = Case::new(Example7);
+    case.limits.unconfirmed = sat(10_000);
+    let (left, right) = (FakeChain::new(), FakeChain::new());
+    let (a, b) = duplex(64 * 1024);
+    let payee = Setup {
+        limits: case.limits.clone(),
+        ..setup("payee")
+    };
+    let (payer, payee) = tokio::join!(open_payer(&case, a, &left), accept(b, right.clone(), payee));
+    let (payer, payee) = (payer.unwrap(), payee.unwrap());
+    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    payer.pay(sat(10_000)).await.unwrap();
+
+    right.state.lock().unwrap().confirmations = 3;
+    left.confirm(3);
+    let news = *left.changes.borrow();
+    until(payer.status(), "the third block", |s| s.seen == news).await;
+    payer.pay(sat(10_000)).await.unwrap();
+    assert_eq!(payee.status().borrow().paid, sat(20_000));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_proposal_tells_the_payer_why() {
     let (mut case, chain) = (Case::new(Example7), FakeChain::new());

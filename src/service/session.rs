@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::channel::{
     Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Payee, Payer,
-    Reason, SettlementTx, SpendError, SpendRole, Stage,
+    PaymentError, Reason, Refusal, SettlementTx, SpendError, SpendRole, Stage,
 };
 
 use super::chain::{Chain, ChainError};
@@ -343,7 +343,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 return self.give_up_waiting(None);
             }
         };
-        match self.party.apply(Event::Message(envelope)) {
+        let mut result = self.party.apply(Event::Message(envelope.clone()));
+        if let Err(ApplyError::Refused(Refusal::Payment(PaymentError::Unconfirmed { .. }))) = &result {
+            // The payer may have heard of a block first.
+            self.on_change().await;
+            result = self.party.apply(Event::Message(envelope));
+        }
+        match result {
             Ok(actions) => self.perform(actions).await,
             Err(ApplyError::Refused(refusal)) => {
                 (self.observer)(Report::Refused(&refusal));
