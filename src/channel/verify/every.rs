@@ -4,11 +4,12 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::secp256k1::{ecdsa, SecretKey};
+use bitcoin::taproot::{LeafVersion, TapLeafHash};
 use bitcoin::transaction::Version;
-use bitcoin::{Sequence, Transaction, Witness};
+use bitcoin::{Sequence, Transaction, TxOut, Witness};
 
 use super::{verify_spend, SpendError};
-use crate::channel::test_support::{example_on, finished_payment, finished_refund};
+use crate::channel::test_support::{example_of, example_on, finished_payment, finished_refund, key, Example};
 use crate::channel::Construction::{self, Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
 use crate::channel::Protocol;
 
@@ -87,7 +88,7 @@ const ROWS: &[Row] = &[
     Row { name: "high s", on: BRANCHES, spoil: |stack| stack[0] = high_s(&stack[0]), by: By::Policy },
     Row { name: "another hash type than was signed", on: MULTISIG, spoil: |stack| *stack[1].last_mut().unwrap() = 3, by: By::Consensus },
     Row { name: "another hash type than was signed", on: TREE, spoil: |stack| stack[1].push(1), by: By::Consensus },
-    Row { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Policy },
+    Row { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Consensus },
     Row { name: "another script", on: SEGWIT_V0, spoil: |stack| stack.last_mut().unwrap()[40] ^= 1, by: By::Consensus },
     Row { name: "the other parity", on: TREE, spoil: |stack| stack[3][0] ^= 1, by: By::Consensus },
     Row { name: "another leaf version", on: TREE, spoil: |stack| stack[3][0] ^= 2, by: By::Consensus },
@@ -119,6 +120,33 @@ fn what_is_changed_in_a_finished_payment_is_refused() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A control block is as long as a signature with its hash type, and one of 256 ends with a zero: that is no hash type.
+#[test]
+fn a_control_block_that_ends_with_zero_is_taken() {
+    type Finish = fn(&Example) -> (Transaction, TxOut);
+    // What proves a leaf ends with the hash of the other one.
+    let finishes: [(usize, Finish); 2] = [(1, finished_payment), (0, finished_refund)];
+    for (other, finish) in finishes {
+        let example = (0_u32..)
+            .map(|n| {
+                example_of(
+                    Taproot,
+                    Protocol::Example7,
+                    key(&format!("spilman/test/payer/{n}")),
+                )
+            })
+            .find(|example| {
+                let (_, script) = example.params.revealed_scripts()[other];
+                TapLeafHash::from_script(script, LeafVersion::TapScript)[31] == 0
+            })
+            .expect("one of 256");
+        let (tx, prevout) = finish(&example);
+        let control = tx.input[0].witness.last().expect("a control block");
+        assert_eq!((control.len(), control[64]), (65, 0));
+        assert_eq!(verify_spend(example.params.scripts(), &tx, &prevout), Ok(()));
+    }
 }
 
 fn set(tx: &mut Transaction, sequence: Sequence) {
