@@ -8,6 +8,8 @@ mod pair;
 mod boundaries;
 #[path = "protocol/crossing.rs"]
 mod crossing;
+#[path = "protocol/dear.rs"]
+mod dear;
 #[path = "protocol/lives.rs"]
 mod lives;
 #[path = "protocol/nonces.rs"]

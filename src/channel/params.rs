@@ -240,12 +240,18 @@ impl ChannelParams {
             .checked_sub(fee)?
             .checked_sub(paid)?;
         let output = |amount, dust| (amount > Amount::ZERO && amount >= dust).then_some(amount);
+        let (to_payee, to_payer) = (
+            output(paid, self.fees.payee_dust),
+            output(change, self.fees.payer_dust),
+        );
+        // Without an output it is no transaction.
+        to_payee.or(to_payer)?;
         Some(Balance {
             paid,
             change,
             fee,
-            to_payee: output(paid, self.fees.payee_dust),
-            to_payer: output(change, self.fees.payer_dust),
+            to_payee,
+            to_payer,
         })
     }
 

@@ -1,7 +1,7 @@
 mod closing;
 mod opening;
 
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, Transaction, Txid};
 
 use super::bump::CpfpPackage;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
@@ -109,7 +109,7 @@ impl Payee {
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(view)?),
-            Event::Broadcast(result) => Ok(self.on_broadcast(result)),
+            Event::Broadcast(result) => Ok(self.on_broadcast(result)?),
             // What matters is offered again with every block.
             Event::BroadcastUnknown(_) => Ok(Vec::new()),
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
@@ -164,9 +164,16 @@ impl Payee {
 
     /// Whether this side asked for a settlement, and the channel is as good as open until it comes.
     fn awaits_settlement(&self) -> bool {
-        let funded =
-            |view: &ChainView| view.spend.is_none() && view.confirmations >= self.params.confirmations();
-        self.settlement.is_none() && self.view.as_ref().is_some_and(funded)
+        let view = self.view.as_ref();
+        let unspent = view.is_none_or(|view| view.spend.is_none());
+        self.settlement.is_none() && unspent && self.counts(view.map_or(0, |view| view.confirmations))
+    }
+
+    /// Whether payments count while the funding transaction is so deep.
+    fn counts(&self, confirmations: u32) -> bool {
+        let limit = self.params.unconfirmed_limit();
+        let early = self.taken && !self.funding.is_malleable() && self.paid() <= limit;
+        confirmations >= self.params.confirmations() || (early && limit > Amount::ZERO)
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
@@ -296,10 +303,7 @@ impl Payee {
     }
 
     fn on_depth(&mut self, confirmations: u32) -> Vec<Action> {
-        let early =
-            self.taken && !self.funding.is_malleable() && self.paid() <= self.params.unconfirmed_limit();
-        let deep = confirmations >= self.params.confirmations()
-            || (early && self.params.unconfirmed_limit() > Amount::ZERO);
+        let deep = self.counts(confirmations);
         match self.stage {
             Stage::AwaitingFunding if deep => {
                 self.stage = Stage::Open;
@@ -313,7 +317,7 @@ impl Payee {
         }
     }
 
-    fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
+    fn on_broadcast(&mut self, result: BroadcastResult) -> Result<Vec<Action>, SpendError> {
         let mut actions = Vec::new();
         match (result.role, result.rejected.is_none()) {
             (SpendRole::Payment | SpendRole::Settlement, true) => {
@@ -326,9 +330,30 @@ impl Payee {
             _ => {}
         }
         if result.rejected.is_some() {
+            actions.extend(self.payment_instead_of(result.txid)?);
             actions.push(Action::Notify(Notice::BroadcastRejected(result)));
         }
-        actions
+        Ok(actions)
+    }
+
+    /// The payer chose the fee of what it signed to close, and may have chosen more than a node takes (`maxfeerate`).
+    /// That must not keep the newest payment from the network until the refund's lock is over. The settlement stays, and
+    /// comes first with the next block, too.
+    fn payment_instead_of(&self, refused: Txid) -> Result<Option<Action>, SpendError> {
+        let settlement = self
+            .settlement
+            .as_ref()
+            .map(|settlement| settlement.tx().compute_txid());
+        let locked = self.params.terms().payment_expiry.is_some() && self.too_late().is_none();
+        if settlement != Some(refused) || locked {
+            return Ok(None);
+        }
+        let payment = self.redeemable()?;
+        let payment = payment.filter(|payment| payment.tx().compute_txid() != refused);
+        Ok(payment.map(|payment| Action::Broadcast {
+            role: payment.role(),
+            tx: payment.tx().clone(),
+        }))
     }
 
     fn request_payment(&self, amount: Amount) -> Result<Vec<Action>, CommandError> {

@@ -37,7 +37,11 @@ pub fn example() -> Example {
 }
 
 pub fn example_on(construction: Construction, protocol: Protocol) -> Example {
-    let (payer, payee) = (key("spilman/test/payer"), key("spilman/test/payee"));
+    example_of(construction, protocol, key("spilman/test/payer"))
+}
+
+pub fn example_of(construction: Construction, protocol: Protocol, payer: ChannelKey) -> Example {
+    let payee = key("spilman/test/payee");
     let capacity = Capacity::new(Amount::from_sat(1_000_000)).unwrap();
     let terms = Terms::new(protocol, capacity, tip(200, 1_700_000_000)).unwrap();
     let parties = Parties {

@@ -1,6 +1,6 @@
 use bitcoin::hex::DisplayHex;
 use bitcoin::sighash::Prevouts;
-use bitcoin::{Transaction, TxOut};
+use bitcoin::{Transaction, TxOut, Witness};
 use miniscript::interpreter::{Interpreter, SatisfiedConstraint};
 use thiserror::Error;
 
@@ -15,6 +15,15 @@ use super::keys::SECP;
 pub(crate) fn verify_spend(scripts: &Scripts, tx: &Transaction, prevout: &TxOut) -> Result<(), SpendError> {
     verify_input(tx, 0, std::slice::from_ref(prevout))?;
     scripts.check_policy(tx)
+}
+
+/// What a Taproot witness has for its key or its script (BIP 341): all but annex, script and control block, which may
+/// happen to look like a signature.
+fn pushed(witness: &Witness) -> impl Iterator<Item = &[u8]> {
+    const ANNEX: u8 = 0x50;
+    let annex = witness.len() > 1 && witness.last().is_some_and(|item| item.first() == Some(&ANNEX));
+    let rest = witness.len() - usize::from(annex);
+    witness.iter().take(if rest > 1 { rest - 2 } else { rest })
 }
 
 /// Whether an input satisfies the script of what it spends; `prevouts` are those of all inputs.
@@ -39,11 +48,7 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
         return Ok(());
     }
     // BIP 341: the default hash type is not written. miniscript reads one that is.
-    if let Some(item) = input
-        .witness
-        .iter()
-        .find(|item| item.len() == 65 && item[64] == 0)
-    {
+    if let Some(item) = pushed(&input.witness).find(|item| item.len() == 65 && item[64] == 0) {
         let signature = item.as_hex();
         return Err(consensus(format!(
             "a signature with the default hash type written out: {signature}"

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::channel::{
-    Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, Reason,
-    SpendRole, Stage,
+    Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, PaymentError,
+    Reason, Refusal, SpendRole, Stage,
 };
 
 use super::chain::{Chain, ChainError};
@@ -241,6 +241,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
     async fn apply(&mut self, event: Event) -> Result<(), ApplyError> {
         let actions = self.party.apply(event)?;
         self.perform(actions).await;
+        if !self.connection.is_open() {
+            // What the peer was asked for will not come.
+            self.on_event(Event::PeerGone).await;
+        }
         Ok(())
     }
 
@@ -259,7 +263,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 return self.give_up_waiting(None);
             }
         };
-        match self.party.apply(Event::Message(envelope)) {
+        let mut result = self.party.apply(Event::Message(envelope.clone()));
+        if let Err(ApplyError::Refused(Refusal::Payment(PaymentError::Unconfirmed { .. }))) = &result {
+            // The payer may have heard of a block first.
+            self.on_change().await;
+            result = self.party.apply(Event::Message(envelope));
+        }
+        match result {
             Ok(actions) => self.perform(actions).await,
             Err(ApplyError::Refused(refusal)) => {
                 (self.observer)(Report::Refused(&refusal));

@@ -1,13 +1,16 @@
 //! Whatever is changed in an input that both signed, the node takes nothing but what was agreed.
 
 use bitcoin::key::Keypair;
-use bitcoin::secp256k1::{schnorr, Message, Secp256k1};
+use bitcoin::secp256k1::{schnorr, Message, Secp256k1, SecretKey};
 use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
+use bitcoin::taproot::{LeafVersion, TapLeafHash};
 use bitcoin::{TapSighashType, Transaction};
-use spilman::channel::{ChannelKey, Construction, JointKey, NonceSeed, SecretNonce};
-use spilman::regtest::RejectReason;
+use spilman::channel::{
+    ChannelKey, Construction, JointKey, NonceSeed, PayeeKey, PayerKey, Protocol, SecretNonce,
+};
+use spilman::regtest::{labelled_key, RejectReason};
 
-use crate::common::duo::{sat, Duo};
+use crate::common::duo::{sat, Cast, Duo};
 use crate::common::spend::{self, BOTH, REFUND};
 use crate::{channel_on, start};
 use Construction::{Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
@@ -150,4 +153,32 @@ fn nothing_but_the_agreed_input_is_taken() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What proves a leaf has the length of a signature with its hash type, and by chance it ends with a zero. Keys are tried
+/// until that of the payment leaf does, and then until that of the refund's leaf does.
+#[test]
+fn a_proof_that_looks_like_a_signature_is_taken() {
+    let chain = start();
+    for (other, leaf) in [(1, "payment"), (0, "refund")] {
+        let label = format!("proof/{leaf}");
+        let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(Taproot);
+        let public = |secret: &SecretKey| secret.public_key(&Secp256k1::new());
+        let payee = PayeeKey::new(public(&cast.payee));
+        let mut keys = (0_u32..).map(|n| labelled_key(&format!("spilman/tests/{label}/{n}")));
+        let ends_with_zero = |key: &SecretKey| {
+            let payer = PayerKey::new(public(key));
+            let leaves = cast.terms.revealed_scripts(payer, payee).expect("two leaves");
+            TapLeafHash::from_script(&leaves[other].1, LeafVersion::TapScript)[31] == 0
+        };
+        cast.payer = keys.find(ends_with_zero).expect("one of 256");
+        let mut duo = cast.open(&chain);
+        let payment = duo.pay(sat(10_000));
+        let refund = duo.payer.refund().tx().clone();
+        let spend = if leaf == "payment" { payment.tx() } else { &refund };
+        let proof = spend.input[0].witness.last().expect("a control block");
+        assert_eq!((proof.len(), proof[64]), (65, 0), "{label}");
+        chain.make_final(spend.lock_time).expect("blocks");
+        chain.node().submit(spend).expect("verdict").expect_accepted();
+    }
 }

@@ -1,5 +1,6 @@
 //! Channels whose parties see the chain through electrs alone.
 
+use bitcoin::FeeRate;
 use spilman::channel::{Protocol, Stage, SETTLED_DEPTH};
 use spilman::scenario::Watch;
 use spilman::service::ElectrumChain;
@@ -111,4 +112,34 @@ async fn both_see_the_same_end() {
     let (payer, payee) = (payer.outcome().await, payee.outcome().await);
     assert_eq!(payer, payee);
     assert_eq!(payer.map(|end| end.txid), Some(settlement));
+}
+
+/// A node takes no transaction from its users that pays more than 0.1 BTC per 1,000 vbytes, and electrs is one of them.
+///
+/// 1. The payer pays, and then settles at 20,000 sat/vB out of its change: nothing is wrong with that but the fee.
+/// 2. The server refuses it. The payee gives the newest payment to the network instead, long before the refund's lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_that_pays_too_much_is_not_waited_for() {
+    let chain = start();
+    let cast = Cast::new(&chain, "electrum-dear", Protocol::Example7, sat(100_000_000));
+    electrs(&chain).catch_up().expect("the coin is known");
+    let view = || ElectrumChain::new(electrs(&chain).address().to_string());
+    let (left, right) = tokio::io::duplex(4_096);
+    let (payer, payee) = tokio::join!(open_payer(left, &cast, view()), open_payee(right, &cast, view()));
+    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
+    chain.mine(3).expect("blocks");
+    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    payer.pay(sat(10_000_000)).await.expect("acknowledged");
+
+    payer
+        .close_at(FeeRate::from_sat_per_vb_u32(20_000))
+        .await
+        .expect("its change pays for it");
+    let payment = payee.redeemable().await.expect("running").expect("a payment");
+    let payment = payment.tx().compute_txid();
+    chain.node().wait_for_mempool(&[payment]).expect("the payment");
+    chain.mine(SETTLED_DEPTH).expect("blocks");
+    until(&payee, "sees the end", |status| status.outcome.is_some()).await;
+    let outcome = payee.outcome().await.expect("an end");
+    assert_eq!((outcome.txid, outcome.to_payee), (payment, sat(10_000_000)));
 }

@@ -2,10 +2,10 @@
 
 use bitcoin::transaction::Version;
 use bitcoin::Txid;
-use spilman::channel::{Construction, SettlementTx, SpendRole, MAX_CHILD_VSIZE, SPEND_VERSION};
+use spilman::channel::{Construction, Cpfp, Event, SettlementTx, SpendRole, MAX_CHILD_VSIZE, SPEND_VERSION};
 use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
-use crate::channel::{sat, start, Case, Channel, Side};
+use crate::channel::{per_vb, sat, start, Case, Channel, Side};
 use crate::hand::{both_sign, child};
 
 fn sorted<const N: usize>(mut txids: [Txid; N]) -> [Txid; N] {
@@ -136,20 +136,49 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
 
 /// The settlement with one signature looks like anybody's payment, so it is of version 2 and can be pinned. Whoever meets
 /// that has the payment of version 3 left, which replaces it if it pays more.
+///
+/// 1. A large child of the payer's change pays less than the settlement by the vbyte, and is taken.
+/// 2. The payee closes once more: its payment does not pay for what it would replace.
+/// 3. With a child that does, it is taken, and what pinned is gone.
 #[test]
-fn a_joint_settlement_is_of_version_2() {
+fn a_pinned_joint_settlement_is_replaced_by_the_payment() {
     let chain = start();
+    let node = chain.node();
     for construction in Construction::ALL.into_iter().filter(|c| c.closes_with_one_key()) {
-        let (mut channel, _) = paid(&chain, construction);
-        channel
-            .tell(Side::Payer, spilman::channel::Event::Close)
-            .expect("closed");
+        let (mut channel, payment) = paid(&chain, construction);
+        channel.tell(Side::Payer, Event::Close).expect("closed");
         let joint = channel.payee.settlement().expect("both signed").tx().clone();
         assert_eq!(joint.version, Version::TWO);
         assert_eq!(channel.answer(SpendRole::Settlement), None);
         let change = channel.coin(Side::Payer, &joint);
         let (large, _) = child(&change, Version::TWO, sat(1_200), 32);
-        let verdict = chain.node().submit(&large).expect("verdict");
+        let verdict = node.submit(&large).expect("verdict");
         assert!(verdict.is_accepted(), "{construction}: {verdict}");
+
+        channel.tell(Side::Payee, Event::Close).expect("closed again");
+        assert_eq!(channel.payee.settlement(), Some(&payment), "{construction}");
+        let refused = channel.answer(SpendRole::Settlement);
+        assert_eq!(refused, Some(RejectReason::InsufficientFee), "{construction}");
+
+        let to = channel.case.to_payee.clone();
+        let child = Cpfp::new(per_vb(20), to).settlement(channel.params(), &payment);
+        let child = child.expect("the payee's output pays for it");
+        let mut signed = child.unsigned().clone();
+        channel
+            .coin(Side::Payee, payment.tx())
+            .sign(&mut signed)
+            .expect("it spends the coin");
+        let package = child.complete(signed).expect("it reaches the feerate");
+        channel
+            .tell(Side::Payee, Event::Bump(package.clone()))
+            .expect("raised");
+        let left = sorted(package.transactions().map(|tx| tx.compute_txid()));
+        assert_eq!(
+            node.mempool().expect("mempool"),
+            left,
+            "{construction}: {:?}",
+            channel.answer(SpendRole::Settlement)
+        );
+        chain.mine(1).expect("a block");
     }
 }

@@ -65,6 +65,32 @@ fn a_payment_crosses_the_payees_wish_to_close() {
     }
 }
 
+/// The same before the funding transaction is confirmed, as far as the payee counts that.
+#[test]
+fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
+    for mut case in channels() {
+        let (at, one_key) = (case.name(), case.terms.construction.closes_with_one_key());
+        let paid_before: &[u64] = match case.terms.protocol {
+            SteppedLocktime => &[1_000],
+            Example7 if one_key => &[1_000],
+            Example7 => continue,
+            Bond => &[],
+        };
+        case.limits.unconfirmed = sat(2_000);
+        let mut pair = case.funded();
+        for payment in paid_before {
+            pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
+        }
+        let before = pair.payee.paid().to_sat();
+        let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
+        let close = says(&mut pair, Side::Payee, Event::Close);
+        arrive(&mut pair, Side::Payee, payment);
+        assert_eq!(pair.payee.paid(), sat(before + 1_000), "{at}");
+        arrive(&mut pair, Side::Payer, close);
+        settled(&pair, &at, before + 1_000);
+    }
+}
+
 #[test]
 fn both_close_at_once() {
     for case in channels() {

@@ -14,8 +14,8 @@ use crate::pair::{tip, HEIGHT, MTP};
 /// A chain on which everything is as the test says. What is broadcast is in the mempool at once.
 #[derive(Clone)]
 pub struct FakeChain {
-    state: Arc<Mutex<State>>,
-    changes: watch::Sender<u64>,
+    pub state: Arc<Mutex<State>>,
+    pub changes: watch::Sender<u64>,
 }
 
 pub struct State {

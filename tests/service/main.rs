@@ -11,11 +11,11 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bitcoin::TxOut;
+use bitcoin::{FeeRate, TxOut};
 use chains::{Blind, FakeChain, Refusing, Shaky};
 use hand::{both, open_payer, setup, soon, until, Hand};
 use pair::{amounts, sat, Case, HEIGHT, MTP};
-use spilman::channel::{Protocol, Stage};
+use spilman::channel::{Construction, Protocol, Stage};
 use spilman::service::{accept, open, OpenError, PayError, Proposal, RequestError, Setup, OPENING_TIMEOUT};
 use tokio::io::duplex;
 use Protocol::{Bond, Example7, SteppedLocktime};
@@ -101,6 +101,26 @@ async fn a_payer_that_dies_leaves_the_payee_its_payment() {
     }
 }
 
+/// With one signature for both, a close asks the payer first; here there is nobody to ask.
+#[tokio::test(start_paused = true)]
+async fn a_close_after_the_payer_is_gone_settles_at_once() {
+    for feerate in [None, Some(FeeRate::from_sat_per_vb_u32(20))] {
+        let (case, chain) = (Case::new(Example7).on(Construction::Taproot), FakeChain::new());
+        let (payer, payee) = both(&case, &chain).await;
+        chain.confirm(3);
+        until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+        payer.pay(sat(1_000)).await.unwrap();
+        payer.kill();
+        until(payee.status(), "the payee notices", |s| !s.connected).await;
+        match feerate {
+            None => payee.close().await.unwrap(),
+            Some(feerate) => payee.close_at(feerate).await.unwrap(),
+        }
+        let held = payee.redeemable().await.unwrap().expect("a payment");
+        assert_eq!(chain.broadcast_so_far().last(), Some(held.tx()), "{feerate:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_not_waited_for() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
@@ -181,6 +201,31 @@ async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
     shaky.down.store(false, Ordering::Relaxed);
     payer.pay(sat(1_000)).await.expect("acknowledged");
     assert_eq!(payee.status().borrow().paid, sat(2_000));
+}
+
+/// 1. Payments up to 10,000 satoshi count before the funding transaction is confirmed.
+/// 2. The third block is there. The payer has heard of it and pays more; the payee has not heard of it yet.
+#[tokio::test(start_paused = true)]
+async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
+    let mut case = Case::new(Example7);
+    case.limits.unconfirmed = sat(10_000);
+    let (left, right) = (FakeChain::new(), FakeChain::new());
+    let (a, b) = duplex(64 * 1024);
+    let payee = Setup {
+        limits: case.limits.clone(),
+        ..setup("payee")
+    };
+    let (payer, payee) = tokio::join!(open_payer(&case, a, &left), accept(b, right.clone(), payee));
+    let (payer, payee) = (payer.unwrap(), payee.unwrap());
+    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    payer.pay(sat(10_000)).await.unwrap();
+
+    right.state.lock().unwrap().confirmations = 3;
+    left.confirm(3);
+    let news = *left.changes.borrow();
+    until(payer.status(), "the third block", |s| s.seen == news).await;
+    payer.pay(sat(10_000)).await.unwrap();
+    assert_eq!(payee.status().borrow().paid, sat(20_000));
 }
 
 /// Whoever stops waiting for a payment may pay again, so what was not signed by then never is.

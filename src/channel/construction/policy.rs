@@ -76,7 +76,9 @@ pub(super) fn check_tree(witness: &Witness) -> Result<(), SpendError> {
     /// BIP 341.
     const ANNEX: u8 = 0x50;
     let found = witness.len();
-    if !matches!(found, 1 | 3 | 4) || witness.last().is_none_or(|item| item.first() == Some(&ANNEX)) {
+    // Alone, an item is no annex, whatever it begins with.
+    let annex = found > 1 && witness.last().is_some_and(|item| item.first() == Some(&ANNEX));
+    if !matches!(found, 1 | 3 | 4) || annex {
         return Err(unclean(4, found));
     }
     let signatures = if found == 1 { 1 } else { found - 2 };

@@ -2,13 +2,17 @@
 //! in `tests/attacks/scripts.rs` and `tests/attacks/locks.rs`.)
 
 use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::secp256k1::{ecdsa, SecretKey};
+use bitcoin::taproot::{LeafVersion, TapLeafHash};
 use bitcoin::transaction::Version;
-use bitcoin::{Sequence, Transaction, Witness};
+use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxOut, Txid, Witness};
 
 use super::{verify_spend, SpendError};
-use crate::channel::test_support::{example_on, finished_payment, finished_refund};
+use crate::channel::musig::{NonceSeed, SecretNonce};
+use crate::channel::test_support::{example_of, example_on, finished_payment, finished_refund, key, Example};
+use crate::channel::transaction::Spend;
 use crate::channel::Construction::{self, Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
 use crate::channel::Protocol;
 
@@ -119,6 +123,58 @@ fn what_is_changed_in_a_finished_payment_is_refused() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A control block is as long as a signature with its hash type, and one of 256 ends with a zero: that is no hash type.
+#[test]
+fn a_control_block_that_ends_with_zero_is_taken() {
+    type Finish = fn(&Example) -> (Transaction, TxOut);
+    // What proves a leaf ends with the hash of the other one.
+    let finishes: [(usize, Finish); 2] = [(1, finished_payment), (0, finished_refund)];
+    for (other, finish) in finishes {
+        let example = (0..10_000)
+            .map(|n| {
+                example_of(
+                    Taproot,
+                    Protocol::Example7,
+                    key(&format!("spilman/test/payer/{n}")),
+                )
+            })
+            .find(|example| {
+                let (_, script) = example.params.revealed_scripts()[other];
+                TapLeafHash::from_script(script, LeafVersion::TapScript)[31] == 0
+            })
+            .expect("one of 256");
+        let (tx, prevout) = finish(&example);
+        let control = tx.input[0].witness.last().expect("a control block");
+        assert_eq!((control.len(), control[64]), (65, 0));
+        assert_eq!(verify_spend(example.params.scripts(), &tx, &prevout), Ok(()));
+    }
+}
+
+/// The signature of both begins as an annex does once in 256 times. Alone in a witness, nothing is an annex (BIP 341).
+#[test]
+fn a_joint_signature_that_begins_like_an_annex_is_taken() {
+    let Example { params, payer, payee } = example_on(Taproot, Protocol::Example7);
+    let key = params.joint_key().expect("both sign as one");
+    let funding = OutPoint::new(Txid::from_byte_array([7; 32]), 0);
+    let sign = |paid: u64| {
+        let balance = params
+            .joint_balance(Amount::from_sat(paid), params.terms().feerate)
+            .unwrap();
+        let spend = Spend::joint(&params, funding, &balance);
+        let nonce = SecretNonce::generate(NonceSeed::new([8; 32]), &payee, key, funding);
+        let (theirs, partial) = key.sign_with(&payer, &nonce.public(), spend.digest()).unwrap();
+        let signature = key
+            .complete(nonce, &payee, &theirs, &partial, spend.digest())
+            .unwrap();
+        (spend, signature)
+    };
+    let (spend, signature) = (1_000..10_000)
+        .map(sign)
+        .find(|(_, signature)| signature.serialize()[0] == 0x50)
+        .expect("one of 256");
+    assert!(spend.complete_joint(&signature).is_ok(), "{signature}");
 }
 
 fn set(tx: &mut Transaction, sequence: Sequence) {
