@@ -2,7 +2,9 @@
 
 use bitcoin::transaction::Version;
 use bitcoin::Txid;
-use spilman::channel::{Construction, Cpfp, Event, SettlementTx, SpendRole, MAX_CHILD_VSIZE, SPEND_VERSION};
+use spilman::channel::{
+    Construction, Cpfp, CpfpPackage, Event, SettlementTx, SpendRole, MAX_CHILD_VSIZE, SPEND_VERSION,
+};
 use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
 use crate::channel::{per_vb, sat, start, Case, Channel, Side};
@@ -134,12 +136,28 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
     }
 }
 
+/// The payee's child lifts this to so many satoshi for each vbyte.
+fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> CpfpPackage {
+    let cpfp = Cpfp::new(per_vb(feerate), channel.case.to_payee.clone());
+    let child = cpfp.settlement(channel.params(), settlement);
+    let child = child.expect("the payee's output pays for it");
+    let mut signed = child.unsigned().clone();
+    let coin = channel.coin(Side::Payee, settlement.tx());
+    coin.sign(&mut signed).expect("it spends the coin");
+    let package = child.complete(signed).expect("it reaches the feerate");
+    channel
+        .tell(Side::Payee, Event::Bump(package.clone()))
+        .expect("raised");
+    package
+}
+
 /// The settlement with one signature looks like anybody's payment, so it is of version 2 and can be pinned. Whoever meets
 /// that has the payment of version 3 left, which replaces it if it pays more.
 ///
 /// 1. A large child of the payer's change pays less than the settlement by the vbyte, and is taken.
-/// 2. The payee closes once more: its payment does not pay for what it would replace.
-/// 3. With a child that does, it is taken, and what pinned is gone.
+/// 2. The payee raises the settlement by a little, and that is taken.
+/// 3. It closes once more: its payment does not pay for what it would replace.
+/// 4. With a child that does, it is taken, and what pinned is gone.
 #[test]
 fn a_pinned_joint_settlement_is_replaced_by_the_payment() {
     let chain = start();
@@ -155,23 +173,16 @@ fn a_pinned_joint_settlement_is_replaced_by_the_payment() {
         let verdict = node.submit(&large).expect("verdict");
         assert!(verdict.is_accepted(), "{construction}: {verdict}");
 
+        let settlement = channel.payee.settlement().expect("both signed").clone();
+        raise(&mut channel, &settlement, 3);
+        assert_eq!(channel.answer(SpendRole::Settlement), None, "{construction}");
+
         channel.tell(Side::Payee, Event::Close).expect("closed again");
         assert_eq!(channel.payee.settlement(), Some(&payment), "{construction}");
         let refused = channel.answer(SpendRole::Settlement);
         assert_eq!(refused, Some(RejectReason::InsufficientFee), "{construction}");
 
-        let to = channel.case.to_payee.clone();
-        let child = Cpfp::new(per_vb(20), to).settlement(channel.params(), &payment);
-        let child = child.expect("the payee's output pays for it");
-        let mut signed = child.unsigned().clone();
-        channel
-            .coin(Side::Payee, payment.tx())
-            .sign(&mut signed)
-            .expect("it spends the coin");
-        let package = child.complete(signed).expect("it reaches the feerate");
-        channel
-            .tell(Side::Payee, Event::Bump(package.clone()))
-            .expect("raised");
+        let package = raise(&mut channel, &payment, 20);
         let left = sorted(package.transactions().map(|tx| tx.compute_txid()));
         assert_eq!(
             node.mempool().expect("mempool"),

@@ -91,6 +91,23 @@ fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
     }
 }
 
+/// Not once something spends what it would be paid from: here the refund, in the mempool.
+#[test]
+fn a_payment_crosses_a_wish_to_close_when_the_refund_is_out() {
+    for case in channels().filter(|case| case.terms.construction.closes_with_one_key()) {
+        let at = case.name();
+        let mut pair = case.paying(&[1_000]).open();
+        let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
+        says(&mut pair, Side::Payee, Event::Close);
+        let refund = pair.payer.refund().tx().clone();
+        pair.look(Side::Payee, 3, Some((&refund, 0)));
+        for envelope in payment {
+            pair.raw(Side::Payee, Event::Message(envelope)).unwrap_err();
+        }
+        assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
+    }
+}
+
 #[test]
 fn both_close_at_once() {
     for case in channels() {

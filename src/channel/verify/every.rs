@@ -170,7 +170,7 @@ fn a_joint_signature_that_begins_like_an_annex_is_taken() {
             .unwrap();
         (spend, signature)
     };
-    let (spend, signature) = (1_000..10_000)
+    let (spend, signature) = (1_000..100_000)
         .map(sign)
         .find(|(_, signature)| signature.serialize()[0] == 0x50)
         .expect("one of 256");

@@ -102,6 +102,7 @@ pub const ROWS: &[Row] = &[
     row("asked with a nonce where two sign", example7, (Payer, Open), |_, e| e.message = Message::CloseRequest { feerate: Terms::FEERATE, nonce: Some(a_nonce()) }, Reason::UnexpectedMessage, &["close-request", "open"]).on(ecdsa),
     row("asked to settle below the agreed feerate", example7, (Payer, Open), |_, e| e.message = Message::CloseRequest { feerate: FeeRate::from_sat_per_kwu(499), nonce: None }, Reason::SettlementFeerate, &["499", "500"]),
     row("asked with a nonce to settle below the agreed feerate", example7, (Payer, Open), |_, e| e.message = Message::CloseRequest { feerate: FeeRate::from_sat_per_kwu(499), nonce: Some(a_nonce()) }, Reason::SettlementFeerate, &["499", "500"]).on(taproot),
+    row("the payer asks to settle below the agreed feerate", example7, (Payee, Open), |_, e| e.message = Message::CloseRequest { feerate: FeeRate::from_sat_per_kwu(499), nonce: None }, Reason::SettlementFeerate, &["499", "500"]).on(taproot),
     row("the payee's words from the payer: a nonce", example7, (Payee, Open), |_, e| e.message = Message::CloseRequest { feerate: Terms::FEERATE, nonce: Some(a_nonce()) }, Reason::UnexpectedMessage, &["close-request"]),
     row("payment after the payee settled alone", example7, (Payee, Closing), |w, _| { w.pair().raw(Payee, Event::PeerGone).unwrap(); }, Reason::UnexpectedMessage, &["payment", "closing"]).on(taproot),
 
