@@ -40,6 +40,20 @@ fn payee_gone() {
     is_the_same_either_way("p2sh/example-7/payee-gone-mid-session");
 }
 
+/// The lock counts from the block with the funding transaction: by height, and by the median time below it.
+#[test]
+fn relative_locks() {
+    is_the_same_either_way("csv/example-7/near-expiry");
+    is_the_same_either_way("csv/example-7/refund-by-time");
+}
+
+/// A spend that Core's library does not judge: by the key, and by a leaf.
+#[test]
+fn taproot() {
+    is_the_same_either_way("taproot/example-7/closed-together");
+    is_the_same_either_way("taproot/example-7/near-expiry");
+}
+
 /// A refund in the mempool, and a payment that the node refuses in its own words.
 #[test]
 fn late_payee() {

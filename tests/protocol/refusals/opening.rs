@@ -1,6 +1,7 @@
 //! Rows up to the funding transaction: terms, keys, the refund that the payee signs, the output that locks the money.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::Secp256k1;
 use bitcoin::transaction::Version;
 use bitcoin::{FeeRate, OutPoint, ScriptBuf, Sequence, Witness};
 use spilman::channel::{
@@ -63,6 +64,7 @@ pub const ROWS: &[Row] = &[
     // The answer.
     row("another channel's answer", bare, (Payer, Proposing), |_, e| e.channel = ChannelId(8), Reason::WrongChannel, &["channel 8", "channel 7"]),
     row("the payer's own key", bare, (Payer, Proposing), |_, e| if let Message::Accept { payee_key, .. } = &mut e.message { *payee_key = PayeeKey::new(key("payer").public_key()) }, Reason::BadParams, &["same key"]),
+    row("the payer's own key with the other sign", bare, (Payer, Proposing), |_, e| if let Message::Accept { payee_key, .. } = &mut e.message { *payee_key = PayeeKey::new(key("payer").public_key().negate(&Secp256k1::new())) }, Reason::BadParams, &["same key"]),
     row("payee payout not standard", bare, (Payer, Proposing), |_, e| if let Message::Accept { payee_payout, .. } = &mut e.message { *payee_payout = ScriptBuf::new() }, Reason::TermsOutOfLimits, &["not a standard one"]),
     row("no confirmations", bare, (Payer, Proposing), |_, e| if let Message::Accept { confirmation, .. } = &mut e.message { confirmation.depth = 0 }, Reason::TermsOutOfLimits, &["0 confirmations", "1 to 12"]),
     row("too many confirmations", bare, (Payer, Proposing), |_, e| if let Message::Accept { confirmation, .. } = &mut e.message { confirmation.depth = 13 }, Reason::TermsOutOfLimits, &["13 confirmations", "1 to 12"]),
