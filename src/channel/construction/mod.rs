@@ -13,6 +13,22 @@ pub(crate) use scripts::{Path, Scripts};
 /// Scripts are written as output descriptors ([`Construction::template`]), with K1 the payer's key, K2 the payee's and
 /// N the refund's lock.
 ///
+/// ```
+/// use bitcoin::absolute::{Height, Time};
+/// use bitcoin::secp256k1::SecretKey;
+/// use bitcoin::Amount;
+/// use spilman::channel::*;
+///
+/// let key = |byte| ChannelKey::new(SecretKey::from_slice(&[byte; 32]).unwrap()).public_key();
+/// let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
+/// let terms = Terms::new(Protocol::Example7, Capacity::new(Amount::ONE_BTC)?, tip).expect("a day ahead");
+/// let terms = terms.on(Construction::Cltv);
+/// let output = terms.descriptor(PayerKey::new(key(1)), PayeeKey::new(key(2)))?;
+/// assert!(output.to_string().contains("v:after(800144)"));
+/// assert!(output.script_pubkey().is_p2wsh());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 #[doc = include_str!("../weights.md")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
