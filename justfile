@@ -36,10 +36,6 @@ core:
 deny:
     ci/test deny
 
-# Play every scenario twice and compare the bytes
-repeat:
-    ci/test repeat
-
 # Play every scenario, and the harness's tests, on three versions of Bitcoin Core, and compare the bytes
 matrix:
     ci/test matrix
