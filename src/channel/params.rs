@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::amount::Balance;
 use super::construction::{Construction, Path, Scripts};
+use super::error::{CommandError, PaymentError};
 use super::keys::{PayeeKey, PayerKey};
 use super::lock::RefundLock;
 use super::musig::JointOutputKey;
@@ -230,6 +231,27 @@ impl ChannelParams {
     /// The same for a settlement with one signature, which is smaller.
     pub(crate) fn joint_balance(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
         self.divide(paid, fee_at(feerate, self.fees.joint)?)
+    }
+
+    /// Whether this side's user can have a settlement at this feerate: not below the agreed one, and the change pays for it.
+    pub(crate) fn check_wish(&self, paid: Amount, feerate: FeeRate) -> Result<(), CommandError> {
+        if feerate >= self.terms.feerate && self.balance_at(paid, feerate).is_some() {
+            return Ok(());
+        }
+        Err(CommandError::SettlementFeerate {
+            paid,
+            feerate,
+            change: self.terms.capacity.to_amount() - paid,
+        })
+    }
+
+    /// Whether the peer asks for, or signed, a settlement at no less than the agreed feerate.
+    pub(crate) fn check_feerate(&self, received: FeeRate) -> Result<(), PaymentError> {
+        let expected = self.terms.feerate;
+        if received < expected {
+            return Err(PaymentError::SettlementFeerate { expected, received });
+        }
+        Ok(())
     }
 
     fn divide(&self, paid: Amount, fee: Amount) -> Option<Balance> {

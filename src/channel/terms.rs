@@ -84,7 +84,7 @@ impl Terms {
     /// 24 hours.
     pub const DAY: u32 = 24 * 60 * 60;
     /// The blocks that are expected in a day.
-    pub const DAY_OF_BLOCKS: u32 = 144;
+    pub const DAY_OF_BLOCKS: u16 = 144;
     /// 2 sat/vB.
     pub const FEERATE: FeeRate = FeeRate::from_sat_per_kwu(500);
     /// 3 sat/vB.
@@ -95,15 +95,15 @@ impl Terms {
     #[must_use]
     pub fn new(protocol: Protocol, capacity: Capacity, tip: Tip) -> Option<Self> {
         let margin = ClosingMargin::DEFAULT;
+        let day = u32::from(Self::DAY_OF_BLOCKS);
         let expiry = match protocol {
             Protocol::Bond => Expiry::seconds_after(tip, Self::DAY)?,
-            Protocol::SteppedLocktime | Protocol::Example7 => Expiry::blocks_after(tip, Self::DAY_OF_BLOCKS)?,
+            Protocol::SteppedLocktime | Protocol::Example7 => Expiry::blocks_after(tip, day)?,
         };
         let payment_expiry = match protocol {
-            Protocol::SteppedLocktime => Some(Expiry::blocks_after(
-                tip,
-                Self::DAY_OF_BLOCKS - margin.of_kind(LockKind::Height),
-            )?),
+            Protocol::SteppedLocktime => {
+                Some(Expiry::blocks_after(tip, day - margin.of_kind(LockKind::Height))?)
+            }
             Protocol::Example7 | Protocol::Bond => None,
         };
         Some(Self {
@@ -120,13 +120,13 @@ impl Terms {
         })
     }
 
-    /// The same terms on another construction; where the lock of that one counts from the confirmation, it becomes one of
-    /// a day from there.
+    /// The same terms on another construction. Where the lock of that one counts from the confirmation, an absolute lock
+    /// becomes one of a day from there, so set any other lock after this.
     #[must_use]
     pub fn on(mut self, construction: Construction) -> Self {
         self.construction = construction;
         if construction.has_relative_lock() && self.refund_lock.absolute().is_some() {
-            self.refund_lock = RefundLock::after_blocks(144);
+            self.refund_lock = RefundLock::after_blocks(Self::DAY_OF_BLOCKS);
         }
         self
     }

@@ -322,8 +322,8 @@ impl SettlementTx {
     /// Whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's child can then
     /// pin it.
     #[must_use]
-    pub fn is_joint(&self) -> bool {
-        self.tx.version != SPEND_VERSION
+    pub const fn is_joint(&self) -> bool {
+        matches!(self.signatures, Signatures::Joint(_))
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn example7_refund_by_time(world: &mut World) -> Result<(), Sce
 
 pub(super) async fn bond_refund_by_height(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = bond::plan(world, CoinKind::Segwit, ChannelId(1))?;
-    let lock = Expiry::blocks_after(world.tip()?, Terms::DAY_OF_BLOCKS);
+    let lock = Expiry::blocks_after(world.tip()?, u32::from(Terms::DAY_OF_BLOCKS));
     plan.terms.refund_lock = lock.ok_or_else(|| range(&"a lock after the last height"))?.into();
     let channel = bond::open_with(world, plan).await?;
     post(&channel).await?;
@@ -87,13 +87,14 @@ pub(super) async fn lifetime_from_confirmation(world: &mut World) -> Result<(), 
     example7::pay_three(world, &channel).await?;
     world.say("The payee vanishes. Counted from the broadcast, the lock would be over now");
     channel.vanish(Side::Payee).await?;
-    let early = LockTime::from_height(broadcast + Terms::DAY_OF_BLOCKS).map_err(|error| range(&error))?;
+    let early =
+        LockTime::from_height(broadcast + u32::from(Terms::DAY_OF_BLOCKS)).map_err(|error| range(&error))?;
     world.make_final(early, &[&channel]).await?;
     refund_waits(world)?;
     world.was_not_broadcast("refund")?;
     payer_refunds(world, &channel).await?;
     // A lock of n blocks on a coin in block h lets it be spent in block h + n (BIP 68).
-    let expected = broadcast + WAITED + 1 + Terms::DAY_OF_BLOCKS;
+    let expected = broadcast + WAITED + 1 + u32::from(Terms::DAY_OF_BLOCKS);
     let found = world.height_of(world.recorded("refund")?.compute_txid())?;
     expect("the refund's block", &Some(expected), &found)
 }

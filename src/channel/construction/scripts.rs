@@ -222,18 +222,13 @@ impl Scripts {
                     .p2wsh_signature_hash(0, script, prevout.value, EcdsaSighashType::All)
                     .expect(ONE_INPUT),
             ),
-            Form::Tree { both, refund, .. } => {
+            Form::Tree { .. } => {
                 let prevouts = [prevout];
                 let prevouts = Prevouts::All(&prevouts);
                 let hash_type = TapSighashType::Default;
-                let sighash = match path {
-                    Path::Both => {
-                        cache.taproot_script_spend_signature_hash(0, &prevouts, both.hash(), hash_type)
-                    }
-                    Path::Refund => {
-                        cache.taproot_script_spend_signature_hash(0, &prevouts, refund.hash(), hash_type)
-                    }
-                    Path::Joint => cache.taproot_key_spend_signature_hash(0, &prevouts, hash_type),
+                let sighash = match self.leaf_hash(path) {
+                    Some(leaf) => cache.taproot_script_spend_signature_hash(0, &prevouts, leaf, hash_type),
+                    None => cache.taproot_key_spend_signature_hash(0, &prevouts, hash_type),
                 };
                 Message::from(sighash.expect(ONE_INPUT))
             }

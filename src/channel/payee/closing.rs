@@ -9,6 +9,7 @@ use crate::channel::message::Message;
 use crate::channel::musig::{PartialSignature, PublicNonce, SecretNonce};
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{PaymentTx, SettlementTx, Spend};
+use crate::channel::unexpected;
 use crate::channel::verify::SpendError;
 
 /// How the payee ends a channel: with the newest payment alone, or with a settlement that it asks the payer for.
@@ -36,15 +37,7 @@ impl Payee {
         }
         let agreed = self.params.terms().feerate;
         let asked = feerate.unwrap_or(agreed);
-        let affordable = self.params.balance_at(self.paid(), asked).is_some();
-        if asked < agreed || !affordable {
-            return Err(CommandError::SettlementFeerate {
-                paid: self.paid(),
-                feerate: asked,
-                change: self.params.terms().capacity.to_amount() - self.paid(),
-            }
-            .into());
-        }
+        self.params.check_wish(self.paid(), asked)?;
         let one_key = self.params.joint_key().is_some() && self.nonces.is_some();
         if asked == agreed && !one_key {
             let unlocked = self.params.terms().payment_expiry.is_none();
@@ -57,10 +50,7 @@ impl Payee {
 
     /// The payer would like to close with one signature. If this side's own wish crossed it, that one will be answered.
     pub(super) fn on_close_request(&mut self, received: FeeRate) -> Result<Vec<Action>, Refusal> {
-        let expected = self.params.terms().feerate;
-        if received < expected {
-            return Err(PaymentError::SettlementFeerate { expected, received }.into());
-        }
+        self.params.check_feerate(received)?;
         let under_way = self.settlement.is_some() || self.asked.is_some();
         Ok(if under_way {
             Vec::new()
@@ -153,7 +143,15 @@ impl Payee {
             .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
         let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
         let Some((own, key)) = self.asked.take().zip(self.params.joint_key()) else {
-            return Ok(Vec::new());
+            // There is no nonce without such a key, and who asked with one has it.
+            let (nonce, partial) = (*nonce, *partial);
+            let message = Message::JointSettlement {
+                paid,
+                feerate,
+                nonce,
+                partial,
+            };
+            return Err(unexpected(self.stage, &message));
         };
         let signature = key.complete(*own, &self.key, nonce, partial, spend.digest())?;
         let settlement = SettlementTx::joint(balance, spend, signature)?;
@@ -168,10 +166,6 @@ impl Payee {
                 received: paid,
             });
         }
-        let expected = self.params.terms().feerate;
-        if received < expected {
-            return Err(PaymentError::SettlementFeerate { expected, received });
-        }
-        Ok(())
+        self.params.check_feerate(received)
     }
 }

@@ -15,14 +15,7 @@ impl Payer {
     pub(super) fn close(&mut self, feerate: FeeRate) -> Result<Vec<Action>, CommandError> {
         match self.stage {
             Stage::Open | Stage::AwaitingFunding => {
-                let affordable = self.params.balance_at(self.paid, feerate).is_some();
-                if feerate < self.params.terms().feerate || !affordable {
-                    return Err(CommandError::SettlementFeerate {
-                        paid: self.paid,
-                        feerate,
-                        change: self.params.terms().capacity.to_amount() - self.paid,
-                    });
-                }
+                self.params.check_wish(self.paid, feerate)?;
                 self.stage = Stage::Closing;
                 if self.params.joint_key().is_some() {
                     self.max_feerate = self.max_feerate.max(feerate);
@@ -61,13 +54,8 @@ impl Payer {
 
     /// What a settlement will pay if the payee asks for this: no more than this side agrees to, and can.
     fn settlement_feerate(&self, asked: FeeRate) -> Result<FeeRate, PaymentError> {
+        self.params.check_feerate(asked)?;
         let agreed = self.params.terms().feerate;
-        if asked < agreed {
-            return Err(PaymentError::SettlementFeerate {
-                expected: agreed,
-                received: asked,
-            });
-        }
         let feerate = asked.min(self.max_feerate.max(agreed));
         let affordable = self.params.balance_at(self.paid, feerate).is_some();
         Ok(if affordable { feerate } else { agreed })
