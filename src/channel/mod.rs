@@ -103,6 +103,8 @@ pub use message::{Envelope, Kind, Message};
 pub use musig::{
     JointKey, JointOutputKey, MusigError, NonceSeed, NonceSource, PartialSignature, PublicNonce, SecretNonce,
 };
+#[cfg(feature = "fixtures")]
+pub(crate) use params::Parties;
 pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError};
 pub use payee::{Accepted, AwaitsFunding, Considered, Payee, PayeeOpening};
 pub use payer::{Agreed, Held, Hold, HoldError, Payer, PayerOpening, Proposed, Protected, MAX_FUNDING_SIZE};
