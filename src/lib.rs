@@ -98,6 +98,9 @@ pub mod transcript;
 #[cfg(feature = "channel")]
 pub mod wire;
 
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
+
 #[cfg(feature = "regtest")]
 pub mod regtest;
 #[cfg(feature = "scenario")]

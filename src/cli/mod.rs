@@ -4,6 +4,7 @@ mod choose;
 mod core;
 mod demo;
 mod doctor;
+mod fixtures;
 mod list;
 mod out;
 mod run;
@@ -45,6 +46,9 @@ enum Command {
     Demo(demo::Demo),
     /// Says which programs were found where, and what is missing and how to get it.
     Doctor(doctor::Doctor),
+    /// Writes and checks the reference fixtures for implementations in other languages.
+    #[command(subcommand)]
+    Fixtures(fixtures::Fixtures),
 }
 
 impl Cli {
@@ -54,6 +58,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Demo(demo) => demo.run(),
             Command::Doctor(_) => doctor::Doctor::run(),
+            Command::Fixtures(fixtures) => fixtures.run(),
         }
     }
 }
