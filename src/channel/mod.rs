@@ -97,6 +97,10 @@ pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 pub use funding::{FundingError, FundingTx};
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
+#[cfg(feature = "fixtures")]
+pub(crate) use keys::{Scheme, Signer, SECP};
+#[cfg(feature = "fixtures")]
+pub(crate) use limits::check_construction;
 pub use limits::{Limits, TermsError};
 pub use lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip, LOCKED_SEQUENCE};
 pub use message::{Envelope, Kind, Message};
