@@ -65,6 +65,14 @@ soak runs="20":
 run *args: provision
     cargo run --locked --quiet -- run {{ args }}
 
+# Write the reference fixtures anew: git diff shows what changed
+fixtures *args: provision
+    cargo run --locked --quiet -- fixtures write {{ args }}
+
+# Rebuild the reference fixtures and replay them on a real node
+check-fixtures *args: provision
+    cargo run --locked --quiet -- fixtures check {{ args }}
+
 # Say which programs were found where, and what is missing
 doctor:
     cargo run --locked --quiet -- doctor
