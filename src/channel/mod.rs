@@ -109,6 +109,8 @@ pub use payer::{Agreed, Held, Hold, HoldError, Payer, PayerOpening, Proposed, Pr
 pub use reason::Reason;
 pub use stage::Stage;
 pub use terms::{Protocol, Terms};
+#[cfg(feature = "conform")]
+pub(crate) use transaction::Spend;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
 #[cfg(feature = "electrum")]
 pub(crate) use verify::verify_input;
