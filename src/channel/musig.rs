@@ -188,11 +188,31 @@ impl JointOutputKey {
         partial: &PartialSignature,
         digest: &Message,
     ) -> Result<schnorr::Signature, MusigError> {
+        Ok(self
+            .complete_in_steps(nonce, key, theirs, partial, digest)?
+            .signature)
+    }
+
+    /// The same with what comes up on the way, none of which is secret.
+    pub(crate) fn complete_in_steps(
+        &self,
+        nonce: SecretNonce,
+        key: &ChannelKey,
+        theirs: &PublicNonce,
+        partial: &PartialSignature,
+        digest: &Message,
+    ) -> Result<Completed, MusigError> {
         require(self.payee.to_public_key(), key)?;
         let sum = add([&nonce.public(), theirs]);
         self.verify(self.payer.to_public_key(), theirs, &sum, partial, digest)?;
         let ours = self.sign(nonce, key, &sum, digest)?;
-        self.aggregate(&sum, [*partial, ours], digest)
+        Ok(Completed {
+            signature: self.aggregate(&sum, [*partial, ours], digest)?,
+            #[cfg(feature = "fixtures")]
+            aggregate_nonce: sum.serialize(),
+            #[cfg(feature = "fixtures")]
+            partial: ours,
+        })
     }
 
     fn sign(
@@ -248,6 +268,17 @@ impl JointOutputKey {
             .map_err(|_| wrong)?;
         Ok(signature)
     }
+}
+
+/// The payee's end of a signature of both.
+pub(crate) struct Completed {
+    pub signature: schnorr::Signature,
+    /// The sum of both public nonces.
+    #[cfg(feature = "fixtures")]
+    pub aggregate_nonce: [u8; 66],
+    /// The payee's part.
+    #[cfg(feature = "fixtures")]
+    pub partial: PartialSignature,
 }
 
 /// Sorted as bytes (`KeySort`).

@@ -5,6 +5,7 @@ mod conform;
 mod core;
 mod demo;
 mod doctor;
+mod fixtures;
 mod list;
 mod out;
 mod peer;
@@ -53,6 +54,9 @@ enum Command {
     Demo(demo::Demo),
     /// Says which programs were found where, and what is missing and how to get it.
     Doctor(doctor::Doctor),
+    /// Writes and checks the reference fixtures for implementations in other languages.
+    #[command(subcommand)]
+    Fixtures(fixtures::Fixtures),
 }
 
 impl Cli {
@@ -64,6 +68,7 @@ impl Cli {
             Command::Peer(_) => peer::Peer::run(),
             Command::Demo(demo) => demo.run(),
             Command::Doctor(_) => doctor::Doctor::run(),
+            Command::Fixtures(fixtures) => fixtures.run(),
         }
     }
 }

@@ -231,7 +231,7 @@ impl DecodedOutput {
     /// The script in assembly, with every key and hash in full.
     #[must_use]
     pub fn asm(&self) -> String {
-        super::script::asm(&self.script, &super::Names::default()).join(" ")
+        super::script::plain(&self.script)
     }
 }
 

@@ -55,6 +55,8 @@ pub use names::Names;
 pub use path::Ask;
 pub use problem::Problem;
 pub use record::{Actor, Entry, RecordedTx, Refusal, Side, Transcript, Unit};
+#[cfg(feature = "fixtures")]
+pub(crate) use script::plain as asm;
 pub use script::ScriptKey;
 pub use signature::{Algorithm, DecodedSignature, Signer};
 pub use story::{story, Comparison};

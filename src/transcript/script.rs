@@ -87,6 +87,11 @@ pub(super) fn multisig(script: &Script) -> Option<(usize, Vec<PublicKey>)> {
     (m <= n && keys.len() == n).then_some((m, keys))
 }
 
+/// A script in assembly, with every key and hash in full.
+pub(crate) fn plain(script: &Script) -> String {
+    asm(script, &Names::default()).join(" ")
+}
+
 /// The words of a script: pushes in angle brackets, named keys by name, `OP_0` to `OP_16` as numbers.
 pub(super) fn asm(script: &Script, names: &Names) -> Vec<String> {
     let mut words = Vec::new();

@@ -88,7 +88,7 @@ impl Reader<'_> {
                 txid: Txid::from_byte_array(self.array("txid")?),
             },
             Kind::Refuse => Message::Refuse {
-                reason: self.one_of("reason", Reason::ALL)?,
+                reason: self.one_of("reason", Reason::OF_MESSAGES)?,
             },
         })
     }

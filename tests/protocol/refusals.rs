@@ -236,7 +236,7 @@ fn every_wrong_message_is_refused_by_name_and_changes_nothing() {
 /// The table leaves no reason out but those that are none of the state machines'.
 #[test]
 fn the_table_knows_every_reason() {
-    for reason in Reason::ALL {
+    for reason in Reason::OF_MESSAGES {
         // Malformed: bytes that are no message, in tests/wire and tests/service. SpendInvalid: behind the
         // signature check; nothing that passes it is known to fail, see src/channel/verify.rs.
         let elsewhere = matches!(reason, Reason::Malformed | Reason::SpendInvalid);
