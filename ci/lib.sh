@@ -44,8 +44,3 @@ nextest_on_path() {
   said=$(cargo-nextest --version 2>/dev/null | head -n 1 | cut -d ' ' -f 2)
   [ -n "$said" ] && printf '%s\n' $nextest_version "$said" | sort -C -V
 }
-
-# Every test in a process of its own, and snapshots that are only compared.
-under_nextest() { # threads, further arguments…
-  INSTA_UPDATE=no INSTA_FORCE_PASS=0 cargo nextest run --locked --retries 0 --test-threads "$@"
-}
