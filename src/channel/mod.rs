@@ -102,7 +102,7 @@ pub use funding::{FundingError, FundingTx};
 pub(crate) use keys::Scheme;
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
 #[cfg(feature = "fixtures")]
-pub(crate) use keys::{Scheme, Signer, SECP};
+pub(crate) use keys::{Signer, SECP};
 #[cfg(feature = "fixtures")]
 pub(crate) use limits::check_construction;
 pub use limits::{Limits, TermsError};
