@@ -12,6 +12,7 @@ mod lives;
 pub mod model;
 mod musig;
 mod output;
+mod reject;
 mod set;
 mod sighash;
 mod transaction;
