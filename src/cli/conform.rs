@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -175,7 +176,11 @@ impl Conform {
         if let Err(failure) = &played.verdict {
             text += &explain(failure, &played.stderr);
             if let Some(folder) = folder {
-                text += &format!("       what happened up to there is in {}\n", folder.display());
+                let _ = writeln!(
+                    text,
+                    "       what happened up to there is in {}",
+                    folder.display()
+                );
             }
         }
         super::print(&text)?;
@@ -199,7 +204,7 @@ fn explain(failure: &spilman::conform::Failure, stderr: &str) -> String {
             .filter(|letter| !letter.is_control())
             .take(300)
             .collect();
-        text += &format!("       stderr:    {line}\n");
+        let _ = writeln!(text, "       stderr:    {line}");
     }
     text
 }
@@ -211,10 +216,14 @@ fn summary(played: &[(&Case, Played)], core: &str) -> String {
         let passed = of_group().filter(|(_, played)| played.verdict.is_ok()).count();
         let all = of_group().count();
         if all > 0 {
-            text += &format!("{group:<10} {passed} of {all}\n");
+            let _ = writeln!(text, "{group:<10} {passed} of {all}");
         }
     }
     let passed = played.iter().filter(|(_, played)| played.verdict.is_ok()).count();
-    text += &format!("{passed} passed, {} failed, on {core}\n", played.len() - passed);
+    let _ = writeln!(
+        text,
+        "{passed} passed, {} failed, on {core}",
+        played.len() - passed
+    );
     text
 }
