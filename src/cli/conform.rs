@@ -36,7 +36,7 @@ Exit code: 0 all passed, 1 some failed, 2 the command line is wrong, 130 interru
 /// Tests somebody else's payer or payee: plays the other side on a real node, honest, vanishing, and malicious.
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
-#[group(id = "program", required = true, args = ["payee", "payer"])]
+#[group(id = "program", required = true, multiple = false, args = ["payee", "payer"])]
 pub struct Conform {
     /// The command that starts the program, which is the payee.
     #[arg(long, value_name = "COMMAND")]
