@@ -51,10 +51,10 @@ fn the_librarys_own_payee_passes() {
             "p2wsh/stepped-locktime/never-closed",
             "p2sh/example-7/higher-feerate",
             "p2sh-p2wsh/bond/closed-by-payer",
-            "cltv/closed-by-payee",
-            "csv/never-closed",
-            "taproot/closed-*",
-            "taproot/payer-vanishes-before-joint-settlement",
+            "cltv/example-7/closed-by-payee",
+            "csv/example-7/never-closed",
+            "taproot/example-7/closed-*",
+            "taproot/example-7/payer-vanishes-before-joint-settlement",
         ],
     );
 }
@@ -70,11 +70,11 @@ fn the_librarys_own_payer_passes() {
             "p2wsh/stepped-locktime/closed-by-payee",
             "p2sh/example-7/higher-feerate",
             "p2sh-p2wsh/bond/closed-by-payer",
-            "cltv/closed-by-payee",
-            "csv/never-closed",
-            "csv/payee-vanishes-before-ready",
-            "taproot/closed-*",
-            "taproot/refuses-payment-accepted-*",
+            "cltv/example-7/closed-by-payee",
+            "csv/example-7/never-closed",
+            "csv/example-7/payee-vanishes-before-ready",
+            "taproot/example-7/closed-*",
+            "taproot/example-7/refuses-accepted-*",
         ],
     );
 }
