@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ Exit code: 0 all passed, 1 some failed, 2 the command line is wrong, 130 interru
 /// Tests somebody else's payer or payee: plays the other side on a real node, honest, vanishing, and malicious.
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
-#[group(id = "program", required = true, args = ["payee", "payer"])]
+#[group(id = "program", required = true, multiple = false, args = ["payee", "payer"])]
 pub struct Conform {
     /// The command that starts the program, which is the payee.
     #[arg(long, value_name = "COMMAND")]
@@ -175,7 +176,11 @@ impl Conform {
         if let Err(failure) = &played.verdict {
             text += &explain(failure, &played.stderr);
             if let Some(folder) = folder {
-                text += &format!("       what happened up to there is in {}\n", folder.display());
+                let _ = writeln!(
+                    text,
+                    "       what happened up to there is in {}",
+                    folder.display()
+                );
             }
         }
         super::print(&text)?;
@@ -199,7 +204,7 @@ fn explain(failure: &spilman::conform::Failure, stderr: &str) -> String {
             .filter(|letter| !letter.is_control())
             .take(300)
             .collect();
-        text += &format!("       stderr:    {line}\n");
+        let _ = writeln!(text, "       stderr:    {line}");
     }
     text
 }
@@ -211,10 +216,14 @@ fn summary(played: &[(&Case, Played)], core: &str) -> String {
         let passed = of_group().filter(|(_, played)| played.verdict.is_ok()).count();
         let all = of_group().count();
         if all > 0 {
-            text += &format!("{group:<10} {passed} of {all}\n");
+            let _ = writeln!(text, "{group:<10} {passed} of {all}");
         }
     }
     let passed = played.iter().filter(|(_, played)| played.verdict.is_ok()).count();
-    text += &format!("{passed} passed, {} failed, on {core}\n", played.len() - passed);
+    let _ = writeln!(
+        text,
+        "{passed} passed, {} failed, on {core}",
+        played.len() - passed
+    );
     text
 }

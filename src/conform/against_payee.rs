@@ -60,7 +60,7 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle
         .await?;
     let paid = pay(table, payer).await?;
     let expected = close(table, payer, &agreed, paid).await?;
-    Ok(settled(table, &agreed, &expected).await?)
+    settled(table, &agreed, &expected).await
 }
 
 /// Every payment, each acknowledged before the next.
@@ -105,10 +105,7 @@ async fn close(
     paid: Amount,
 ) -> Result<Expected, Halt> {
     let jointly = table.case.closes_jointly();
-    let together = |feerate| match jointly {
-        true => agreed.joint(paid, feerate),
-        false => agreed.settlement(paid, feerate),
-    };
+    let together = |feerate| agreed.together(jointly, paid, feerate);
     let feerate = table.terms.feerate;
     Ok(match table.case.life {
         Life::ClosedByPayer => {
@@ -186,7 +183,6 @@ async fn nothing_at_stake(table: &Table<'_>, kind: Kind) -> Result<(), Failure> 
 async fn refund_holds(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
     let world = table.world;
     if world.height_of(agreed.funding.txid)?.is_none() {
-        let funding = world.recorded("funding")?;
         if !world
             .node()
             .mempool()
@@ -195,7 +191,6 @@ async fn refund_holds(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure>
         {
             world.submit(Actor::Outsider, SpendRole::Funding, "funding")?;
         }
-        debug_assert_eq!(funding.compute_txid(), agreed.funding.txid);
         table.mine(1).await?;
     }
     table.before_expiry(agreed).await?;

@@ -8,7 +8,7 @@ use super::failure::{Failure, Halt};
 use super::line::Turn;
 use super::opening::{failed, Opened};
 use super::table::{Agreed, Expected, Table, HIGHER};
-use crate::channel::{Kind, Protocol, SpendRole};
+use crate::channel::{Kind, Protocol, Stage};
 use crate::regtest::Coin;
 use crate::service::{self, PayeeHandle};
 use crate::transcript::Side;
@@ -42,15 +42,11 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
     table.funded(&agreed).await?;
     let paid = be_paid(table, payee).await?;
     let expected = close(table, payee, &agreed, paid).await?;
-    let by = match table.case.life {
-        Life::ClosedByPayer if table.case.protocol == Protocol::SteppedLocktime => Side::Payee,
-        _ => Side::Payee,
-    };
     let mut heard = table.line.heard.clone();
     tokio::select! {
         biased;
         Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
-        spent = table.spent("closing", by, &agreed, &expected) => Ok(spent?),
+        spent = table.spent("closing", Side::Payee, &agreed, &expected) => Ok(spent?),
     }
 }
 
@@ -73,7 +69,7 @@ async fn be_paid(table: &Table<'_>, payee: &PayeeHandle) -> Result<Amount, Halt>
     let mut paid = Amount::ZERO;
     for (number, sum) in (1..).zip(table.case.payments()) {
         if table.case.protocol == Protocol::Bond {
-            let open = |status: &service::Status| status.stage == crate::channel::Stage::Open;
+            let open = |status: &service::Status| status.stage == Stage::Open;
             table
                 .party("confirmation", "our payee to be open", payee.status(), open)
                 .await?;
@@ -113,10 +109,7 @@ async fn close(
     paid: Amount,
 ) -> Result<Expected, Halt> {
     let jointly = table.case.closes_jointly();
-    let together = |feerate| match jointly {
-        true => agreed.joint(paid, feerate),
-        false => agreed.settlement(paid, feerate),
-    };
+    let together = |feerate| agreed.together(jointly, paid, feerate);
     let feerate = table.terms.feerate;
     Ok(match table.case.life {
         // The program does it by itself.
@@ -199,7 +192,6 @@ async fn payment_holds(table: &Table<'_>, payee: &PayeeHandle) -> Result<(), Fai
     let paid = payee.status().borrow().paid;
     table.to_margin(Some(&agreed)).await?;
     let payment = agreed.payment(paid);
-    debug_assert_eq!(payment.role, SpendRole::Payment);
     table.spent("protection", Side::Payee, &agreed, &payment).await?;
     table.mine(1).await
 }

@@ -133,7 +133,9 @@ pub enum AssignmentError {
 }
 
 impl AssignmentError {
-    pub(super) fn field(field: &str, error: impl ToString) -> Self {
+    // Whoever has an error gives it away.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(super) fn field(field: &str, error: impl std::fmt::Display) -> Self {
         let (field, error) = (field.to_owned(), error.to_string());
         Self::Field { field, error }
     }

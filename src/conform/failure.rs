@@ -21,7 +21,9 @@ impl Failure {
     }
 
     /// No fault of the program's.
-    pub(super) fn runner(error: impl ToString) -> Self {
+    // Whoever has an error gives it away.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(super) fn runner(error: impl std::fmt::Display) -> Self {
         Self::new("runner", "the node and our own side to work", error.to_string())
     }
 

@@ -152,15 +152,16 @@ impl Wire {
             let silent = self.heard.borrow().cut;
             tokio::select! {
                 biased;
-                frame = self.ours.next(), if ours_is_there && !silent => match frame {
-                    Some(Ok(frame)) => self.from_ours(&frame).await,
-                    _ => {
+                frame = self.ours.next(), if ours_is_there && !silent => {
+                    if let Some(Ok(frame)) = frame {
+                        self.pass_ours(&frame).await;
+                    } else {
                         ours_is_there = false;
                         self.input = None;
                     }
-                },
+                }
                 frame = self.output.next() => match frame {
-                    Some(Ok(frame)) => self.from_program(&frame).await,
+                    Some(Ok(frame)) => self.pass_programs(&frame).await,
                     Some(Err(fault)) => fail(&self.heard, fault),
                     None => self.heard.send_modify(|heard| heard.ended = true),
                 },
@@ -179,7 +180,7 @@ impl Wire {
         }
     }
 
-    async fn from_ours(&mut self, frame: &[u8]) {
+    async fn pass_ours(&mut self, frame: &[u8]) {
         let Ok(envelope) = wire::decode(frame) else { return };
         let kind = envelope.message.kind();
         let turn = self.turn(self.side, kind);
@@ -232,7 +233,7 @@ impl Wire {
         }
     }
 
-    async fn from_program(&mut self, frame: &[u8]) {
+    async fn pass_programs(&mut self, frame: &[u8]) {
         let envelope = match wire::decode(frame) {
             Ok(envelope) => envelope,
             Err(error) => {

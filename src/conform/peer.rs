@@ -10,7 +10,7 @@ use crate::channel::{ChannelKey, Notice, Protocol};
 use crate::regtest::{bitcoincore_rpc, Coin, CoinKind};
 use crate::scenario::fund;
 use crate::service::{
-    accept, open, Observer, OpenError, PayeeHandle, PayerHandle, Report, RequestError, Setup,
+    accept, open, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError, Setup,
 };
 
 /// The library's own payer or payee as a program under test: reads its [`VARIABLE`], speaks on standard input and output,
@@ -53,7 +53,37 @@ pub enum PeerError {
     Open(Box<OpenError>),
 }
 
+/// What a role needs, of an assignment that makes sense.
+enum Part {
+    Payee {
+        requests: Vec<u64>,
+    },
+    Payer {
+        proposal: Proposal,
+        coin: Coin,
+        payments: Vec<u64>,
+    },
+}
+
+impl Part {
+    fn of(told: &Assignment) -> Result<Self, AssignmentError> {
+        Ok(match told.role {
+            Role::Payee if told.protocol == Protocol::Bond => Self::Payee {
+                requests: wanted("requests", told.requests.as_deref())?.to_vec(),
+            },
+            Role::Payee => Self::Payee { requests: Vec::new() },
+            Role::Payer => Self::Payer {
+                proposal: told.proposal()?,
+                coin: coin(told)?,
+                payments: wanted("payments", told.payments.as_deref())?.to_vec(),
+            },
+        })
+    }
+}
+
 async fn live(told: &Assignment) -> Result<(), PeerError> {
+    // Before anything is asked of anybody.
+    let part = Part::of(told)?;
     let chain = RpcChain::new(&told.node).map_err(|source| PeerError::Node {
         url: told.node.url.clone(),
         source: Box::new(source),
@@ -61,18 +91,19 @@ async fn live(told: &Assignment) -> Result<(), PeerError> {
     let io = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
     let (news, mut notices) = mpsc::unbounded_channel();
     let setup = setup(told, news);
-    let outcome = match told.role {
-        Role::Payee => {
-            let requests = told.requests.clone().unwrap_or_default();
+    let outcome = match part {
+        Part::Payee { requests } => {
             let Some(payee) = opened(accept(io, chain, setup).await)? else {
                 return Ok(());
             };
             be_paid(&payee, &requests, told.close_after, &mut notices).await;
             payee.outcome().await
         }
-        Role::Payer => {
-            let payments = wanted("payments", told.payments.as_deref())?.to_vec();
-            let (proposal, coin) = (told.proposal()?, coin(told)?);
+        Part::Payer {
+            proposal,
+            coin,
+            payments,
+        } => {
             let feerate = proposal.terms.feerate;
             let wallet = |output: &TxOut| fund(&coin, output, feerate, &told.payout);
             let Some(payer) = opened(open(io, chain, setup, proposal, wallet).await)? else {

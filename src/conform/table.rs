@@ -11,7 +11,7 @@ use super::case::Case;
 use super::failure::{Failure, Halt};
 use super::line::{Heard, Line};
 use super::program::Program;
-use crate::channel::{Balance, ChannelParams, Spend, SpendRole, Terms};
+use crate::channel::{ChannelParams, Protocol, Spend, SpendRole, Terms};
 use crate::regtest::Lock;
 use crate::scenario::{NodeChain, ScenarioError, World};
 use crate::service::{Handle, Status};
@@ -71,16 +71,13 @@ impl Agreed {
     }
 
     pub fn settlement(&self, paid: Amount, feerate: FeeRate) -> Expected {
-        let spend = |balance: &Balance| {
-            let spend = Spend::settlement(&self.params, self.funding, balance);
-            expected(
-                SpendRole::Settlement,
-                format!("settlement that pays {} sat at {feerate} sat/kwu", paid.to_sat()),
-                &spend,
-            )
-        };
         let balance = self.params.balance_at(paid, feerate);
-        spend(&balance.expect("the change of every case pays for it"))
+        let balance = balance.expect("the change of every case pays for it");
+        expected(
+            SpendRole::Settlement,
+            format!("settlement that pays {} sat at {feerate} sat/kwu", paid.to_sat()),
+            &Spend::settlement(&self.params, self.funding, &balance),
+        )
     }
 
     pub fn joint(&self, paid: Amount, feerate: FeeRate) -> Expected {
@@ -94,6 +91,15 @@ impl Agreed {
             ),
             &Spend::joint(&self.params, self.funding, &balance),
         )
+    }
+
+    /// What both close with.
+    pub fn together(&self, jointly: bool, paid: Amount, feerate: FeeRate) -> Expected {
+        if jointly {
+            self.joint(paid, feerate)
+        } else {
+            self.settlement(paid, feerate)
+        }
     }
 
     pub fn refund(&self) -> Expected {
@@ -185,12 +191,11 @@ impl Table<'_> {
         reached: impl FnMut(&Status) -> bool,
     ) -> Result<(), Halt> {
         let reached = status.wait_for(reached);
-        match self
-            .unless_cut(stage, expected, async { reached.await.is_ok() })
-            .await?
-        {
-            true => Ok(()),
-            false => Err(self.missed(stage, expected).into()),
+        let is_there = async { reached.await.is_ok() };
+        if self.unless_cut(stage, expected, is_there).await? {
+            Ok(())
+        } else {
+            Err(self.missed(stage, expected).into())
         }
     }
 
@@ -205,18 +210,13 @@ impl Table<'_> {
         let over = |heard: &Heard| said(heard) || heard.ended;
         let waited = async { heard.wait_for(over).await.is_ok_and(|heard| said(&heard)) };
         // What came before the end counts, whatever the end was.
-        match self
-            .unless(
-                stage,
-                expected,
-                |heard| heard.fault.is_some() || heard.cut,
-                waited,
-            )
-            .await?
-        {
-            true => Ok(()),
-            false if self.heard().killed => Err(Halt::Cut),
-            false => Err(self.missed(stage, expected).into()),
+        let broken = |heard: &Heard| heard.fault.is_some() || heard.cut;
+        if self.unless(stage, expected, broken, waited).await? {
+            Ok(())
+        } else if self.heard().killed {
+            Err(Halt::Cut)
+        } else {
+            Err(self.missed(stage, expected).into())
         }
     }
 
@@ -304,7 +304,7 @@ impl Table<'_> {
             return Err(Halt::Cut);
         };
         let by = match self.terms.protocol {
-            crate::channel::Protocol::SteppedLocktime => Side::Payer,
+            Protocol::SteppedLocktime => Side::Payer,
             _ => Side::Payee,
         };
         if by == self.case.program {
