@@ -101,6 +101,10 @@ pub use funding::{FundingError, FundingTx};
 #[cfg(feature = "scenario")]
 pub(crate) use keys::Scheme;
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
+#[cfg(feature = "fixtures")]
+pub(crate) use keys::{Signer, SECP};
+#[cfg(feature = "fixtures")]
+pub(crate) use limits::check_construction;
 pub use limits::{Limits, TermsError};
 pub use lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip, LOCKED_SEQUENCE};
 pub use message::{Envelope, Kind, Message};

@@ -1,0 +1,1 @@
+//! `spilman conform`, with good programs and bad ones.
