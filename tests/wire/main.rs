@@ -3,6 +3,7 @@
 mod defects;
 #[path = "../common/pair.rs"]
 mod pair;
+mod spec;
 
 use std::collections::BTreeSet;
 
