@@ -53,6 +53,22 @@ tests:
 fixtures:
     ci/test fixtures
 
+# Let the Python and the JavaScript verifier check every fixture
+verify:
+    ci/test verify
+
+# Change one byte of what is expected, 500 times, and see the verifiers notice
+flips:
+    ci/test flips
+
+# Play every conformance case with the example payee, and with this crate's own two sides
+conformance:
+    ci/test conform
+
+# Compare the fixtures with those of the newest earlier tag
+stable:
+    ci/test stable
+
 # Let Bitcoin Core's own consensus code judge the transactions of the fixtures
 kernel:
     ci/test kernel

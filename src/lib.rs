@@ -9,6 +9,7 @@
 //! | `malice` | `scenario` | the messages of a dishonest side, each one change away from an honest one |
 //! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; knows nothing of channels |
 //! | `scenario` | `scenario` | the documented stories and the attacks, each on a node of its own |
+//! | `fixtures` | `fixtures` | reference fixtures for other languages: written, read, checked |
 //! | `conform` | `conform` | somebody else's payer or payee as a program, tested on a real node over its standard input and output |
 //!
 //! The default features bring them all; without any feature there is only this page.

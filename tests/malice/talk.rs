@@ -67,7 +67,7 @@ impl<'a> Talk<'a> {
     /// The message, or the dishonest one in its place, as the other side reads it.
     fn pass(&mut self, from: Side, honest: Envelope) -> Passed<Envelope> {
         let mine = |malice: &&Malice| malice.from == from && malice.kind == honest.message.kind();
-        if let Some(malice) = self.malice.filter(|malice| mine(&malice)) {
+        if let Some(malice) = self.malice.filter(mine) {
             self.said += 1;
             if self.said == malice.skip + 1 {
                 self.lied = true;
