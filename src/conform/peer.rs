@@ -54,6 +54,7 @@ pub enum PeerError {
 }
 
 /// What a role needs, of an assignment that makes sense.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Part {
     Payee {
         requests: Vec<u64>,

@@ -169,6 +169,22 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
     }
 }
 
+/// It settles alone where it was told to close with one signature of both: a valid spend, but another one.
+#[test]
+fn another_settlement_than_the_agreed_one_is_told_apart() {
+    let command = format!(
+        "SPILMAN_CASE=$(printf %s \"$SPILMAN_CASE\" | sed s/.joint.:true/\\\"joint\\\":false/) exec {}",
+        peer()
+    );
+    let report = report(1, &["--payee", &command, "taproot/example-7/closed-by-payee"]);
+    let case = &report["cases"][0];
+    assert_eq!(case["stage"], "closing", "{case:#}");
+    let expected = "the settlement with one signature that pays 300000 sat at 500 sat/kwu in the mempool";
+    assert_eq!(case["expected"], expected);
+    let seen = case["seen"].as_str().expect("a text");
+    assert!(seen.ends_with(" with version 3 instead of 2"), "{seen}");
+}
+
 /// However many messages come, no more are taken than any case has.
 #[test]
 fn a_flood_of_messages_ends_the_case() {

@@ -15,9 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Starts a run with a program that ignores every signal, and waits until it and its child have written their numbers.
 fn start(folder: &Path) -> (Child, Vec<i32>) {
     let file = folder.join("pids");
-    let script = format!(
-        "trap '' TERM INT HUP; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 600; done' & echo $$; wait; wait",
-    );
+    let script =
+        "trap '' TERM INT HUP; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 600; done' & echo $$; wait; wait";
     let command = format!("({script}) >'{}'; sleep 600", file.display());
     let run = Command::new(SPILMAN)
         .args(["conform", "--payee", &command, "p2wsh/example-7/closed-by-payer"])
