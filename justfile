@@ -4,9 +4,10 @@
 default:
     @just --list
 
-# Get a real bitcoind and electrs, and the programs that the checks need
+# Get a real bitcoind and electrs, and all that the checks need
 provision:
-    ci/provision --gates
+    ci/provision --gates --verifiers
+    ci/provision --kernel
 
 # Tell the three documented stories, and one on Taproot, on a real node
 demo *args:
@@ -32,7 +33,7 @@ docs:
 core:
     ci/test core
 
-# Check licences, sources and bans of the dependencies
+# Check licences, sources and bans of the dependencies, and of those of the kernel's judge
 deny:
     ci/test deny
 
@@ -44,13 +45,33 @@ matrix:
 doctest:
     ci/test doctest
 
-# Run the tests on a real node, and compare the snapshots
+# Run the tests on a real node, each in a process of its own, and compare the snapshots
 tests:
     ci/test tests
 
-# The same tests under cargo-nextest, each in a process of its own
-nextest:
-    ci/test nextest
+# Write the fixtures anew, and compare the bytes
+fixtures:
+    ci/test fixtures
+
+# Let the Python and the JavaScript verifier check every fixture
+verify:
+    ci/test verify
+
+# Change one byte of what is expected, 500 times, and see the verifiers notice
+flips:
+    ci/test flips
+
+# Play every conformance case with the example payee, and with this crate's own two sides
+conformance:
+    ci/test conform
+
+# Compare the fixtures with those of the newest earlier tag
+stable:
+    ci/test stable
+
+# Let Bitcoin Core's own consensus code judge the transactions of the fixtures
+kernel:
+    ci/test kernel
 
 # Look for tests that fail now and then: the whole suite so many times, with 2 and with 8 threads
 soak runs="20":
@@ -59,6 +80,14 @@ soak runs="20":
 # Run scenarios: just run --all
 run *args: provision
     cargo run --locked --quiet -- run {{ args }}
+
+# Write the reference fixtures anew: git diff shows what changed
+fixtures *args: provision
+    cargo run --locked --quiet -- fixtures write {{ args }}
+
+# Rebuild the reference fixtures and replay them on a real node
+check-fixtures *args: provision
+    cargo run --locked --quiet -- fixtures check {{ args }}
 
 # Say which programs were found where, and what is missing
 doctor:

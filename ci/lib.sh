@@ -14,6 +14,18 @@ nextest_version=0.9.114
 core_versions=(28 29 31) default_core=31
 bitcoind_name() { echo "bitcoind-$1.99"; }
 
+# What the programs that check the fixtures are pinned to: a name in the cache for each content of the files that pin it.
+python_wanted=3.11 node_wanted=20.19
+name_by_content() { # prefix, file…
+  local hash
+  hash=$(cat "${@:2}" | sha256sum)
+  echo "$1-${hash:0:12}"
+}
+verify_python_name=$(name_by_content verify-python fixtures/verify/python/requirements.txt)
+example_python_name=$(name_by_content example-python fixtures/examples/requirements.txt)
+verify_js_name=$(name_by_content verify-js fixtures/verify/js/{package.json,package-lock.json,.npmrc})
+kernel_name=$(name_by_content kernel fixtures/verify/kernel/Cargo.lock)
+
 say() { printf 'spilman: %s\n' "$*" >&2; }
 die() {
   printf 'spilman: %s\n' "$*" >&2
@@ -31,9 +43,4 @@ nextest_on_path() {
   local said
   said=$(cargo-nextest --version 2>/dev/null | head -n 1 | cut -d ' ' -f 2)
   [ -n "$said" ] && printf '%s\n' $nextest_version "$said" | sort -C -V
-}
-
-# Every test in a process of its own, and snapshots that are only compared.
-under_nextest() { # threads, further arguments…
-  INSTA_UPDATE=no INSTA_FORCE_PASS=0 cargo nextest run --locked --retries 0 --test-threads "$@"
 }

@@ -196,7 +196,7 @@ fn check_payment_expiry(terms: &Terms) -> Result<(), TermsError> {
 }
 
 /// Whether protocol and lock go with the construction.
-fn check_construction(terms: &Terms) -> Result<(), TermsError> {
+pub(crate) fn check_construction(terms: &Terms) -> Result<(), TermsError> {
     /// A script holds a lock as a signed number of four bytes where descriptors write it (BIP 379).
     const MAX_IN_SCRIPT: u32 = i32::MAX as u32;
     let construction = terms.construction;

@@ -182,6 +182,13 @@ impl RefundLock {
             .map(|time| Self::Relative(time.into()))
     }
 
+    /// A relative lock as in `nSequence`. BIP 68 gives a meaning to 17 bits of it: with any other there is no lock, or a
+    /// second way to write one. `None` as well for a lock of nothing.
+    pub(crate) fn from_sequence(number: u32) -> Option<Self> {
+        let lock = relative::LockTime::from_consensus(number).ok()?;
+        (lock.to_consensus_u32() == number && number & 0xffff != 0).then_some(Self::Relative(lock))
+    }
+
     /// From when on the refund is final. A relative lock counts from `base`, the chain's end below the block with the
     /// funding transaction; without one it has not begun.
     ///

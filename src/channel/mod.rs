@@ -93,17 +93,25 @@ mod verify;
 pub use amount::{Balance, Capacity, CapacityError};
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use construction::Construction;
+#[cfg(feature = "scenario")]
+pub(crate) use construction::Path;
 pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
 pub use funding::{FundingError, FundingTx};
+#[cfg(feature = "scenario")]
+pub(crate) use keys::Scheme;
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
+#[cfg(feature = "fixtures")]
+pub(crate) use keys::{Signer, SECP};
+#[cfg(feature = "fixtures")]
+pub(crate) use limits::check_construction;
 pub use limits::{Limits, TermsError};
 pub use lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip, LOCKED_SEQUENCE};
 pub use message::{Envelope, Kind, Message};
 pub use musig::{
     JointKey, JointOutputKey, MusigError, NonceSeed, NonceSource, PartialSignature, PublicNonce, SecretNonce,
 };
-#[cfg(feature = "fixtures")]
+#[cfg(feature = "scenario")]
 pub(crate) use params::Parties;
 pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError};
 pub use payee::{Accepted, AwaitsFunding, Considered, Payee, PayeeOpening};
@@ -111,6 +119,8 @@ pub use payer::{Agreed, Held, Hold, HoldError, Payer, PayerOpening, Proposed, Pr
 pub use reason::Reason;
 pub use stage::Stage;
 pub use terms::{Protocol, Terms};
+#[cfg(feature = "scenario")]
+pub(crate) use transaction::Spend;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
 #[cfg(feature = "electrum")]
 pub(crate) use verify::verify_input;

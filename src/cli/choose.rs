@@ -22,7 +22,7 @@ pub fn choose(wanted: &[String]) -> Result<Vec<Scenario>, String> {
 }
 
 /// Whether the pattern's parts are parts of the name, one after the other.
-fn is_meant(pattern: &str, name: &str) -> bool {
+pub fn is_meant(pattern: &str, name: &str) -> bool {
     let pattern: Vec<_> = pattern.trim_end_matches('/').split('/').collect();
     let name: Vec<_> = name.split('/').collect();
     let fits = |parts: &[&str]| {

@@ -1,13 +1,16 @@
 //! The command line.
 
 mod choose;
+mod conform;
 mod core;
 mod demo;
 mod doctor;
 mod fixtures;
 mod list;
 mod out;
+mod peer;
 mod run;
+mod side_by_side;
 mod stop;
 
 use std::process::ExitCode;
@@ -28,6 +31,7 @@ Start with:
   spilman demo                    the documented channels, told for a person
   spilman list                    every scenario: six constructions, three protocols
   spilman run taproot --out out   play some, keep every raw transaction
+  spilman conform --help          test a payer or payee of your own
 
 Exit codes: 0 all well, 1 a scenario or a check failed, 2 the command line is wrong, 130 interrupted."
 )]
@@ -42,6 +46,10 @@ enum Command {
     List(list::List),
     /// Plays scenarios, each on a node of its own.
     Run(run::Run),
+    /// Tests somebody else's payer or payee on a real node.
+    Conform(conform::Conform),
+    /// The library's own payer or payee as a program under test, for `conform`.
+    Peer(peer::Peer),
     /// Tells the three documented channels, and one on Taproot: who does what, why, and what the chain says.
     Demo(demo::Demo),
     /// Says which programs were found where, and what is missing and how to get it.
@@ -56,6 +64,8 @@ impl Cli {
         match self.command {
             Command::List(list) => list.run(),
             Command::Run(run) => run.run(),
+            Command::Conform(conform) => conform.run(),
+            Command::Peer(_) => peer::Peer::run(),
             Command::Demo(demo) => demo.run(),
             Command::Doctor(_) => doctor::Doctor::run(),
             Command::Fixtures(fixtures) => fixtures.run(),

@@ -1,21 +1,18 @@
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use console::style;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use spilman::regtest::{find_electrs, Found, Node};
+use spilman::regtest::{find_electrs, Node};
 use spilman::scenario::{self, Failure, Scenario, Watch};
 use spilman::transcript::{timeline, Transcript};
 
 use super::choose::{choose, HOW};
 use super::core::Core;
 use super::out;
+use super::side_by_side::{default_jobs, play_in_order, progress};
 use super::stop::{Stop, INTERRUPTED};
 
 #[derive(Args)]
@@ -61,12 +58,6 @@ impl From<Through> for Watch {
     }
 }
 
-/// A node waits for a good part of its start, so that two to a core do well.
-fn default_jobs() -> u16 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u16::try_from(cores * 2).unwrap_or(u16::MAX).min(16)
-}
-
 struct Played {
     result: Result<Transcript, Failure>,
     took: Duration,
@@ -90,9 +81,15 @@ impl Run {
             out::prepare(dir)?;
         }
         let stop = Stop::on_signals()?;
-        let bar = progress(chosen.len());
+        let bar = progress(chosen.len(), "scenarios");
         let mut failed = Vec::new();
-        self.play(&chosen, &core, &stop, |scenario, played| {
+        let play = |scenario: &Scenario| {
+            let start = Instant::now();
+            let result = scenario.run(Node::builder().program(&core.path));
+            let took = start.elapsed();
+            Played { result, took }
+        };
+        play_in_order(self.jobs, &chosen, &stop, play, |scenario, played| {
             // What a Ctrl-C broke, its node or itself, is no failure of the scenario.
             if stop.is_set() && played.result.is_err() {
                 return Ok(());
@@ -132,47 +129,6 @@ impl Run {
         Ok(chosen.into_iter().map(watch).collect())
     }
 
-    /// Plays them on `jobs` threads and hands them over in the order of the list.
-    fn play<'s>(
-        &self,
-        chosen: &'s [Scenario],
-        core: &Found,
-        stop: &Stop,
-        mut done: impl FnMut(&'s Scenario, Played) -> Result<()>,
-    ) -> Result<()> {
-        let next = AtomicUsize::new(0);
-        let (sender, receiver) = mpsc::channel();
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                let (sender, next) = (sender.clone(), &next);
-                scope.spawn(move || {
-                    while !stop.is_set() {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(scenario) = chosen.get(index) else { return };
-                        let start = Instant::now();
-                        let result = scenario.run(Node::builder().program(&core.path));
-                        let took = start.elapsed();
-                        // The receiver is gone when the first error ended everything.
-                        if sender.send((index, Played { result, took })).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            drop(sender);
-            let mut waiting = BTreeMap::new();
-            let mut due = 0;
-            for (index, played) in receiver {
-                waiting.insert(index, played);
-                while let Some(played) = waiting.remove(&due) {
-                    done(&chosen[due], played)?;
-                    due += 1;
-                }
-            }
-            Ok(())
-        })
-    }
-
     fn tell(&self, scenario: &Scenario, played: &Played) -> Result<()> {
         let (verdict, transcript) = match &played.result {
             Ok(transcript) => (style("ok    ").green(), transcript),
@@ -202,13 +158,4 @@ impl Run {
         }
         Ok(())
     }
-}
-
-fn progress(len: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(u64::try_from(len).ok(), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios, {elapsed}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

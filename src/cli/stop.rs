@@ -25,6 +25,10 @@ impl Stop {
         Ok(Self(stop))
     }
 
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -155,6 +155,19 @@ impl Miner {
         Ok(MinedBlock::new(parent.height + 1, &block))
     }
 
+    /// Whether a block with just these transactions could be the next one, in the node's words if not. Nothing is mined.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub(super) fn propose(&self, node: &Node, transactions: &[Transaction]) -> Result<Option<String>, Error> {
+        let tip = node.tip()?;
+        let time = node.mock_time().max(tip.mtp.saturating_add(1));
+        let fees = fees_of(node, transactions)?;
+        let block = self.build(Parent::from(tip), time, fees, transactions.to_vec(), b"")?;
+        node.propose_block(&block)
+    }
+
     /// Empty blocks of these times, each on the one before, not yet given to any node.
     pub(super) fn build_empty(
         &self,

@@ -112,6 +112,16 @@ impl Regtest {
             .step(&self.node, BlockContent::Exactly(transactions.to_vec()))
     }
 
+    /// Whether the consensus rules allow a block with just these transactions on the tip, now; in the node's words if not.
+    /// Nothing is mined.
+    ///
+    /// # Errors
+    ///
+    /// If the node fails.
+    pub fn propose(&self, transactions: &[Transaction]) -> Result<Option<String>, Error> {
+        self.clock.miner().propose(&self.node, transactions)
+    }
+
     /// Mines one block with what is in the mempool, ten minutes later, except these transactions and what spends from
     /// them.
     ///

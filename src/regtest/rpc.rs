@@ -240,6 +240,12 @@ impl Node {
         }
     }
 
+    /// What a block breaks if it were the next one, without its proof of work (BIP 23); `None` if nothing.
+    pub(super) fn propose_block(&self, block: &Block) -> Result<Option<String>, Error> {
+        let proposal = json!({ "mode": "proposal", "data": serialize_hex(block), "rules": ["segwit"] });
+        call(self.client(), "getblocktemplate", &[proposal])
+    }
+
     /// Gives a block to the node. It need not become the tip: a valid block on a shorter branch is taken too,
     /// and so is one that the node has.
     ///

@@ -78,7 +78,13 @@ pub use world::World;
 use crate::channel::{Construction, Protocol};
 use crate::regtest::{NodeBuilder, Policy};
 use crate::transcript::{Names, Transcript, Unit};
-use recorder::Recorder;
+#[cfg(feature = "conform")]
+pub(crate) use plan::{fund, payout};
+pub(crate) use recorder::Recorder;
+#[cfg(feature = "conform")]
+pub(crate) use turns::terms;
+#[cfg(feature = "conform")]
+pub(crate) use vanish::{is_said, skip as skip_before, STAGES};
 
 /// A story, played in a world of its own.
 pub type Play = Box<dyn for<'w> Fn(&'w mut World) -> Playing<'w> + Send + Sync>;

@@ -30,7 +30,7 @@ pub struct Plan {
 /// A coin of the payer's, for one channel.
 pub struct PayerCoin {
     id: ChannelId,
-    coin: Coin,
+    pub(crate) coin: Coin,
 }
 
 impl Plan {
@@ -133,7 +133,14 @@ impl World {
         Ok(channel)
     }
 
-    fn name_everything(&self, terms: &Terms, label: &str, payer: &SecretKey, payee: &SecretKey, coin: &Coin) {
+    pub(crate) fn name_everything(
+        &self,
+        terms: &Terms,
+        label: &str,
+        payer: &SecretKey,
+        payee: &SecretKey,
+        coin: &Coin,
+    ) {
         let (k1, k2) = (public(payer), public(payee));
         self.recorder.edit(|transcript| {
             let names = &mut transcript.names;
@@ -178,7 +185,7 @@ fn name_channel(names: &mut Names, terms: &Terms, label: &str, [k1, k2]: [Public
 }
 
 /// P2WPKH of a channel key: the documents' "goes to K1" and "goes to K2".
-fn payout(key: &SecretKey) -> ScriptBuf {
+pub(crate) fn payout(key: &SecretKey) -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&CompressedPublicKey(public(key).inner).wpubkey_hash())
 }
 
@@ -187,7 +194,7 @@ fn public(key: &SecretKey) -> PublicKey {
 }
 
 /// The payer's wallet: one coin in, the channel's output and the change out.
-pub(super) fn fund(
+pub(crate) fn fund(
     coin: &Coin,
     output: &TxOut,
     feerate: FeeRate,

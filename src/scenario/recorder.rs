@@ -10,7 +10,7 @@ use crate::transcript::{sat, Actor, Entry, RecordedTx, Refusal, Side, Transcript
 
 /// Writes the transcript while the parties, the wire and the story all speak at once.
 #[derive(Clone)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     inner: Arc<Mutex<Inner>>,
 }
 

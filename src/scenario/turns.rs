@@ -16,7 +16,7 @@ pub(super) fn range(error: &dyn std::fmt::Display) -> ScenarioError {
 }
 
 /// Default terms, seen from the tip.
-pub(super) fn terms(protocol: Protocol, capacity: Amount, world: &World) -> Result<Terms, ScenarioError> {
+pub(crate) fn terms(protocol: Protocol, capacity: Amount, world: &World) -> Result<Terms, ScenarioError> {
     let capacity = Capacity::new(capacity).map_err(|error| range(&error))?;
     let terms = Terms::new(protocol, capacity, world.tip()?);
     let terms = terms.ok_or_else(|| range(&"a lock after the last height"))?;

@@ -64,7 +64,7 @@ impl Ending {
 }
 
 /// Every message after the proposal, in the order of the conversation.
-const STAGES: [(Side, Kind); 14] = [
+pub(crate) const STAGES: [(Side, Kind); 14] = [
     (Side::Payee, Kind::Accept),
     (Side::Payer, Kind::RefundRequest),
     (Side::Payee, Kind::RefundSignature),
@@ -82,7 +82,7 @@ const STAGES: [(Side, Kind); 14] = [
 ];
 
 /// Whether this message is in the conversation.
-fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
+pub(crate) fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
     match kind {
         Kind::RefundRequest | Kind::RefundSignature => !construction.has_script_refund(),
         Kind::FundingRequest | Kind::PaymentRequest => protocol == Protocol::Bond,
@@ -140,7 +140,7 @@ const fn step(protocol: Protocol) -> Amount {
 }
 
 /// The first payment goes well; what happens, happens at the second.
-const fn skip(protocol: Protocol, kind: Kind) -> u32 {
+pub(crate) const fn skip(protocol: Protocol, kind: Kind) -> u32 {
     match (kind, protocol) {
         // Example 7 begins with a payment of nothing.
         (Kind::Payment | Kind::PaymentAccepted, Protocol::Example7) => 2,

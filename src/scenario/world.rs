@@ -21,14 +21,14 @@ pub(super) const REST: Duration = Duration::from_secs(20);
 /// The harness is called directly, although it blocks: nothing else is to happen while the story moves the
 /// chain.
 pub struct World {
-    pub(super) chain: Regtest,
-    pub(super) recorder: Recorder,
+    pub(crate) chain: Regtest,
+    pub(crate) recorder: Recorder,
     scenario: String,
     construction: Construction,
 }
 
 impl World {
-    pub(super) fn start(
+    pub(crate) fn start(
         node: NodeBuilder,
         watch: Watch,
         recorder: Recorder,

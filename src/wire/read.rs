@@ -1,7 +1,7 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{relative, Amount, FeeRate, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
 use minicbor::Decoder;
 
 use super::{elements, WireError, VERSION};
@@ -183,13 +183,10 @@ impl Reader<'_> {
         })
     }
 
-    /// BIP 68 gives a meaning to 17 bits of a sequence; with any other there is no lock, or a second way to write it.
     fn relative_lock(&mut self, field: &'static str) -> Result<RefundLock, WireError> {
         let position = self.0.position();
         let number: u32 = self.number(field)?;
-        let lock = relative::LockTime::from_consensus(number).ok();
-        let lock = lock.filter(|lock| lock.to_consensus_u32() == number && number & 0xffff != 0);
-        lock.map(RefundLock::Relative).ok_or_else(|| WireError::Value {
+        RefundLock::from_sequence(number).ok_or_else(|| WireError::Value {
             field,
             position,
             error: format!("{number:#010x} is not a relative lock"),

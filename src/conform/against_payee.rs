@@ -1,0 +1,216 @@
+//! Our side is the payer, the program the payee.
+
+use bitcoin::{Amount, TxOut};
+use tokio::io::DuplexStream;
+
+use super::case::Life;
+use super::failure::{Failure, Halt};
+use super::line::Turn;
+use super::opening::{failed, Opened};
+use super::table::{Agreed, Expected, Table, HIGHER};
+use crate::channel::{ChannelId, Kind, Protocol, SpendRole, Stage};
+use crate::regtest::Coin;
+use crate::regtest::RejectReason;
+use crate::scenario::{fund, payout};
+use crate::service::{self, PayerHandle, Proposal};
+use crate::transcript::{Actor, Side};
+
+/// What our payer has, besides the table.
+pub(super) struct Ours {
+    pub end: DuplexStream,
+    pub setup: service::Setup,
+    pub coin: Coin,
+    pub key: bitcoin::secp256k1::SecretKey,
+}
+
+pub(super) async fn play(table: &Table<'_>, ours: Ours) -> Result<(), Failure> {
+    let mut payer = None;
+    match converse(table, ours, &mut payer).await {
+        Ok(()) => {}
+        Err(Halt::Failed(failure)) => return Err(failure),
+        Err(Halt::Cut) => {
+            // Who is gone does nothing more.
+            if let Some(payer) = &payer {
+                payer.kill();
+            }
+            return aftermath(table, payer.as_deref().map(Agreed::of)).await;
+        }
+    }
+    table.buried().await
+}
+
+async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle>) -> Result<(), Halt> {
+    let feerate = table.terms.feerate;
+    let back = payout(&ours.key);
+    let wallet = |output: &TxOut| fund(&ours.coin, output, feerate, &back);
+    let proposal = Proposal {
+        id: ChannelId(1),
+        terms: table.terms.clone(),
+    };
+    let opening = service::open(ours.end, table.view.clone(), ours.setup, proposal, wallet);
+    let payer = match table.opened(opening).await? {
+        Opened::Channel(payer) => opened.insert(payer),
+        Opened::Not(error) => return Err(failed(table, &error).into()),
+    };
+    let agreed = Agreed::of(payer);
+    table.funded(&agreed).await?;
+    let is_open = |status: &service::Status| status.stage == Stage::Open;
+    table
+        .party("confirmation", "ready", payer.status(), is_open)
+        .await?;
+    let paid = pay(table, payer).await?;
+    let expected = close(table, payer, &agreed, paid).await?;
+    settled(table, &agreed, &expected).await
+}
+
+/// Every payment, each acknowledged before the next.
+async fn pay(table: &Table<'_>, payer: &PayerHandle) -> Result<Amount, Halt> {
+    const STAGE: &str = "payment";
+    let mut paid = Amount::ZERO;
+    for sum in table.case.payments() {
+        if table.case.protocol == Protocol::Bond {
+            let request = format!("a payment-request for {} sat in all", sum.to_sat());
+            table
+                .said(STAGE, &request, |heard| heard.requested >= Some(sum))
+                .await?;
+            let requested = table.heard().requested;
+            if requested != Some(sum) {
+                let seen = format!("a payment-request for {requested:?}");
+                return Err(Failure::new(STAGE, request, seen).into());
+            }
+        }
+        let awaited = format!("payment-accepted for {} sat in all", sum.to_sat());
+        if sum == paid {
+            // Example 7 begins with a payment of nothing, by itself.
+            table
+                .said(STAGE, &awaited, |heard| heard.accepted.is_some())
+                .await?;
+        } else {
+            let answer = table.unless_cut(STAGE, &awaited, payer.pay(sum - paid)).await?;
+            answer.map_err(|error| {
+                let failure = table.missed(STAGE, &awaited);
+                Failure::new(STAGE, awaited.clone(), format!("{error}; {}", failure.seen()))
+            })?;
+        }
+        paid = sum;
+    }
+    Ok(paid)
+}
+
+/// The end as the case has it, and what has to come of it.
+async fn close(
+    table: &Table<'_>,
+    payer: &PayerHandle,
+    agreed: &Agreed,
+    paid: Amount,
+) -> Result<Expected, Halt> {
+    let jointly = table.case.closes_jointly();
+    let together = |feerate| agreed.together(jointly, paid, feerate);
+    let feerate = table.terms.feerate;
+    Ok(match table.case.life {
+        Life::ClosedByPayer => {
+            payer.close().await.map_err(Failure::runner)?;
+            together(feerate)
+        }
+        Life::HigherFeerate => {
+            payer.close_at(HIGHER).await.map_err(Failure::runner)?;
+            together(HIGHER)
+        }
+        // With a locked payment it has to ask, and with a nonce it can.
+        Life::ClosedByPayee if jointly || table.terms.payment_expiry.is_some() => together(feerate),
+        Life::ClosedByPayee => agreed.payment(paid),
+        Life::NeverClosed => {
+            table.to_margin(Some(agreed)).await?;
+            agreed.payment(paid)
+        }
+    })
+}
+
+/// Our payer may yet have a message to send that the case cuts.
+async fn settled(table: &Table<'_>, agreed: &Agreed, expected: &Expected) -> Result<(), Halt> {
+    let mut heard = table.line.heard.clone();
+    tokio::select! {
+        biased;
+        Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
+        spent = table.spent("closing", Side::Payee, agreed, expected) => Ok(spent?),
+    }
+}
+
+async fn aftermath(table: &Table<'_>, agreed: Option<Agreed>) -> Result<(), Failure> {
+    let Some(rule) = table.case.rule else {
+        return Err(Failure::runner("the conversation ended, and no rule says so"));
+    };
+    match (rule.turn, agreed) {
+        (Turn::Kill, Some(agreed)) => refund_holds(table, &agreed).await,
+        (Turn::Kill, None) => Err(table.missed("opening", "an open channel, before the program is killed")),
+        (turn, agreed) => {
+            if let Turn::Forge(malice) = turn {
+                table.refused(malice.reason).await?;
+            }
+            match agreed.filter(|_| rule.kind > Kind::Funding) {
+                Some(agreed) => held(table, &agreed).await,
+                None => nothing_at_stake(table, rule.kind).await,
+            }
+        }
+    }
+}
+
+/// The payee settles with what it had accepted, if that is worth anything; if not, it sees the payer's refund.
+async fn held(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
+    const STAGE: &str = "protection";
+    let paid = table.heard().accepted.unwrap_or(Amount::ZERO);
+    let balance = agreed.params.balance(paid);
+    if balance.is_some_and(|balance| balance.is_enforceable()) {
+        table.to_margin(Some(agreed)).await?;
+        let payment = agreed.payment(paid);
+        table.spent(STAGE, Side::Payee, agreed, &payment).await?;
+    } else {
+        table.to_expiry(agreed).await?;
+        table.world.submit(Side::Payer, SpendRole::Refund, "refund")?;
+    }
+    table.buried().await
+}
+
+/// In the article the payer's funding transaction may be out, but that is not the payee's business.
+async fn nothing_at_stake(table: &Table<'_>, kind: Kind) -> Result<(), Failure> {
+    table.leaves().await?;
+    let stepped = table.case.protocol == Protocol::SteppedLocktime && kind == Kind::Funding;
+    let ours = stepped.then(|| table.world.recorded("funding")).transpose()?;
+    table.mempool_holds_only(ours.map(|tx| tx.compute_txid()))
+}
+
+/// The program is dead. What it signed takes everything back at the lock, and not one block before.
+async fn refund_holds(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
+    let world = table.world;
+    if world.height_of(agreed.funding.txid)?.is_none() {
+        if !world
+            .node()
+            .mempool()
+            .map_err(Failure::runner)?
+            .contains(&agreed.funding.txid)
+        {
+            world.submit(Actor::Outsider, SpendRole::Funding, "funding")?;
+        }
+        table.mine(1).await?;
+    }
+    table.before_expiry(agreed).await?;
+    let early = if table.case.construction.has_relative_lock() {
+        RejectReason::NonBip68Final
+    } else {
+        RejectReason::NonFinal
+    };
+    signed(world.would_refuse("refund", early))?;
+    table.to_expiry(agreed).await?;
+    signed(world.submit(Side::Payer, SpendRole::Refund, "refund"))?;
+    table.mine(1).await
+}
+
+fn signed(asked: Result<(), crate::scenario::ScenarioError>) -> Result<(), Failure> {
+    asked.map_err(|error| {
+        Failure::new(
+            "protection",
+            "the refund to be taken at its lock, and not one block before",
+            error.to_string(),
+        )
+    })
+}

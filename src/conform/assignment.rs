@@ -1,0 +1,353 @@
+//! What a program under test is told: one JSON object in the environment variable `SPILMAN_CASE`.
+
+use std::ops::RangeInclusive;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::SecretKey;
+use bitcoin::{relative, Amount, FeeRate, OutPoint, ScriptBuf, TxOut, Txid};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::channel::{
+    Capacity, ChannelId, ClosingMargin, Construction, Expiry, Limits, Protocol, RefundLock, Terms,
+};
+use crate::regtest::{Coin, Node, RPC_PASSWORD, RPC_USER};
+use crate::service::Proposal;
+use crate::transcript::Side;
+
+/// The environment variable that holds an [`Assignment`].
+pub const VARIABLE: &str = "SPILMAN_CASE";
+
+/// The version of this object.
+const VERSION: u32 = 1;
+
+/// One case, as the program is told of it. Amounts are in satoshi, feerates in sat/kwu, everything else as on the wire.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Assignment {
+    pub version: u32,
+    pub case: String,
+    pub role: Role,
+    pub network: String,
+    pub node: Server,
+    #[serde(with = "protocol")]
+    pub protocol: Protocol,
+    #[serde(with = "construction")]
+    pub construction: Construction,
+    pub secret_key: SecretKey,
+    pub payout: ScriptBuf,
+    pub confirmations: u32,
+    pub unconfirmed_limit: u64,
+    pub limits: Bounds,
+    /// After so many payments, the empty first one of `example-7` included, the program closes.
+    pub close_after: Option<usize>,
+    /// The payee in `bond`: what it asks for, sum by sum.
+    pub requests: Option<Vec<u64>>,
+    /// The payee where both can close with one signature: whether it offers a nonce.
+    pub joint: Option<bool>,
+    /// The payer from here on.
+    pub channel: Option<u16>,
+    pub terms: Option<Proposed>,
+    pub coin: Option<Funds>,
+    pub payments: Option<Vec<u64>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    Payer,
+    Payee,
+}
+
+/// The RPC server of a node without a wallet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub url: String,
+    pub user: String,
+    pub password: String,
+}
+
+/// Least and most, both included.
+type Range = (u64, u64);
+
+/// [`Limits`], but for what is said elsewhere in the object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bounds {
+    capacity: Range,
+    feerate: Range,
+    settlement_feerate: u64,
+    dust_feerate: Range,
+    expiry_blocks: (u32, u32),
+    closing_margin: (u16, u16),
+    minimum_payment: Range,
+    reserve: Range,
+}
+
+/// The fields of `open` that are terms, but for protocol and construction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Proposed {
+    capacity: u64,
+    feerate: u64,
+    dust_feerate: u64,
+    expiry: u32,
+    payment_expiry: Option<u32>,
+    closing_margin: u16,
+    minimum_payment: u64,
+    reserve: u64,
+}
+
+/// A confirmed P2WPKH output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Funds {
+    txid: Txid,
+    vout: u32,
+    value: u64,
+    script_pubkey: ScriptBuf,
+    secret_key: SecretKey,
+}
+
+/// What is wrong with an [`Assignment`].
+#[derive(Debug, Error)]
+pub enum AssignmentError {
+    /// There is none.
+    #[error("{VARIABLE} is not set: this program is started by `spilman conform`, see fixtures/WIRE.md")]
+    Missing,
+    /// A field is missing, unknown, or of the wrong type.
+    #[error("{VARIABLE}, field `{field}`: {error}")]
+    Field {
+        /// The path of the field.
+        field: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The object is of another version.
+    #[error("{VARIABLE} has version {received}, this program knows {VERSION}")]
+    Version {
+        /// The version of the object.
+        received: u32,
+    },
+}
+
+impl AssignmentError {
+    // Whoever has an error gives it away.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(super) fn field(field: &str, error: impl std::fmt::Display) -> Self {
+        let (field, error) = (field.to_owned(), error.to_string());
+        Self::Field { field, error }
+    }
+}
+
+impl Assignment {
+    pub fn parse(json: &str) -> Result<Self, AssignmentError> {
+        let mut reader = serde_json::Deserializer::from_str(json);
+        let parsed: Self = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|error| AssignmentError::field(&error.path().to_string(), error.inner()))?;
+        if parsed.version != VERSION {
+            let received = parsed.version;
+            return Err(AssignmentError::Version { received });
+        }
+        Ok(parsed)
+    }
+
+    /// What every case says; the rest is null.
+    pub fn new(case: &str, side: Side, node: &Node, (key, payout): (SecretKey, ScriptBuf)) -> Self {
+        let limits = Limits::default();
+        Self {
+            version: VERSION,
+            case: case.to_owned(),
+            role: side.into(),
+            network: "regtest".to_owned(),
+            node: Server {
+                url: node.rpc_url(),
+                user: RPC_USER.to_owned(),
+                password: RPC_PASSWORD.to_owned(),
+            },
+            protocol: Protocol::Example7,
+            construction: Construction::P2sh,
+            secret_key: key,
+            payout,
+            confirmations: *limits.confirmations.start(),
+            unconfirmed_limit: limits.unconfirmed.to_sat(),
+            limits: Bounds::from(&limits),
+            close_after: None,
+            requests: None,
+            joint: None,
+            channel: None,
+            terms: None,
+            coin: None,
+            payments: None,
+        }
+    }
+
+    /// The payee asks for no fewer confirmations than it is told, the payer agrees to no more.
+    pub fn limits(&self) -> Limits {
+        let Bounds {
+            capacity, feerate, ..
+        } = self.limits;
+        Limits {
+            capacity: amounts(capacity),
+            feerate: feerates(feerate),
+            settlement_feerate: FeeRate::from_sat_per_kwu(self.limits.settlement_feerate),
+            dust_feerate: feerates(self.limits.dust_feerate),
+            expiry_blocks: self.limits.expiry_blocks.0..=self.limits.expiry_blocks.1,
+            closing_margin: ClosingMargin::from_blocks(self.limits.closing_margin.0)
+                ..=ClosingMargin::from_blocks(self.limits.closing_margin.1),
+            confirmations: self.confirmations..=self.confirmations,
+            unconfirmed: Amount::from_sat(self.unconfirmed_limit),
+            minimum_payment: amounts(self.limits.minimum_payment),
+            reserve: amounts(self.limits.reserve),
+        }
+    }
+
+    pub fn proposal(&self) -> Result<Proposal, AssignmentError> {
+        let terms = wanted("terms", self.terms.as_ref())?;
+        Ok(Proposal {
+            id: ChannelId(*wanted("channel", self.channel.as_ref())?),
+            terms: terms.to_terms(self.protocol, self.construction)?,
+        })
+    }
+
+    /// The coin and its key.
+    pub fn funds(&self) -> Result<(OutPoint, TxOut, SecretKey), AssignmentError> {
+        let funds = wanted("coin", self.coin.as_ref())?;
+        let output = TxOut {
+            value: Amount::from_sat(funds.value),
+            script_pubkey: funds.script_pubkey.clone(),
+        };
+        Ok((OutPoint::new(funds.txid, funds.vout), output, funds.secret_key))
+    }
+}
+
+/// A field that is null for the other role.
+pub(super) fn wanted<'a, T: ?Sized>(field: &str, value: Option<&'a T>) -> Result<&'a T, AssignmentError> {
+    value.ok_or_else(|| AssignmentError::field(field, "is null or missing, and this role needs it"))
+}
+
+fn amounts((least, most): Range) -> RangeInclusive<Amount> {
+    Amount::from_sat(least)..=Amount::from_sat(most)
+}
+
+fn feerates((least, most): Range) -> RangeInclusive<FeeRate> {
+    FeeRate::from_sat_per_kwu(least)..=FeeRate::from_sat_per_kwu(most)
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        let amounts = |range: &RangeInclusive<Amount>| (range.start().to_sat(), range.end().to_sat());
+        let feerates =
+            |range: &RangeInclusive<FeeRate>| (range.start().to_sat_per_kwu(), range.end().to_sat_per_kwu());
+        let margin = &limits.closing_margin;
+        Self {
+            capacity: amounts(&limits.capacity),
+            feerate: feerates(&limits.feerate),
+            settlement_feerate: limits.settlement_feerate.to_sat_per_kwu(),
+            dust_feerate: feerates(&limits.dust_feerate),
+            expiry_blocks: (*limits.expiry_blocks.start(), *limits.expiry_blocks.end()),
+            closing_margin: (margin.start().to_blocks(), margin.end().to_blocks()),
+            minimum_payment: amounts(&limits.minimum_payment),
+            reserve: amounts(&limits.reserve),
+        }
+    }
+}
+
+impl From<&Terms> for Proposed {
+    fn from(terms: &Terms) -> Self {
+        let payment_expiry = terms.payment_expiry;
+        Self {
+            capacity: terms.capacity.to_amount().to_sat(),
+            feerate: terms.feerate.to_sat_per_kwu(),
+            dust_feerate: terms.dust_feerate.to_sat_per_kwu(),
+            expiry: terms.refund_lock.to_consensus_u32(),
+            payment_expiry: payment_expiry.map(|expiry| expiry.to_lock_time().to_consensus_u32()),
+            closing_margin: terms.closing_margin.to_blocks(),
+            minimum_payment: terms.minimum_payment.to_sat(),
+            reserve: terms.reserve.to_sat(),
+        }
+    }
+}
+
+impl Proposed {
+    fn to_terms(&self, protocol: Protocol, construction: Construction) -> Result<Terms, AssignmentError> {
+        let capacity = Capacity::new(Amount::from_sat(self.capacity))
+            .map_err(|error| AssignmentError::field("terms.capacity", error))?;
+        let refund_lock = if construction.has_relative_lock() {
+            let lock = relative::LockTime::from_consensus(self.expiry);
+            RefundLock::Relative(lock.map_err(|error| AssignmentError::field("terms.expiry", error))?)
+        } else {
+            expiry(self.expiry).into()
+        };
+        Ok(Terms {
+            protocol,
+            construction,
+            capacity,
+            feerate: FeeRate::from_sat_per_kwu(self.feerate),
+            dust_feerate: FeeRate::from_sat_per_kwu(self.dust_feerate),
+            refund_lock,
+            payment_expiry: self.payment_expiry.map(expiry),
+            closing_margin: ClosingMargin::from_blocks(self.closing_margin),
+            minimum_payment: Amount::from_sat(self.minimum_payment),
+            reserve: Amount::from_sat(self.reserve),
+        })
+    }
+}
+
+fn expiry(lock: u32) -> Expiry {
+    match LockTime::from_consensus(lock) {
+        LockTime::Blocks(height) => Expiry::from_height(height),
+        LockTime::Seconds(time) => Expiry::from_time(time),
+    }
+}
+
+impl From<&Coin> for Funds {
+    fn from(coin: &Coin) -> Self {
+        Self {
+            txid: coin.outpoint.txid,
+            vout: coin.outpoint.vout,
+            value: coin.value().to_sat(),
+            script_pubkey: coin.output.script_pubkey.clone(),
+            secret_key: coin.key,
+        }
+    }
+}
+
+impl From<Side> for Role {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Payer => Self::Payer,
+            Side::Payee => Self::Payee,
+        }
+    }
+}
+
+/// By their published names.
+macro_rules! by_name {
+    ($module:ident, $type:ty, $what:literal) => {
+        mod $module {
+            use serde::de::Error;
+            use serde::{Deserialize, Deserializer, Serializer};
+
+            type Named = $type;
+
+            // The signatures are serde's.
+            #[allow(clippy::trivially_copy_pass_by_ref)]
+            pub fn serialize<S: Serializer>(named: &Named, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(named.name())
+            }
+
+            pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Named, D::Error> {
+                let name = String::deserialize(from)?;
+                let named = Named::ALL.into_iter().find(|named| named.name() == name);
+                named.ok_or_else(|| {
+                    let known = Named::ALL.map(Named::name).join(", ");
+                    D::Error::custom(format!("no {} is named `{name}`; there are {known}", $what))
+                })
+            }
+        }
+    };
+}
+by_name!(protocol, crate::channel::Protocol, "protocol");
+by_name!(construction, crate::channel::Construction, "construction");

@@ -1,0 +1,251 @@
+//! The cases, and what each asks of a program.
+
+use std::fmt;
+
+use bitcoin::Amount;
+
+use super::line::{Rule, Turn};
+use crate::channel::{Construction, Kind, Protocol};
+use crate::malice::Malice;
+use crate::scenario::{is_said, skip_before, STAGES};
+use crate::transcript::Side;
+
+/// What kind of life a channel has in a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// Both sides are honest and stay.
+    Good,
+    /// Our side is gone at some point, or the program is.
+    Vanishing,
+    /// Our side sends a message that has to be refused.
+    Malicious,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Good, Self::Vanishing, Self::Malicious];
+
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Vanishing => "vanishing",
+            Self::Malicious => "malicious",
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How the channel is closed, if nothing comes between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    ClosedByPayer,
+    ClosedByPayee,
+    /// Nobody closes, until the payee has to.
+    NeverClosed,
+    /// Our side closes, at more than the agreed feerate.
+    HigherFeerate,
+}
+
+/// One thing that is asked of a program.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub(super) name: String,
+    pub(super) summary: String,
+    pub(super) group: Group,
+    pub(super) construction: Construction,
+    pub(super) protocol: Protocol,
+    /// Which side the program is.
+    pub(super) program: Side,
+    pub(super) life: Life,
+    /// Where both can close with one signature: whether the payee offers it.
+    pub(super) joint: bool,
+    pub(super) rule: Option<Rule>,
+}
+
+impl Case {
+    /// Its unique name: the construction, the protocol, the case, with a slash after each.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// Of which kind it is.
+    #[must_use]
+    pub const fn group(&self) -> Group {
+        self.group
+    }
+
+    /// What the funding output is made of.
+    #[must_use]
+    pub const fn construction(&self) -> Construction {
+        self.construction
+    }
+
+    /// The conversation.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The sums that are paid, one after the other.
+    pub(super) fn payments(&self) -> Vec<Amount> {
+        let empty = (self.protocol == Protocol::Example7).then_some(0);
+        let paid = [100_000, 200_000, 300_000];
+        empty.into_iter().chain(paid).map(Amount::from_sat).collect()
+    }
+
+    /// Whether both close with one signature.
+    pub(super) fn closes_jointly(&self) -> bool {
+        self.construction.closes_with_one_key() && self.joint
+    }
+}
+
+/// Every case for a program that is this side, construction by construction.
+#[must_use]
+pub fn cases(program: Side) -> Vec<Case> {
+    let mut all = Vec::new();
+    for construction in Construction::ALL {
+        for protocol in Protocol::ALL {
+            // Whose refund is in a script needs no co-signing, and runs Example 7's payments alone.
+            if !construction.has_script_refund() || protocol == Protocol::Example7 {
+                let place = Place {
+                    construction,
+                    protocol,
+                    program,
+                };
+                all.extend(place.good().chain(place.vanishing()).chain(place.malicious()));
+            }
+        }
+    }
+    all
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    construction: Construction,
+    protocol: Protocol,
+    program: Side,
+}
+
+impl Place {
+    fn case(self, group: Group, name: &str, summary: String) -> Case {
+        let Self {
+            construction,
+            protocol,
+            program,
+        } = self;
+        Case {
+            name: format!("{construction}/{protocol}/{name}"),
+            summary,
+            group,
+            construction,
+            protocol,
+            program,
+            life: Life::ClosedByPayer,
+            joint: true,
+            rule: None,
+        }
+    }
+
+    fn good(self) -> impl Iterator<Item = Case> {
+        let lives = [
+            ("closed-by-payer", Life::ClosedByPayer, true, "The payer closes"),
+            ("closed-by-payee", Life::ClosedByPayee, true, "The payee closes"),
+            (
+                "closed-by-payer-apart",
+                Life::ClosedByPayer,
+                false,
+                "The payer closes, and the payee offers no nonce",
+            ),
+            (
+                "closed-by-payee-apart",
+                Life::ClosedByPayee,
+                false,
+                "The payee closes without a nonce",
+            ),
+            (
+                "never-closed",
+                Life::NeverClosed,
+                true,
+                "Nobody closes until the payee has to: it settles by itself at the closing margin",
+            ),
+            (
+                "higher-feerate",
+                Life::HigherFeerate,
+                true,
+                "The settlement pays a higher feerate than was agreed, out of the payer's change",
+            ),
+        ];
+        let one_key = self.construction.closes_with_one_key();
+        let told = lives.into_iter().filter(move |life| life.2 || one_key);
+        told.map(move |(name, life, joint, summary)| Case {
+            life,
+            joint,
+            ..self.case(Group::Good, name, summary.to_owned())
+        })
+    }
+
+    fn vanishing(self) -> impl Iterator<Item = Case> {
+        let ours = self.program.peer();
+        let vanishes = STAGES
+            .into_iter()
+            .filter(move |(who, kind)| *who == ours && is_said(*kind, self.protocol, self.construction));
+        let vanishes = vanishes.map(move |(who, kind)| {
+            let name = format!("{who}-vanishes-before-{kind}");
+            let summary = format!("The {who} vanishes instead of sending {kind}");
+            self.with_rule(Group::Vanishing, &name, summary, (kind, Turn::Vanish))
+        });
+        let signed = match self.program {
+            Side::Payee => &[Kind::RefundSignature, Kind::PaymentAccepted][..],
+            Side::Payer => &[Kind::Payment],
+        };
+        let signed = signed
+            .iter()
+            .filter(move |kind| is_said(**kind, self.protocol, self.construction));
+        let killed = signed.map(move |kind| {
+            let name = format!("killed-after-{kind}");
+            let summary = format!("The program is killed after {kind}; what it signed holds");
+            self.with_rule(Group::Vanishing, &name, summary, (*kind, Turn::Kill))
+        });
+        vanishes.chain(killed)
+    }
+
+    fn with_rule(self, group: Group, name: &str, summary: String, (kind, turn): (Kind, Turn)) -> Case {
+        let skip = skip_before(self.protocol, kind);
+        Case {
+            rule: Some(Rule { kind, skip, turn }),
+            ..self.case(group, name, summary)
+        }
+    }
+
+    fn malicious(self) -> impl Iterator<Item = Case> {
+        let ours = self.program.peer();
+        let said = Malice::all()
+            .iter()
+            .filter(move |malice| malice.from == ours && malice.applies(self.protocol, self.construction));
+        said.map(move |malice| {
+            let summary = format!("Has to be refused for {}: {}", malice.reason, malice.comment);
+            Case {
+                rule: Some(Rule {
+                    kind: malice.kind,
+                    skip: malice.skip,
+                    turn: Turn::Forge(malice),
+                }),
+                ..self.case(Group::Malicious, &format!("refuses-{}", malice.id), summary)
+            }
+        })
+    }
+}

@@ -1,0 +1,72 @@
+use thiserror::Error;
+
+use crate::scenario::ScenarioError;
+
+/// Why a case was not passed: what was awaited at which stage, and what there was instead.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{stage}: expected {expected}; seen: {seen}")]
+pub struct Failure {
+    pub(super) stage: &'static str,
+    pub(super) expected: String,
+    pub(super) seen: String,
+}
+
+impl Failure {
+    pub(super) fn new(stage: &'static str, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self {
+            stage,
+            expected: expected.into(),
+            seen: seen.into(),
+        }
+    }
+
+    /// No fault of the program's.
+    // Whoever has an error gives it away.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(super) fn runner(error: impl std::fmt::Display) -> Self {
+        Self::new("runner", "the node and our own side to work", error.to_string())
+    }
+
+    /// Where the case ended.
+    #[must_use]
+    pub const fn stage(&self) -> &str {
+        self.stage
+    }
+
+    /// What was awaited.
+    #[must_use]
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// What there was instead.
+    #[must_use]
+    pub fn seen(&self) -> &str {
+        &self.seen
+    }
+}
+
+impl From<ScenarioError> for Failure {
+    fn from(error: ScenarioError) -> Self {
+        Self::runner(error)
+    }
+}
+
+/// Why a conversation did not come to its end.
+pub(super) enum Halt {
+    Failed(Failure),
+    /// As the case has it: somebody is gone, or our side has lied.
+    Cut,
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<ScenarioError> for Halt {
+    fn from(error: ScenarioError) -> Self {
+        Self::Failed(error.into())
+    }
+}

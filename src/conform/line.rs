@@ -1,0 +1,307 @@
+//! The wire between the party of ours and the program: everything that is said goes through here, and what is dishonest
+//! in a case happens here.
+
+use std::time::Duration;
+
+use bitcoin::hex::DisplayHex;
+use bitcoin::Amount;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
+
+use super::frames::{Fault, Frames, MOST_MESSAGES};
+use super::program::{Killer, Pipes};
+use crate::channel::{Kind, Message};
+use crate::malice::{Forger, Malice};
+use crate::scenario::Recorder;
+use crate::service::{codec, Observer, Report};
+use crate::transcript::{Entry, Side};
+use crate::wire;
+
+/// What is to happen to one message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn {
+    /// Our side is gone instead of sending it.
+    Vanish,
+    /// Our side sends this in its place.
+    Forge(&'static Malice),
+    /// The program sent it, and is killed.
+    Kill,
+}
+
+/// Which message, and how many of its kind come before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    pub kind: Kind,
+    pub skip: u32,
+    pub turn: Turn,
+}
+
+/// What was heard on the wire so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard {
+    /// How many messages of the program.
+    pub messages: u32,
+    /// The last of the program's messages, and the last of ours.
+    pub last: Option<Kind>,
+    pub last_ours: Option<Kind>,
+    /// The last sum that the payee, whichever side that is, has acknowledged, asked for, and been paid.
+    pub accepted: Option<Amount>,
+    pub requested: Option<Amount>,
+    /// Our side is gone, or has lied.
+    pub cut: bool,
+    /// What the program said first after a lie.
+    pub answer: Option<Message>,
+    pub killed: bool,
+    pub fault: Option<Fault>,
+    /// The program's output has ended.
+    pub ended: bool,
+}
+
+pub(super) struct Line {
+    pub heard: watch::Receiver<Heard>,
+    pub observer: Observer,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Wire {
+    /// The side of ours.
+    side: Side,
+    ours: Framed<DuplexStream, LengthDelimitedCodec>,
+    /// Closed when our side is gone.
+    input: Option<pipe::Sender>,
+    output: FramedRead<pipe::Receiver, Frames>,
+    rule: Option<Rule>,
+    forger: Forger,
+    killer: Killer,
+    recorder: Recorder,
+    heard: watch::Sender<Heard>,
+    deadline: Duration,
+}
+
+pub(super) struct Setup {
+    pub side: Side,
+    pub rule: Option<Rule>,
+    pub forger: Forger,
+    pub killer: Killer,
+    pub recorder: Recorder,
+    pub deadline: Duration,
+}
+
+impl Line {
+    /// Returns the end of the wire for the party of ours.
+    pub fn start(setup: Setup, pipes: Pipes) -> (Self, DuplexStream) {
+        let (end, ours) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
+        let heard = watch::Sender::new(Heard::default());
+        let receiver = heard.subscribe();
+        let observer = observer(setup.side, &setup.recorder, &heard);
+        let wire = Wire {
+            side: setup.side,
+            ours: Framed::new(ours, codec()),
+            input: Some(pipes.input),
+            output: FramedRead::new(pipes.output, Frames),
+            rule: setup.rule,
+            forger: setup.forger,
+            killer: setup.killer,
+            recorder: setup.recorder,
+            heard,
+            deadline: setup.deadline,
+        };
+        let line = Self {
+            heard: receiver,
+            observer,
+            task: tokio::spawn(wire.run()),
+        };
+        (line, end)
+    }
+}
+
+/// Writes down what our side does; that it refuses what the program says ends the case.
+fn observer(side: Side, recorder: &Recorder, heard: &watch::Sender<Heard>) -> Observer {
+    let (written, heard) = (recorder.observer(side, ""), heard.clone());
+    std::sync::Arc::new(move |report: Report<'_>| {
+        if let Report::Refused(refusal) = &report {
+            let (reason, details) = (refusal.reason(), refusal.to_string());
+            fail(&heard, Fault::Refused { reason, details });
+        }
+        written(report);
+    })
+}
+
+/// The first fault is the one that counts.
+fn fail(heard: &watch::Sender<Heard>, fault: Fault) {
+    heard.send_modify(|heard| {
+        heard.fault.get_or_insert(fault);
+    });
+}
+
+impl Wire {
+    async fn run(mut self) {
+        let mut ours_is_there = true;
+        loop {
+            let silent = self.heard.borrow().cut;
+            tokio::select! {
+                biased;
+                frame = self.ours.next(), if ours_is_there && !silent => {
+                    if let Some(Ok(frame)) = frame {
+                        self.pass_ours(&frame).await;
+                    } else {
+                        ours_is_there = false;
+                        self.input = None;
+                    }
+                }
+                frame = self.output.next() => match frame {
+                    Some(Ok(frame)) => self.pass_programs(&frame).await,
+                    Some(Err(fault)) => fail(&self.heard, fault),
+                    None => self.heard.send_modify(|heard| heard.ended = true),
+                },
+            }
+            let (over, silent) = {
+                let heard = self.heard.borrow();
+                (heard.ended || heard.fault.is_some(), heard.cut)
+            };
+            if over && silent {
+                // Whoever lied or is gone does not see it, so that it does nothing more.
+                std::future::pending::<()>().await;
+            }
+            if over {
+                return;
+            }
+        }
+    }
+
+    async fn pass_ours(&mut self, frame: &[u8]) {
+        let Ok(envelope) = wire::decode(frame) else { return };
+        let kind = envelope.message.kind();
+        let turn = self.turn(self.side, kind);
+        self.heard.send_modify(|heard| heard.last_ours = Some(kind));
+        match turn {
+            Some(Turn::Vanish) => {
+                self.silence("is gone");
+                self.input = None;
+            }
+            Some(Turn::Forge(malice)) => {
+                let forged = malice.forge(&self.forger, &envelope);
+                self.recorder.message(self.side, &forged, true);
+                self.silence(&format!("lies: {}", malice.comment));
+                self.write(&forged).await;
+            }
+            Some(Turn::Kill) | None => {
+                self.forger.saw(self.side, &envelope);
+                self.recorder.message(self.side, frame, false);
+                self.note(&envelope.message);
+                self.write(frame).await;
+            }
+        }
+    }
+
+    /// From now on the party of ours is neither heard nor told that the wire is dead.
+    fn silence(&mut self, text: &str) {
+        self.recorder.silence(self.side);
+        self.recorder.add(Entry::Notice {
+            by: self.side.into(),
+            text: text.to_owned(),
+        });
+        self.heard.send_modify(|heard| heard.cut = true);
+    }
+
+    async fn write(&mut self, message: &[u8]) {
+        let Some(input) = &mut self.input else { return };
+        let len = message.len();
+        let Ok(header) = u16::try_from(len) else {
+            return fail(&self.heard, Fault::Io(format!("no frame has {len} bytes")));
+        };
+        let frame = [&header.to_be_bytes(), message].concat();
+        match tokio::time::timeout(self.deadline, input.write_all(&frame)).await {
+            Ok(Ok(())) => {}
+            // It closed its input. What it has to say, it may still say.
+            Ok(Err(_)) => self.input = None,
+            Err(_) => {
+                let seconds = self.deadline.as_secs();
+                fail(&self.heard, Fault::DoesNotRead { len, seconds });
+            }
+        }
+    }
+
+    async fn pass_programs(&mut self, frame: &[u8]) {
+        let envelope = match wire::decode(frame) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let head = frame[..frame.len().min(16)].to_lower_hex_string();
+                let len = frame.len();
+                return fail(&self.heard, Fault::Malformed { len, error, head });
+            }
+        };
+        let program = self.side.peer();
+        let kind = envelope.message.kind();
+        self.recorder.message(program, frame, false);
+        let (cut, count) = {
+            let heard = self.heard.borrow();
+            (heard.cut, heard.messages + 1)
+        };
+        if count > MOST_MESSAGES {
+            return fail(&self.heard, Fault::Flood);
+        }
+        self.heard.send_modify(|heard| {
+            heard.messages = count;
+            heard.last = Some(kind);
+            if cut {
+                heard.answer.get_or_insert_with(|| envelope.message.clone());
+            }
+        });
+        if cut {
+            // Who lied has nothing more to say.
+            self.input = None;
+            return;
+        }
+        self.note(&envelope.message);
+        if let Message::Refuse { reason } = envelope.message {
+            let kind = self.heard.borrow().last_ours.unwrap_or(Kind::Refuse);
+            return fail(&self.heard, Fault::Refuses { kind, reason });
+        }
+        self.forger.saw(program, &envelope);
+        if matches!(self.turn(program, kind), Some(Turn::Kill)) {
+            // Before our side hears of it, so that the program cannot answer to anything.
+            self.killer.kill();
+            self.input = None;
+            self.heard.send_modify(|heard| heard.killed = true);
+        }
+        // Our party may be gone.
+        let _ = self.ours.send(Bytes::copy_from_slice(frame)).await;
+    }
+
+    fn note(&self, message: &Message) {
+        self.heard.send_modify(|heard| match message {
+            Message::PaymentAccepted { paid } => heard.accepted = Some(*paid),
+            Message::PaymentRequest { paid } => heard.requested = Some(*paid),
+            _ => {}
+        });
+    }
+
+    /// Whether it is this message's turn.
+    fn turn(&mut self, from: Side, kind: Kind) -> Option<Turn> {
+        let rule = self.rule.as_mut()?;
+        let whose = match rule.turn {
+            Turn::Kill => self.side.peer(),
+            Turn::Vanish | Turn::Forge(_) => self.side,
+        };
+        if from != whose || kind != rule.kind {
+            return None;
+        }
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            return None;
+        }
+        self.rule.take().map(|rule| rule.turn)
+    }
+}

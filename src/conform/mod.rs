@@ -1,0 +1,44 @@
+//! Somebody else's program as one side of a channel, tested on a real node over its standard input and output.
+//!
+//! `fixtures/WIRE.md` has the wire format and, in its chapter "Conformance", the contract between [`Runner`] and a
+//! program: it is started anew for each [`Case`] with [`VARIABLE`] set, speaks on its standard input and output, sees the
+//! chain over the RPC of the node, and ends with status 0 when nothing is left to do. [`peer`] is the library's own side
+//! as such a program.
+//!
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use spilman::conform::{cases, Runner};
+//! use spilman::regtest::Node;
+//! use spilman::transcript::Side;
+//!
+//! let runner = Runner::new("python3 payee.py", Side::Payee);
+//! for case in cases(Side::Payee) {
+//!     let played = runner.play(&case, Node::builder(), &AtomicBool::new(false));
+//!     match &played.verdict {
+//!         Ok(()) => println!("{}: passed", case.name()),
+//!         Err(failure) => println!("{}: {failure}\n{}", case.name(), played.stderr),
+//!     }
+//! }
+//! ```
+
+mod against_payee;
+mod against_payer;
+mod assignment;
+mod case;
+mod failure;
+mod frames;
+mod line;
+mod opening;
+mod peer;
+mod program;
+mod report;
+mod rpc_chain;
+mod runner;
+mod table;
+
+pub use assignment::{AssignmentError, VARIABLE};
+pub use case::{cases, Case, Group};
+pub use failure::Failure;
+pub use peer::{peer, PeerError};
+pub use report::to_json;
+pub use runner::{Played, Runner, DEADLINE};

@@ -1,0 +1,232 @@
+use std::sync::Arc;
+
+use bitcoin::{Amount, Transaction, TxOut};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::assignment::{wanted, Assignment, AssignmentError, Role, VARIABLE};
+use super::rpc_chain::RpcChain;
+use crate::channel::{ChannelKey, Notice, Protocol};
+use crate::regtest::{bitcoincore_rpc, Coin, CoinKind};
+use crate::scenario::fund;
+use crate::service::{
+    accept, open, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError, Setup,
+};
+
+/// The library's own payer or payee as a program under test: reads its [`VARIABLE`], speaks on standard input and output,
+/// and returns when nothing is left to do. What happens is told on standard error.
+///
+/// # Errors
+/// If it is told nonsense, or cannot see the chain. That the other side breaks off an opening is none.
+pub fn peer() -> Result<(), PeerError> {
+    let json = std::env::var(VARIABLE).map_err(|_| AssignmentError::Missing)?;
+    let told = Assignment::parse(&json)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let lived = runtime.block_on(live(&told));
+    // A thread may still wait for standard input.
+    runtime.shutdown_background();
+    lived
+}
+
+/// Why the program could not do its part.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// What it is told is nonsense.
+    #[error(transparent)]
+    Assignment(#[from] AssignmentError),
+    /// The operating system gave no runtime.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The node does not answer.
+    #[error("cannot see the chain at {url}: {source}")]
+    Node {
+        /// Where it was to be.
+        url: String,
+        /// What went wrong.
+        source: Box<bitcoincore_rpc::Error>,
+    },
+    /// There is no channel, and it is this side's fault.
+    #[error("cannot open a channel: {0}")]
+    Open(Box<OpenError>),
+}
+
+/// What a role needs, of an assignment that makes sense.
+enum Part {
+    Payee {
+        requests: Vec<u64>,
+    },
+    Payer {
+        proposal: Proposal,
+        coin: Coin,
+        payments: Vec<u64>,
+    },
+}
+
+impl Part {
+    fn of(told: &Assignment) -> Result<Self, AssignmentError> {
+        Ok(match told.role {
+            Role::Payee if told.protocol == Protocol::Bond => Self::Payee {
+                requests: wanted("requests", told.requests.as_deref())?.to_vec(),
+            },
+            Role::Payee => Self::Payee { requests: Vec::new() },
+            Role::Payer => Self::Payer {
+                proposal: told.proposal()?,
+                coin: coin(told)?,
+                payments: wanted("payments", told.payments.as_deref())?.to_vec(),
+            },
+        })
+    }
+}
+
+async fn live(told: &Assignment) -> Result<(), PeerError> {
+    // Before anything is asked of anybody.
+    let part = Part::of(told)?;
+    let chain = RpcChain::new(&told.node).map_err(|source| PeerError::Node {
+        url: told.node.url.clone(),
+        source: Box::new(source),
+    })?;
+    let io = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    let (news, mut notices) = mpsc::unbounded_channel();
+    let setup = setup(told, news);
+    let outcome = match part {
+        Part::Payee { requests } => {
+            let Some(payee) = opened(accept(io, chain, setup).await)? else {
+                return Ok(());
+            };
+            be_paid(&payee, &requests, told.close_after, &mut notices).await;
+            payee.outcome().await
+        }
+        Part::Payer {
+            proposal,
+            coin,
+            payments,
+        } => {
+            let feerate = proposal.terms.feerate;
+            let wallet = |output: &TxOut| fund(&coin, output, feerate, &told.payout);
+            let Some(payer) = opened(open(io, chain, setup, proposal, wallet).await)? else {
+                return Ok(());
+            };
+            pay(&payer, &payments, told, &mut notices).await;
+            payer.outcome().await
+        }
+    };
+    eprintln!("the channel is closed: {outcome:?}");
+    Ok(())
+}
+
+fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
+    let observer: Observer = Arc::new(move |report: Report<'_>| {
+        eprintln!("{report:?}");
+        if let Report::Notice(notice) = report {
+            // Nobody needs them any more once the channel closes.
+            let _ = news.send(notice.clone());
+        }
+    });
+    let mut fresh = Setup::new(ChannelKey::new(told.secret_key), told.payout.clone());
+    let nonces = fresh.nonces.take().filter(|_| told.joint != Some(false));
+    Setup {
+        limits: told.limits(),
+        observer,
+        nonces,
+        ..fresh
+    }
+}
+
+/// None if the other side broke it off: nothing is at stake by then.
+fn opened<H>(opened: Result<H, OpenError>) -> Result<Option<H>, PeerError> {
+    match opened {
+        Ok(handle) => Ok(Some(handle)),
+        Err(
+            error @ (OpenError::Refused(_)
+            | OpenError::PeerRefused { .. }
+            | OpenError::Connection(_)
+            | OpenError::Disconnected { .. }
+            | OpenError::Timeout { .. }),
+        ) => {
+            eprintln!("there is no channel: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(PeerError::Open(Box::new(error))),
+    }
+}
+
+type Notices = mpsc::UnboundedReceiver<Notice>;
+
+/// Asks for one payment after the other, where it has to, and closes after the last.
+async fn be_paid(payee: &PayeeHandle, requests: &[u64], close_after: Option<usize>, notices: &mut Notices) {
+    let mut requests = requests.iter().map(|sat| Amount::from_sat(*sat));
+    let (mut accepted, mut paid) = (0, Amount::ZERO);
+    while let Some(notice) = notices.recv().await {
+        match notice {
+            Notice::Ready if accepted == 0 => {}
+            Notice::PaymentAccepted(balance) => {
+                (accepted, paid) = (accepted + 1, balance.paid);
+                if close_after == Some(accepted) {
+                    return tell(payee.close().await);
+                }
+            }
+            Notice::Closed(_) | Notice::Abandoned => return,
+            _ => continue,
+        }
+        if let Some(sum) = requests.next() {
+            tell(payee.request_payment(sum - paid).await);
+        }
+    }
+}
+
+/// Pays one sum after the other, each when it is asked for or the one before is acknowledged, and closes after the last.
+async fn pay(payer: &PayerHandle, payments: &[u64], told: &Assignment, notices: &mut Notices) {
+    let mut acknowledged = 0;
+    let mut payments = payments.iter().map(|sat| Amount::from_sat(*sat)).peekable();
+    let mut paid = Amount::ZERO;
+    while let Some(notice) = notices.recv().await {
+        let asked = match notice {
+            Notice::Ready | Notice::PaymentAccepted(_) => told.protocol != Protocol::Bond,
+            Notice::PaymentRequested { .. } => true,
+            Notice::Closed(_) | Notice::Abandoned => return,
+            _ => continue,
+        };
+        if matches!(notice, Notice::PaymentAccepted(_)) {
+            acknowledged += 1;
+            if told.close_after == Some(acknowledged) {
+                return tell(payer.close().await);
+            }
+        }
+        // The empty first payment makes itself.
+        if asked && payments.peek().is_some_and(|sum| *sum == paid) {
+            payments.next();
+            continue;
+        }
+        if let Some(sum) = payments.next_if(|_| asked) {
+            tell(payer.pay(sum - paid).await.map(drop));
+            paid = sum;
+        }
+    }
+}
+
+/// Whatever became of it, the channel still has to be brought to its end.
+fn tell(done: Result<(), RequestError>) {
+    if let Err(error) = done {
+        eprintln!("{error}");
+    }
+}
+
+fn coin(told: &Assignment) -> Result<Coin, AssignmentError> {
+    let (outpoint, output, key) = told.funds()?;
+    let coin = Coin {
+        outpoint,
+        kind: CoinKind::Segwit,
+        key,
+        funding: Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: Vec::new(),
+            output: Vec::new(),
+        },
+        output,
+    };
+    Ok(coin)
+}

@@ -1,0 +1,70 @@
+use bitcoin::hex::DisplayHex;
+use serde_json::{json, Map, Value};
+
+use super::case::{Case, Group};
+use super::runner::Played;
+use crate::transcript::{RecordedTx, Side};
+
+/// The report of a run as one closed JSON object.
+///
+/// - `version`: 1; `generator`: name and version of this crate; `role` and `command` of the program;
+/// - `groups`: for `good`, `vanishing` and `malicious`, how many `passed` and `failed`;
+/// - `passed`, `failed`: the sums;
+/// - `cases`, in the order of the list: `case` (its name), `group`, `verdict` (`passed` or `failed`); `stage`, `expected`
+///   and `seen` of a case that failed, null for one that passed; `stderr`, the end of the program's standard error;
+///   `transactions`, each with `name`, `by`, `txid` and `hex`, those of both sides, in the order in which they were made.
+#[must_use]
+pub fn to_json(command: &str, program: Side, played: &[(&Case, Played)]) -> Value {
+    let passed = |group: Option<Group>, wanted: bool| {
+        let of_group = played
+            .iter()
+            .filter(|(case, _)| group.is_none_or(|group| case.group == group));
+        of_group
+            .filter(|(_, played)| played.verdict.is_ok() == wanted)
+            .count()
+    };
+    let groups: Map<_, _> = Group::ALL
+        .into_iter()
+        .map(|group| {
+            let counts = json!({
+                "passed": passed(Some(group), true),
+                "failed": passed(Some(group), false),
+            });
+            (group.name().to_owned(), counts)
+        })
+        .collect();
+    json!({
+        "version": 1,
+        "generator": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
+        "role": program.to_string(),
+        "command": command,
+        "groups": groups,
+        "passed": passed(None, true),
+        "failed": passed(None, false),
+        "cases": played.iter().map(|(case, played)| entry(case, played)).collect::<Vec<_>>(),
+    })
+}
+
+fn entry(case: &Case, played: &Played) -> Value {
+    let failure = played.verdict.as_ref().err();
+    json!({
+        "case": case.name,
+        "group": case.group.name(),
+        "verdict": if failure.is_none() { "passed" } else { "failed" },
+        "stage": failure.map(|failure| failure.stage),
+        "expected": failure.map(|failure| &failure.expected),
+        "seen": failure.map(|failure| &failure.seen),
+        "stderr": played.stderr,
+        "transactions": played.transcript.transactions.iter().map(transaction).collect::<Vec<_>>(),
+    })
+}
+
+fn transaction(tx: &RecordedTx) -> Value {
+    let decoded = bitcoin::consensus::deserialize::<bitcoin::Transaction>(&tx.raw).ok();
+    json!({
+        "name": tx.name,
+        "by": tx.by.name(),
+        "txid": decoded.map(|tx| tx.compute_txid().to_string()),
+        "hex": tx.raw.to_lower_hex_string(),
+    })
+}

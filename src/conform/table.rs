@@ -1,0 +1,441 @@
+//! One case while it is played: a node, a party of ours, a program, and the waiting for each other.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
+use tokio::sync::watch;
+
+use super::case::Case;
+use super::failure::{Failure, Halt};
+use super::line::{Heard, Line};
+use super::program::Program;
+use crate::channel::{ChannelParams, Protocol, Spend, SpendRole, Terms};
+use crate::regtest::Lock;
+use crate::scenario::{NodeChain, ScenarioError, World};
+use crate::service::{Handle, Status};
+use crate::transcript::Side;
+
+/// How often the chain and the program are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// More than the agreed 2 sat/vB, and the most that a payer grants by default: 10 sat/vB.
+pub(super) const HIGHER: FeeRate = FeeRate::from_sat_per_kwu(2_500);
+
+pub(super) struct Table<'a> {
+    pub case: &'a Case,
+    pub world: &'a World,
+    pub view: NodeChain,
+    pub line: Line,
+    pub program: RefCell<Program>,
+    pub deadline: Duration,
+    pub terms: Terms,
+}
+
+/// What both sides know once the channel is there.
+#[derive(Clone)]
+pub(super) struct Agreed {
+    pub params: ChannelParams,
+    pub funding: OutPoint,
+}
+
+impl Agreed {
+    pub fn of(handle: &Handle) -> Self {
+        Self {
+            params: handle.params().clone(),
+            funding: handle.funding().outpoint(),
+        }
+    }
+}
+
+/// A transaction that has to come, but for its signatures.
+pub(super) struct Expected {
+    pub role: SpendRole,
+    pub name: String,
+    pub tx: Transaction,
+}
+
+impl Agreed {
+    pub fn payment(&self, paid: Amount) -> Expected {
+        let balance = self
+            .params
+            .balance(paid)
+            .expect("no case pays more than there is");
+        let spend = Spend::payment(&self.params, self.funding, &balance);
+        expected(
+            SpendRole::Payment,
+            format!("payment of {} sat", paid.to_sat()),
+            &spend,
+        )
+    }
+
+    pub fn settlement(&self, paid: Amount, feerate: FeeRate) -> Expected {
+        let balance = self.params.balance_at(paid, feerate);
+        let balance = balance.expect("the change of every case pays for it");
+        expected(
+            SpendRole::Settlement,
+            format!("settlement that pays {} sat at {feerate} sat/kwu", paid.to_sat()),
+            &Spend::settlement(&self.params, self.funding, &balance),
+        )
+    }
+
+    pub fn joint(&self, paid: Amount, feerate: FeeRate) -> Expected {
+        let balance = self.params.joint_balance(paid, feerate);
+        let balance = balance.expect("the change of every case pays for it");
+        expected(
+            SpendRole::Settlement,
+            format!(
+                "settlement with one signature that pays {} sat at {feerate} sat/kwu",
+                paid.to_sat()
+            ),
+            &Spend::joint(&self.params, self.funding, &balance),
+        )
+    }
+
+    /// What both close with.
+    pub fn together(&self, jointly: bool, paid: Amount, feerate: FeeRate) -> Expected {
+        if jointly {
+            self.joint(paid, feerate)
+        } else {
+            self.settlement(paid, feerate)
+        }
+    }
+
+    pub fn refund(&self) -> Expected {
+        let spend = Spend::refund(&self.params, self.funding);
+        expected(SpendRole::Refund, "refund".to_owned(), &spend)
+    }
+}
+
+fn expected(role: SpendRole, name: String, spend: &Spend<'_>) -> Expected {
+    let tx = spend.unsigned().clone();
+    Expected { role, name, tx }
+}
+
+impl Table<'_> {
+    pub fn heard(&self) -> Heard {
+        self.line.heard.borrow().clone()
+    }
+
+    /// The side of ours.
+    pub const fn ours(&self) -> Side {
+        self.case.program.peer()
+    }
+
+    /// A failure with what there was instead.
+    pub fn missed(&self, stage: &'static str, expected: impl Into<String>) -> Failure {
+        Failure::new(stage, expected, self.seen())
+    }
+
+    fn seen(&self) -> String {
+        let heard = self.heard();
+        let said = match heard.last {
+            None => "it has said nothing".to_owned(),
+            Some(kind) => format!("its last message is {kind}"),
+        };
+        if let Some(fault) = &heard.fault {
+            return format!("{fault}; {said}");
+        }
+        let state = match self.program.borrow_mut().exited() {
+            Some(status) => format!("it ended with {status}"),
+            None if heard.ended => "it closed its output and still runs".to_owned(),
+            None => format!("it still runs, after {} s", self.deadline.as_secs()),
+        };
+        format!("{said}; {state}")
+    }
+
+    /// Waits for something that our side does when the program has done its part. Ends as soon as it cannot come any
+    /// more.
+    pub async fn unless_cut<T>(
+        &self,
+        stage: &'static str,
+        expected: &str,
+        awaited: impl Future<Output = T>,
+    ) -> Result<T, Halt> {
+        let cut = |heard: &Heard| heard.cut || heard.killed || heard.fault.is_some();
+        self.unless(stage, expected, cut, awaited).await
+    }
+
+    /// The same while our side does not depend on whether the program lives.
+    pub async fn unless<T>(
+        &self,
+        stage: &'static str,
+        expected: &str,
+        cut: impl FnMut(&Heard) -> bool,
+        awaited: impl Future<Output = T>,
+    ) -> Result<T, Halt> {
+        let mut heard = self.line.heard.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = heard.wait_for(cut) => Err(self.halt(stage, expected)),
+            value = awaited => Ok(value),
+            () = tokio::time::sleep(self.deadline) => Err(self.missed(stage, expected).into()),
+        }
+    }
+
+    fn halt(&self, stage: &'static str, expected: &str) -> Halt {
+        if self.heard().fault.is_some() {
+            self.missed(stage, expected).into()
+        } else {
+            Halt::Cut
+        }
+    }
+
+    /// Waits for a stage of our side's.
+    pub async fn party(
+        &self,
+        stage: &'static str,
+        expected: &str,
+        mut status: watch::Receiver<Status>,
+        reached: impl FnMut(&Status) -> bool,
+    ) -> Result<(), Halt> {
+        let reached = status.wait_for(reached);
+        let is_there = async { reached.await.is_ok() };
+        if self.unless_cut(stage, expected, is_there).await? {
+            Ok(())
+        } else {
+            Err(self.missed(stage, expected).into())
+        }
+    }
+
+    /// Waits until the wire has carried something.
+    pub async fn said(
+        &self,
+        stage: &'static str,
+        expected: &str,
+        said: impl Fn(&Heard) -> bool,
+    ) -> Result<(), Halt> {
+        let mut heard = self.line.heard.clone();
+        let over = |heard: &Heard| said(heard) || heard.ended;
+        let waited = async { heard.wait_for(over).await.is_ok_and(|heard| said(&heard)) };
+        // What came before the end counts, whatever the end was.
+        let broken = |heard: &Heard| heard.fault.is_some() || heard.cut;
+        if self.unless(stage, expected, broken, waited).await? {
+            Ok(())
+        } else if self.heard().killed {
+            Err(Halt::Cut)
+        } else {
+            Err(self.missed(stage, expected).into())
+        }
+    }
+
+    /// Looks until there is something to see, the program is gone, or the time is up.
+    pub async fn until<T>(
+        &self,
+        stage: &'static str,
+        expected: &str,
+        mut look: impl FnMut() -> Result<Option<T>, ScenarioError>,
+    ) -> Result<T, Failure> {
+        let begun = Instant::now();
+        loop {
+            // In this order: what it did, it did before it ended.
+            let gone = self.heard().fault.is_some()
+                || (!self.heard().killed && self.program.borrow_mut().exited().is_some());
+            if let Some(seen) = look()? {
+                return Ok(seen);
+            }
+            if gone || begun.elapsed() > self.deadline {
+                return Err(self.missed(stage, expected));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Mines, and tells our side.
+    pub async fn mine(&self, blocks: u32) -> Result<(), Failure> {
+        self.world.mine(blocks, &[]).await?;
+        self.view.announce();
+        Ok(())
+    }
+
+    /// Mines until this lock is over, and tells our side.
+    pub async fn make_final(&self, lock: impl Into<Lock>) -> Result<(), Failure> {
+        self.world.make_final(lock, &[]).await?;
+        self.view.announce();
+        Ok(())
+    }
+
+    /// Mines to the payee's time to settle.
+    pub async fn to_margin(&self, agreed: Option<&Agreed>) -> Result<(), Failure> {
+        let base = match agreed {
+            Some(agreed) => self.world.base(agreed.funding)?,
+            None => None,
+        };
+        let from = self.terms.settle_from(base);
+        let from = from.ok_or_else(|| Failure::runner("a relative lock that has not begun"))?;
+        self.make_final(from.to_lock_time()).await
+    }
+
+    /// Mines to the refund's lock.
+    pub async fn to_expiry(&self, agreed: &Agreed) -> Result<(), Failure> {
+        self.make_final(self.expiry(agreed)?).await
+    }
+
+    fn expiry(&self, agreed: &Agreed) -> Result<bitcoin::absolute::LockTime, Failure> {
+        let base = self.world.base(agreed.funding)?;
+        let expiry = self.terms.refund_lock.expiry(base);
+        let expiry = expiry.ok_or_else(|| Failure::runner("a relative lock that has not begun"))?;
+        Ok(expiry.to_lock_time())
+    }
+
+    /// Mines to the last block before the refund's lock.
+    pub async fn before_expiry(&self, agreed: &Agreed) -> Result<(), Failure> {
+        self.world.stop_before(self.expiry(agreed)?, &[]).await?;
+        self.view.announce();
+        Ok(())
+    }
+
+    /// Waits for the funding transaction, and gives it three confirmations.
+    pub async fn funded(&self, agreed: &Agreed) -> Result<(), Halt> {
+        const STAGE: &str = "funding";
+        let txid = agreed.funding.txid;
+        let heard = || self.heard();
+        let awaited = format!("the funding transaction {txid} in the mempool");
+        let taken = self.until(STAGE, &awaited, || {
+            let tx = self.world.node().transaction_in_mempool(txid)?;
+            Ok(match tx {
+                Some(tx) => Some(Some(tx)),
+                None if heard().cut || heard().killed => Some(None),
+                None => None,
+            })
+        });
+        let Some(tx) = taken.await? else {
+            return Err(Halt::Cut);
+        };
+        let by = match self.terms.protocol {
+            Protocol::SteppedLocktime => Side::Payer,
+            _ => Side::Payee,
+        };
+        if by == self.case.program {
+            self.world
+                .recorder
+                .broadcast(by, "", SpendRole::Funding, &tx, None);
+        }
+        Ok(self.mine(3).await?)
+    }
+
+    /// What spends the funding output, in the mempool or in a block.
+    pub fn spender(&self, agreed: &Agreed) -> Result<Option<Transaction>, ScenarioError> {
+        let node = self.world.node();
+        if let Some(txid) = node.mempool_spender(agreed.funding)? {
+            return Ok(node.transaction_in_mempool(txid)?);
+        }
+        if node.utxo(agreed.funding)?.is_some() {
+            return Ok(None);
+        }
+        let spends = |tx: &Transaction| {
+            tx.input
+                .iter()
+                .any(|input| input.previous_output == agreed.funding)
+        };
+        for height in (1..=node.tip()?.height).rev() {
+            if let Some(tx) = node.block_at(height)?.txdata.into_iter().find(spends) {
+                return Ok(Some(tx));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for this spend of the funding output, and no other.
+    pub async fn spent(
+        &self,
+        stage: &'static str,
+        by: Side,
+        agreed: &Agreed,
+        expected: &Expected,
+    ) -> Result<(), Failure> {
+        let awaited = format!("the {} in the mempool", expected.name);
+        let tx = self.until(stage, &awaited, || self.spender(agreed)).await?;
+        let recorder = &self.world.recorder;
+        recorder.broadcast(by, "", expected.role, &tx, None);
+        if unsigned(&tx) == expected.tx {
+            return Ok(());
+        }
+        Err(Failure::new(stage, awaited, difference(&expected.tx, &tx)))
+    }
+
+    /// Six blocks on it, after which the program has nothing left to do.
+    pub async fn buried(&self) -> Result<(), Failure> {
+        self.mine(6).await?;
+        self.leaves().await
+    }
+
+    /// The program ends by itself.
+    pub async fn leaves(&self) -> Result<(), Failure> {
+        const STAGE: &str = "end";
+        const EXPECTED: &str = "an exit with status 0, since nothing is left to do";
+        let begun = Instant::now();
+        loop {
+            match self.program.borrow_mut().exited() {
+                Some(status) if status.success() => return Ok(()),
+                Some(_) => break,
+                None if self.heard().fault.is_some() || begun.elapsed() > self.deadline => break,
+                None => {}
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(self.missed(STAGE, EXPECTED))
+    }
+
+    /// The program knows of nothing on the chain, and has put nothing there.
+    pub fn mempool_holds_only(&self, ours: Option<Txid>) -> Result<(), Failure> {
+        let mempool = self.world.node().mempool().map_err(ScenarioError::from)?;
+        match mempool.into_iter().find(|txid| Some(*txid) != ours) {
+            None => Ok(()),
+            Some(txid) => Err(Failure::new(
+                "protection",
+                "nothing on the chain, since nothing is at stake",
+                format!("{txid} in the mempool"),
+            )),
+        }
+    }
+}
+
+/// Without signatures.
+fn unsigned(tx: &Transaction) -> Transaction {
+    let mut tx = tx.clone();
+    for input in &mut tx.input {
+        input.script_sig = bitcoin::ScriptBuf::new();
+        input.witness = bitcoin::Witness::new();
+    }
+    tx
+}
+
+/// The first field that differs.
+fn difference(expected: &Transaction, found: &Transaction) -> String {
+    let txid = found.compute_txid();
+    let fields = [
+        ("version", expected.version.to_string(), found.version.to_string()),
+        (
+            "lock time",
+            expected.lock_time.to_string(),
+            found.lock_time.to_string(),
+        ),
+        ("inputs", inputs(expected), inputs(found)),
+        ("outputs", outputs(expected), outputs(found)),
+    ];
+    let differs = fields.into_iter().find(|(_, expected, found)| expected != found);
+    differs.map_or_else(
+        || format!("{txid}"),
+        |(field, expected, found)| format!("{txid} with {field} {found} instead of {expected}"),
+    )
+}
+
+fn inputs(tx: &Transaction) -> String {
+    let inputs = tx.input.iter();
+    let inputs = inputs.map(|input| format!("{} (sequence {})", input.previous_output, input.sequence));
+    inputs.collect::<Vec<_>>().join(" and ")
+}
+
+fn outputs(tx: &Transaction) -> String {
+    let outputs = tx.output.iter();
+    let outputs = outputs.map(|output| {
+        format!(
+            "{} sat to {}",
+            output.value.to_sat(),
+            output.script_pubkey.to_hex_string()
+        )
+    });
+    outputs.collect::<Vec<_>>().join(" and ")
+}

@@ -1,0 +1,233 @@
+//! Messages that a dishonest side sends, each one change away from an honest one, with the reason for which an honest
+//! side refuses it.
+//!
+//! A wrong amount carries a valid signature over that amount, a wrong signature is over a transaction that differs in one
+//! place: whoever refuses such a message for another reason did not see what is wrong with it.
+//!
+//! The conversation in which a [`Malice`] takes an honest message's place is this one. Both sides have the default
+//! [`Limits`](crate::channel::Limits), the terms lie within them, one payment adds at least 2 satoshi
+//! ([`minimum_payment`](crate::channel::Terms::minimum_payment)), and the funding transaction spends a witness. There are
+//! three payments at least (of which the first one in `example-7` is of nothing), each of them acknowledged before the
+//! next, and the third leaves both sides more than dust; then the payer closes.
+//!
+//! ```
+//! use spilman::channel::{Construction, Kind, Protocol, Reason};
+//! use spilman::malice::Malice;
+//! use spilman::transcript::Side;
+//!
+//! let falls = Malice::all().iter().find(|malice| malice.id == "payment-falls").expect("it is in the catalogue");
+//! assert!(falls.applies(Protocol::Example7, Construction::Taproot));
+//! assert_eq!((falls.from, falls.kind, falls.skip), (Side::Payer, Kind::Payment, 2));
+//! assert_eq!(falls.reason, Reason::PaidDecreased);
+//! ```
+
+mod acknowledging;
+mod bytes;
+mod change;
+mod closing;
+mod fields;
+mod forger;
+mod garbled;
+mod paying;
+mod proposal;
+mod protecting;
+mod replies;
+mod signing;
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use crate::channel::{Construction, Envelope, Kind, Protocol, Reason};
+use crate::transcript::Side;
+use crate::wire;
+
+pub use forger::Forger;
+
+/// A dishonest message, and why it is refused.
+#[derive(Clone, Copy)]
+pub struct Malice {
+    /// Unique, and never used again for another.
+    pub id: &'static str,
+    /// What is wrong, in one line.
+    pub comment: &'static str,
+    /// Who is dishonest.
+    pub from: Side,
+    /// The kind of the honest message in whose place it is sent.
+    pub kind: Kind,
+    /// How many honest messages of that kind that side sends before.
+    pub skip: u32,
+    /// Why the other side refuses it.
+    pub reason: Reason,
+    applies: fn(Protocol, Construction) -> bool,
+    forge: Forge,
+}
+
+/// How an honest message becomes a dishonest one.
+#[derive(Clone, Copy)]
+enum Forge {
+    Message(fn(&Forger, &mut Envelope)),
+    /// What no [`Envelope`] can hold.
+    Bytes(fn(&mut Vec<u8>)),
+}
+
+impl Malice {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        static ALL: LazyLock<Vec<Malice>> = LazyLock::new(|| {
+            let parts = [
+                proposal::ALL,
+                protecting::ALL,
+                paying::ALL,
+                signing::ALL,
+                closing::ALL,
+                replies::ALL,
+                acknowledging::ALL,
+                garbled::ALL,
+                fields::ALL,
+            ];
+            parts.concat().concat()
+        });
+        &ALL
+    }
+
+    /// Whether a conversation of this protocol on this construction has the message, and the change makes it wrong there.
+    #[must_use]
+    pub fn applies(&self, protocol: Protocol, construction: Construction) -> bool {
+        is_said(self.kind, protocol, construction) && (self.applies)(protocol, construction)
+    }
+
+    /// The message's bytes without frame header, in place of the honest one. May be longer than [`wire::MAX_MESSAGE`].
+    ///
+    /// # Panics
+    /// If the forger has not seen the conversation from its first message on.
+    #[must_use]
+    pub fn forge(&self, forger: &Forger, honest: &Envelope) -> Vec<u8> {
+        match self.forge {
+            Forge::Message(change) => {
+                let mut envelope = honest.clone();
+                change(forger, &mut envelope);
+                wire::encode(&envelope)
+            }
+            Forge::Bytes(change) => {
+                let mut bytes = wire::encode(honest);
+                change(&mut bytes);
+                bytes
+            }
+        }
+    }
+
+    const fn on(mut self, applies: fn(Protocol, Construction) -> bool) -> Self {
+        self.applies = applies;
+        self
+    }
+}
+
+impl fmt::Debug for Malice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Malice({})", self.id)
+    }
+}
+
+/// Who says what in whose place: side, kind, and how many of that kind come before.
+type Place = (Side, Kind, u32);
+
+const fn message(
+    id: &'static str,
+    comment: &'static str,
+    (from, kind, skip): Place,
+    reason: Reason,
+    change: fn(&Forger, &mut Envelope),
+) -> Malice {
+    Malice {
+        id,
+        comment,
+        from,
+        kind,
+        skip,
+        reason,
+        applies: |_, _| true,
+        forge: Forge::Message(change),
+    }
+}
+
+/// What is no message at all.
+const fn garbled(
+    id: &'static str,
+    comment: &'static str,
+    (from, kind, skip): Place,
+    change: fn(&mut Vec<u8>),
+) -> Malice {
+    Malice {
+        id,
+        comment,
+        from,
+        kind,
+        skip,
+        reason: Reason::Malformed,
+        applies: |_, _| true,
+        forge: Forge::Bytes(change),
+    }
+}
+
+/// Whether the conversation has a message of this kind when the payer closes it.
+fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
+    if construction.has_script_refund() && protocol != Protocol::Example7 {
+        return false;
+    }
+    match kind {
+        Kind::RefundRequest | Kind::RefundSignature => !construction.has_script_refund(),
+        Kind::FundingRequest | Kind::PaymentRequest => protocol == Protocol::Bond,
+        Kind::Settlement => !construction.closes_with_one_key(),
+        Kind::CloseRequest | Kind::JointSettlement => construction.closes_with_one_key(),
+        Kind::Refuse => false,
+        _ => true,
+    }
+}
+
+// Where an entry makes sense.
+
+fn stepped(protocol: Protocol, _: Construction) -> bool {
+    protocol == Protocol::SteppedLocktime
+}
+
+fn unlocked(protocol: Protocol, _: Construction) -> bool {
+    protocol != Protocol::SteppedLocktime
+}
+
+fn bond(protocol: Protocol, _: Construction) -> bool {
+    protocol == Protocol::Bond
+}
+
+fn never_asked(protocol: Protocol, _: Construction) -> bool {
+    protocol != Protocol::Bond
+}
+
+/// The first payment is not of nothing.
+fn paid_from_the_start(protocol: Protocol, _: Construction) -> bool {
+    protocol != Protocol::Example7
+}
+
+fn co_signed(_: Protocol, construction: Construction) -> bool {
+    !construction.has_script_refund()
+}
+
+fn refund_in_script(_: Protocol, construction: Construction) -> bool {
+    construction.has_script_refund()
+}
+
+fn relative(_: Protocol, construction: Construction) -> bool {
+    construction.has_relative_lock()
+}
+
+fn absolute(_: Protocol, construction: Construction) -> bool {
+    !construction.has_relative_lock()
+}
+
+fn ecdsa(_: Protocol, construction: Construction) -> bool {
+    !construction.closes_with_one_key()
+}
+
+fn taproot(_: Protocol, construction: Construction) -> bool {
+    construction.closes_with_one_key()
+}

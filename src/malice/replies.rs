@@ -1,0 +1,271 @@
+//! What a dishonest payee says to the payer while they open the channel.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::Secp256k1;
+use bitcoin::{Amount, ScriptBuf, Sequence, Txid};
+
+use super::change::{compact, high_s, other_channel, sign_as, sign_changed, sign_open, Open, SAT};
+use super::forger::stranger;
+use super::{message, Forger, Malice, Place};
+use crate::channel::{Confirmation, Envelope, Kind, Message, PayeeKey, Reason};
+use crate::transcript::Side;
+
+const ACCEPT: Place = (Side::Payee, Kind::Accept, 0);
+const SIGNED: Place = (Side::Payee, Kind::RefundSignature, 0);
+const ASKED: Place = (Side::Payee, Kind::FundingRequest, 0);
+const READY: Place = (Side::Payee, Kind::Ready, 0);
+const OUT: Reason = Reason::TermsOutOfLimits;
+const WRONG: Reason = Reason::SignatureWrong;
+const CHANNEL: Reason = Reason::WrongChannel;
+const UNEXPECTED: Reason = Reason::UnexpectedMessage;
+
+pub(super) const ALL: &[&[Malice]] = &[ACCEPTS, REFUNDS, OPENING];
+
+const ACCEPTS: &[Malice] = &[
+    message(
+        "accept-own-key",
+        "the payer's own key",
+        ACCEPT,
+        Reason::BadParams,
+        |f, e| {
+            let (key, _) = proposed(f);
+            *accepted(e).0 = PayeeKey::new(key);
+        },
+    ),
+    message(
+        "accept-own-key-negated",
+        "the payer's own key with the other sign, which Taproot takes for the same",
+        ACCEPT,
+        Reason::BadParams,
+        |f, e| {
+            let (key, _) = proposed(f);
+            *accepted(e).0 = PayeeKey::new(key.negate(&Secp256k1::new()));
+        },
+    ),
+    message(
+        "accept-own-payout",
+        "the payer's own payout script",
+        ACCEPT,
+        Reason::BadParams,
+        |f, e| {
+            *accepted(e).1 = proposed(f).1;
+        },
+    ),
+    message(
+        "accept-payout-not-standard",
+        "the payee's money goes to a script that no node relays",
+        ACCEPT,
+        OUT,
+        |_, e| {
+            *accepted(e).1 = ScriptBuf::from_bytes(vec![bitcoin::opcodes::OP_TRUE.to_u8()]);
+        },
+    ),
+    message(
+        "accept-no-confirmations",
+        "payments count before the funding transaction is in a block",
+        ACCEPT,
+        OUT,
+        |_, e| {
+            accepted(e).2.depth = 0;
+        },
+    ),
+    message(
+        "accept-too-many-confirmations",
+        "13 confirmations, one more than the payer waits for",
+        ACCEPT,
+        OUT,
+        |_, e| {
+            accepted(e).2.depth = 13;
+        },
+    ),
+    message(
+        "accept-wrong-channel",
+        "the right answer for another channel",
+        ACCEPT,
+        CHANNEL,
+        |_, e| other_channel(e),
+    ),
+    message(
+        "accept-replaced-by-ready",
+        "ready, and no key",
+        ACCEPT,
+        UNEXPECTED,
+        |_, e| e.message = Message::Ready,
+    ),
+];
+
+const REFUNDS: &[Malice] = &[
+    message(
+        "refund-signature-by-stranger",
+        "signed by a key that is nobody's here",
+        SIGNED,
+        WRONG,
+        |f, e| {
+            sign_as(f, e, &stranger());
+        },
+    ),
+    message(
+        "refund-signature-unlocked",
+        "signed for a refund without its lock",
+        SIGNED,
+        WRONG,
+        |f, e| {
+            sign_changed(f, e, |tx| tx.lock_time = LockTime::ZERO);
+        },
+    ),
+    message(
+        "refund-signature-final-sequence",
+        "signed for a refund with a final sequence",
+        SIGNED,
+        WRONG,
+        |f, e| {
+            sign_changed(f, e, |tx| tx.input[0].sequence = Sequence::MAX);
+        },
+    ),
+    message(
+        "refund-signature-less",
+        "signed for a satoshi less",
+        SIGNED,
+        WRONG,
+        |f, e| {
+            sign_changed(f, e, |tx| tx.output[0].value -= SAT);
+        },
+    ),
+    message(
+        "refund-signature-other-outpoint",
+        "signed for another output of the funding transaction",
+        SIGNED,
+        WRONG,
+        |f, e| {
+            sign_changed(f, e, |tx| tx.input[0].previous_output.vout += 1);
+        },
+    ),
+    message(
+        "refund-signature-none",
+        "signed with the hash type NONE, which no wallet of the payer's adds",
+        SIGNED,
+        WRONG,
+        |f, e| {
+            sign_open(f, e, Open::Outputs);
+        },
+    ),
+    message(
+        "refund-signature-high-s",
+        "the signature's other s, which no node relays",
+        SIGNED,
+        Reason::SignatureHighS,
+        |_, e| {
+            compact(e, high_s);
+        },
+    ),
+    message(
+        "refund-signature-out-of-range",
+        "r is not below the curve's order",
+        SIGNED,
+        Reason::SignatureOutOfRange,
+        |_, e| {
+            compact(e, |b| b[..32].fill(0xff));
+        },
+    ),
+    message("refund-signature-zero", "64 zero bytes", SIGNED, WRONG, |_, e| {
+        compact(e, |b| b.fill(0));
+    }),
+    message(
+        "refund-signature-wrong-channel",
+        "the right signature for another channel",
+        SIGNED,
+        CHANNEL,
+        |_, e| {
+            other_channel(e);
+        },
+    ),
+    message(
+        "refund-signature-replaced-by-funding-request",
+        "asks for the bond and has not signed the refund",
+        SIGNED,
+        UNEXPECTED,
+        |_, e| {
+            e.message = Message::FundingRequest;
+        },
+    ),
+];
+
+const OPENING: &[Malice] = &[
+    message(
+        "funding-request-wrong-channel",
+        "asks for the bond of another channel",
+        ASKED,
+        CHANNEL,
+        |_, e| {
+            other_channel(e);
+        },
+    ),
+    message(
+        "funding-request-replaced-by-ready",
+        "ready before the bond was handed over",
+        ASKED,
+        UNEXPECTED,
+        |_, e| {
+            e.message = Message::Ready;
+        },
+    ),
+    message(
+        "ready-wrong-channel",
+        "another channel is ready",
+        READY,
+        CHANNEL,
+        |_, e| other_channel(e),
+    ),
+    message(
+        "ready-replaced-by-accepted",
+        "acknowledges before the channel is open",
+        READY,
+        UNEXPECTED,
+        |_, e| {
+            e.message = Message::PaymentAccepted { paid: Amount::ZERO };
+        },
+    ),
+    message(
+        "ready-replaced-by-closed",
+        "has settled a channel that is not open",
+        READY,
+        UNEXPECTED,
+        |_, e| {
+            let txid = Txid::all_zeros();
+            e.message = Message::Closed { txid };
+        },
+    ),
+    message(
+        "ready-replaced-by-funding-request",
+        "asks again for the funding transaction",
+        READY,
+        UNEXPECTED,
+        |_, e| {
+            e.message = Message::FundingRequest;
+        },
+    ),
+];
+
+/// The payer's key and payout.
+fn proposed(forger: &Forger) -> (bitcoin::secp256k1::PublicKey, ScriptBuf) {
+    match &forger.open().message {
+        Message::Open {
+            payer_key,
+            payer_payout,
+            ..
+        } => (payer_key.to_public_key(), payer_payout.clone()),
+        other => unreachable!("a conversation begins with a proposal, not with {}", other.kind()),
+    }
+}
+
+fn accepted(envelope: &mut Envelope) -> (&mut PayeeKey, &mut ScriptBuf, &mut Confirmation) {
+    match &mut envelope.message {
+        Message::Accept {
+            payee_key,
+            payee_payout,
+            confirmation,
+        } => (payee_key, payee_payout, confirmation),
+        other => unreachable!("{} has no key", other.kind()),
+    }
+}

@@ -1,0 +1,204 @@
+//! Programs that hang, flood, leave, and talk rubbish.
+
+use super::{conform, peer, report, said};
+
+/// What a bad program does in the case `closed-by-payer`, and what is said of it.
+const BAD: &[(&str, &str, &str)] = &[
+    ("exit 3", "opening", "it ended with exit status: 3"),
+    ("exec yes", "opening", "it announced a message of 30986 bytes"),
+    (
+        r"printf '\377\377'; exec sleep 600",
+        "opening",
+        "it announced a message of 65535 bytes",
+    ),
+    (
+        r"printf '\000\003abc'; exec sleep 600",
+        "opening",
+        "it sent 3 bytes that are no message",
+    ),
+    (
+        r"printf '\000\003ab'",
+        "opening",
+        "its output ended within a frame: 2 of 3 bytes",
+    ),
+    // 1 GB of empty frames, and 1 GB of a message in its wrong place.
+    (
+        "head -c 1000000000 /dev/zero; exec sleep 600",
+        "opening",
+        "it sent 0 bytes that are no message",
+    ),
+    (
+        r#"exec python3 -c 'import os
+while True: os.write(1, b"\x00\x03\x82\x06\x01" * 10000)'"#,
+        "opening",
+        "one that it has to refuse for unexpected-message",
+    ),
+    (
+        "exec >&-; exec sleep 600",
+        "opening",
+        "it closed its output and still runs",
+    ),
+    (
+        "exec nonexistent-program",
+        "opening",
+        "it ended with exit status: 127",
+    ),
+];
+
+/// The next case is played as if nothing had been, and passed.
+#[test]
+fn a_bad_program_is_told_apart_and_the_next_case_is_played() {
+    std::thread::scope(|scope| {
+        for (bad, stage, words) in BAD {
+            scope.spawn(move || {
+                let command = format!(
+                    "case $SPILMAN_CASE in *closed-by-payer*) echo evil >&2; {bad};; *) exec {};; esac",
+                    peer()
+                );
+                let report = report(
+                    1,
+                    &["--payee", &command, "p2wsh/example-7/closed-*", "--jobs", "1"],
+                );
+                assert_eq!(
+                    (&report["passed"], &report["failed"]),
+                    (&1.into(), &1.into()),
+                    "{report:#}"
+                );
+                let case = &report["cases"][0];
+                let text = |field: &str| case[field].as_str().unwrap_or_default().to_owned();
+                assert_eq!(text("verdict"), "failed", "{bad}");
+                assert_eq!(text("stage"), *stage, "{bad}: {case:#}");
+                assert!(
+                    text("seen").contains(words),
+                    "{bad}: {words:?} is not in {case:#}"
+                );
+                assert!(text("stderr").starts_with("evil\n"), "{bad}: {case:#}");
+            });
+        }
+    });
+}
+
+/// A program that does not come along, whatever the reason, is given up at the deadline, which is named; and no more of
+/// its standard error is kept than 64 KiB.
+#[test]
+fn a_program_that_hangs_is_given_up() {
+    for hangs in [
+        "exec sleep 600",
+        "trap '' TERM INT HUP; sleep 600; sleep 600",
+        "cat >/dev/null; exec sleep 600",
+        "yes >&2",
+    ] {
+        let report = report(
+            1,
+            &[
+                "--payee",
+                hangs,
+                "p2wsh/example-7/closed-by-pay*",
+                "--deadline",
+                "1",
+            ],
+        );
+        assert_eq!(report["failed"], 2, "{report:#}");
+        for case in report["cases"].as_array().expect("a list") {
+            let seen = case["seen"].as_str().expect("a text");
+            assert_eq!(case["expected"], "accept", "{hangs}");
+            assert_eq!(seen, "it has said nothing; it still runs, after 1 s", "{hangs}");
+            let kept = case["stderr"].as_str().expect("a text").len();
+            assert!(kept <= 64 * 1024, "{hangs}: {kept} bytes");
+            assert_eq!(
+                kept == 64 * 1024,
+                hangs.starts_with("yes"),
+                "{hangs}: {kept} bytes"
+            );
+        }
+    }
+}
+
+/// An honest payee with one fault.
+fn spoilt(fault: &str) -> String {
+    let relay = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conform/relay.py");
+    format!("exec python3 '{relay}' {fault} \"{}\"", peer())
+}
+
+/// A lie has to be refused, and for what is wrong with it, and a payee has to settle in time.
+#[test]
+fn an_otherwise_honest_payee_fails_for_its_one_fault() {
+    let (lie, gone) = (
+        "p2wsh/example-7/refuses-payment-falls",
+        "p2wsh/example-7/payer-vanishes-before-payment",
+    );
+    for (fault, case, stage, expected, seen) in [
+        (
+            "other-reason",
+            lie,
+            "refusal",
+            "refuse for paid-decreased",
+            "refuse for malformed",
+        ),
+        (
+            "lavish",
+            lie,
+            "refusal",
+            "refuse for paid-decreased",
+            "payment-accepted",
+        ),
+        (
+            "silent",
+            lie,
+            "refusal",
+            "refuse for paid-decreased",
+            "its last message is payment-accepted; it still runs",
+        ),
+        (
+            "careless",
+            gone,
+            "protection",
+            "the payment of 100000 sat in the mempool",
+            "its last message is payment-accepted; it ended with exit status: 0",
+        ),
+    ] {
+        // Only who says nothing has to be waited for.
+        let deadline = if fault == "silent" { "5" } else { "20" };
+        let report = report(1, &["--payee", &spoilt(fault), case, "--deadline", deadline]);
+        let case = &report["cases"][0];
+        assert_eq!(case["stage"], stage, "{fault}: {case:#}");
+        assert_eq!(case["expected"], expected, "{fault}: {case:#}");
+        let found = case["seen"].as_str().expect("a text");
+        // What else it did may be told, too.
+        assert!(found.contains(seen), "{fault}: {seen:?} is not in {found:?}");
+    }
+}
+
+/// However many messages come, no more are taken than any case has.
+#[test]
+fn a_flood_of_messages_ends_the_case() {
+    let gone = "p2wsh/example-7/payer-vanishes-before-payment";
+    let report = report(1, &["--payee", &spoilt("flooding"), gone]);
+    // It may have settled by then; the flood is noticed all the same.
+    let seen = report["cases"][0]["seen"].as_str().expect("a text");
+    assert_eq!(seen, "it sent more than 200 messages; its last message is ready");
+}
+
+/// The report of a person names what the one for programs does.
+#[test]
+fn a_failure_is_explained() {
+    let (code, out, err) = said(&conform(&[
+        "--payee",
+        "echo no >&2",
+        "p2wsh/example-7/closed-by-payer",
+    ]));
+    assert_eq!(code, Some(1), "{out}{err}");
+    let words = "\
+       at stage:  opening
+       expected:  accept
+       seen:      it has said nothing; it ended with exit status: 0
+       stderr:    no
+
+good       0 of 1
+0 passed, 1 failed, on ";
+    assert!(
+        out.starts_with("FAILED p2wsh/example-7/closed-by-payer "),
+        "{out}"
+    );
+    assert!(out.contains(words), "{words:?} is not in {out:?}");
+}

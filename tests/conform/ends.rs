@@ -1,0 +1,70 @@
+//! Nothing of a program is left, however the run ends.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use spilman::regtest::{wait_until, Look};
+
+use super::SPILMAN;
+
+/// For what takes hundredths of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts a run with a program that ignores every signal, and waits until it and its child have written their numbers.
+fn start(folder: &Path) -> (Child, Vec<i32>) {
+    let file = folder.join("pids");
+    let script = format!(
+        "trap '' TERM INT HUP; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 600; done' & echo $$; wait; wait",
+    );
+    let command = format!("({script}) >'{}'; sleep 600", file.display());
+    let run = Command::new(SPILMAN)
+        .args(["conform", "--payee", &command, "p2wsh/example-7/closed-by-payer"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let pids = wait_until("two processes", PATIENCE, || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        Ok(if pids.len() == 2 {
+            Look::Done(pids)
+        } else {
+            Look::Saw(text)
+        })
+    });
+    (run, pids.expect("they start"))
+}
+
+/// Whether a process runs; one that has ended and is not waited for by its parent does not.
+fn is_alive(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+fn signal(name: &str, child: &Child) {
+    let sent = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
+    assert!(sent.expect("kill").success());
+}
+
+#[test]
+fn no_process_is_left_when_the_run_is_broken_off() {
+    for (name, code) in [("-INT", Some(130)), ("-TERM", Some(130)), ("-KILL", None)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut run, pids) = start(folder.path());
+        assert!(pids.iter().all(|pid| is_alive(*pid)), "{pids:?}");
+        signal(name, &run);
+        assert_eq!(run.wait().expect("it ends").code(), code, "after {name}");
+        wait_until("the end of the program", PATIENCE, || {
+            let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
+            Ok(if left.is_empty() {
+                Look::Done(())
+            } else {
+                Look::Saw(format!("{left:?}"))
+            })
+        })
+        .unwrap_or_else(|error| panic!("after {name}: {error}"));
+    }
+}

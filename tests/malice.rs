@@ -1,0 +1,84 @@
+//! The catalogue of dishonest messages against the library's own two sides: each is refused with the reason that it
+//! names, wherever it applies, and the honest message in its place is taken.
+
+#[path = "common/pair.rs"]
+mod pair;
+#[path = "malice/talk.rs"]
+mod talk;
+
+use std::collections::HashSet;
+
+use spilman::channel::Reason;
+use spilman::malice::Malice;
+use spilman::transcript::Side;
+
+use pair::channels;
+use talk::{Talk, Verdict};
+
+#[test]
+fn every_dishonest_message_is_refused_for_its_reason() {
+    let mut wrong = Vec::new();
+    let mut played = 0;
+    for malice in Malice::all() {
+        let mut applies = 0;
+        for case in channels() {
+            let terms = &case.terms;
+            if !malice.applies(terms.protocol, terms.construction) {
+                continue;
+            }
+            applies += 1;
+            let verdict = Talk::new(case.clone(), Some(malice)).play();
+            if verdict != Verdict::Refused(malice.reason) {
+                wrong.push(format!(
+                    "{} ({}): {verdict:?}, not {}",
+                    malice.id,
+                    case.name(),
+                    malice.reason
+                ));
+            }
+        }
+        assert_ne!(applies, 0, "{} applies nowhere", malice.id);
+        played += applies;
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {played}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// Otherwise a message could be refused for what was wrong with the conversation.
+#[test]
+fn the_conversation_passes_without_it() {
+    for case in channels() {
+        assert_eq!(
+            Talk::new(case.clone(), None).play(),
+            Verdict::Closed,
+            "{}",
+            case.name()
+        );
+    }
+}
+
+#[test]
+fn ids_are_unique_and_both_sides_lie() {
+    let ids: HashSet<_> = Malice::all().iter().map(|malice| malice.id).collect();
+    assert_eq!(ids.len(), Malice::all().len());
+    let from = |side| Malice::all().iter().filter(|malice| malice.from == side).count();
+    assert!(from(Side::Payer) >= 45, "{}", from(Side::Payer));
+    assert!(from(Side::Payee) >= 15, "{}", from(Side::Payee));
+}
+
+#[test]
+fn the_catalogue_knows_every_reason_that_a_message_alone_can_have() {
+    for reason in Reason::OF_MESSAGES {
+        // The moment is wrong, and not the message; what is valid by its signature is valid.
+        let elsewhere = matches!(
+            reason,
+            Reason::FundingUnconfirmed | Reason::ChannelExpiring | Reason::SpendInvalid
+        );
+        let here = Malice::all().iter().any(|malice| malice.reason == *reason);
+        assert_ne!(here, elsewhere, "{reason}");
+    }
+}
