@@ -97,7 +97,9 @@ impl Malice {
     /// Whether a conversation of this protocol on this construction has the message, and the change makes it wrong there.
     #[must_use]
     pub fn applies(&self, protocol: Protocol, construction: Construction) -> bool {
-        is_said(self.kind, protocol, construction) && (self.applies)(protocol, construction)
+        construction.runs(protocol)
+            && self.kind.is_said(protocol, construction)
+            && (self.applies)(protocol, construction)
     }
 
     /// The message's bytes without frame header, in place of the honest one. May be longer than [`wire::MAX_MESSAGE`].
@@ -170,21 +172,6 @@ const fn garbled(
         reason: Reason::Malformed,
         applies: |_, _| true,
         forge: Forge::Bytes(change),
-    }
-}
-
-/// Whether the conversation has a message of this kind when the payer closes it.
-fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
-    if construction.has_script_refund() && protocol != Protocol::Example7 {
-        return false;
-    }
-    match kind {
-        Kind::RefundRequest | Kind::RefundSignature => !construction.has_script_refund(),
-        Kind::FundingRequest | Kind::PaymentRequest => protocol == Protocol::Bond,
-        Kind::Settlement => !construction.closes_with_one_key(),
-        Kind::CloseRequest | Kind::JointSettlement => construction.closes_with_one_key(),
-        Kind::Refuse => false,
-        _ => true,
     }
 }
 

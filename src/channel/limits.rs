@@ -200,7 +200,7 @@ pub(crate) fn check_construction(terms: &Terms) -> Result<(), TermsError> {
     /// A script holds a lock as a signed number of four bytes where descriptors write it (BIP 379).
     const MAX_IN_SCRIPT: u32 = i32::MAX as u32;
     let construction = terms.construction;
-    if construction.has_script_refund() && terms.protocol != Protocol::Example7 {
+    if !construction.runs(terms.protocol) {
         return Err(TermsError::Protocol {
             protocol: terms.protocol,
             construction,

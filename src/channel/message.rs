@@ -2,11 +2,12 @@ use std::fmt;
 
 use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
 
+use super::construction::Construction;
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
 use super::musig::{PartialSignature, PublicNonce};
 use super::params::{ChannelId, Confirmation};
 use super::reason::Reason;
-use super::terms::Terms;
+use super::terms::{Protocol, Terms};
 
 /// A message and the channel that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +201,19 @@ impl Kind {
             Self::Closed => "closed",
             Self::Refuse => "refuse",
             Self::JointSettlement => "joint-settlement",
+        }
+    }
+
+    /// Whether it is in a conversation of this protocol on this construction that comes to its end, the payer closing it.
+    #[must_use]
+    pub const fn is_said(self, protocol: Protocol, construction: Construction) -> bool {
+        match self {
+            Self::Refuse => false,
+            Self::RefundRequest | Self::RefundSignature => !construction.has_script_refund(),
+            Self::FundingRequest | Self::PaymentRequest => matches!(protocol, Protocol::Bond),
+            Self::Settlement => !construction.closes_with_one_key(),
+            Self::CloseRequest | Self::JointSettlement => construction.closes_with_one_key(),
+            _ => true,
         }
     }
 }

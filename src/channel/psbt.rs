@@ -161,7 +161,7 @@ mod tests {
         let all = |construction: Construction| {
             let protocols = Protocol::ALL.into_iter();
             protocols
-                .filter(move |protocol| *protocol == Protocol::Example7 || !construction.has_script_refund())
+                .filter(move |protocol| construction.runs(*protocol))
                 .map(move |protocol| example_on(construction, protocol))
         };
         Construction::ALL.into_iter().flat_map(all)

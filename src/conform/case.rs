@@ -7,7 +7,7 @@ use bitcoin::Amount;
 use super::line::{Rule, Turn};
 use crate::channel::{Construction, Kind, Protocol};
 use crate::malice::Malice;
-use crate::scenario::{is_said, skip_before, STAGES};
+use crate::scenario::{skip_before, STAGES};
 use crate::transcript::Side;
 
 /// What kind of life a channel has in a case.
@@ -119,8 +119,7 @@ pub fn cases(program: Side) -> Vec<Case> {
     let mut all = Vec::new();
     for construction in Construction::ALL {
         for protocol in Protocol::ALL {
-            // Whose refund is in a script needs no co-signing, and runs Example 7's payments alone.
-            if !construction.has_script_refund() || protocol == Protocol::Example7 {
+            if construction.runs(protocol) {
                 let place = Place {
                     construction,
                     protocol,
@@ -202,7 +201,7 @@ impl Place {
         let ours = self.program.peer();
         let vanishes = STAGES
             .into_iter()
-            .filter(move |(who, kind)| *who == ours && is_said(*kind, self.protocol, self.construction));
+            .filter(move |(who, kind)| *who == ours && kind.is_said(self.protocol, self.construction));
         let vanishes = vanishes.map(move |(who, kind)| {
             let name = format!("{who}-vanishes-before-{kind}");
             let summary = format!("The {who} vanishes instead of sending {kind}");
@@ -214,7 +213,7 @@ impl Place {
         };
         let signed = signed
             .iter()
-            .filter(move |kind| is_said(**kind, self.protocol, self.construction));
+            .filter(move |kind| kind.is_said(self.protocol, self.construction));
         let killed = signed.map(move |kind| {
             let name = format!("killed-after-{kind}");
             let summary = format!("The program is killed after {kind}; what it signed holds");

@@ -84,7 +84,7 @@ pub(crate) use recorder::Recorder;
 #[cfg(feature = "conform")]
 pub(crate) use turns::terms;
 #[cfg(feature = "conform")]
-pub(crate) use vanish::{is_said, skip as skip_before, STAGES};
+pub(crate) use vanish::{skip as skip_before, STAGES};
 
 /// A story, played in a world of its own.
 pub type Play = Box<dyn for<'w> Fn(&'w mut World) -> Playing<'w> + Send + Sync>;
@@ -266,8 +266,7 @@ pub fn all() -> Vec<Scenario> {
 fn all_on(construction: Construction) -> Vec<Scenario> {
     let mut all = Vec::new();
     for protocol in Protocol::ALL {
-        // Whose refund is in a script needs no co-signing, and runs Example 7's payments alone.
-        if construction.has_script_refund() && protocol != Protocol::Example7 {
+        if !construction.runs(protocol) {
             continue;
         }
         all.extend(match protocol {

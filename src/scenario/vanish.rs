@@ -81,17 +81,6 @@ pub(crate) const STAGES: [(Side, Kind); 14] = [
     (Side::Payee, Kind::Closed),
 ];
 
-/// Whether this message is in the conversation.
-pub(crate) fn is_said(kind: Kind, protocol: Protocol, construction: Construction) -> bool {
-    match kind {
-        Kind::RefundRequest | Kind::RefundSignature => !construction.has_script_refund(),
-        Kind::FundingRequest | Kind::PaymentRequest => protocol == Protocol::Bond,
-        Kind::Settlement => !construction.closes_with_one_key(),
-        Kind::CloseRequest | Kind::JointSettlement => construction.closes_with_one_key(),
-        _ => true,
-    }
-}
-
 /// Whether it is worth a scenario: where the refund is signed in advance, the conversation is that of the first
 /// construction, so that one stage shows that it ends like there.
 fn is_told(kind: Kind, construction: Construction) -> bool {
@@ -102,7 +91,7 @@ fn is_told(kind: Kind, construction: Construction) -> bool {
 pub(super) fn scenarios(protocol: Protocol, construction: Construction) -> Vec<Scenario> {
     STAGES
         .into_iter()
-        .filter(|(_, kind)| is_said(*kind, protocol, construction) && is_told(*kind, construction))
+        .filter(|(_, kind)| kind.is_said(protocol, construction) && is_told(*kind, construction))
         .map(|(who, kind)| scenario(protocol, who, kind).on(construction))
         .collect()
 }

@@ -6,6 +6,8 @@ mod scripts;
 
 use std::fmt;
 
+use super::terms::Protocol;
+
 pub(crate) use scripts::{Path, Scripts};
 
 /// What the funding output is made of. The numbers are those on the wire.
@@ -90,6 +92,13 @@ impl Construction {
     #[must_use]
     pub const fn has_script_refund(self) -> bool {
         matches!(self, Self::Cltv | Self::Csv | Self::Taproot)
+    }
+
+    /// Whether there are channels of this protocol on it. Where the refund is in a script nothing is co-signed in advance,
+    /// so that just Example 7's payments, which are not locked, go with it.
+    #[must_use]
+    pub const fn runs(self, protocol: Protocol) -> bool {
+        !self.has_script_refund() || matches!(protocol, Protocol::Example7)
     }
 
     /// Whether the refund's lock counts from the confirmation of the funding transaction.

@@ -241,9 +241,7 @@ pub fn co_signed(hold: Hold) -> (PayerOpening<Held>, Envelope) {
 /// Every protocol on every construction that has it.
 pub fn channels() -> impl Iterator<Item = Case> {
     let on = |protocol| {
-        let has = move |construction: &Construction| {
-            protocol == Protocol::Example7 || !construction.has_script_refund()
-        };
+        let has = move |construction: &Construction| construction.runs(protocol);
         let constructions = Construction::ALL.into_iter().filter(has);
         constructions.map(move |construction| Case::new(protocol).on(construction))
     };
