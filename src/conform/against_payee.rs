@@ -3,11 +3,12 @@
 use bitcoin::{Amount, TxOut};
 use tokio::io::DuplexStream;
 
+use super::agreed::{Agreed, Expected};
 use super::case::Life;
 use super::failure::{Failure, Halt};
 use super::line::Turn;
 use super::opening::{failed, Opened};
-use super::table::{Agreed, Expected, Table, HIGHER};
+use super::table::{Table, HIGHER};
 use crate::channel::{ChannelId, Kind, Protocol, SpendRole, Stage};
 use crate::regtest::Coin;
 use crate::regtest::RejectReason;

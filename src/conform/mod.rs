@@ -23,6 +23,7 @@
 
 mod against_payee;
 mod against_payer;
+mod agreed;
 mod assignment;
 mod case;
 mod failure;

@@ -4,17 +4,18 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
+use bitcoin::{FeeRate, Transaction, Txid};
 use tokio::sync::watch;
 
+use super::agreed::{difference, unsigned, Agreed, Expected};
 use super::case::Case;
 use super::failure::{Failure, Halt};
 use super::line::{Heard, Line};
 use super::program::Program;
-use crate::channel::{ChannelParams, Protocol, Spend, SpendRole, Terms};
+use crate::channel::{Protocol, SpendRole, Terms};
 use crate::regtest::Lock;
 use crate::scenario::{NodeChain, ScenarioError, World};
-use crate::service::{Handle, Status};
+use crate::service::Status;
 use crate::transcript::Side;
 
 /// How often the chain and the program are looked at.
@@ -31,86 +32,6 @@ pub(super) struct Table<'a> {
     pub program: RefCell<Program>,
     pub deadline: Duration,
     pub terms: Terms,
-}
-
-/// What both sides know once the channel is there.
-#[derive(Clone)]
-pub(super) struct Agreed {
-    pub params: ChannelParams,
-    pub funding: OutPoint,
-}
-
-impl Agreed {
-    pub fn of(handle: &Handle) -> Self {
-        Self {
-            params: handle.params().clone(),
-            funding: handle.funding().outpoint(),
-        }
-    }
-}
-
-/// A transaction that has to come, but for its signatures.
-pub(super) struct Expected {
-    pub role: SpendRole,
-    pub name: String,
-    pub tx: Transaction,
-}
-
-impl Agreed {
-    pub fn payment(&self, paid: Amount) -> Expected {
-        let balance = self
-            .params
-            .balance(paid)
-            .expect("no case pays more than there is");
-        let spend = Spend::payment(&self.params, self.funding, &balance);
-        expected(
-            SpendRole::Payment,
-            format!("payment of {} sat", paid.to_sat()),
-            &spend,
-        )
-    }
-
-    pub fn settlement(&self, paid: Amount, feerate: FeeRate) -> Expected {
-        let balance = self.params.balance_at(paid, feerate);
-        let balance = balance.expect("the change of every case pays for it");
-        expected(
-            SpendRole::Settlement,
-            format!("settlement that pays {} sat at {feerate} sat/kwu", paid.to_sat()),
-            &Spend::settlement(&self.params, self.funding, &balance),
-        )
-    }
-
-    pub fn joint(&self, paid: Amount, feerate: FeeRate) -> Expected {
-        let balance = self.params.joint_balance(paid, feerate);
-        let balance = balance.expect("the change of every case pays for it");
-        expected(
-            SpendRole::Settlement,
-            format!(
-                "settlement with one signature that pays {} sat at {feerate} sat/kwu",
-                paid.to_sat()
-            ),
-            &Spend::joint(&self.params, self.funding, &balance),
-        )
-    }
-
-    /// What both close with.
-    pub fn together(&self, jointly: bool, paid: Amount, feerate: FeeRate) -> Expected {
-        if jointly {
-            self.joint(paid, feerate)
-        } else {
-            self.settlement(paid, feerate)
-        }
-    }
-
-    pub fn refund(&self) -> Expected {
-        let spend = Spend::refund(&self.params, self.funding);
-        expected(SpendRole::Refund, "refund".to_owned(), &spend)
-    }
-}
-
-fn expected(role: SpendRole, name: String, spend: &Spend<'_>) -> Expected {
-    let tx = spend.unsigned().clone();
-    Expected { role, name, tx }
 }
 
 impl Table<'_> {
@@ -390,52 +311,4 @@ impl Table<'_> {
             )),
         }
     }
-}
-
-/// Without signatures.
-fn unsigned(tx: &Transaction) -> Transaction {
-    let mut tx = tx.clone();
-    for input in &mut tx.input {
-        input.script_sig = bitcoin::ScriptBuf::new();
-        input.witness = bitcoin::Witness::new();
-    }
-    tx
-}
-
-/// The first field that differs.
-fn difference(expected: &Transaction, found: &Transaction) -> String {
-    let txid = found.compute_txid();
-    let fields = [
-        ("version", expected.version.to_string(), found.version.to_string()),
-        (
-            "lock time",
-            expected.lock_time.to_string(),
-            found.lock_time.to_string(),
-        ),
-        ("inputs", inputs(expected), inputs(found)),
-        ("outputs", outputs(expected), outputs(found)),
-    ];
-    let differs = fields.into_iter().find(|(_, expected, found)| expected != found);
-    differs.map_or_else(
-        || format!("{txid}"),
-        |(field, expected, found)| format!("{txid} with {field} {found} instead of {expected}"),
-    )
-}
-
-fn inputs(tx: &Transaction) -> String {
-    let inputs = tx.input.iter();
-    let inputs = inputs.map(|input| format!("{} (sequence {})", input.previous_output, input.sequence));
-    inputs.collect::<Vec<_>>().join(" and ")
-}
-
-fn outputs(tx: &Transaction) -> String {
-    let outputs = tx.output.iter();
-    let outputs = outputs.map(|output| {
-        format!(
-            "{} sat to {}",
-            output.value.to_sat(),
-            output.script_pubkey.to_hex_string()
-        )
-    });
-    outputs.collect::<Vec<_>>().join(" and ")
 }

@@ -1,0 +1,223 @@
+//! The payee in Python of `fixtures/examples` passes `spilman conform`, and each of its broken sisters fails where
+//! and why it should.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use bitcoin::hashes::{sha256, Hash};
+use serde_json::Value;
+
+/// A fault of `broken.py`, the cases of [`CASES`] in which it fails, and what is said of one of them.
+const FAULTS: &[(&str, &[&str], &str)] = &[
+    ("high-s", &["refuses-payment-high-s"], "payment-accepted"),
+    (
+        "falls",
+        &["refuses-payment-falls", "refuses-payment-repeats"],
+        "payment-accepted",
+    ),
+    ("repeats", &["refuses-payment-repeats"], "payment-accepted"),
+    ("exceeds", &["refuses-payment-exceeds"], "payment-accepted"),
+    (
+        "any-channel",
+        &["refuses-payment-wrong-channel"],
+        "payment-accepted",
+    ),
+    (
+        "any-refund",
+        &["refuses-refund-no-lock", "refuses-refund-final-sequence"],
+        "refund-signature",
+    ),
+    (
+        "any-funding",
+        &["refuses-funding-less"],
+        "its last message is refund-signature",
+    ),
+    ("any-settlement", &["refuses-settlement-less"], "closed"),
+    (
+        "settles-first",
+        &["closed-by-payee", "never-closed", "refuses-settlement-less"],
+        "and 100000 sat to",
+    ),
+];
+
+/// What each fault of [`FAULTS`] is tried in; it passes all but those that are named there.
+const CASES: &[&str] = &[
+    "closed-by-payee",
+    "never-closed",
+    "refuses-payment-high-s",
+    "refuses-payment-falls",
+    "refuses-payment-repeats",
+    "refuses-payment-exceeds",
+    "refuses-payment-wrong-channel",
+    "refuses-refund-no-lock",
+    "refuses-refund-final-sequence",
+    "refuses-funding-less",
+    "refuses-settlement-less",
+];
+
+/// Faults that no case survives, or that only the deadline shows: each in one case alone.
+const STOPPED: &[(&str, &str, &str)] = &[
+    ("never-settles", "never-closed", "it still runs"),
+    ("settles-late", "never-closed", "it still runs"),
+    ("forgets", "never-closed", "it still runs"),
+    ("hangs", "closed-by-payee", "it has said nothing; it still runs"),
+    (
+        "floods",
+        "closed-by-payee",
+        "one that it has to refuse for unexpected-message",
+    ),
+    ("exits", "closed-by-payee", "it ended with exit status: 3"),
+    (
+        "rubbish",
+        "closed-by-payee",
+        "it announced a message of 20336 bytes",
+    ),
+    (
+        "long-frame",
+        "closed-by-payee",
+        "it announced a message of 65535 bytes",
+    ),
+];
+
+/// The runner's payer takes *ready* on trust, as WIRE.md lets it: a payee that is too early with it risks its own
+/// money alone.
+const UNSEEN: &[&str] = &["unconfirmed"];
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/examples")
+}
+
+/// `SPILMAN_PYTHON`, else the one that `ci/provision` has put into the cache for just these requirements.
+fn python() -> String {
+    if let Ok(python) = std::env::var("SPILMAN_PYTHON") {
+        return python;
+    }
+    let wanted = std::fs::read(folder().join("requirements.txt")).expect("it is in the repository");
+    let name = format!(
+        "example-python-{}",
+        &sha256::Hash::hash(&wanted).to_string()[..12]
+    );
+    let set = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = set("SPILMAN_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("spilman")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/spilman")))
+        .expect("SPILMAN_CACHE, XDG_CACHE_HOME or HOME is set");
+    let python = cache.join(name).join("bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run ci/provision, or name a Python with fixtures/examples/requirements.txt in SPILMAN_PYTHON",
+        python.display()
+    );
+    python.display().to_string()
+}
+
+/// The case, and why it failed, if it did.
+fn play(program: &str, filters: &[String], code: i32) -> Vec<(String, Option<String>)> {
+    let command = format!("'{}' '{}'/{program}", python(), folder().display());
+    let output = Command::new(env!("CARGO_BIN_EXE_spilman"))
+        .args(["conform", "--json", "--payee", &command])
+        .args(filters)
+        .output()
+        .expect("it was built with this test");
+    let err = String::from_utf8_lossy(&output.stderr);
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {err}"));
+    assert_eq!(output.status.code(), Some(code), "{program}: {report:#}");
+    let cases = report["cases"].as_array().expect("the cases played");
+    cases.iter().map(verdict).collect()
+}
+
+fn verdict(case: &Value) -> (String, Option<String>) {
+    let name = case["case"].as_str().expect("a name").to_owned();
+    let seen = (case["verdict"] != "passed").then(|| case["seen"].as_str().unwrap_or_default().to_owned());
+    (name, seen)
+}
+
+fn named(cases: &[&str]) -> Vec<String> {
+    // As part of a name, `p2wsh/` is also the end of `p2sh-p2wsh/`.
+    cases
+        .iter()
+        .map(|case| format!("p2wsh/example-7/{case}"))
+        .collect()
+}
+
+fn is_played(name: &str) -> bool {
+    name.starts_with("p2wsh/")
+}
+
+/// Of each construction and protocol something; `ci/test` plays all cases.
+#[test]
+fn the_payee_passes() {
+    let filters = [
+        "p2wsh/example-7/closed-*",
+        "p2wsh/example-7/payer-vanishes-before-settlement",
+        "p2wsh/stepped-locktime/never-closed",
+        "p2sh/bond/closed-by-payee",
+        "p2sh-p2wsh/stepped-locktime/closed-by-payer",
+        "cltv/example-7/higher-feerate",
+        "csv/example-7/never-closed",
+        "taproot/example-7/closed-*",
+        "p2wsh/example-7/refuses-refund-*",
+    ];
+    let played = play("payee.py", &filters.map(str::to_owned), 0);
+    assert!(played.len() >= 30, "only {} cases were chosen", played.len());
+}
+
+#[test]
+fn the_payee_has_at_most_400_lines() {
+    let text = std::fs::read_to_string(folder().join("payee.py")).expect("it is in the repository");
+    assert!(
+        text.lines().count() <= 400,
+        "payee.py has {} lines",
+        text.lines().count()
+    );
+}
+
+#[test]
+fn each_fault_is_seen_where_it_is_and_nowhere_else() {
+    for (fault, cases, words) in FAULTS {
+        let played = play(&format!("broken.py {fault}"), &named(CASES), 1);
+        for (name, seen) in played.iter().filter(|(name, _)| is_played(name)) {
+            let expected = cases.iter().any(|case| name.ends_with(&format!("/{case}")));
+            assert_eq!(seen.is_some(), expected, "{fault}, {name}: {seen:?}");
+            let seen = seen.as_deref().unwrap_or(words);
+            assert!(seen.contains(words), "{fault}, {name}: {seen}, and no {words}");
+        }
+    }
+}
+
+#[test]
+fn each_program_that_stops_or_rambles_is_stopped() {
+    std::thread::scope(|scope| {
+        for (fault, case, words) in STOPPED {
+            scope.spawn(move || {
+                let played = play(&format!("broken.py {fault}"), &named(&[case]), 1);
+                let found = played.iter().find(|(name, _)| is_played(name));
+                let seen = found.and_then(|(_, seen)| seen.as_deref()).unwrap_or("nothing");
+                assert!(seen.contains(words), "{fault}, {case}: {seen}, and no {words}");
+            });
+        }
+    });
+}
+
+/// A fault without a row here would be one that nobody looks for.
+#[test]
+fn every_fault_has_its_row() {
+    let output = Command::new(python())
+        .arg(folder().join("broken.py"))
+        .output()
+        .expect("it is there");
+    let listed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut found: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let rows = FAULTS.iter().map(|row| row.0);
+    let mut expected: Vec<&str> = rows
+        .chain(STOPPED.iter().map(|row| row.0))
+        .chain(UNSEEN.iter().copied())
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
