@@ -133,7 +133,7 @@ async fn settled(table: &Table<'_>, agreed: &Agreed, expected: &Expected) -> Res
     tokio::select! {
         biased;
         Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
-        spent = table.spent("closing", Side::Payee, agreed, expected) => Ok(spent?),
+        spent = table.spent("closing", Side::Payee, agreed, expected) => table.told(spent?).await,
     }
 }
 

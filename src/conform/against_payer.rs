@@ -47,7 +47,10 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
     tokio::select! {
         biased;
         Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
-        spent = table.spent("closing", Side::Payee, &agreed, &expected) => Ok(spent?),
+        spent = table.spent("closing", Side::Payee, &agreed, &expected) => {
+            spent?;
+            Ok(())
+        }
     }
 }
 
