@@ -47,7 +47,7 @@ pub(super) struct Heard {
     /// How many messages of the program.
     pub messages: u32,
     /// The last of the program's messages, and the last of ours.
-    pub last: Option<Kind>,
+    pub last: Option<Message>,
     pub last_ours: Option<Kind>,
     /// The last sum that the payee, whichever side that is, has acknowledged, asked for, and been paid.
     pub accepted: Option<Amount>,
@@ -260,7 +260,7 @@ impl Wire {
         }
         self.heard.send_modify(|heard| {
             heard.messages = count;
-            heard.last = Some(kind);
+            heard.last = Some(envelope.message.clone());
             if cut {
                 heard.answer.get_or_insert_with(|| envelope.message.clone());
             }

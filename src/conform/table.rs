@@ -12,7 +12,7 @@ use super::case::Case;
 use super::failure::{Failure, Halt};
 use super::line::{Heard, Line};
 use super::program::Program;
-use crate::channel::{Protocol, SpendRole, Terms};
+use crate::channel::{Message, Protocol, SpendRole, Terms};
 use crate::regtest::Lock;
 use crate::scenario::{NodeChain, ScenarioError, World};
 use crate::service::Status;
@@ -53,7 +53,13 @@ impl Table<'_> {
         let heard = self.heard();
         let said = match heard.last {
             None => "it has said nothing".to_owned(),
-            Some(kind) => format!("its last message is {kind}"),
+            Some(Message::PaymentAccepted { paid }) => {
+                format!(
+                    "its last message is payment-accepted for {} sat in all",
+                    paid.to_sat()
+                )
+            }
+            Some(message) => format!("its last message is {}", message.kind()),
         };
         if let Some(fault) = &heard.fault {
             return format!("{fault}; {said}");
