@@ -2,11 +2,13 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, Witness};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, Witness};
 
 use super::change::{lock_moved, lock_of_other_kind, other_channel, stranger_payout, tx, SAT};
 use super::{co_signed, message, refund_in_script, Forger, Malice, Place};
-use crate::channel::{Envelope, Kind, Message, PayeeKey, PayerKey, Reason};
+use crate::channel::{
+    Envelope, FundingTx, Kind, Message, PayeeKey, PayerKey, Reason, Spend, UnverifiedSignature,
+};
 use crate::transcript::Side;
 use crate::wire;
 
@@ -17,7 +19,13 @@ const LOCK: Reason = Reason::RefundLock;
 const MISMATCH: Reason = Reason::FundingMismatch;
 const UNEXPECTED: Reason = Reason::UnexpectedMessage;
 
-pub(super) const ALL: &[&[Malice]] = &[REFUND_LOCKS, REFUND_INPUTS, REFUND_OUTPUTS, FUNDINGS];
+pub(super) const ALL: &[&[Malice]] = &[
+    REFUND_LOCKS,
+    REFUND_INPUTS,
+    REFUND_OUTPUTS,
+    FUNDINGS,
+    INSTEAD_OF_FUNDING,
+];
 
 const REFUND_LOCKS: &[Malice] = &[
     message(
@@ -293,6 +301,57 @@ const FUNDINGS: &[Malice] = &[
     ),
 ];
 
+const INSTEAD_OF_FUNDING: &[Malice] = &[
+    message(
+        "funding-replaced-by-second-refund-request",
+        "the refund, which is signed already, once more",
+        FUNDING,
+        UNEXPECTED,
+        |f, e| {
+            let request = f.said().find(|message| message.kind() == Kind::RefundRequest);
+            e.message = request.expect("the refund was signed").clone();
+        },
+    )
+    .on(co_signed),
+    message(
+        "funding-replaced-by-refund-request",
+        "a refund to sign, which the script lets the payer have alone",
+        FUNDING,
+        UNEXPECTED,
+        |f, e| {
+            let params = f.params();
+            let funding =
+                FundingTx::find(&params, tx(e).clone()).expect("the honest transaction funds the channel");
+            let tx = Spend::refund(&params, funding.outpoint()).unsigned().clone();
+            e.message = Message::RefundRequest { tx };
+        },
+    )
+    .on(refund_in_script),
+    message(
+        "funding-replaced-by-settlement",
+        "a settlement of nothing before there is anything to settle",
+        FUNDING,
+        UNEXPECTED,
+        |f, e| {
+            e.message = Message::Settlement {
+                paid: Amount::ZERO,
+                feerate: f.params().terms().feerate,
+                signature: UnverifiedSignature::from_compact([1; 64]),
+            };
+        },
+    ),
+    message(
+        "funding-replaced-by-close-request",
+        "a wish to close before there is anything to close",
+        FUNDING,
+        UNEXPECTED,
+        |f, e| {
+            let feerate = f.params().terms().feerate;
+            e.message = Message::CloseRequest { feerate, nonce: None };
+        },
+    ),
+];
+
 fn with_output(forger: &Forger, tx: &mut Transaction, change: impl FnOnce(&mut bitcoin::TxOut)) {
     let wanted = forger.params().funding_output();
     let output = tx.output.iter_mut().find(|output| **output == wanted);
@@ -302,6 +361,6 @@ fn with_output(forger: &Forger, tx: &mut Transaction, change: impl FnOnce(&mut b
 fn replaced_by_payment(envelope: &mut Envelope) {
     envelope.message = Message::Payment {
         paid: SAT,
-        signature: crate::channel::UnverifiedSignature::from_compact([1; 64]),
+        signature: UnverifiedSignature::from_compact([1; 64]),
     };
 }

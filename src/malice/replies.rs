@@ -7,7 +7,7 @@ use bitcoin::{Amount, ScriptBuf, Sequence, Txid};
 
 use super::change::{compact, high_s, other_channel, sign_as, sign_changed, sign_open, Open, SAT};
 use super::forger::stranger;
-use super::{message, Forger, Malice, Place};
+use super::{bond, co_signed, message, never_asked, Forger, Malice, Place};
 use crate::channel::{Confirmation, Envelope, Kind, Message, PayeeKey, Reason};
 use crate::transcript::Side;
 
@@ -20,7 +20,7 @@ const WRONG: Reason = Reason::SignatureWrong;
 const CHANNEL: Reason = Reason::WrongChannel;
 const UNEXPECTED: Reason = Reason::UnexpectedMessage;
 
-pub(super) const ALL: &[&[Malice]] = &[ACCEPTS, REFUNDS, OPENING];
+pub(super) const ALL: &[&[Malice]] = &[ACCEPTS, REFUNDS, OUT_OF_TURN, OPENING];
 
 const ACCEPTS: &[Malice] = &[
     message(
@@ -191,6 +191,50 @@ const REFUNDS: &[Malice] = &[
     ),
 ];
 
+/// What was said before, or is said later.
+const OUT_OF_TURN: &[Malice] = &[
+    message(
+        "refund-signature-replaced-by-accept",
+        "accepts once more",
+        SIGNED,
+        UNEXPECTED,
+        |f, e| e.message = said(f, Kind::Accept),
+    ),
+    message(
+        "refund-signature-replaced-by-close-request",
+        "a wish to close before there is anything to close",
+        SIGNED,
+        UNEXPECTED,
+        |f, e| {
+            let feerate = f.params().terms().feerate;
+            e.message = Message::CloseRequest { feerate, nonce: None };
+        },
+    ),
+    message(
+        "ready-replaced-by-accept",
+        "accepts once more",
+        READY,
+        UNEXPECTED,
+        |f, e| e.message = said(f, Kind::Accept),
+    ),
+    message(
+        "ready-replaced-by-refund-signature",
+        "the refund's signature once more",
+        READY,
+        UNEXPECTED,
+        |f, e| e.message = said(f, Kind::RefundSignature),
+    )
+    .on(co_signed),
+    message(
+        "ready-replaced-by-second-funding-request",
+        "asks once more for the bond that was handed over",
+        READY,
+        UNEXPECTED,
+        |_, e| e.message = Message::FundingRequest,
+    )
+    .on(bond),
+];
+
 const OPENING: &[Malice] = &[
     message(
         "funding-request-wrong-channel",
@@ -238,14 +282,21 @@ const OPENING: &[Malice] = &[
     ),
     message(
         "ready-replaced-by-funding-request",
-        "asks again for the funding transaction",
+        "asks for the funding transaction, which the payer hands over unasked here",
         READY,
         UNEXPECTED,
         |_, e| {
             e.message = Message::FundingRequest;
         },
-    ),
+    )
+    .on(never_asked),
 ];
+
+/// The newest message of this kind.
+fn said(forger: &Forger, kind: Kind) -> Message {
+    let newest = forger.said().find(|message| message.kind() == kind);
+    newest.expect("it was said before").clone()
+}
 
 /// The payer's key and payout.
 fn proposed(forger: &Forger) -> (bitcoin::secp256k1::PublicKey, ScriptBuf) {
