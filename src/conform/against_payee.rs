@@ -60,7 +60,8 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle
         .await?;
     let paid = pay(table, payer).await?;
     close(table, payer, &agreed).await?;
-    table.settled(&agreed, paid).await
+    let settlement = table.settled(&agreed, paid).await?;
+    table.told(settlement).await
 }
 
 /// Every payment, each acknowledged before the next.

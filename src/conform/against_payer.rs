@@ -43,7 +43,8 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
     table.funded(&agreed).await?;
     let paid = be_paid(table, payee).await?;
     close(table, payee, &agreed).await?;
-    table.settled(&agreed, paid).await
+    table.settled(&agreed, paid).await?;
+    Ok(())
 }
 
 /// The program proposes what it was told to.

@@ -20,6 +20,12 @@ impl Failure {
         }
     }
 
+    /// The same, with something else that there was.
+    pub(super) fn but(self, also: &str) -> Self {
+        let seen = format!("{}; {also}", self.seen);
+        Self { seen, ..self }
+    }
+
     /// No fault of the program's.
     // Whoever has an error gives it away.
     #[allow(clippy::needless_pass_by_value)]

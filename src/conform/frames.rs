@@ -33,6 +33,8 @@ pub(super) enum Fault {
     },
     #[error("it sent more than {MOST_MESSAGES} messages")]
     Flood,
+    #[error("it sent {kind} after its refuse, which is the last message")]
+    SpeaksOn { kind: Kind },
     #[error("it left a message of {len} bytes unread on its input for {seconds} s")]
     DoesNotRead { len: usize, seconds: u64 },
     #[error("it refused our {kind} for {reason}")]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
-use bitcoin::Amount;
+use bitcoin::{Amount, Txid};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe;
@@ -47,11 +47,13 @@ pub(super) struct Heard {
     /// How many messages of the program.
     pub messages: u32,
     /// The last of the program's messages, and the last of ours.
-    pub last: Option<Kind>,
+    pub last: Option<Message>,
     pub last_ours: Option<Kind>,
     /// The last sum that the payee, whichever side that is, has acknowledged, asked for, and been paid.
     pub accepted: Option<Amount>,
     pub requested: Option<Amount>,
+    /// What the payee has said last that it has settled with.
+    pub closed: Option<Txid>,
     /// Our side is gone, or has lied.
     pub cut: bool,
     /// What the program said first after a lie.
@@ -245,16 +247,20 @@ impl Wire {
         let program = self.side.peer();
         let kind = envelope.message.kind();
         self.recorder.message(program, frame, false);
-        let (cut, count) = {
+        let (cut, count, refused) = {
             let heard = self.heard.borrow();
-            (heard.cut, heard.messages + 1)
+            let refused = matches!(heard.answer, Some(Message::Refuse { .. }));
+            (heard.cut, heard.messages + 1, refused)
         };
         if count > MOST_MESSAGES {
             return fail(&self.heard, Fault::Flood);
         }
+        if refused {
+            return fail(&self.heard, Fault::SpeaksOn { kind });
+        }
         self.heard.send_modify(|heard| {
             heard.messages = count;
-            heard.last = Some(kind);
+            heard.last = Some(envelope.message.clone());
             if cut {
                 heard.answer.get_or_insert_with(|| envelope.message.clone());
             }
@@ -284,6 +290,7 @@ impl Wire {
         self.heard.send_modify(|heard| match message {
             Message::PaymentAccepted { paid } => heard.accepted = Some(*paid),
             Message::PaymentRequest { paid } => heard.requested = Some(*paid),
+            Message::Closed { txid } => heard.closed = Some(*txid),
             _ => {}
         });
     }

@@ -23,9 +23,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const WATCH: &str = include_str!("watch.sh");
 
 /// A running program. All of its process group is killed when this is dropped, and also when this process ends in any
-/// other way.
+/// other way; and so is what has left the group, where the system tells whose environment it has (Linux).
 pub(super) struct Program {
     child: Child,
+    /// What the program and its children have in their environment, until they are ended.
+    assignment: Option<String>,
     /// Leads the group, so that its number is nobody else's as long as this is not waited for.
     leader: Child,
     stderr: Arc<Mutex<Vec<u8>>>,
@@ -52,14 +54,7 @@ impl Killer {
 impl Program {
     /// Starts `command` with a shell. Has to be called on a runtime.
     pub fn start(command: &str, assignment: &str) -> io::Result<(Self, Pipes)> {
-        let leader = Command::new("/bin/sh")
-            .args(["-c", WATCH, "spilman-conform-watch"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let leader = Leader(Some(leader));
+        let leader = Leader(Some(watch(assignment, Stdio::piped())?));
         let child = Command::new("/bin/sh")
             .args(["-c", command])
             .env(VARIABLE, assignment)
@@ -70,6 +65,7 @@ impl Program {
             .spawn()?;
         let mut program = Self {
             child,
+            assignment: Some(assignment.to_owned()),
             leader: leader.keep(),
             stderr: Arc::default(),
             listener: None,
@@ -101,9 +97,9 @@ impl Program {
 
     /// Ends it, and returns the end of what it said on its standard error.
     pub async fn end(mut self) -> String {
-        self.killer().kill();
+        self.kill();
         if let Some(listener) = self.listener.take() {
-            // Whoever left the group may keep the pipe open.
+            // Whoever cannot be found may keep the pipe open.
             let _ = tokio::time::timeout(LAST_WORDS, listener).await;
         }
         let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,9 +107,31 @@ impl Program {
     }
 }
 
+impl Program {
+    fn kill(&mut self) {
+        self.killer().kill();
+        if let Some(assignment) = self.assignment.take() {
+            // If the shell does not start any more, the group is gone nonetheless.
+            let _ = watch(&assignment, Stdio::null()).and_then(|mut sweeper| sweeper.wait());
+        }
+    }
+}
+
+/// Ends what has this in its environment, once its standard input ends.
+fn watch(assignment: &str, stdin: Stdio) -> io::Result<Child> {
+    Command::new("/bin/sh")
+        .args(["-c", WATCH, "spilman-conform-watch"])
+        .arg(format!("{VARIABLE}={assignment}"))
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
-        self.killer().kill();
+        self.kill();
         // Killed, they do not keep anybody waiting.
         let _ = self.child.wait();
         let _ = self.leader.wait();

@@ -12,7 +12,7 @@ use super::case::{Case, Life};
 use super::failure::{Failure, Halt};
 use super::line::{Heard, Line};
 use super::program::Program;
-use crate::channel::{Protocol, SpendRole, Terms};
+use crate::channel::{Message, Protocol, SpendRole, Terms};
 use crate::regtest::Lock;
 use crate::scenario::{NodeChain, ScenarioError, World};
 use crate::service::Status;
@@ -36,7 +36,7 @@ pub(super) struct Table<'a> {
 
 impl Table<'_> {
     /// Waits for the end that the case has. Our side may yet have a message to send that the case cuts.
-    pub async fn settled(&self, agreed: &Agreed, paid: Amount) -> Result<(), Halt> {
+    pub async fn settled(&self, agreed: &Agreed, paid: Amount) -> Result<Txid, Halt> {
         let mut heard = self.line.heard.clone();
         let expected = self.end(agreed, paid);
         tokio::select! {
@@ -78,7 +78,13 @@ impl Table<'_> {
         let heard = self.heard();
         let said = match heard.last {
             None => "it has said nothing".to_owned(),
-            Some(kind) => format!("its last message is {kind}"),
+            Some(Message::PaymentAccepted { paid }) => {
+                format!(
+                    "its last message is payment-accepted for {} sat in all",
+                    paid.to_sat()
+                )
+            }
+            Some(message) => format!("its last message is {}", message.kind()),
         };
         if let Some(fault) = &heard.fault {
             return format!("{fault}; {said}");
@@ -290,15 +296,28 @@ impl Table<'_> {
         by: Side,
         agreed: &Agreed,
         expected: &Expected,
-    ) -> Result<(), Failure> {
+    ) -> Result<Txid, Failure> {
         let awaited = format!("the {} in the mempool", expected.name);
         let tx = self.until(stage, &awaited, || self.spender(agreed)).await?;
         let recorder = &self.world.recorder;
         recorder.broadcast(by, "", expected.role, &tx, None);
         if unsigned(&tx) == expected.tx {
-            return Ok(());
+            return Ok(tx.compute_txid());
         }
         Err(Failure::new(stage, awaited, difference(&expected.tx, &tx)))
+    }
+
+    /// The program, which is the payee, says what it has settled with.
+    pub async fn told(&self, settlement: Txid) -> Result<(), Halt> {
+        const STAGE: &str = "closing";
+        let awaited = format!("closed with {settlement}");
+        self.said(STAGE, &awaited, |heard| heard.closed.is_some()).await?;
+        match self.heard().closed {
+            Some(txid) if txid != settlement => {
+                Err(Failure::new(STAGE, awaited, format!("closed with {txid}")).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Six blocks on it, after which the program has nothing left to do.
@@ -307,21 +326,28 @@ impl Table<'_> {
         self.leaves().await
     }
 
-    /// The program ends by itself.
+    /// The program ends by itself, and everything that it said until then was in its place.
     pub async fn leaves(&self) -> Result<(), Failure> {
         const STAGE: &str = "end";
         const EXPECTED: &str = "an exit with status 0, since nothing is left to do";
         let begun = Instant::now();
         loop {
-            match self.program.borrow_mut().exited() {
-                Some(status) if status.success() => return Ok(()),
-                Some(_) => break,
-                None if self.heard().fault.is_some() || begun.elapsed() > self.deadline => break,
-                None => {}
+            let exited = self.program.borrow_mut().exited();
+            let heard = self.heard();
+            let failed = exited.is_some_and(|status| !status.success()) || heard.fault.is_some();
+            // It may have been quicker than the reading of its output.
+            if !failed && exited.is_some() && heard.ended {
+                return Ok(());
+            }
+            if failed || begun.elapsed() > self.deadline {
+                let failure = self.missed(STAGE, EXPECTED);
+                return Err(match exited {
+                    Some(_) if !failed => failure.but("somebody keeps its output open"),
+                    _ => failure,
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err(self.missed(STAGE, EXPECTED))
     }
 
     /// The program knows of nothing on the chain, and has put nothing there.

@@ -13,10 +13,12 @@ use super::SPILMAN;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts a run with a program that ignores every signal, and waits until it and its child have written their numbers.
-fn start(folder: &Path) -> (Child, Vec<i32>) {
+///
+/// `before` stands before the child's command.
+fn start(folder: &Path, before: &str) -> (Child, Vec<i32>) {
     let file = folder.join("pids");
-    let script =
-        "trap '' TERM INT HUP; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 600; done' & echo $$; wait; wait";
+    let child = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 600; done'";
+    let script = format!("trap '' TERM INT HUP; {before} {child} & echo $$; wait; wait");
     let command = format!("({script}) >'{}'; sleep 600", file.display());
     let run = Command::new(SPILMAN)
         .args(["conform", "--payee", &command, "p2wsh/example-7/closed-by-payer"])
@@ -52,18 +54,34 @@ fn signal(name: &str, child: &Child) {
 fn no_process_is_left_when_the_run_is_broken_off() {
     for (name, code) in [("-INT", Some(130)), ("-TERM", Some(130)), ("-KILL", None)] {
         let folder = tempfile::tempdir().expect("a folder");
-        let (mut run, pids) = start(folder.path());
+        let (mut run, pids) = start(folder.path(), "");
         assert!(pids.iter().all(|pid| is_alive(*pid)), "{pids:?}");
         signal(name, &run);
         assert_eq!(run.wait().expect("it ends").code(), code, "after {name}");
-        wait_until("the end of the program", PATIENCE, || {
-            let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
-            Ok(if left.is_empty() {
-                Look::Done(())
-            } else {
-                Look::Saw(format!("{left:?}"))
-            })
-        })
-        .unwrap_or_else(|error| panic!("after {name}: {error}"));
+        gone(name, &pids);
     }
+}
+
+/// Nor what has left the process group of the program.
+#[test]
+fn no_process_is_left_that_has_gone_its_own_way() {
+    for name in ["-INT", "-KILL"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut run, pids) = start(folder.path(), "setsid");
+        signal(name, &run);
+        run.wait().expect("it ends");
+        gone(name, &pids);
+    }
+}
+
+fn gone(name: &str, pids: &[i32]) {
+    wait_until("the end of the program", PATIENCE, || {
+        let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
+        Ok(if left.is_empty() {
+            Look::Done(())
+        } else {
+            Look::Saw(format!("{left:?}"))
+        })
+    })
+    .unwrap_or_else(|error| panic!("after {name}: {error}"));
 }

@@ -3,6 +3,9 @@
 other-reason  refuses everything as malformed
 silent        swallows refusals
 lavish        acknowledges what has to be refused
+speaks-on     acknowledges a sum right after its refusal
+curt          swallows closed
+other-closed  names another transaction in closed
 careless      ends the payee as soon as the payer is gone
 flooding      repeats a message without end as soon as the payer is gone
 """
@@ -14,7 +17,7 @@ import threading
 
 fault, command = sys.argv[1:]
 payee = subprocess.Popen(["/bin/sh", "-c", "exec " + command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-REFUSE = 13
+CLOSED, REFUSE = 12, 13
 
 
 def to_payee():
@@ -37,7 +40,11 @@ while head := payee.stdout.read(2):
             "silent": b"",
             "lavish": bytes.fromhex("8309011903e8"),
         }.get(fault, body)
+    if body[1:2] == bytes([CLOSED]):
+        body = {"curt": b"", "other-closed": body[:-1] + bytes([body[-1] ^ 1])}.get(fault, body)
     if body:
         os.write(1, len(body).to_bytes(2, "big") + body)
+    if fault == "speaks-on" and body[1] == REFUSE:
+        os.write(1, bytes.fromhex("00078309011a000493e0"))
 code = payee.wait()
 sys.exit(0 if fault == "careless" else code)
