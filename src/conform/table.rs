@@ -238,7 +238,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Waits for the funding transaction, and gives it three confirmations.
+    /// Waits for the funding transaction, and gives it the confirmations that the payee waits for.
     pub async fn funded(&self, agreed: &Agreed) -> Result<(), Halt> {
         const STAGE: &str = "funding";
         let txid = agreed.funding.txid;
@@ -264,7 +264,13 @@ impl Table<'_> {
                 .recorder
                 .broadcast(by, "", SpendRole::Funding, &tx, None);
         }
-        Ok(self.mine(3).await?)
+        let needed = agreed.params.confirmations();
+        self.mine(needed - 1).await?;
+        if self.case.program == Side::Payee && self.heard().ready {
+            let expected = format!("ready at {needed} confirmations");
+            return Err(Failure::new("confirmation", expected, "ready before the last of them").into());
+        }
+        Ok(self.mine(1).await?)
     }
 
     /// What spends the funding output, in the mempool or in a block.
