@@ -102,7 +102,10 @@ fn a_program_that_hangs_is_given_up() {
         for case in report["cases"].as_array().expect("a list") {
             let seen = case["seen"].as_str().expect("a text");
             assert_eq!(case["expected"], "accept", "{hangs}");
-            assert_eq!(seen, "it has said nothing; it still runs, after 1 s", "{hangs}");
+            assert_eq!(
+                seen, "it has said nothing; it still runs at the deadline, after 1 s",
+                "{hangs}"
+            );
             let kept = case["stderr"].as_str().expect("a text").len();
             assert!(kept <= 64 * 1024, "{hangs}: {kept} bytes");
             assert_eq!(
@@ -153,9 +156,9 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
         ),
         (
             "speaks-on",
-            lie,
-            "protection",
-            "the payment of 100000 sat in the mempool",
+            "p2wsh/example-7/refuses-open-lock-far",
+            "end",
+            "an exit with status 0",
             "it sent payment-accepted after its refuse, which is the last message",
         ),
         (
@@ -227,10 +230,12 @@ fn a_failure_is_explained() {
     ]));
     assert_eq!(code, Some(1), "{out}{err}");
     let words = "\
+       program:   echo no >&2
        at stage:  opening
        expected:  accept
        seen:      it has said nothing; it ended with exit status: 0
        stderr:    no
+       --out DIR keeps the transactions and all that happened
 
 good       0 of 1
 0 passed, 1 failed, on ";
