@@ -210,6 +210,21 @@ fn another_settlement_than_the_agreed_one_is_told_apart() {
     assert!(seen.ends_with(" with version 3 instead of 2"), "{seen}");
 }
 
+/// Only its own money is lost, but the rest of the coin belongs where the case says.
+#[test]
+fn a_payer_that_sends_the_change_elsewhere_fails() {
+    let other = "0014aa3453a82eff52a61e040581d2192c1dabaa35ac";
+    let command = format!(
+        "SPILMAN_CASE=$(printf %s \"$SPILMAN_CASE\" | sed 's/\"payout\":\"[0-9a-f]*\"/\"payout\":\"{other}\"/') exec {}",
+        peer()
+    );
+    let report = report(1, &["--payer", &command, "p2wsh/example-7/closed-by-payer"]);
+    let case = &report["cases"][0];
+    assert_eq!(case["stage"], "funding", "{case:#}");
+    let seen = case["seen"].as_str().expect("a text");
+    assert!(seen.contains(&format!(" sat to {other}")), "{seen}");
+}
+
 /// However many messages come, no more are taken than any case has.
 #[test]
 fn a_flood_of_messages_ends_the_case() {
