@@ -73,10 +73,12 @@ pub struct Conform {
 
 impl Conform {
     pub fn run(self) -> Result<ExitCode> {
-        let (command, side) = match (&self.payee, &self.payer) {
-            (Some(command), _) => (command.clone(), Side::Payee),
-            (None, payer) => (payer.clone().unwrap_or_default(), Side::Payer),
+        let side = if self.payee.is_some() {
+            Side::Payee
+        } else {
+            Side::Payer
         };
+        let command = self.command();
         let chosen = match self.choose(side) {
             Ok(chosen) => chosen,
             Err(none) => {
@@ -94,7 +96,7 @@ impl Conform {
             out::prepare(dir)?;
         }
         let stop = Stop::on_signals()?;
-        let runner = Runner::new(&command, side).deadline(Duration::from_secs(self.deadline));
+        let runner = Runner::new(command, side).deadline(Duration::from_secs(self.deadline));
         let bar = progress(chosen.len(), "cases");
         let mut played = Vec::new();
         let play = |case: &Case| {
@@ -117,7 +119,7 @@ impl Conform {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         if self.json {
-            super::print(&format!("{:#}\n", to_json(&command, side, &played)))?;
+            super::print(&format!("{:#}\n", to_json(command, side, &played)))?;
         } else {
             super::print(&summary(&played, &core.version))?;
         }
@@ -127,6 +129,11 @@ impl Conform {
         } else {
             ExitCode::FAILURE
         })
+    }
+
+    fn command(&self) -> &str {
+        let given = self.payee.as_deref().or(self.payer.as_deref());
+        given.expect("one of both is required")
     }
 
     /// The cases that every option allows.
@@ -174,25 +181,29 @@ impl Conform {
             took.as_secs_f32(),
         );
         if let Err(failure) = &played.verdict {
-            text += &explain(failure, &played.stderr);
-            if let Some(folder) = folder {
-                let _ = writeln!(
+            text += &explain(self.command(), failure, &played.stderr);
+            let _ = match folder {
+                Some(folder) => writeln!(
                     text,
-                    "       what happened up to there is in {}",
+                    "       what happened up to there, with every transaction, is in {}",
                     folder.display()
-                );
-            }
+                ),
+                None => writeln!(
+                    text,
+                    "       --out DIR keeps the transactions and all that happened"
+                ),
+            };
         }
         super::print(&text)?;
         Ok(())
     }
 }
 
-fn explain(failure: &spilman::conform::Failure, stderr: &str) -> String {
+fn explain(command: &str, failure: &spilman::conform::Failure, stderr: &str) -> String {
     /// So many of the program's last lines are shown; the JSON report has more.
     const LINES: usize = 10;
     let mut text = format!(
-        "       at stage:  {}\n       expected:  {}\n       seen:      {}\n",
+        "       program:   {command}\n       at stage:  {}\n       expected:  {}\n       seen:      {}\n",
         failure.stage(),
         failure.expected(),
         failure.seen()

@@ -1,9 +1,9 @@
 //! Our side is the payee, the program the payer.
 
-use bitcoin::Amount;
+use bitcoin::{Amount, ScriptBuf, Transaction};
 use tokio::io::DuplexStream;
 
-use super::agreed::Agreed;
+use super::agreed::{inputs, outputs, Agreed};
 use super::case::Life;
 use super::failure::{Failure, Halt};
 use super::line::Turn;
@@ -19,6 +19,8 @@ pub(super) struct Ours {
     pub end: DuplexStream,
     pub setup: service::Setup,
     pub coin: Coin,
+    /// Where the rest of the coin goes.
+    pub change: ScriptBuf,
 }
 
 pub(super) async fn play(table: &Table<'_>, ours: Ours) -> Result<(), Failure> {
@@ -33,6 +35,8 @@ pub(super) async fn play(table: &Table<'_>, ours: Ours) -> Result<(), Failure> {
 }
 
 async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle>) -> Result<(), Halt> {
+    let Ours { coin, change, .. } = &ours;
+    let (coin, change) = (coin.clone(), change.clone());
     let accepting = service::accept(ours.end, table.view.clone(), ours.setup);
     let payee = match table.opened(accepting).await? {
         Opened::Channel(payee) => opened.insert(payee),
@@ -41,6 +45,7 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
     let agreed = Agreed::of(payee);
     proposed(table, &agreed)?;
     table.funded(&agreed).await?;
+    pays_back(&agreed, &table.world.recorded("funding")?, &coin, &change)?;
     let paid = be_paid(table, payee).await?;
     close(table, payee, &agreed).await?;
     table.settled(&agreed, paid).await?;
@@ -57,6 +62,34 @@ fn proposed(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
         "opening",
         format!("an open with {wanted:?}"),
         format!("{found:?}"),
+    ))
+}
+
+/// The funding transaction takes the coin that the program was given, and leaves the rest of it to the payer.
+fn pays_back(agreed: &Agreed, tx: &Transaction, coin: &Coin, change: &ScriptBuf) -> Result<(), Failure> {
+    let (funding, rest): (Vec<_>, Vec<_>) = (0..)
+        .zip(&tx.output)
+        .partition(|(vout, _)| *vout == agreed.funding.vout);
+    let spends = tx
+        .input
+        .iter()
+        .all(|input| input.previous_output == coin.outpoint);
+    if spends && funding.len() == 1 && rest.len() == 1 && rest[0].1.script_pubkey == *change {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "funding",
+        format!(
+            "a funding transaction of {} that pays the change to {}",
+            coin.outpoint,
+            change.to_hex_string()
+        ),
+        format!(
+            "{} with inputs {} and outputs {}",
+            tx.compute_txid(),
+            inputs(tx),
+            outputs(tx)
+        ),
     ))
 }
 

@@ -115,13 +115,13 @@ pub(super) fn difference(expected: &Transaction, found: &Transaction) -> String 
     )
 }
 
-fn inputs(tx: &Transaction) -> String {
+pub(super) fn inputs(tx: &Transaction) -> String {
     let inputs = tx.input.iter();
     let inputs = inputs.map(|input| format!("{} (sequence {})", input.previous_output, input.sequence));
     inputs.collect::<Vec<_>>().join(" and ")
 }
 
-fn outputs(tx: &Transaction) -> String {
+pub(super) fn outputs(tx: &Transaction) -> String {
     let outputs = tx.output.iter();
     let outputs = outputs.map(|output| {
         format!(

@@ -162,7 +162,13 @@ impl Runner {
                 Box::pin(against_payee::play(table, ours)).await
             }
             Side::Payee => {
-                let ours = against_payer::Ours { end, setup, coin };
+                let change = payout(&cast.key(Side::Payer));
+                let ours = against_payer::Ours {
+                    end,
+                    setup,
+                    coin,
+                    change,
+                };
                 Box::pin(against_payer::play(table, ours)).await
             }
         }

@@ -92,7 +92,10 @@ impl Table<'_> {
         let state = match self.program.borrow_mut().exited() {
             Some(status) => format!("it ended with {status}"),
             None if heard.ended => "it closed its output and still runs".to_owned(),
-            None => format!("it still runs, after {} s", self.deadline.as_secs()),
+            None => format!(
+                "it still runs at the deadline, after {} s",
+                self.deadline.as_secs()
+            ),
         };
         format!("{said}; {state}")
     }

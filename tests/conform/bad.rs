@@ -102,7 +102,10 @@ fn a_program_that_hangs_is_given_up() {
         for case in report["cases"].as_array().expect("a list") {
             let seen = case["seen"].as_str().expect("a text");
             assert_eq!(case["expected"], "accept", "{hangs}");
-            assert_eq!(seen, "it has said nothing; it still runs, after 1 s", "{hangs}");
+            assert_eq!(
+                seen, "it has said nothing; it still runs at the deadline, after 1 s",
+                "{hangs}"
+            );
             let kept = case["stderr"].as_str().expect("a text").len();
             assert!(kept <= 64 * 1024, "{hangs}: {kept} bytes");
             assert_eq!(
@@ -153,9 +156,9 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
         ),
         (
             "speaks-on",
-            lie,
-            "protection",
-            "the payment of 100000 sat in the mempool",
+            "p2wsh/example-7/refuses-open-lock-far",
+            "end",
+            "an exit with status 0",
             "it sent payment-accepted after its refuse, which is the last message",
         ),
         (
@@ -207,6 +210,21 @@ fn another_settlement_than_the_agreed_one_is_told_apart() {
     assert!(seen.ends_with(" with version 3 instead of 2"), "{seen}");
 }
 
+/// Only its own money is lost, but the rest of the coin belongs where the case says.
+#[test]
+fn a_payer_that_sends_the_change_elsewhere_fails() {
+    let other = "0014aa3453a82eff52a61e040581d2192c1dabaa35ac";
+    let command = format!(
+        "SPILMAN_CASE=$(printf %s \"$SPILMAN_CASE\" | sed 's/\"payout\":\"[0-9a-f]*\"/\"payout\":\"{other}\"/') exec {}",
+        peer()
+    );
+    let report = report(1, &["--payer", &command, "p2wsh/example-7/closed-by-payer"]);
+    let case = &report["cases"][0];
+    assert_eq!(case["stage"], "funding", "{case:#}");
+    let seen = case["seen"].as_str().expect("a text");
+    assert!(seen.contains(&format!(" sat to {other}")), "{seen}");
+}
+
 /// However many messages come, no more are taken than any case has.
 #[test]
 fn a_flood_of_messages_ends_the_case() {
@@ -227,10 +245,12 @@ fn a_failure_is_explained() {
     ]));
     assert_eq!(code, Some(1), "{out}{err}");
     let words = "\
+       program:   echo no >&2
        at stage:  opening
        expected:  accept
        seen:      it has said nothing; it ended with exit status: 0
        stderr:    no
+       --out DIR keeps the transactions and all that happened
 
 good       0 of 1
 0 passed, 1 failed, on ";

@@ -180,6 +180,70 @@ fn told(role: &str) -> Value {
     serde_json::from_str(&told).expect("JSON")
 }
 
+/// The names in the table of `fixtures/WIRE.md` that comes after this text, as paths. In the rows of `below`, what is
+/// marked in the explanation is a field of that field, but for `others`.
+fn specified(after: &str, below: &str, others: &[&str]) -> Vec<String> {
+    let (_, text) = include_str!("../../fixtures/WIRE.md")
+        .split_once(after)
+        .expect("it is there");
+    let rows = text.lines().skip_while(|line| !line.starts_with('|'));
+    let marked = |cell: &str| -> Vec<String> {
+        let between = cell.split('`').skip(1).step_by(2);
+        between.map(str::to_owned).collect()
+    };
+    let mut names = Vec::new();
+    for row in rows.skip(2).take_while(|line| line.starts_with('|')) {
+        let (fields, meaning) = row[1..].split_once('|').expect("two cells");
+        for field in marked(fields) {
+            if below.split(' ').any(|parent| parent == field) {
+                let of_it = marked(meaning).into_iter();
+                names.extend(of_it.map(|inner| format!("{field}.{inner}")));
+            }
+            names.push(field);
+        }
+    }
+    names.retain(|name| !others.contains(&name.as_str()));
+    names.sort();
+    names
+}
+
+/// Its fields and theirs, as paths.
+fn fields(object: &Value, below: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (field, value) in object.as_object().expect("an object") {
+        if below.split(' ').any(|parent| parent == field) {
+            let value = value.get(0).unwrap_or(value);
+            let of_it = value.as_object().expect("an object").keys();
+            names.extend(of_it.map(|inner| format!("{field}.{inner}")));
+        }
+        names.push(field.clone());
+    }
+    names.sort();
+    names
+}
+
+/// Every field that a program is told is in the specification, and the other way round; and so for the report.
+#[test]
+fn the_specification_has_every_field() {
+    let below = "node limits terms coin";
+    let named = specified(
+        "holds one JSON object",
+        below,
+        &["limits.[least, most]", "coin.payout"],
+    );
+    assert_eq!(fields(&told("--payer"), below), named);
+
+    let below = "generator cases";
+    // Verdicts, and the fields of each transaction.
+    let others = ["passed", "failed", "name", "by", "txid", "hex"].map(|name| format!("cases.{name}"));
+    let others = others.each_ref().map(String::as_str);
+    let report = report(1, &["--payee", "exit 1", GOOD]);
+    assert_eq!(
+        fields(&report, below),
+        specified("`--json` prints one object", below, &others)
+    );
+}
+
 /// What the library's own side says of an assignment.
 fn peer_about(told: Option<&str>) -> (Option<i32>, String) {
     let mut peer = Command::new(SPILMAN);

@@ -45,6 +45,6 @@ while head := payee.stdout.read(2):
     if body:
         os.write(1, len(body).to_bytes(2, "big") + body)
     if fault == "speaks-on" and body[1] == REFUSE:
-        os.write(1, bytes.fromhex("00078309011a000493e0"))
+        os.write(1, bytes.fromhex("00088309011a000493e0"))
 code = payee.wait()
 sys.exit(0 if fault == "careless" else code)
