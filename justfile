@@ -49,7 +49,7 @@ doctest:
 tests:
     ci/test tests
 
-# Write the fixtures anew, and compare the bytes
+# Write the fixtures anew, compare the bytes, and check them on a real node
 fixtures:
     ci/test fixtures
 
@@ -61,17 +61,17 @@ verify:
 flips:
     ci/test flips
 
+# Let Bitcoin Core's own consensus code judge the transactions of the fixtures
+kernel:
+    ci/test kernel
+
 # Play every conformance case with the example payee, and with this crate's own two sides
-conformance:
+conform:
     ci/test conform
 
 # Compare the fixtures with those of the newest earlier tag
 stable:
     ci/test stable
-
-# Let Bitcoin Core's own consensus code judge the transactions of the fixtures
-kernel:
-    ci/test kernel
 
 # Look for tests that fail now and then: the whole suite so many times, with 2 and with 8 threads
 soak runs="20":
@@ -82,7 +82,7 @@ run *args: provision
     cargo run --locked --quiet -- run {{ args }}
 
 # Write the reference fixtures anew: git diff shows what changed
-fixtures *args: provision
+write-fixtures *args: provision
     cargo run --locked --quiet -- fixtures write {{ args }}
 
 # Rebuild the reference fixtures and replay them on a real node

@@ -1,4 +1,22 @@
-//! Reference fixtures.
+//! Reference fixtures for implementations in other languages: written, read and checked.
+//!
+//! `fixtures/README.md` says what the files hold, for whoever reads them without this crate. [`Set`] makes them; [`check`]
+//! makes each test again from what it gives, and asks a node; [`compare`] says what a later version made of an earlier
+//! one. The JSON Schemas are made from the types in [`model`].
+//!
+//! ```
+//! use spilman::fixtures::life;
+//! use spilman::fixtures::model::{File, LifeTest};
+//!
+//! let json = std::fs::read("fixtures/v1/channel/p2wsh/example-7.json")?;
+//! let file: File<LifeTest> = serde_json::from_slice(&json)?;
+//! assert_eq!(file.tests.len(), file.number_of_tests);
+//! for test in file.tests {
+//!     let again = life(&test.id, &test.comment, &[], test.given)?;
+//!     assert_eq!(again.expected, test.expected, "{}", test.id);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod chain;
 mod check;

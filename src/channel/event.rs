@@ -76,6 +76,18 @@ pub struct BroadcastResult {
     pub rejected: Option<String>,
 }
 
+impl BroadcastResult {
+    /// It is in the mempool.
+    #[must_use]
+    pub fn taken(role: SpendRole, tx: &Transaction) -> Self {
+        Self {
+            role,
+            txid: tx.compute_txid(),
+            rejected: None,
+        }
+    }
+}
+
 /// What a party has to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -31,6 +31,7 @@ Start with:
   spilman demo                    the documented channels, told for a person
   spilman list                    every scenario: six constructions, three protocols
   spilman run taproot --out out   play some, keep every raw transaction
+  spilman fixtures check          are the reference fixtures right, on a real node?
   spilman conform --help          test a payer or payee of your own
 
 Exit codes: 0 all well, 1 a scenario or a check failed, 2 the command line is wrong, 130 interrupted."

@@ -3,15 +3,14 @@
 use bitcoin::{Amount, TxOut};
 use tokio::io::DuplexStream;
 
-use super::agreed::{Agreed, Expected};
+use super::agreed::Agreed;
 use super::case::Life;
 use super::failure::{Failure, Halt};
 use super::line::Turn;
 use super::opening::{failed, Opened};
 use super::table::{Table, HIGHER};
 use crate::channel::{ChannelId, Kind, Protocol, SpendRole, Stage};
-use crate::regtest::Coin;
-use crate::regtest::RejectReason;
+use crate::regtest::{Coin, RejectReason};
 use crate::scenario::{fund, payout};
 use crate::service::{self, PayerHandle, Proposal};
 use crate::transcript::{Actor, Side};
@@ -60,8 +59,9 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle
         .party("confirmation", "ready", payer.status(), is_open)
         .await?;
     let paid = pay(table, payer).await?;
-    let expected = close(table, payer, &agreed, paid).await?;
-    settled(table, &agreed, &expected).await
+    close(table, payer, &agreed).await?;
+    let settlement = table.settled(&agreed, paid).await?;
+    table.told(settlement).await
 }
 
 /// Every payment, each acknowledged before the next.
@@ -98,43 +98,16 @@ async fn pay(table: &Table<'_>, payer: &PayerHandle) -> Result<Amount, Halt> {
     Ok(paid)
 }
 
-/// The end as the case has it, and what has to come of it.
-async fn close(
-    table: &Table<'_>,
-    payer: &PayerHandle,
-    agreed: &Agreed,
-    paid: Amount,
-) -> Result<Expected, Halt> {
-    let jointly = table.case.closes_jointly();
-    let together = |feerate| agreed.together(jointly, paid, feerate);
-    let feerate = table.terms.feerate;
-    Ok(match table.case.life {
-        Life::ClosedByPayer => {
-            payer.close().await.map_err(Failure::runner)?;
-            together(feerate)
-        }
-        Life::HigherFeerate => {
-            payer.close_at(HIGHER).await.map_err(Failure::runner)?;
-            together(HIGHER)
-        }
-        // With a locked payment it has to ask, and with a nonce it can.
-        Life::ClosedByPayee if jointly || table.terms.payment_expiry.is_some() => together(feerate),
-        Life::ClosedByPayee => agreed.payment(paid),
-        Life::NeverClosed => {
-            table.to_margin(Some(agreed)).await?;
-            agreed.payment(paid)
-        }
-    })
-}
-
-/// Our payer may yet have a message to send that the case cuts.
-async fn settled(table: &Table<'_>, agreed: &Agreed, expected: &Expected) -> Result<(), Halt> {
-    let mut heard = table.line.heard.clone();
-    tokio::select! {
-        biased;
-        Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
-        spent = table.spent("closing", Side::Payee, agreed, expected) => table.told(spent?).await,
+/// Our part in the end that the case has.
+async fn close(table: &Table<'_>, payer: &PayerHandle, agreed: &Agreed) -> Result<(), Halt> {
+    match table.case.life {
+        Life::ClosedByPayer => payer.close().await.map_err(Failure::runner)?,
+        Life::HigherFeerate => payer.close_at(HIGHER).await.map_err(Failure::runner)?,
+        // The program does it by itself.
+        Life::ClosedByPayee => {}
+        Life::NeverClosed => table.to_margin(Some(agreed)).await?,
     }
+    Ok(())
 }
 
 async fn aftermath(table: &Table<'_>, agreed: Option<Agreed>) -> Result<(), Failure> {

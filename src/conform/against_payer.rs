@@ -3,7 +3,7 @@
 use bitcoin::{Amount, ScriptBuf, Transaction};
 use tokio::io::DuplexStream;
 
-use super::agreed::{inputs, outputs, Agreed, Expected};
+use super::agreed::{inputs, outputs, Agreed};
 use super::case::Life;
 use super::failure::{Failure, Halt};
 use super::line::Turn;
@@ -47,16 +47,9 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
     table.funded(&agreed).await?;
     pays_back(&agreed, &table.world.recorded("funding")?, &coin, &change)?;
     let paid = be_paid(table, payee).await?;
-    let expected = close(table, payee, &agreed, paid).await?;
-    let mut heard = table.line.heard.clone();
-    tokio::select! {
-        biased;
-        Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
-        spent = table.spent("closing", Side::Payee, &agreed, &expected) => {
-            spent?;
-            Ok(())
-        }
-    }
+    close(table, payee, &agreed).await?;
+    table.settled(&agreed, paid).await?;
+    Ok(())
 }
 
 /// The program proposes what it was told to.
@@ -138,36 +131,16 @@ async fn record(table: &Table<'_>, payee: &PayeeHandle, number: u32) -> Result<(
     Ok(())
 }
 
-/// The end as the case has it, and what has to come of it.
-async fn close(
-    table: &Table<'_>,
-    payee: &PayeeHandle,
-    agreed: &Agreed,
-    paid: Amount,
-) -> Result<Expected, Halt> {
-    let jointly = table.case.closes_jointly();
-    let together = |feerate| agreed.together(jointly, paid, feerate);
-    let feerate = table.terms.feerate;
-    Ok(match table.case.life {
+/// Our part in the end that the case has.
+async fn close(table: &Table<'_>, payee: &PayeeHandle, agreed: &Agreed) -> Result<(), Halt> {
+    match table.case.life {
         // The program does it by itself.
-        Life::ClosedByPayer => together(feerate),
-        Life::ClosedByPayee => {
-            payee.close().await.map_err(Failure::runner)?;
-            if jointly || table.terms.payment_expiry.is_some() {
-                together(feerate)
-            } else {
-                agreed.payment(paid)
-            }
-        }
-        Life::HigherFeerate => {
-            payee.close_at(HIGHER).await.map_err(Failure::runner)?;
-            together(HIGHER)
-        }
-        Life::NeverClosed => {
-            table.to_margin(Some(agreed)).await?;
-            agreed.payment(paid)
-        }
-    })
+        Life::ClosedByPayer => {}
+        Life::ClosedByPayee => payee.close().await.map_err(Failure::runner)?,
+        Life::HigherFeerate => payee.close_at(HIGHER).await.map_err(Failure::runner)?,
+        Life::NeverClosed => table.to_margin(Some(agreed)).await?,
+    }
+    Ok(())
 }
 
 async fn aftermath(table: &Table<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use bitcoin::{relative, Amount, FeeRate, OutPoint, ScriptBuf, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::case::Case;
 use crate::channel::{
     Capacity, ChannelId, ClosingMargin, Construction, Expiry, Limits, Protocol, RefundLock, Terms,
 };
@@ -154,20 +155,20 @@ impl Assignment {
     }
 
     /// What every case says; the rest is null.
-    pub fn new(case: &str, side: Side, node: &Node, (key, payout): (SecretKey, ScriptBuf)) -> Self {
+    pub fn new(case: &Case, node: &Node, (key, payout): (SecretKey, ScriptBuf)) -> Self {
         let limits = Limits::default();
         Self {
             version: VERSION,
-            case: case.to_owned(),
-            role: side.into(),
+            case: case.name.clone(),
+            role: case.program.into(),
             network: "regtest".to_owned(),
             node: Server {
                 url: node.rpc_url(),
                 user: RPC_USER.to_owned(),
                 password: RPC_PASSWORD.to_owned(),
             },
-            protocol: Protocol::Example7,
-            construction: Construction::P2sh,
+            protocol: case.protocol,
+            construction: case.construction,
             secret_key: key,
             payout,
             confirmations: *limits.confirmations.start(),

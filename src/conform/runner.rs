@@ -229,12 +229,7 @@ impl Cast {
 
     fn assignment(&self, case: &Case, world: &World) -> Assignment {
         let key = self.key(case.program);
-        let told = Assignment::new(&case.name, case.program, world.node(), (key, payout(&key)));
-        let told = Assignment {
-            protocol: case.protocol,
-            construction: case.construction,
-            ..told
-        };
+        let told = Assignment::new(case, world.node(), (key, payout(&key)));
         let sums = case.payments();
         let closes = match case.program {
             Side::Payer => Life::ClosedByPayer,

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bitcoin::{FeeRate, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, Transaction, Txid};
 use tokio::sync::watch;
 
 use super::agreed::{difference, unsigned, Agreed, Expected};
-use super::case::Case;
+use super::case::{Case, Life};
 use super::failure::{Failure, Halt};
 use super::line::{Heard, Line};
 use super::program::Program;
@@ -35,6 +35,31 @@ pub(super) struct Table<'a> {
 }
 
 impl Table<'_> {
+    /// Waits for the end that the case has. Our side may yet have a message to send that the case cuts.
+    pub async fn settled(&self, agreed: &Agreed, paid: Amount) -> Result<Txid, Halt> {
+        let mut heard = self.line.heard.clone();
+        let expected = self.end(agreed, paid);
+        tokio::select! {
+            biased;
+            Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
+            spent = self.spent("closing", Side::Payee, agreed, &expected) => Ok(spent?),
+        }
+    }
+
+    /// The transaction that ends the channel, if nobody lies or vanishes.
+    fn end(&self, agreed: &Agreed, paid: Amount) -> Expected {
+        let jointly = self.case.closes_jointly();
+        match self.case.life {
+            Life::ClosedByPayer => agreed.together(jointly, paid, self.terms.feerate),
+            Life::HigherFeerate => agreed.together(jointly, paid, HIGHER),
+            // With a locked payment it has to ask, and with a nonce it can.
+            Life::ClosedByPayee if jointly || self.terms.payment_expiry.is_some() => {
+                agreed.together(jointly, paid, self.terms.feerate)
+            }
+            Life::ClosedByPayee | Life::NeverClosed => agreed.payment(paid),
+        }
+    }
+
     pub fn heard(&self) -> Heard {
         self.line.heard.borrow().clone()
     }
@@ -216,7 +241,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Waits for the funding transaction, and gives it three confirmations.
+    /// Waits for the funding transaction, and gives it the confirmations that the payee waits for.
     pub async fn funded(&self, agreed: &Agreed) -> Result<(), Halt> {
         const STAGE: &str = "funding";
         let txid = agreed.funding.txid;
@@ -242,7 +267,13 @@ impl Table<'_> {
                 .recorder
                 .broadcast(by, "", SpendRole::Funding, &tx, None);
         }
-        Ok(self.mine(3).await?)
+        let needed = agreed.params.confirmations();
+        self.mine(needed - 1).await?;
+        if self.case.program == Side::Payee && self.heard().ready {
+            let expected = format!("ready at {needed} confirmations");
+            return Err(Failure::new("confirmation", expected, "ready before the last of them").into());
+        }
+        Ok(self.mine(1).await?)
     }
 
     /// What spends the funding output, in the mempool or in a block.

@@ -2,6 +2,7 @@ use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::{Message as Digest, SecretKey};
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction};
 
+use super::STRANGER;
 use crate::channel::{
     Balance, ChannelKey, ChannelParams, Construction, Envelope, FundingTx, Message, Parties, Path, PayerKey,
     PublicNonce, Spend, UnverifiedSignature,
@@ -206,9 +207,9 @@ const fn all_to_payee(paid: Amount) -> Balance {
     }
 }
 
-/// A key that is nobody's in the channel.
+/// The key of [`STRANGER`].
 pub(super) fn stranger() -> ChannelKey {
-    let hash = sha256::Hash::hash(b"spilman/malice/stranger");
+    let hash = sha256::Hash::hash(STRANGER.as_bytes());
     ChannelKey::new(SecretKey::from_slice(&hash.to_byte_array()).expect("a number below the curve's order"))
 }
 

@@ -112,7 +112,7 @@ impl Pair {
                     (peer, Event::Message(envelope))
                 }
                 Action::Broadcast { role, tx } => {
-                    let result = taken(role, &tx);
+                    let result = BroadcastResult::taken(role, &tx);
                     self.broadcast.push((role, tx));
                     (side, Event::Broadcast(result))
                 }
@@ -178,12 +178,4 @@ impl Pair {
 /// Each output's amount, in order.
 pub fn amounts(tx: &Transaction) -> Vec<u64> {
     tx.output.iter().map(|output| output.value.to_sat()).collect()
-}
-
-fn taken(role: SpendRole, tx: &Transaction) -> BroadcastResult {
-    BroadcastResult {
-        role,
-        txid: tx.compute_txid(),
-        rejected: None,
-    }
 }

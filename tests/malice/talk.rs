@@ -182,12 +182,8 @@ impl<'a> Talk<'a> {
                     (side.peer(), self.applied(kind, result)?)
                 }
                 Action::Broadcast { role, tx } => {
-                    let taken = BroadcastResult {
-                        role,
-                        txid: tx.compute_txid(),
-                        rejected: None,
-                    };
-                    (side, raw(pair, side, Event::Broadcast(taken)).unwrap())
+                    let taken = Event::Broadcast(BroadcastResult::taken(role, &tx));
+                    (side, raw(pair, side, taken).unwrap())
                 }
                 _ => continue,
             };
@@ -228,13 +224,8 @@ fn hand_over(payer: &mut Payer, mut queue: VecDeque<Action>) -> Envelope {
         match action {
             Action::Send(envelope) => return envelope,
             Action::Broadcast { role, tx } => {
-                let txid = tx.compute_txid();
-                let taken = BroadcastResult {
-                    role,
-                    txid,
-                    rejected: None,
-                };
-                queue.extend(payer.apply(Event::Broadcast(taken)).unwrap());
+                let taken = Event::Broadcast(BroadcastResult::taken(role, &tx));
+                queue.extend(payer.apply(taken).unwrap());
             }
             _ => {}
         }

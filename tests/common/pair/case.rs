@@ -5,13 +5,13 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use spilman::channel::{
-    Accepted, Action, Agreed, AwaitsFunding, Capacity, ChannelId, Considered, Construction, Envelope, Event,
-    Expiry, Held, Hold, Limits, LockKind, NonceSource, PayeeOpening, Payer, PayerOpening, Proposed,
-    Protected, Protocol, RefundLock, Refusal, Terms, Tip,
+    Accepted, Action, Agreed, AwaitsFunding, BroadcastResult, Capacity, ChannelId, Considered, Construction,
+    Envelope, Event, Expiry, Held, Hold, Limits, LockKind, NonceSource, PayeeOpening, Payer, PayerOpening,
+    Proposed, Protected, Protocol, RefundLock, Refusal, Terms, Tip,
 };
 
 use super::words::{line, words};
-use super::{key, payout, sat, taken, tip, Pair, Side, HEIGHT, MTP};
+use super::{key, payout, sat, tip, Pair, Side, HEIGHT, MTP};
 
 /// What a pair agrees on before it is walked anywhere.
 #[derive(Debug, Clone)]
@@ -174,7 +174,8 @@ impl Case {
             match action {
                 Action::Send(envelope) => handed_over = Some(envelope),
                 Action::Broadcast { role, tx } => {
-                    queue.extend(payer.apply(Event::Broadcast(taken(role, &tx))).unwrap());
+                    let taken = Event::Broadcast(BroadcastResult::taken(role, &tx));
+                    queue.extend(payer.apply(taken).unwrap());
                 }
                 _ => {}
             }
