@@ -269,7 +269,7 @@ impl Table<'_> {
         }
         let needed = agreed.params.confirmations();
         self.mine(needed - 1).await?;
-        if self.case.program == Side::Payee && self.heard().ready {
+        if self.case.program == Side::Payee && self.heard().ready > 0 {
             let expected = format!("ready at {needed} confirmations");
             return Err(Failure::new("confirmation", expected, "ready before the last of them").into());
         }
