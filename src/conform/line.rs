@@ -43,6 +43,10 @@ pub(super) struct Rule {
 
 /// What was heard on the wire so far.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each has happened or not, whatever the others"
+)]
 pub(super) struct Heard {
     /// How many messages of the program.
     pub messages: u32,
