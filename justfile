@@ -65,7 +65,7 @@ flips:
 kernel:
     ci/test kernel
 
-# Play every conformance case with the example payee, and with this crate's own two sides
+# Play a part of the conformance cases with the example payee, and with this crate's own payer
 conform:
     ci/test conform
 
