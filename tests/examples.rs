@@ -102,7 +102,7 @@ fn python() -> String {
     let python = cache.join(name).join("bin/python");
     assert!(
         python.exists(),
-        "{} is missing: run ci/provision, or name a Python with fixtures/examples/requirements.txt in SPILMAN_PYTHON",
+        "{} is missing: run `ci/provision --verifiers`, or name a Python with fixtures/examples/requirements.txt in SPILMAN_PYTHON",
         python.display()
     );
     python.display().to_string()

@@ -16,7 +16,7 @@ use crate::regtest::{Coin, Node, RPC_PASSWORD, RPC_USER};
 use crate::service::Proposal;
 use crate::transcript::Side;
 
-/// The environment variable that holds an [`Assignment`].
+/// The environment variable that tells a program its part, as JSON.
 pub const VARIABLE: &str = "SPILMAN_CASE";
 
 /// The version of this object.
@@ -111,7 +111,7 @@ pub(super) struct Funds {
     secret_key: SecretKey,
 }
 
-/// What is wrong with an [`Assignment`].
+/// What is wrong with that JSON.
 #[derive(Debug, Error)]
 pub enum AssignmentError {
     /// There is none.

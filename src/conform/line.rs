@@ -56,8 +56,8 @@ pub(super) struct Heard {
     /// The last sum that the payee, whichever side that is, has acknowledged, asked for, and been paid.
     pub accepted: Option<Amount>,
     pub requested: Option<Amount>,
-    /// How often the payee has said that payments count.
-    pub ready: u32,
+    /// The payee has said that payments count.
+    pub ready: bool,
     /// What the payee has said last that it has settled with.
     pub closed: Option<Txid>,
     /// Our side is gone, or has lied.
@@ -294,7 +294,7 @@ impl Wire {
 
     fn note(&self, message: &Message) {
         self.heard.send_modify(|heard| match message {
-            Message::Ready => heard.ready += 1,
+            Message::Ready => heard.ready = true,
             Message::PaymentAccepted { paid } => heard.accepted = Some(*paid),
             Message::PaymentRequest { paid } => heard.requested = Some(*paid),
             Message::Closed { txid } => heard.closed = Some(*txid),

@@ -271,7 +271,7 @@ impl Table<'_> {
         self.mine(needed - 1).await?;
         // Nothing tells that a message will not come; one that was sent before the funding transaction has been read by then.
         tokio::time::sleep(LOOK).await;
-        if self.case.program == Side::Payee && self.heard().ready > 0 {
+        if self.case.program == Side::Payee && self.heard().ready {
             let expected = format!("ready at {needed} confirmations");
             return Err(Failure::new("confirmation", expected, "ready before the last of them").into());
         }
