@@ -134,8 +134,7 @@ pub enum AssignmentError {
 }
 
 impl AssignmentError {
-    // Whoever has an error gives it away.
-    #[allow(clippy::needless_pass_by_value)]
+    #[allow(clippy::needless_pass_by_value)] // whoever has an error gives it away
     pub(super) fn field(field: &str, error: impl std::fmt::Display) -> Self {
         let (field, error) = (field.to_owned(), error.to_string());
         Self::Field { field, error }
@@ -333,8 +332,7 @@ macro_rules! by_name {
 
             type Named = $type;
 
-            // The signatures are serde's.
-            #[allow(clippy::trivially_copy_pass_by_ref)]
+            #[allow(clippy::trivially_copy_pass_by_ref)] // the signatures are serde's
             pub fn serialize<S: Serializer>(named: &Named, to: S) -> Result<S::Ok, S::Error> {
                 to.serialize_str(named.name())
             }

@@ -27,8 +27,7 @@ impl Failure {
     }
 
     /// No fault of the program's.
-    // Whoever has an error gives it away.
-    #[allow(clippy::needless_pass_by_value)]
+    #[allow(clippy::needless_pass_by_value)] // whoever has an error gives it away
     pub(super) fn runner(error: impl std::fmt::Display) -> Self {
         Self::new("runner", "the node and our own side to work", error.to_string())
     }
