@@ -3,6 +3,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Txid};
 use thiserror::Error;
 
+use super::construction::Construction;
 use super::funding::FundingError;
 use super::keys::SignatureError;
 use super::limits::TermsError;
@@ -295,6 +296,22 @@ pub enum CommandError {
         /// The package's parent.
         received: Txid,
     },
+    /// The refund was signed by both for one transaction id, and the payer alone cannot sign another.
+    #[error(
+        "cannot refund a malleated funding transaction on {construction}: the refund was signed by both parties for {signed}"
+    )]
+    RefundCoSigned {
+        /// What the refund spends.
+        signed: Txid,
+        /// The construction.
+        construction: Construction,
+    },
+    /// The transaction does not fund this channel.
+    #[error(transparent)]
+    Funding(#[from] FundingError),
+    /// The new refund is not valid. A defect here.
+    #[error("the refund is not valid: {0}")]
+    Refund(SpendError),
     /// Not in this state.
     #[error("cannot {command} while {stage}")]
     WrongStage {

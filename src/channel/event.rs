@@ -1,4 +1,4 @@
-use bitcoin::{Amount, FeeRate, Script, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, Script, Transaction, Txid};
 
 use super::amount::Balance;
 use super::bump::CpfpPackage;
@@ -12,6 +12,9 @@ use super::transaction::SpendRole;
 /// Until then both sides stand ready to broadcast again.
 pub const SETTLED_DEPTH: u32 = 6;
 
+/// After how many blocks without a look at the funding output the payee says so.
+pub const BLIND_BLOCKS: u32 = 6;
+
 /// What a party is told: by its peer, by the chain, by the node that it broadcasts through, or by its user.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -21,12 +24,21 @@ pub enum Event {
     /// The chain moved; this is how it looks now. Views are complete, so that a missed one does no harm and
     /// a reorganisation is just another view.
     Chain(ChainView),
+    /// The look at the funding output failed; the tip, if at least that is known. The party acts on its locks with what
+    /// it last knew: a settlement at the closing margin, or a refund at its lock, is never wrong. The payee acknowledges
+    /// no payment until the next [`Event::Chain`].
+    Blind(Option<Tip>),
     /// A node's answer to [`Action::Broadcast`] or [`Action::BroadcastPackage`].
     Broadcast(BroadcastResult),
     /// No node answered to it: the transaction may be with the network, or not.
     BroadcastUnknown(SpendRole),
-    /// The payer's user: pay so much more, in satoshi.
+    /// The payer's user: pay this increment.
     Pay(Amount),
+    /// The payer's user: raise the total to this sum. Does nothing if that much is signed already, so it can be repeated.
+    PayUpTo(Amount),
+    /// The payer's user: the funding transaction was mined in this form, under another id. Where the script lets the payer
+    /// refund alone, the refund is signed anew for it, and the channel ends with that refund.
+    FundingMalleated(Transaction),
     /// The payee's user (`bond`): ask for so much more, in satoshi.
     RequestPayment(Amount),
     /// The user: close the channel, at the agreed feerate. The payee, again: settle with the newest payment, if the payer
@@ -54,6 +66,19 @@ pub struct ChainView {
     pub base: Option<Tip>,
     /// What spends the funding output, in the chain or in the mempool.
     pub spend: Option<SeenSpend>,
+}
+
+impl ChainView {
+    /// Whether it can be true. What contradicts itself is no view: without its base, a relative lock would never end.
+    pub(crate) fn is_possible(&self, params: &ChannelParams, funding: OutPoint) -> bool {
+        let relative = params.terms().refund_lock.absolute().is_none();
+        let based = self.confirmations == 0 || self.base.is_some() || !relative;
+        let spends = |spend: &SeenSpend| {
+            let mut inputs = spend.tx.input.iter();
+            inputs.any(|input| input.previous_output == funding)
+        };
+        based && self.spend.as_ref().is_none_or(spends)
+    }
 }
 
 /// A transaction that spends the funding output.
@@ -127,10 +152,30 @@ pub enum Notice {
         /// How deep it is now.
         confirmations: u32,
     },
-    /// The payee asks to be paid this much in all.
+    /// The payee asks to be paid up to this total. Each total is told once; answer it with [`Event::PayUpTo`].
     PaymentRequested {
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         paid: Amount,
+    },
+    /// The payee has not seen the funding output for [`BLIND_BLOCKS`] blocks. It acknowledges no payment until it sees it
+    /// again, and settles at the closing margin all the same.
+    Blind {
+        /// The tip of the last look that succeeded.
+        since: Tip,
+        /// The tip now.
+        tip: Tip,
+    },
+    /// The payee has the funding transaction, and for this many blocks it has not confirmed. Unless the payer's limits say
+    /// otherwise ([`Limits::broadcast_funding_after`](super::Limits::broadcast_funding_after)), the payer now broadcasts it.
+    FundingOverdue {
+        /// Blocks since it was handed over.
+        blocks: u32,
+    },
+    /// The cooperative settlement did not confirm before the closing margin. The payee broadcasts its newest payment
+    /// instead.
+    CooperativeCloseUnconfirmed {
+        /// The cooperative settlement.
+        txid: Txid,
     },
     /// A payment is checked and kept (payee), or acknowledged (payer).
     PaymentAccepted(Balance),
@@ -148,7 +193,8 @@ pub enum Notice {
     BroadcastRejected(BroadcastResult),
     /// The funding output is spent, deep enough.
     Closed(Outcome),
-    /// The channel never came to be, and nothing of this side's is at stake any more.
+    /// This side has nothing at stake any more and ends: the payer's funding transaction never left it, or the payee holds
+    /// no payment that could be settled, and the peer is gone or the refund's lock is over.
     Abandoned,
 }
 

@@ -39,6 +39,15 @@ pub struct Limits {
     pub minimum_payment: RangeInclusive<Amount>,
     /// What the payer keeps in the channel to the end, in satoshi. Default 0 to 100,000.
     pub reserve: RangeInclusive<Amount>,
+    /// The payer: whether it funds a channel whose refund both sign in advance with a transaction whose id others can
+    /// change ([`FundingTx::is_malleable`](super::FundingTx::is_malleable)). If they do, the refund is worthless and the
+    /// capacity is in the payee's hands. Default false.
+    pub malleable_funding: bool,
+    /// The payer: for how many blocks the payee may hold the funding transaction without its being confirmed, before the
+    /// payer broadcasts it itself. With `None` the payer never does: it is told after
+    /// [`Limits::BROADCAST_FUNDING_AFTER`] blocks, and can take its coins back by spending one of them elsewhere. Default
+    /// [`Limits::BROADCAST_FUNDING_AFTER`].
+    pub broadcast_funding_after: Option<u32>,
 }
 
 impl Default for Limits {
@@ -55,11 +64,16 @@ impl Default for Limits {
             unconfirmed: Amount::ZERO,
             minimum_payment: Amount::ONE_SAT..=Amount::from_sat(100_000),
             reserve: Amount::ZERO..=Amount::from_sat(100_000),
+            malleable_funding: false,
+            broadcast_funding_after: Some(Self::BROADCAST_FUNDING_AFTER),
         }
     }
 }
 
 impl Limits {
+    /// 6 blocks.
+    pub const BROADCAST_FUNDING_AFTER: u32 = 6;
+
     /// Checks proposed terms, seen from `tip`.
     ///
     /// # Errors

@@ -96,7 +96,9 @@ pub use construction::Construction;
 #[cfg(feature = "scenario")]
 pub(crate) use construction::Path;
 pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
-pub use event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, SETTLED_DEPTH};
+pub use event::{
+    Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, BLIND_BLOCKS, SETTLED_DEPTH,
+};
 pub use funding::{FundingError, FundingTx};
 #[cfg(feature = "scenario")]
 pub(crate) use keys::Scheme;

@@ -1,7 +1,7 @@
 mod closing;
 mod opening;
 
-use bitcoin::{Amount, FeeRate};
+use bitcoin::{Amount, FeeRate, Transaction};
 
 use super::amount::Balance;
 use super::bump::CpfpPackage;
@@ -9,7 +9,7 @@ use super::error::{ApplyError, CommandError, PaymentError, Refusal};
 use super::event::{Action, BroadcastResult, ChainView, Event, Notice, Outcome, SETTLED_DEPTH};
 use super::funding::FundingTx;
 use super::keys::ChannelKey;
-use super::limits::check_room;
+use super::limits::{check_room, Limits};
 use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::ChannelParams;
@@ -17,7 +17,7 @@ use super::payment::PaymentTemplate;
 use super::reason::Reason;
 use super::stage::Stage;
 use super::terms::Protocol;
-use super::transaction::{RefundTx, SpendRole};
+use super::transaction::{RefundTx, Spend, SpendRole};
 use super::{for_channel, unexpected};
 
 pub use opening::*;
@@ -42,13 +42,39 @@ pub struct Payer {
     base: Option<Tip>,
     /// The most that a settlement may pay, if the payee wants it to confirm sooner.
     max_feerate: FeeRate,
-    /// Whether the payee has the funding transaction, and whether it has said that payments count.
-    handed_over: bool,
+    broadcast_funding_after: Option<u32>,
+    /// Whether the user was told that the payee sits on the funding transaction.
+    overdue: bool,
+    /// The total that the payee asked for last, and that the user was told.
+    requested: Option<Amount>,
+    /// A close with one signature was asked for, and not answered yet.
+    asked_to_close: bool,
+    /// The tip at which the payee got the funding transaction.
+    handed_over: Option<Tip>,
+    /// Whether the payee has said that payments count.
     ready: bool,
     /// Confirmations of the funding transaction in the last view.
     confirmations: u32,
     /// The tip at which the funding transaction was last given to the network: once a block is enough.
     offered: Tip,
+}
+
+/// What the payer's limits decide after the opening.
+#[derive(Debug, Clone, Copy)]
+struct Choices {
+    settlement_feerate: FeeRate,
+    malleable_funding: bool,
+    broadcast_funding_after: Option<u32>,
+}
+
+impl Choices {
+    const fn of(limits: &Limits) -> Self {
+        Self {
+            settlement_feerate: limits.settlement_feerate,
+            malleable_funding: limits.malleable_funding,
+            broadcast_funding_after: limits.broadcast_funding_after,
+        }
+    }
 }
 
 impl Payer {
@@ -99,9 +125,13 @@ impl Payer {
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(&view)),
+            Event::Blind(tip) => Ok(self.on_blind(tip)),
             Event::Broadcast(result) => Ok(self.on_broadcast(result)),
             Event::BroadcastUnknown(role) => Ok(self.on_unknown(role)),
             Event::Pay(amount) => Ok(self.pay(amount)?),
+            Event::PayUpTo(total) if total <= self.paid => Ok(Vec::new()),
+            Event::PayUpTo(total) => Ok(self.pay(total - self.paid)?),
+            Event::FundingMalleated(tx) => Ok(self.follow(tx)?),
             Event::Close => Ok(self.close(self.params.terms().feerate)?),
             Event::CloseAt(feerate) => Ok(self.close(feerate)?),
             Event::Bump(package) => Ok(vec![self.bump(package)?]),
@@ -143,7 +173,7 @@ impl Payer {
         }
     }
 
-    fn on_payment_request(&self, paid: Amount) -> Result<Vec<Action>, Refusal> {
+    fn on_payment_request(&mut self, paid: Amount) -> Result<Vec<Action>, Refusal> {
         match self.stage {
             Stage::Open => {}
             // It crossed this side's wish to close, or the news that the funding transaction was lost.
@@ -159,10 +189,11 @@ impl Payer {
             }
             .into());
         }
-        // A reminder may cross the payment that it asks for.
-        let met = paid <= self.paid;
-        let notice = Action::Notify(Notice::PaymentRequested { paid });
-        Ok(if met { Vec::new() } else { vec![notice] })
+        // A reminder may cross the payment that it asks for, and asks for nothing more.
+        if paid <= self.paid || self.requested.replace(paid) == Some(paid) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Action::Notify(Notice::PaymentRequested { paid })])
     }
 
     fn on_refuse(&mut self, reason: Reason) -> Vec<Action> {
@@ -177,11 +208,11 @@ impl Payer {
 
     fn on_ready(&mut self) -> Vec<Action> {
         self.stage = Stage::Open;
-        self.ready = true;
+        let first = !std::mem::replace(&mut self.ready, true);
         let mut actions = vec![Action::Notify(Notice::Ready)];
         // Example 7 starts with everything on K1's output: the payee holds a way to give the payer its
         // money back before the lock, even if it is never paid.
-        if self.params.terms().protocol == Protocol::Example7 && self.acknowledged.is_none() {
+        if self.params.terms().protocol == Protocol::Example7 && first {
             actions.push(self.payment());
         }
         actions
@@ -205,6 +236,9 @@ impl Payer {
     }
 
     fn on_chain(&mut self, view: &ChainView) -> Vec<Action> {
+        if !view.is_possible(&self.params, self.funding.outpoint()) {
+            return self.on_blind(Some(view.tip));
+        }
         (self.tip, self.base) = (view.tip, view.base);
         if self.stage == Stage::Closed {
             return Vec::new();
@@ -229,10 +263,57 @@ impl Payer {
             };
         }
         if self.may_refund() {
-            self.stage = Stage::Closing;
-            return vec![self.broadcast_refund()];
+            // The funding transaction was refused and never left this side, and it is not in the chain after all this time.
+            let never_out = self.handed_over.is_none() && view.confirmations == 0;
+            return if never_out {
+                vec![self.abandon()]
+            } else {
+                self.start_refund()
+            };
         }
         self.on_depth(view)
+    }
+
+    /// With a tip alone, the payer still refunds at the lock. Its refund conflicts with whatever else spends the output, so
+    /// that it can do no harm.
+    fn on_blind(&mut self, tip: Option<Tip>) -> Vec<Action> {
+        let Some(tip) = tip else { return Vec::new() };
+        self.tip = tip;
+        match self.stage {
+            Stage::Protected if self.params.terms().must_settle(tip, self.base) => vec![self.abandon()],
+            Stage::Closed | Stage::Protected => Vec::new(),
+            _ if self.may_refund() => self.start_refund(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn start_refund(&mut self) -> Vec<Action> {
+        self.stage = Stage::Closing;
+        vec![self.broadcast_refund()]
+    }
+
+    /// From now on the channel is that of another funding output, of which nothing but the refund can be made.
+    fn follow(&mut self, tx: Transaction) -> Result<Vec<Action>, CommandError> {
+        let construction = self.params.terms().construction;
+        if !construction.has_script_refund() {
+            let signed = self.funding.outpoint().txid;
+            return Err(CommandError::RefundCoSigned { signed, construction });
+        }
+        if self.stage == Stage::Closed {
+            return Err(self.wrong_stage("refund a malleated funding transaction"));
+        }
+        let funding = FundingTx::find(&self.params, tx)?;
+        let spend = Spend::refund(&self.params, funding.outpoint());
+        let signature = spend.sign(&self.key);
+        self.refund = RefundTx::complete(spend, signature, None).map_err(CommandError::Refund)?;
+        *self.payments = PaymentTemplate::new(&self.params, funding.outpoint());
+        (self.funding, self.base, self.raised) = (funding, None, None);
+        self.stage = Stage::Closing;
+        Ok(if self.may_refund() {
+            vec![self.broadcast_refund()]
+        } else {
+            Vec::new()
+        })
     }
 
     /// Follows the funding transaction into the chain, out of it, and back.
@@ -255,7 +336,9 @@ impl Payer {
                 vec![Action::Notify(Notice::Ready)]
             }
             Stage::AwaitingFunding | Stage::Open if view.confirmations == 0 => {
-                self.broadcast_funding_again(view)
+                let mut actions = self.tell_overdue();
+                actions.extend(self.broadcast_funding_again(view));
+                actions
             }
             _ => Vec::new(),
         }
@@ -267,10 +350,25 @@ impl Payer {
         unconfirmed > Amount::ZERO && self.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
+    /// Where the payee broadcasts, it may sit on the funding transaction, and keep the payer's coins busy.
+    fn tell_overdue(&mut self) -> Vec<Action> {
+        let after = self.broadcast_funding_after;
+        let after = after.unwrap_or(Limits::BROADCAST_FUNDING_AFTER);
+        let height = |tip: Tip| tip.height.to_consensus_u32();
+        let since = height(self.handed_over.unwrap_or(self.tip));
+        let blocks = height(self.tip).saturating_sub(since);
+        if self.params.terms().protocol == Protocol::SteppedLocktime || self.overdue || blocks < after {
+            return Vec::new();
+        }
+        self.overdue = true;
+        vec![Action::Notify(Notice::FundingOverdue { blocks })]
+    }
+
     /// A mempool forgets, and a first broadcast may fail: whose task it is gives it to the network again.
     fn broadcast_funding_again(&mut self, view: &ChainView) -> Vec<Action> {
         let terms = self.params.terms();
-        let mine = terms.protocol == Protocol::SteppedLocktime;
+        let overdue = self.overdue && self.broadcast_funding_after.is_some();
+        let mine = terms.protocol == Protocol::SteppedLocktime || overdue;
         if !mine || terms.must_settle(view.tip, view.base) || self.offered == view.tip {
             return Vec::new();
         }
@@ -280,24 +378,23 @@ impl Payer {
 
     fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
         if result.rejected.is_some() {
-            let never_out = result.role == SpendRole::Funding && !self.handed_over;
-            let mut actions = vec![Action::Notify(Notice::BroadcastRejected(result))];
-            if never_out {
-                // Nobody else has it. A later attempt would lock money for a payee that has stopped waiting.
-                actions.push(self.abandon());
+            if result.role == SpendRole::Funding && self.handed_over.is_none() {
+                // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
+                // lock, because a node may refuse what the network has.
+                self.stage = Stage::Closing;
             }
-            return actions;
+            return vec![Action::Notify(Notice::BroadcastRejected(result))];
         }
         match result.role {
             // The article's step 4: only now is there something to tell the payee.
-            SpendRole::Funding if !self.handed_over => vec![self.hand_over()],
+            SpendRole::Funding if self.handed_over.is_none() => vec![self.hand_over()],
             _ => Vec::new(),
         }
     }
 
     /// The refund is safe, and a second holder of the funding transaction can only help it into the chain.
     fn on_unknown(&mut self, role: SpendRole) -> Vec<Action> {
-        if role == SpendRole::Funding && !self.handed_over {
+        if role == SpendRole::Funding && self.handed_over.is_none() {
             vec![self.hand_over()]
         } else {
             Vec::new()
@@ -336,6 +433,12 @@ impl Payer {
         Ok(vec![self.payment()])
     }
 
+    /// Whether this side's node refused the funding transaction, so that the payee was not told of it.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_unfunded(&self) -> bool {
+        self.stage == Stage::Closing && self.handed_over.is_none()
+    }
+
     /// The funding transaction never left this side.
     fn abandon(&mut self) -> Action {
         self.stage = Stage::Closed;
@@ -365,7 +468,7 @@ impl Payer {
     }
 
     fn hand_over(&mut self) -> Action {
-        self.handed_over = true;
+        self.handed_over = Some(self.tip);
         self.send(Message::Funding {
             tx: self.funding.tx().clone(),
         })

@@ -200,6 +200,7 @@ impl Assignment {
             unconfirmed: Amount::from_sat(self.unconfirmed_limit),
             minimum_payment: amounts(self.limits.minimum_payment),
             reserve: amounts(self.limits.reserve),
+            ..Limits::default()
         }
     }
 

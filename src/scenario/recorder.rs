@@ -201,7 +201,16 @@ fn describe(by: Side, notice: &Notice) -> Option<String> {
             )
         }
         Notice::PeerRefused { reason } => format!("is refused: {reason}"),
-        Notice::Abandoned => "gives the channel up: its funding transaction never came".to_owned(),
+        Notice::FundingOverdue { blocks } => {
+            format!("has waited {blocks} blocks for the funding transaction to confirm")
+        }
+        Notice::Blind { since, .. } => {
+            format!("cannot see the funding output since height {}", since.height)
+        }
+        Notice::CooperativeCloseUnconfirmed { .. } => {
+            "settles with its newest payment: the cooperative settlement did not confirm in time".to_owned()
+        }
+        Notice::Abandoned => "gives the channel up: nothing of its own is at stake".to_owned(),
         Notice::Closed(outcome) => format!(
             "sees the channel closed: {} to the payer, {} to the payee",
             sat(outcome.to_payer),

@@ -194,7 +194,7 @@ where
 
     let (mut session, status) = Session::new(payer, peer.connection, chain, observer);
     session.perform(actions).await;
-    if session.is_over() {
+    if session.is_unfunded() {
         return Err(OpenError::FundingRefused {
             txid: funding.tx().compute_txid(),
         });

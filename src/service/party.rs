@@ -14,10 +14,12 @@ pub(super) trait Party: Send + 'static {
     fn paid(&self) -> Amount;
     fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError>;
     fn settlement(&self) -> Option<SettlementTx>;
+    /// The payer: whether its node refused the funding transaction.
+    fn is_unfunded(&self) -> bool;
 }
 
 macro_rules! party {
-    ($name:ident, $is_paid:literal, $redeemable:expr, $settlement:expr) => {
+    ($name:ident, $is_paid:literal, $redeemable:expr, $settlement:expr, $unfunded:expr) => {
         impl Party for $name {
             const IS_PAID: bool = $is_paid;
 
@@ -44,9 +46,13 @@ macro_rules! party {
                 let settlement: fn(&Self) -> Option<&SettlementTx> = $settlement;
                 settlement(self).cloned()
             }
+            fn is_unfunded(&self) -> bool {
+                let unfunded: fn(&Self) -> bool = $unfunded;
+                unfunded(self)
+            }
         }
     };
 }
 
-party!(Payer, false, |_| Ok(None), |_| None);
-party!(Payee, true, Payee::redeemable, Payee::settlement);
+party!(Payer, false, |_| Ok(None), |_| None, Payer::is_unfunded);
+party!(Payee, true, Payee::redeemable, Payee::settlement, |_| false);

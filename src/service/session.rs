@@ -139,6 +139,11 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
         self.party.stage() == Stage::Closed
     }
 
+    /// Whether this side's node refused its funding transaction.
+    pub fn is_unfunded(&self) -> bool {
+        self.party.is_unfunded()
+    }
+
     /// Carries out actions, and what follows from the network's answers.
     pub async fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);

@@ -78,6 +78,7 @@ fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
         };
         case.limits.unconfirmed = sat(2_000);
         let mut pair = case.funded();
+        pair.chain(0, None);
         for payment in paid_before {
             pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
         }

@@ -3,7 +3,7 @@
 use bitcoin::{Amount, FeeRate, Transaction};
 use spilman::channel::{Action, ApplyError, BroadcastResult, CommandError, Event, Protocol, SpendRole};
 
-use crate::pair::{channels, sat, Pair, Side};
+use crate::pair::{channels, sat, Pair, Side, HEIGHT, MTP};
 
 /// The payee is told that the network does not take this, and does what follows.
 fn refused(pair: &mut Pair, tx: &Transaction) -> Vec<(SpendRole, Transaction)> {
@@ -23,32 +23,41 @@ fn refused(pair: &mut Pair, tx: &Transaction) -> Vec<(SpendRole, Transaction)> {
 /// 1. The payer pays, and settles at a feerate that no node takes from its users.
 /// 2. The network refuses it, and the payee gives it the newest payment instead; where payments have a lock, from then on.
 /// 3. If that is refused as well, nothing more follows.
-/// 4. With the next block, the settlement is offered again.
+/// 4. With the next block, the settlement is offered again; once the closing margin has begun, and the payment with it.
 #[test]
 fn a_settlement_that_the_network_refuses_does_not_stand_before_the_payment() {
     for case in channels() {
         let at = case.name();
-        let mut pair = case.capacity(100_000_000).paying(&[10_000_000]).open();
+        let case = case.capacity(100_000_000).paying(&[10_000_000]);
+        let mut pair = case.open();
         let dear = FeeRate::from_sat_per_kwu(5_000_000);
         pair.apply(Side::Payer, Event::CloseAt(dear)).unwrap();
         let settlement = pair.payee.settlement().expect("settled").tx().clone();
         let held = pair.redeemable().expect("a payment");
-        if pair.payer.params().terms().protocol == Protocol::SteppedLocktime {
+        let stepped = case.terms.protocol == Protocol::SteppedLocktime;
+        if stepped {
             assert_eq!(refused(&mut pair, &settlement), [], "{at}");
-            pair.tip = crate::pair::tip(crate::pair::HEIGHT + 108, crate::pair::MTP);
+            pair.tip = crate::pair::tip(HEIGHT + 108, MTP);
             pair.look(Side::Payee, 3, None);
         }
         let instead = refused(&mut pair, &settlement);
         assert_eq!(instead, [(held.role(), held.tx().clone())], "{at}");
         assert_eq!(refused(&mut pair, held.tx()), [], "{at}");
 
-        let before = pair.broadcast.len();
-        pair.look(Side::Payee, 3, None);
-        assert_eq!(
-            pair.broadcast[before..],
-            [(SpendRole::Settlement, settlement)],
-            "{at}"
-        );
+        for height in [101, 108] {
+            let before = pair.broadcast.len();
+            pair.tip = crate::pair::tip(HEIGHT + height, MTP + 86_400 - 21_600);
+            pair.look(Side::Payee, 3, None);
+            let both = [
+                (SpendRole::Settlement, settlement.clone()),
+                (held.role(), held.tx().clone()),
+            ];
+            let in_margin = height == 108 || case.terms.protocol == Protocol::Bond;
+            // One signature of both can be pinned, so that it gives way.
+            let gives_way = usize::from(in_margin && case.terms.construction.closes_with_one_key());
+            let expected = &both[gives_way..=usize::from(in_margin)];
+            assert_eq!(pair.broadcast[before..], *expected, "{at}");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Honest lives, with the documents' numbers.
 
 use bitcoin::Transaction;
-use spilman::channel::{Action, BroadcastResult, Event, Notice, Protocol, SpendRole, Stage};
+use spilman::channel::{Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage};
 
 use crate::pair::{amounts, assert_spends, channels, co_signed, sat, tip, Case, Pair, Side, HEIGHT, MTP};
 
@@ -352,9 +352,7 @@ fn bond_a_millidash_a_post() {
 
 #[test]
 fn a_legacy_input_is_warned_of() {
-    let mut case = Case::new(Protocol::Example7);
-    case.legacy_input = true;
-    let mut pair = case.funded();
+    let mut pair = Case::new(Protocol::Example7).legacy().funded();
     say(
         pair.news(),
         &[
@@ -379,12 +377,27 @@ fn a_rejected_funding_transaction_is_not_handed_over() {
         txid: tx.compute_txid(),
         rejected,
     };
+    // 1. The payee is told nothing, and the payer does not offer it again.
     let actions = payer.apply(Event::Broadcast(result.clone())).unwrap();
-    // Nobody else has it, so that the channel is over and the coin is free.
-    let expected = [
-        Action::Notify(Notice::BroadcastRejected(result)),
-        Action::Notify(Notice::Abandoned),
-    ];
-    assert_eq!(actions, expected);
+    assert_eq!(actions, [Action::Notify(Notice::BroadcastRejected(result))]);
+    assert_eq!(payer.stage(), Stage::Closing);
+    let view = |height, confirmations| {
+        Event::Chain(ChainView {
+            tip: tip(height, MTP),
+            confirmations,
+            base: None,
+            spend: None,
+        })
+    };
+    assert_eq!(payer.apply(view(HEIGHT + 143, 0)).unwrap(), []);
+    // 2. The network has it all the same: the refund takes the capacity back.
+    let refund = Action::Broadcast {
+        role: SpendRole::Refund,
+        tx: payer.refund().tx().clone(),
+    };
+    assert_eq!(payer.apply(view(HEIGHT + 144, 100)).unwrap(), [refund]);
+    // 3. It is not in the chain when the lock is over: nothing is at stake.
+    let abandoned = [Action::Notify(Notice::Abandoned)];
+    assert_eq!(payer.apply(view(HEIGHT + 145, 0)).unwrap(), abandoned);
     assert_eq!(payer.stage(), Stage::Closed);
 }

@@ -37,7 +37,7 @@ impl Payee {
         }
         let agreed = self.params.terms().feerate;
         let asked = feerate.unwrap_or(agreed);
-        self.params.check_wish(self.paid(), asked)?;
+        self.params.check_wish(self.held_sum(), asked)?;
         let one_key = self.params.joint_key().is_some() && self.nonces.is_some();
         if asked == agreed && !one_key {
             let unlocked = self.params.terms().payment_expiry.is_none();
@@ -160,9 +160,9 @@ impl Payee {
 
     /// The settlement is for what was last accepted, and pays what was agreed.
     fn check_settlement(&self, paid: Amount, received: FeeRate) -> Result<(), PaymentError> {
-        if paid != self.paid() {
+        if paid != self.held_sum() {
             return Err(PaymentError::SettlementDiffers {
-                expected: self.paid(),
+                expected: self.held_sum(),
                 received: paid,
             });
         }

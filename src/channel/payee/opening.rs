@@ -1,6 +1,6 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 
-use super::Payee;
+use super::{Payee, Sight};
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::for_channel;
@@ -292,14 +292,19 @@ impl PayeeOpening<AwaitsFunding> {
             funding,
             stage: Stage::AwaitingFunding,
             best: None,
+            parked: None,
             settlement: None,
             raised: None,
             view: None,
+            tip: self.state.tip,
+            sight: Sight::default(),
             opened: self.state.tip,
-            offered: self.state.tip,
             taken: false,
+            ready: false,
+            peer_gone: false,
             nonces: None,
             asked: None,
+            offered: self.state.tip,
         };
         Ok((payee, actions))
     }

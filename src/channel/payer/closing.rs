@@ -19,10 +19,19 @@ impl Payer {
                 self.stage = Stage::Closing;
                 if self.params.joint_key().is_some() {
                     self.max_feerate = self.max_feerate.max(feerate);
+                    self.asked_to_close = true;
                     return Ok(vec![self.send(Message::CloseRequest { feerate, nonce: None })]);
                 }
                 Ok(vec![self.settlement(feerate)])
             }
+            // The payee does not answer, so it gets the settlement that takes two signatures.
+            Stage::Closing if self.asked_to_close => {
+                self.params.check_wish(self.paid, feerate)?;
+                self.asked_to_close = false;
+                Ok(vec![self.settlement(feerate)])
+            }
+            // The node refused the funding transaction, and the user has another use for its coins.
+            Stage::Closing if self.handed_over.is_none() => Ok(vec![self.abandon()]),
             Stage::Protected => Ok(vec![self.abandon()]),
             _ => Err(self.wrong_stage("close")),
         }
@@ -49,6 +58,7 @@ impl Payer {
             (stage, nonce) => return Err(unexpected(stage, &Message::CloseRequest { feerate, nonce })),
         };
         self.stage = Stage::Closing;
+        self.asked_to_close = false;
         Ok(vec![settlement])
     }
 

@@ -1,7 +1,8 @@
-use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
 use thiserror::Error;
 
-use super::Payer;
+use super::{Choices, Payer};
+use crate::channel::construction::Construction;
 use crate::channel::error::Refusal;
 use crate::channel::event::{Action, Notice};
 use crate::channel::funding::{FundingError, FundingTx};
@@ -62,7 +63,7 @@ pub struct Proposed {
 pub struct Agreed {
     params: ChannelParams,
     tip: Tip,
-    max_feerate: FeeRate,
+    choices: Choices,
 }
 
 /// The funding transaction is signed and held; the payee is asked to sign the refund.
@@ -71,7 +72,7 @@ pub struct Held {
     params: ChannelParams,
     funding: FundingTx,
     tip: Tip,
-    max_feerate: FeeRate,
+    choices: Choices,
 }
 
 /// The refund carries every signature that it needs. Keep it where it survives a crash, then
@@ -82,7 +83,7 @@ pub struct Protected {
     funding: FundingTx,
     refund: RefundTx,
     tip: Tip,
-    max_feerate: FeeRate,
+    choices: Choices,
 }
 
 impl PayerOpening<Proposed> {
@@ -166,7 +167,7 @@ impl PayerOpening<Proposed> {
             state: Agreed {
                 params,
                 tip,
-                max_feerate: limits.settlement_feerate,
+                choices: Choices::of(&limits),
             },
         })
     }
@@ -190,13 +191,11 @@ impl PayerOpening<Agreed> {
     /// [`Protected`] puts the capacity at the payee's mercy.
     ///
     /// # Errors
-    /// If the transaction does not have the funding output exactly once, or is too large for a message.
+    /// If the transaction does not have the funding output exactly once, has an input that nobody signed, or is too large
+    /// for a message; or if its id can be changed by others while the refund depends on it, unless
+    /// [`Limits::malleable_funding`] allows that.
     pub fn hold(self, signed: Transaction) -> Result<Hold, HoldError> {
-        let Agreed {
-            params,
-            tip,
-            max_feerate,
-        } = self.state;
+        let Agreed { params, tip, choices } = self.state;
         let size = signed.total_size();
         if size > MAX_FUNDING_SIZE {
             return Err(FundingError::TooLarge {
@@ -205,9 +204,17 @@ impl PayerOpening<Agreed> {
             }
             .into());
         }
+        if let Some(input) = signed.input.iter().position(is_unsigned) {
+            return Err(HoldError::UnsignedInput { input });
+        }
         let funding = FundingTx::find(&params, signed)?;
+        let construction = params.terms().construction;
+        if !construction.has_script_refund() && funding.is_malleable() && !choices.malleable_funding {
+            let txid = funding.outpoint().txid;
+            return Err(HoldError::Malleable { txid, construction });
+        }
         let spend = Spend::refund(&params, funding.outpoint());
-        if params.terms().construction.has_script_refund() {
+        if construction.has_script_refund() {
             let payer = spend.sign(&self.key);
             let refund = RefundTx::complete(spend, payer, None)?;
             let state = Protected {
@@ -215,7 +222,7 @@ impl PayerOpening<Agreed> {
                 funding,
                 refund,
                 tip,
-                max_feerate,
+                choices,
             };
             return Ok(Hold::Protected(PayerOpening { key: self.key, state }));
         }
@@ -228,7 +235,7 @@ impl PayerOpening<Agreed> {
             params,
             funding,
             tip,
-            max_feerate,
+            choices,
         };
         Ok(Hold::CoSigned(PayerOpening { key: self.key, state }, envelope))
     }
@@ -244,6 +251,10 @@ pub enum Hold {
     Protected(PayerOpening<Protected>),
 }
 
+fn is_unsigned(input: &TxIn) -> bool {
+    input.script_sig.is_empty() && input.witness.is_empty()
+}
+
 /// Why the payer's own funding transaction is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -251,6 +262,24 @@ pub enum HoldError {
     /// It is not what was agreed.
     #[error(transparent)]
     Funding(#[from] FundingError),
+    /// Signing the input later may change the transaction's id, and the refund would spend another.
+    #[error("input {input} of the funding transaction is not signed: sign every input first")]
+    UnsignedInput {
+        /// Its index.
+        input: usize,
+    },
+    /// The id can be changed before the transaction is mined, and the refund spends this id.
+    #[error(
+        "the id {txid} of the funding transaction can be changed by others, which would make the refund on {construction} \
+         worthless: spend segwit coins, choose a construction with the refund in its script, or set \
+         `Limits::malleable_funding`"
+    )]
+    Malleable {
+        /// The transaction.
+        txid: Txid,
+        /// The construction.
+        construction: Construction,
+    },
     /// The refund that spends it would not be taken by the network. A defect here.
     #[error("the refund is not valid: {0}")]
     Refund(#[from] SpendError),
@@ -278,7 +307,7 @@ impl PayerOpening<Held> {
             params,
             funding,
             tip,
-            max_feerate,
+            choices,
         } = self.state;
         let message = for_channel(params.id(), envelope)?;
         let Message::RefundSignature { signature } = message else {
@@ -295,7 +324,7 @@ impl PayerOpening<Held> {
                 funding,
                 refund,
                 tip,
-                max_feerate,
+                choices,
             },
         })
     }
@@ -323,7 +352,7 @@ impl PayerOpening<Protected> {
             funding,
             refund,
             tip,
-            max_feerate,
+            choices,
         } = self.state;
         let mut actions = Vec::new();
         if funding.is_malleable() {
@@ -341,9 +370,13 @@ impl PayerOpening<Protected> {
             acknowledged: None,
             tip,
             base: None,
-            max_feerate,
+            max_feerate: choices.settlement_feerate,
+            broadcast_funding_after: choices.broadcast_funding_after,
+            overdue: false,
+            requested: None,
+            asked_to_close: false,
             offered: tip,
-            handed_over: false,
+            handed_over: None,
             ready: false,
             confirmations: 0,
         };

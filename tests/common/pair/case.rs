@@ -92,6 +92,13 @@ impl Case {
         self
     }
 
+    /// Funded from legacy coins, which the payer's limits allow.
+    pub fn legacy(mut self) -> Self {
+        self.legacy_input = true;
+        self.limits.malleable_funding = true;
+        self
+    }
+
     pub fn paying(mut self, payments: &[u64]) -> Self {
         self.payments = payments.to_vec();
         self

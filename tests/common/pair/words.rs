@@ -39,6 +39,9 @@ fn learns(notice: &Notice) -> String {
         Notice::MalleableFunding => "malleable funding".to_owned(),
         Notice::Ready => "ready".to_owned(),
         Notice::PeerSettled { .. } => "peer settled".to_owned(),
+        Notice::FundingOverdue { blocks } => format!("funding overdue, {blocks} blocks"),
+        Notice::Blind { .. } => "blind".to_owned(),
+        Notice::CooperativeCloseUnconfirmed { .. } => "cooperative close unconfirmed".to_owned(),
         other => format!("{other:?}"),
     }
 }

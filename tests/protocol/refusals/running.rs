@@ -37,7 +37,7 @@ pub const ROWS: &[Row] = &[
 
     row("less than the least payment", dear, (Payee, Open), |w, e| { let paid = w.pair().payee.paid().to_sat() + 499; pays(w, e, paid, "payer") }, Reason::PaidBelowMinimum, &["0.00000499", "0.00000500"]),
     row("a satoshi of the reserve", reserved, (Payee, Open), |w, e| { let paid = w.spendable() + 1; pays(w, e, paid, "payer") }, Reason::PaidExceedsCapacity, &["{above}", "{spendable}"]),
-    row("more than counts before the confirmation", trusting, (Payee, Open), |w, e| { w.pair().look(Payee, 0, None); pays(w, e, 2_501, "payer") }, Reason::FundingUnconfirmed, &["0 confirmations", "3 are needed for more than 0.00002500"]),
+    row("more than counts before the confirmation", trusting, (Payee, Open), |w, e| { w.pair().tip = tip(HEIGHT + 1, MTP); w.pair().look(Payee, 0, None); pays(w, e, 2_501, "payer") }, Reason::FundingUnconfirmed, &["0 confirmations", "3 are needed for more than 0.00002500"]),
 
     // Payments: the signature.
     row("signed by a stranger", example7, (Payee, Open), |w, e| pays(w, e, 3_000, "stranger"), Reason::SignatureWrong, &["is not by key"]),
