@@ -4,12 +4,20 @@
 #[path = "common/pair.rs"]
 mod pair;
 
+#[path = "protocol/blind.rs"]
+mod blind;
 #[path = "protocol/boundaries.rs"]
 mod boundaries;
+#[path = "protocol/counting.rs"]
+mod counting;
 #[path = "protocol/crossing.rs"]
 mod crossing;
 #[path = "protocol/dear.rs"]
 mod dear;
+#[path = "protocol/ends.rs"]
+mod ends;
+#[path = "protocol/funding.rs"]
+mod funding;
 #[path = "protocol/lives.rs"]
 mod lives;
 #[path = "protocol/nonces.rs"]

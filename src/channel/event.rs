@@ -31,7 +31,12 @@ pub enum Event {
     /// A node's answer to [`Action::Broadcast`] or [`Action::BroadcastPackage`].
     Broadcast(BroadcastResult),
     /// No node answered to it: the transaction may be with the network, or not.
-    BroadcastUnknown(SpendRole),
+    BroadcastUnknown {
+        /// What the transaction is for.
+        role: SpendRole,
+        /// The transaction; of a package, the parent.
+        txid: Txid,
+    },
     /// The payer's user: pay this increment.
     Pay(Amount),
     /// The payer's user: raise the total to this sum. Does nothing if that much is signed already, so it can be repeated.

@@ -55,7 +55,7 @@ pub struct Payee {
     /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
     asked: Option<Box<SecretNonce>>,
     /// The tip at which the funding transaction was last given to the network: once a block is enough.
-    offered: Tip,
+    offered: Option<Tip>,
 }
 
 /// What this side can see of the chain, and do there. Payments are acknowledged only with both.
@@ -145,7 +145,7 @@ impl Payee {
             Event::Chain(view) => Ok(self.on_chain(view)?),
             Event::Blind(tip) => Ok(self.on_blind(tip)?),
             Event::Broadcast(result) => Ok(self.on_broadcast(result)?),
-            Event::BroadcastUnknown(role) => Ok(self.on_unknown(role)?),
+            Event::BroadcastUnknown { txid, .. } => Ok(self.on_unknown(txid)?),
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
             Event::Close => self.close(None),
             Event::CloseAt(feerate) => self.close(Some(feerate)),
@@ -322,7 +322,9 @@ impl Payee {
 
     fn see(&mut self, view: ChainView) {
         // What fell out of a block has to be taken by the network again.
-        self.taken &= view.confirmations > 0 || self.confirmations() == 0;
+        if view.confirmations == 0 && self.confirmations() > 0 {
+            (self.taken, self.offered) = (false, None);
+        }
         (self.sight.blind, self.sight.told) = (false, false);
         self.tip = view.tip;
         self.view = Some(view);
@@ -406,13 +408,13 @@ impl Payee {
             .held()
             .is_some_and(|payment| payment.balance().is_enforceable());
         let unspent = self.view.as_ref().is_none_or(|view| view.spend.is_none());
-        let missing = self.confirmations() == 0 && self.offered != self.tip;
+        let missing = self.confirmations() == 0 && self.offered != Some(self.tip);
         let wanted = missing && (enforceable || (mine && !must_settle));
         let unheard = self.sight.mute && self.settlement.is_none();
         if !unspent || !(wanted || unheard) {
             return None;
         }
-        self.offered = self.tip;
+        self.offered = Some(self.tip);
         Some(Action::Broadcast {
             role: SpendRole::Funding,
             tx: self.funding.tx().clone(),
@@ -513,15 +515,10 @@ impl Payee {
     }
 
     /// An unknown answer is treated like a rejection: the newest payment does not wait for another.
-    fn on_unknown(&mut self, role: SpendRole) -> Result<Vec<Action>, SpendError> {
-        let settlement = self
-            .settlement
-            .as_deref()
-            .filter(|settlement| settlement.role() == role);
-        let txid = settlement.map(|settlement| settlement.tx().compute_txid());
-        let payment = txid.map(|txid| self.payment_instead_of(txid)).transpose()?;
+    fn on_unknown(&mut self, txid: Txid) -> Result<Vec<Action>, SpendError> {
+        let payment = self.payment_instead_of(txid)?;
         self.sight.mute = true;
-        Ok(payment.flatten().into_iter().collect())
+        Ok(payment.into_iter().collect())
     }
 
     /// The payer chose the fee of what it signed to close, and may have chosen more than a node takes (`maxfeerate`).

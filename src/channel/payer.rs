@@ -127,7 +127,7 @@ impl Payer {
             Event::Chain(view) => Ok(self.on_chain(&view)),
             Event::Blind(tip) => Ok(self.on_blind(tip)),
             Event::Broadcast(result) => Ok(self.on_broadcast(result)),
-            Event::BroadcastUnknown(role) => Ok(self.on_unknown(role)),
+            Event::BroadcastUnknown { role, .. } => Ok(self.on_unknown(role)),
             Event::Pay(amount) => Ok(self.pay(amount)?),
             Event::PayUpTo(total) if total <= self.paid => Ok(Vec::new()),
             Event::PayUpTo(total) => Ok(self.pay(total - self.paid)?),

@@ -201,7 +201,9 @@ async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
 
 async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Bob's coin is a legacy one, so his signature is part of the bond's id");
-    let channel = world.open(plan(world, CoinKind::Legacy, ChannelId(1))?).await?;
+    let mut plan = plan(world, CoinKind::Legacy, ChannelId(1))?;
+    plan.limits.malleable_funding = true;
+    let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.say("Somebody takes the bond from the network, turns its signature's S round, and gets it mined");
     let twin = twin(&world.recorded("funding")?)?;

@@ -28,6 +28,8 @@ pub(super) const fn has_script_to_rebuild(construction: Construction) -> bool {
 
 pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
+    // Its user has another use for the coin.
+    plan.limits.broadcast_funding_after = None;
     plan.rules.push(Rule {
         from: Side::Payer,
         kind: Kind::Funding,

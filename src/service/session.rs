@@ -191,7 +191,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             Err(error) => {
                 (self.observer)(Report::ChainFailed(&error));
                 self.lose_sight();
-                Event::BroadcastUnknown(role)
+                Event::BroadcastUnknown { role, txid }
             }
         };
         self.party.apply(event).unwrap_or_else(|error| {

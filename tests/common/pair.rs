@@ -19,8 +19,8 @@ use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction};
 use spilman::channel::{
-    Action, ApplyError, BroadcastResult, ChainView, ChannelKey, Event, Payee, Payer, SeenSpend, SettlementTx,
-    SpendRole, Tip,
+    Action, ApplyError, BroadcastResult, ChainView, ChannelKey, Envelope, Event, Payee, Payer, SeenSpend,
+    SettlementTx, SpendRole, Tip,
 };
 
 pub use case::{channels, co_signed, Case};
@@ -173,6 +173,18 @@ impl Pair {
     pub fn redeemable(&self) -> Option<SettlementTx> {
         self.payee.redeemable().unwrap()
     }
+}
+
+/// What a party says of its own accord, still on its way.
+pub fn says(pair: &mut Pair, side: Side, event: Event) -> Vec<Envelope> {
+    let actions = pair.raw(side, event).unwrap();
+    actions
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Send(envelope) => Some(envelope),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Each output's amount, in order.

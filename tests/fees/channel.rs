@@ -67,6 +67,10 @@ impl Case {
             Capacity::new(capacity).expect("a capacity"),
             tip(chain),
         );
+        let limits = Limits {
+            malleable_funding: kind == CoinKind::Legacy,
+            ..Limits::default()
+        };
         Self {
             to_payer: CoinKind::Segwit.script(&payer),
             to_payee: CoinKind::Segwit.script(&payee),
@@ -76,7 +80,7 @@ impl Case {
             terms: terms.expect("a lock").on(construction),
             told: None,
             promised: None,
-            limits: Limits::default(),
+            limits,
             payee_limits: Limits::default(),
         }
     }
@@ -103,7 +107,8 @@ impl Case {
         Ok((payer.accept(accept)?, payee))
     }
 
-    /// The opening, until the payee has given the funding transaction to the network.
+    /// The opening, until the payee has given the funding transaction to the network, and both have seen that it is not
+    /// confirmed.
     pub fn fund(self, chain: &Regtest) -> Channel {
         let sight = NodeChain::new(chain.node().clone()).expect("the node answers");
         let (payer, payee) = self.agree(chain).expect("sound terms");
@@ -127,6 +132,7 @@ impl Case {
             runtime: Builder::new_current_thread().build().expect("a runtime"),
         };
         channel.carry_out(Side::Payee, actions);
+        channel.look();
         channel
     }
 

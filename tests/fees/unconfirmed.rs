@@ -53,7 +53,7 @@ fn payee_waits(channel: &mut Channel, unconfirmed: Amount, confirmations: u32) {
     assert_eq!(refused, [(Side::Payee, expected)], "{}", channel.construction());
 }
 
-/// 1. The network takes the funding transaction, and both sides are open at once.
+/// 1. The network takes the funding transaction, and both sides are open at their first look.
 /// 2. Payments up to the limit count. The payer makes no larger ones, with no confirmation and with two.
 /// 3. A payer that was told of a higher limit makes one, and the payee refuses it.
 /// 4. With the agreed three, any payment counts.

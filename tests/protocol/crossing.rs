@@ -1,21 +1,9 @@
 //! Both sides speak at the same moment: no honest message may be taken for an attack.
 
-use spilman::channel::{Action, Envelope, Event, Message, Protocol, SpendRole, Stage};
+use spilman::channel::{Envelope, Event, Message, Protocol, SpendRole, Stage};
 
-use crate::pair::{amounts, assert_spends, channels, sat, Case, Pair, Side};
+use crate::pair::{amounts, assert_spends, channels, sat, says, Case, Pair, Side};
 use Protocol::{Bond, Example7, SteppedLocktime};
-
-/// What a party says of its own accord, still on its way.
-fn says(pair: &mut Pair, side: Side, event: Event) -> Vec<Envelope> {
-    let actions = pair.raw(side, event).unwrap();
-    actions
-        .into_iter()
-        .filter_map(|action| match action {
-            Action::Send(envelope) => Some(envelope),
-            _ => None,
-        })
-        .collect()
-}
 
 /// Delivers what was on its way, and everything that follows.
 fn arrive(pair: &mut Pair, side: Side, envelopes: Vec<Envelope>) {

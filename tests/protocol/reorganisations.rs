@@ -100,7 +100,11 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
 #[test]
 fn a_funding_transaction_of_unknown_fate_is_handed_over() {
     let (mut payer, ..) = Case::new(SteppedLocktime).released();
-    let unknown = || Event::BroadcastUnknown(SpendRole::Funding);
+    let txid = payer.funding().outpoint().txid;
+    let unknown = || Event::BroadcastUnknown {
+        role: SpendRole::Funding,
+        txid,
+    };
     let actions = payer.apply(unknown()).unwrap();
     assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
     // 1. Once is enough.

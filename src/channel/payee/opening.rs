@@ -304,7 +304,7 @@ impl PayeeOpening<AwaitsFunding> {
             peer_gone: false,
             nonces: None,
             asked: None,
-            offered: self.state.tip,
+            offered: Some(self.state.tip),
         };
         Ok((payee, actions))
     }

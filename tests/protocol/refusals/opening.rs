@@ -10,7 +10,7 @@ use spilman::channel::{
 };
 
 use super::scene::*;
-use crate::pair::{key, payout, sat, Case, Side, HEIGHT, MTP};
+use crate::pair::{key, payout, sat, Side, HEIGHT, MTP};
 use Protocol::{Bond, SteppedLocktime};
 use Side::{Payee, Payer};
 use Stage::{Proposing, Protected, SigningRefund};

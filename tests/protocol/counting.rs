@@ -1,0 +1,159 @@
+//! When a payment counts, and what either side says of it.
+
+use spilman::channel::{
+    Action, BroadcastResult, ChainView, Construction, Envelope, Event, Message, Notice, Protocol, SpendRole,
+    Stage,
+};
+
+use crate::pair::{channels, sat, says, tip, Case, Side, HEIGHT, MTP};
+use Protocol::{Bond, Example7, SteppedLocktime};
+
+/// The payee's own user, or a wallet that has the PSBT, gave an older payment to the network. It divides the capacity
+/// already, so that nothing on top of it is acknowledged, and the newest payment goes out against it.
+#[test]
+fn nothing_counts_once_a_spend_is_in_the_mempool() {
+    for case in channels() {
+        let (at, stepped) = (case.name(), case.terms.protocol == SteppedLocktime);
+        let mut pair = case.paying(&[50_000]).open();
+        let older = pair.redeemable().unwrap().tx().clone();
+        pair.apply(Side::Payer, Event::Pay(sat(10_000))).unwrap();
+        let more = says(&mut pair, Side::Payer, Event::Pay(sat(100_000)));
+        pair.news();
+        pair.look(Side::Payee, 4, Some((&older, 0)));
+        let newest: &[&str] = &[
+            "payee broadcasts settlement",
+            "payee says closed",
+            "payer learns peer settled",
+        ];
+        // Payments with a lock of their own are not final yet.
+        assert_eq!(pair.news(), if stepped { &[] } else { newest }, "{at}");
+        let answer = pair.raw(Side::Payee, Event::Message(more[0].clone()));
+        assert!(answer.is_err() || answer == Ok(Vec::new()), "{at}: {answer:?}");
+        assert_eq!(pair.payee.paid(), sat(60_000), "{at}");
+    }
+}
+
+/// Where payments count before the confirmation, the network is asked with every block whether it still has the funding
+/// transaction, whoever broadcasts it in this protocol.
+#[test]
+fn what_the_network_took_once_is_asked_for_again() {
+    for mut case in channels() {
+        let at = case.name();
+        case.limits.unconfirmed = sat(10_000);
+        let mut pair = case.funded();
+        pair.chain(0, None);
+        assert_eq!(pair.payee.stage(), Stage::Open, "{at}");
+        pair.tip = tip(HEIGHT + 1, MTP);
+        let view = pair.view(0, None);
+        let actions = pair.raw(Side::Payee, Event::Chain(view)).unwrap();
+        let [Action::Broadcast {
+            role: SpendRole::Funding,
+            tx,
+        }] = &actions[..]
+        else {
+            panic!("{at}: {actions:?}");
+        };
+        let rejected = BroadcastResult {
+            rejected: Some("bad-txns-inputs-missingorspent".to_owned()),
+            ..BroadcastResult::taken(SpendRole::Funding, tx)
+        };
+        pair.apply(Side::Payee, Event::Broadcast(rejected)).unwrap();
+        assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{at}");
+        let before = pair.payee.paid();
+        pair.apply(Side::Payer, Event::Pay(sat(10_000))).unwrap();
+        assert_eq!(pair.payee.paid(), before, "{at}");
+    }
+}
+
+/// The payer saw the funding transaction lost and back before the first acknowledgement arrived. The second *ready* asks
+/// for nothing.
+#[test]
+fn ready_is_heard_twice_and_the_empty_payment_is_sent_once() {
+    let case = Case::new(Example7);
+    let mut pair = case.funded();
+    let ready = Envelope {
+        channel: case.id,
+        message: Message::Ready,
+    };
+    let first = says(&mut pair, Side::Payer, Event::Message(ready.clone()));
+    assert!(matches!(first[0].message, Message::Payment { paid, .. } if paid == sat(0)));
+    for confirmations in [3, 2] {
+        pair.look(Side::Payer, confirmations, None);
+    }
+    assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
+    assert_eq!(says(&mut pair, Side::Payer, Event::Message(ready)), []);
+    assert_eq!(pair.payer.stage(), Stage::Open);
+}
+
+/// A payment crosses a short reorganisation, the channel closes before the blocks are back: the settlement is for all of it.
+#[test]
+fn a_parked_payment_is_settled_with() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.paying(&[1_000]).open();
+        pair.look(Side::Payee, 2, None);
+        pair.apply(Side::Payer, Event::Pay(sat(99_000))).unwrap();
+        assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
+        pair.apply(Side::Payer, Event::Close).unwrap();
+        let settlement = pair.payee.settlement().expect(&at);
+        assert_eq!(settlement.balance().paid, sat(100_000), "{at}");
+    }
+}
+
+/// The total is what is asked for, so that asking twice pays once.
+#[test]
+fn pay_up_to_is_idempotent() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.open();
+        for (total, signed) in [(5_000, true), (5_000, false), (4_000, false), (6_000, true)] {
+            let sent = says(&mut pair, Side::Payer, Event::PayUpTo(sat(total)));
+            assert_eq!(!sent.is_empty(), signed, "{at}: {total}");
+            for payment in sent {
+                pair.apply(Side::Payee, Event::Message(payment)).unwrap();
+            }
+        }
+        assert_eq!(
+            (pair.payer.paid(), pair.payee.paid()),
+            (sat(6_000), sat(6_000)),
+            "{at}"
+        );
+    }
+}
+
+/// The payee reminds the payer's user five times before it answers: it is one request, and the next total is another.
+#[test]
+fn a_requested_total_is_told_once() {
+    let case = Case::new(Bond);
+    let mut pair = case.open();
+    let mut told = Vec::new();
+    for paid in [1_000, 1_000, 1_000, 2_000, 2_000] {
+        let message = Message::PaymentRequest { paid: sat(paid) };
+        let request = Envelope {
+            channel: case.id,
+            message,
+        };
+        for action in pair.raw(Side::Payer, Event::Message(request)).unwrap() {
+            let Action::Notify(Notice::PaymentRequested { paid }) = action else {
+                panic!("{action:?}");
+            };
+            told.push(paid.to_sat());
+        }
+    }
+    assert_eq!(told, [1_000, 2_000]);
+}
+
+/// The lock is over and the funding transaction is not in the chain: a payment that can be enforced is still worth a try.
+#[test]
+fn a_view_without_the_funding_transaction_does_not_end_what_is_enforceable() {
+    let mut pair = Case::new(Example7)
+        .on(Construction::P2wsh)
+        .paying(&[1_000])
+        .open();
+    let view = ChainView {
+        tip: tip(HEIGHT + 200, MTP),
+        ..pair.view(0, None)
+    };
+    pair.apply(Side::Payee, Event::Chain(view)).unwrap();
+    assert_eq!(pair.payee.stage(), Stage::Closing);
+}
