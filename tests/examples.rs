@@ -160,6 +160,22 @@ fn the_payee_passes() {
     assert!(played.len() >= 30, "only {} cases were chosen", played.len());
 }
 
+/// No case has such terms: a dust limit that is no whole number of satoshi is rounded up, as by a node.
+#[test]
+fn the_payee_rounds_a_dust_limit_up() {
+    let code = "import payee
+key, payouts = b'\\x02' + bytes(31) + b'\\x01', [b'\\0\\x14' + bytes(20), b'\\xa9\\x14' + bytes(20) + b'\\x87']
+terms = payee.Terms(1, 1, payee.P2WSH, 10**6, 500, 751, 500, None, 36, 1, 0, key, payouts[0])
+print(payee.Channel(terms, key, payouts[1]).dust)";
+    let output = Command::new(python())
+        .args(["-B", "-c", code])
+        .current_dir(folder())
+        .output()
+        .expect("a Python");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[295, 541]\n", "{err}");
+}
+
 #[test]
 fn the_payee_has_at_most_400_lines() {
     let text = std::fs::read_to_string(folder().join("payee.py")).expect("it is in the repository");

@@ -14,6 +14,8 @@ mod counting;
 mod crossing;
 #[path = "protocol/dear.rs"]
 mod dear;
+#[path = "protocol/dust.rs"]
+mod dust;
 #[path = "protocol/ends.rs"]
 mod ends;
 #[path = "protocol/funding.rs"]

@@ -1,4 +1,5 @@
-use bitcoin::Amount;
+use bitcoin::consensus::encode::VarInt;
+use bitcoin::{Amount, FeeRate, Script};
 use thiserror::Error;
 
 /// The amount locked in the funding output, in satoshi.
@@ -89,4 +90,26 @@ impl Balance {
         };
         self.fee + dropped_payee + dropped_change
     }
+}
+
+/// The input that spends a witness program, in vbytes, as Bitcoin Core reckons it whatever the program is.
+const WITNESS_INPUT: usize = 67;
+/// The same of any other output.
+const OTHER_INPUT: usize = 148;
+
+/// The least sum in an output to this script that is not dust, in satoshi: what the dust relay feerate asks for the
+/// output and the input that spends it. Rounded up, as by Bitcoin Core; `Script::minimal_non_dust_custom` rounds down.
+///
+/// It never panics, and for a feerate of up to 32 bits two of them can be added.
+pub(crate) fn dust_limit(script: &Script, feerate: FeeRate) -> Amount {
+    let input = if script.is_witness_program() {
+        WITNESS_INPUT
+    } else {
+        OTHER_INPUT
+    };
+    let output = 8 + VarInt::from(script.len()).size() + script.len();
+    let per_kvb = 4 * u128::from(feerate.to_sat_per_kwu());
+    // A length has no more than 64 bits, and the feerate no more than 66: the product fits.
+    let limit = (per_kvb * (input + output) as u128).div_ceil(1_000);
+    Amount::from_sat(u64::try_from(limit).unwrap_or(u64::MAX))
 }

@@ -5,6 +5,7 @@ use bitcoin::{
 };
 use thiserror::Error;
 
+use super::amount::dust_limit;
 use super::error::CommandError;
 use super::limits::{check_payout, TermsError};
 use super::params::ChannelParams;
@@ -107,7 +108,7 @@ impl Cpfp {
             });
         }
         let fee = self.fee(parent.vsize() as u64 + vsize)? - parent_fee;
-        let dust = self.to.minimal_non_dust_custom(params.terms().dust_feerate);
+        let dust = dust_limit(&self.to, params.terms().dust_feerate);
         let left = prevout
             .value
             .checked_sub(fee)

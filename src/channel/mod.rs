@@ -90,6 +90,8 @@ mod test_support;
 mod transaction;
 mod verify;
 
+#[cfg(feature = "fixtures")]
+pub(crate) use amount::dust_limit;
 pub use amount::{Balance, Capacity, CapacityError};
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use construction::Construction;

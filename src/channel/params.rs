@@ -6,7 +6,7 @@ use bitcoin::{Amount, FeeRate, Script, ScriptBuf, TxOut, Weight};
 use miniscript::{DefiniteDescriptorKey, Descriptor};
 use thiserror::Error;
 
-use super::amount::Balance;
+use super::amount::{dust_limit, Balance};
 use super::construction::{Construction, Path, Scripts};
 use super::error::{CommandError, PaymentError};
 use super::keys::{PayeeKey, PayerKey};
@@ -296,8 +296,8 @@ impl Fees {
             refund: fee(terms, weight(scripts, path, &[payer_payout]))?,
             payment: weight(scripts, Path::Both, &both),
             joint: weight(scripts, Path::Joint, &both),
-            payer_dust: payer_payout.minimal_non_dust_custom(terms.dust_feerate),
-            payee_dust: payee_payout.minimal_non_dust_custom(terms.dust_feerate),
+            payer_dust: dust_limit(payer_payout, terms.dust_feerate),
+            payee_dust: dust_limit(payee_payout, terms.dust_feerate),
         })
     }
 

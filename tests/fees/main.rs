@@ -5,6 +5,7 @@ mod again;
 mod channel;
 #[path = "../common/mod.rs"]
 mod common;
+mod dust;
 mod hand;
 mod pinning;
 mod raise;

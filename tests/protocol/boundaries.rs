@@ -16,7 +16,7 @@ const FEE: u64 = 664;
 const DUST: u64 = 294;
 
 /// Example 7 on every construction, with what a payment costs there.
-fn constructions() -> impl Iterator<Item = (Case, u64)> {
+pub fn constructions() -> impl Iterator<Item = (Case, u64)> {
     channels()
         .filter(|case| case.terms.protocol == Example7)
         .map(|case| {

@@ -113,7 +113,10 @@ fn input(previous_output: OutPoint, sequence: Sequence) -> TxIn {
 }
 
 fn divided(params: &ChannelParams, paid: u64, left: Amount) -> Vec<TxOut> {
-    let dust = |script: &bitcoin::Script| script.minimal_non_dust_custom(params.terms().dust_feerate);
+    let dust = |script: &bitcoin::Script| {
+        let size = if script.is_witness_program() { 67 } else { 148 } + 9 + script.len() as u64;
+        sat((4 * params.terms().dust_feerate.to_sat_per_kwu() * size).div_ceil(1_000))
+    };
     let change = left.checked_sub(sat(paid)).unwrap_or(Amount::ZERO);
     let outputs = [
         (change, params.payer_payout()),
