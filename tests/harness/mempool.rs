@@ -1,7 +1,7 @@
 //! What nodes take, relay and mine.
 
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
 use spilman::regtest::{change, Coin, CoinKind, Node, Policy, Regtest, RejectReason};
 
 use crate::{chain, outputs, payee, sat, FEE};
@@ -68,29 +68,35 @@ fn a_miner_can_take_what_nodes_do_not_relay() {
     }
 }
 
+/// Of a limit that is no whole number, as the 294.392 satoshi at 3.004 sat/vB, every version takes the next.
 #[test]
 fn dust_is_refused_to_the_satoshi() {
-    let mut chain = chain();
-    let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
-    let paying = |amount| {
-        let output = TxOut {
-            value: sat(amount),
-            script_pubkey: coin.output.script_pubkey.clone(),
+    for (sat_per_kwu, limit) in [(750, 294), (751, 295)] {
+        let dust = FeeRate::from_sat_per_kwu(sat_per_kwu);
+        let policy = Policy {
+            dust,
+            ..Policy::default()
         };
-        let rest = change(
-            std::slice::from_ref(&coin),
-            std::slice::from_ref(&output),
-            FEE,
-            output.script_pubkey.clone(),
-        );
-        coin.spend(vec![output, rest.unwrap()]).unwrap()
-    };
-    chain
-        .node()
-        .test_accept(&paying(293))
-        .unwrap()
-        .expect_rejected(RejectReason::Dust);
-    chain.node().test_accept(&paying(294)).unwrap().expect_accepted();
+        let builder = Regtest::builder().node(Node::builder().policy(policy));
+        let mut chain = builder.start().unwrap();
+        let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
+        let paying = |amount| {
+            let output = TxOut {
+                value: sat(amount),
+                script_pubkey: coin.output.script_pubkey.clone(),
+            };
+            let rest = change(
+                std::slice::from_ref(&coin),
+                std::slice::from_ref(&output),
+                FEE,
+                output.script_pubkey.clone(),
+            );
+            let tx = coin.spend(vec![output, rest.unwrap()]).unwrap();
+            chain.node().test_accept(&tx).unwrap()
+        };
+        paying(limit - 1).expect_rejected(RejectReason::Dust);
+        paying(limit).expect_accepted();
+    }
 }
 
 #[test]
