@@ -48,6 +48,7 @@
 
 mod error;
 mod read;
+mod walk;
 mod write;
 
 use minicbor::{Decoder, Encoder};
@@ -57,6 +58,9 @@ use read::Reader;
 use write::write;
 
 pub use error::WireError;
+#[cfg(feature = "fixtures")]
+pub(crate) use walk::block;
+pub(crate) use walk::{transaction, Walk};
 
 /// The version of the conversation, the first field of [`Message::Open`](crate::channel::Message::Open).
 pub const VERSION: u8 = 1;

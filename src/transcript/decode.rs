@@ -3,18 +3,18 @@
 use std::fmt;
 
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::encode::{self, Decodable};
+use bitcoin::consensus::{deserialize, encode};
 use bitcoin::transaction::Version;
 use bitcoin::{
     Address, Amount, Network, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxOut, Txid, Weight, Wtxid,
 };
 
 use super::item::{Item, Role, SpendKind};
-use super::locate::locate;
 use super::path::Ask;
 use super::problem::Problem;
 use super::script::ScriptKey;
 use super::spend;
+use crate::wire::Walk;
 
 /// Why raw bytes could not be shown as a transaction.
 #[derive(Debug, thiserror::Error)]
@@ -311,14 +311,27 @@ fn fee(tx: &Transaction, prevouts: &[TxOut]) -> Fee {
 }
 
 fn parse(raw: &[u8]) -> Result<Transaction, DecodeError> {
-    let mut rest = raw;
-    let tx =
-        Transaction::consensus_decode_from_finite_reader(&mut rest).map_err(|source| locate(raw, source))?;
-    if rest.is_empty() {
+    let length = raw.len();
+    let error = |field: String, position, source| DecodeError::Field {
+        field,
+        position,
+        length,
+        source,
+    };
+    // The library says what is wrong but not where, and "where" is what a person with a hex dump needs.
+    let mut walk = Walk::new(raw);
+    if let Err(source) = walk.transaction() {
+        let (field, position) = walk.field();
+        return Err(error(field.to_string(), position, source));
+    }
+    let end = walk.read();
+    // What is wrong now is about the whole, such as an empty witness with the marker set.
+    let tx = deserialize(&raw[..end]).map_err(|source| error("the transaction".to_owned(), 0, source))?;
+    if end == length {
         return Ok(tx);
     }
     Err(DecodeError::TrailingBytes {
-        position: raw.len() - rest.len(),
-        length: raw.len(),
+        position: end,
+        length,
     })
 }

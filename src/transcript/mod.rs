@@ -29,7 +29,6 @@ mod infer;
 mod item;
 #[cfg(feature = "scenario")]
 mod json;
-mod locate;
 mod locks;
 mod names;
 mod path;

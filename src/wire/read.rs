@@ -14,7 +14,7 @@ use crate::channel::{
 /// Reads field after field; what is not the one encoding of a message is told from what it would have been.
 pub(super) struct Reader<'b>(pub Decoder<'b>);
 
-impl Reader<'_> {
+impl<'b> Reader<'b> {
     pub fn envelope(&mut self) -> Result<Envelope, WireError> {
         let received = self.0.array().map_err(|e| self.cbor("array", &e))?;
         let received = received.ok_or(WireError::NotCanonical { position: 0 })?;
@@ -223,11 +223,8 @@ impl Reader<'_> {
         })
     }
 
-    fn bytes(&mut self, field: &'static str) -> Result<Vec<u8>, WireError> {
-        match self.0.bytes() {
-            Ok(bytes) => Ok(bytes.to_vec()),
-            Err(e) => Err(self.cbor(field, &e)),
-        }
+    fn bytes(&mut self, field: &'static str) -> Result<&'b [u8], WireError> {
+        self.0.bytes().map_err(|e| self.cbor(field, &e))
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
@@ -256,14 +253,14 @@ impl Reader<'_> {
     }
 
     fn script(&mut self, field: &'static str) -> Result<ScriptBuf, WireError> {
-        self.bytes(field).map(ScriptBuf::from_bytes)
+        self.bytes(field).map(|bytes| ScriptBuf::from(bytes.to_vec()))
     }
 
     fn transaction(&mut self) -> Result<Transaction, WireError> {
         let field = "transaction";
         let position = self.0.position();
         let bytes = self.bytes(field)?;
-        bitcoin::consensus::deserialize(&bytes).map_err(|e| WireError::Value {
+        super::transaction(bytes).map_err(|e| WireError::Value {
             field,
             position,
             error: e.to_string(),
