@@ -210,11 +210,13 @@ impl Payee {
         self.view.as_ref().map_or(0, |view| view.confirmations)
     }
 
-    /// Whether payments up to this sum count. Nobody has seen the funding transaction before the first look.
+    /// Whether payments up to this sum count: not before the first look, and not once a spend is on its way, which divides the
+    /// capacity already.
     fn counts(&self, paid: Amount) -> bool {
         let limit = self.params.unconfirmed_limit();
         let early = self.taken && !self.funding.is_malleable() && paid <= limit && limit > Amount::ZERO;
-        self.view.is_some() && (early || self.confirmations() >= self.params.confirmations())
+        let unspent = self.view.as_ref().is_some_and(|view| view.spend.is_none());
+        unspent && (early || self.confirmations() >= self.params.confirmations())
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
@@ -474,7 +476,6 @@ impl Payee {
         let counts = self.counts(self.paid());
         let spent = self.view.as_ref().is_some_and(|view| view.spend.is_some());
         match self.stage {
-            // What is on its way divides the capacity already: a payment on top of it would be worth nothing.
             Stage::AwaitingFunding | Stage::Open if spent => {
                 self.stage = Stage::Closing;
                 Vec::new()

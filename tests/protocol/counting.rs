@@ -157,3 +157,18 @@ fn a_view_without_the_funding_transaction_does_not_end_what_is_enforceable() {
     pair.apply(Side::Payee, Event::Chain(view)).unwrap();
     assert_eq!(pair.payee.stage(), Stage::Closing);
 }
+
+/// A payment was parked, the payee asks for a settlement, and then the refund is in the mempool.
+#[test]
+fn a_parked_payment_does_not_count_once_a_spend_is_in_the_mempool() {
+    for case in channels().filter(|case| case.terms.construction.closes_with_one_key()) {
+        let mut pair = case.paying(&[1_000]).open();
+        pair.look(Side::Payee, 2, None);
+        pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
+        says(&mut pair, Side::Payee, Event::Close);
+        let refund = pair.payer.refund().tx().clone();
+        pair.look(Side::Payee, 3, Some((&refund, 0)));
+        assert_eq!(pair.payee.paid(), sat(1_000));
+        assert_eq!(pair.payee.settlement().unwrap().balance().paid, sat(2_000));
+    }
+}
