@@ -27,6 +27,7 @@
 //! }
 //! ```
 
+mod backoff;
 mod chain;
 mod connection;
 #[cfg(feature = "electrum")]
@@ -38,6 +39,7 @@ mod report;
 mod request;
 mod session;
 
+pub use backoff::Backoff;
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
