@@ -67,6 +67,7 @@
 
 mod amount;
 mod bump;
+mod channel_keys;
 mod construction;
 mod digest;
 mod error;
@@ -94,6 +95,7 @@ mod verify;
 pub(crate) use amount::dust_limit;
 pub use amount::{Balance, Capacity, CapacityError};
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
+pub use channel_keys::{ChannelKeys, KeyId, KeyRole};
 pub use construction::Construction;
 #[cfg(feature = "scenario")]
 pub(crate) use construction::Path;
