@@ -267,7 +267,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
     let (payer, payee) = tokio::time::timeout(DEADLINE, end)
         .await
         .expect("both see the end");
-    assert_eq!(payer.map(|end| end.txid), Some(settlement.compute_txid()));
+    assert_eq!(payer.clone().map(|end| end.txid), Ok(settlement.compute_txid()));
     assert_eq!(payer, payee);
     assert_eq!(parties.stages(), [Stage::Closed, Stage::Closed]);
 }
@@ -279,6 +279,7 @@ async fn a_silent_peer_is_given_up() {
     let cast = Cast::new(&chain, "silence", Protocol::Bond, sat(100_000));
     let (_silent, own) = tcp().await;
     let setup = spilman::service::Setup {
+        key_reuse: spilman::service::KeyReuse::Allow,
         opening_timeout: Duration::from_millis(50),
         ..spilman::service::Setup::new(
             spilman::channel::ChannelKey::new(cast.payee),

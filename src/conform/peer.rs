@@ -10,7 +10,8 @@ use crate::channel::{ChannelKey, Notice, Protocol};
 use crate::regtest::{bitcoincore_rpc, Coin, CoinKind};
 use crate::scenario::fund;
 use crate::service::{
-    accept, open, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError, Setup,
+    accept, open, KeyReuse, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError,
+    Setup,
 };
 
 /// The library's own payer or payee as a program under test: reads its [`VARIABLE`], speaks on standard input and output,
@@ -114,7 +115,10 @@ async fn live(told: &Assignment) -> Result<(), PeerError> {
             payer.outcome().await
         }
     };
-    eprintln!("the channel is closed: {outcome:?}");
+    match outcome {
+        Ok(outcome) => eprintln!("the channel is closed: {outcome:?}"),
+        Err(error) => eprintln!("{error}"),
+    }
     Ok(())
 }
 
@@ -129,6 +133,8 @@ fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
     let mut fresh = Setup::new(ChannelKey::new(told.secret_key), told.payout.clone());
     let nonces = fresh.nonces.take().filter(|_| told.joint != Some(false));
     Setup {
+        // Its assignment gives the key.
+        key_reuse: KeyReuse::Allow,
         limits: told.limits(),
         observer,
         nonces,
@@ -202,7 +208,7 @@ async fn pay(payer: &PayerHandle, payments: &[u64], told: &Assignment, notices: 
             continue;
         }
         if let Some(sum) = payments.next_if(|_| asked) {
-            tell(payer.pay(sum - paid).await.map(drop));
+            tell(payer.pay_up_to(sum).await.map(drop));
             paid = sum;
         }
     }

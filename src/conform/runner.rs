@@ -17,7 +17,7 @@ use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
 use crate::malice::Forger;
 use crate::regtest::{Coin, CoinKind, NodeBuilder};
 use crate::scenario::{payout, terms, NodeChain, Recorder, Watch, World};
-use crate::service::Setup;
+use crate::service::{KeyReuse, Setup};
 use crate::transcript::{Names, Side, Transcript, Unit};
 
 /// How long the program may take for each thing that it has to do, unless told otherwise.
@@ -145,6 +145,8 @@ impl Runner {
         let key = cast.key(ours);
         let nonces = NonceSource::new(table.world.key(&format!("{ours}/nonces")).secret_bytes());
         let setup = Setup {
+            // Published: the same in every run.
+            key_reuse: KeyReuse::Allow,
             observer: table.line.observer.clone(),
             opening_timeout: self.deadline,
             nonces: table.case.joint.then_some(nonces),

@@ -12,7 +12,7 @@ use super::tap::{Rule, Tap};
 use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, PayeeKey, PayerKey, Terms};
 use crate::regtest::{change, Coin, CoinKind, Misuse};
-use crate::service::{self, Proposal, Setup};
+use crate::service::{self, KeyReuse, Proposal, Setup};
 use crate::transcript::{sat, Entry, Names, Side};
 
 /// How a story opens a channel.
@@ -101,6 +101,8 @@ impl World {
         let (payer_chain, payee_chain) = (Sight::of(&self.chain)?, Sight::of(&self.chain)?);
         let (payer_end, payee_end, tap) = Tap::start(rules, self.recorder.clone());
         let setup = |actor, key: SecretKey| Setup {
+            // Published: the same in every run.
+            key_reuse: KeyReuse::Allow,
             limits: limits.clone(),
             observer: self.recorder.observer(actor, &label),
             nonces: Some(NonceSource::new(

@@ -151,6 +151,7 @@ impl Recorder {
             Report::Failed(error) => format!("cannot go on: {error}"),
             Report::NoMoreNews => "will hear no more of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
+            Report::StaleTip { tip, .. } => format!("has seen no block after {} for hours", tip.height),
         };
         self.add(Entry::Notice { by: by.into(), text });
     }

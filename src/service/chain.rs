@@ -5,16 +5,23 @@ use bitcoin::{OutPoint, Transaction};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::guard::catch_async;
+use super::timing::CHAIN_TIMEOUT;
 use crate::channel::{ChainView, CpfpPackage, Tip};
 
 /// All that a party knows of the chain, and all that it can do there.
 ///
 /// Safety decisions rest on what this says and on nothing else: no clock is read.
+///
+/// Each call may take 30 s; then it is dropped and counts as failed. So every future has to be cancel safe: dropping it
+/// must leave the implementation ready for the next call. A transaction whose broadcast was dropped may be with the
+/// network or not, and the party reckons with both. A panic counts as a failure, too.
 pub trait Chain: Send + Sync + 'static {
     /// The chain's end.
     fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send;
 
-    /// The chain as far as the channel with this funding output is concerned.
+    /// The chain as far as the channel with this funding output is concerned. If this fails and [`Chain::tip`] does not, the
+    /// party still acts on its locks.
     fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send;
 
     /// Gives a transaction to the network: `None` if it was taken (or known already), otherwise the reason
@@ -40,7 +47,7 @@ pub trait Chain: Send + Sync + 'static {
     }
 
     /// A number that grows whenever the chain may have changed, and wakes up who waits for it. Without news, a party
-    /// looks by itself twice a minute.
+    /// looks by itself twice a minute. Called once; the receiver's own `changed` is cancel safe.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
@@ -59,5 +66,17 @@ impl ChainError {
             task,
             source: source.into(),
         }
+    }
+}
+
+/// An answer of one's own node, or the failure to give one in time or at all.
+pub(super) async fn in_time<T>(
+    task: &'static str,
+    answer: impl Future<Output = Result<T, ChainError>>,
+) -> Result<T, ChainError> {
+    match tokio::time::timeout(CHAIN_TIMEOUT, catch_async(answer)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panicked)) => Err(ChainError::new(task, panicked)),
+        Err(elapsed) => Err(ChainError::new(task, elapsed)),
     }
 }

@@ -1,17 +1,25 @@
-use std::time::Duration;
+use std::future::Future;
+use std::pin::{pin, Pin};
+use std::task::{Context, Poll};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::bytes::Bytes;
-use tokio_util::codec::{Framed, LengthDelimitedCodec, LengthDelimitedCodecError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Sleep;
+use tokio_util::bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::{Encoder, FramedRead, LengthDelimitedCodec, LengthDelimitedCodecError};
 
 use crate::channel::Envelope;
 use crate::wire::{self, WireError};
 
-/// How long a peer may take to make room for a message. Whoever sends cannot watch the chain meanwhile: a
-/// payer that never reads would otherwise keep the payee waiting until the refund is final.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+use super::guard::catch;
+use super::timing::{LINGER, SEND_TIMEOUT};
+
+/// As long as more than this waits to be sent, a payee reads nothing, and a payer pays nothing.
+const LONG: usize = 16 * 1_024;
+
+/// A peer that asks for more than this without reading any of it is cut off.
+const TOO_LONG: usize = 256 * 1_024;
 
 /// The framing of [`crate::wire`]: two bytes of length, big endian, then the message.
 #[must_use]
@@ -23,55 +31,185 @@ pub fn codec() -> LengthDelimitedCodec {
 }
 
 /// Messages over any stream of bytes.
-#[derive(Debug)]
+///
+/// What is sent waits in a queue. The queue is written whenever this side reads, or waits for the chain, so that neither
+/// the peer's pace nor its silence ever holds a party up.
 pub(super) struct Connection<IO> {
-    framed: Option<Framed<IO, LengthDelimitedCodec>>,
-    /// Messages taken in and given out, for whoever wants to know whether both sides have come to rest.
+    framed: Option<FramedRead<IO, LengthDelimitedCodec>>,
+    /// Encoded frames; the first may be sent in part.
+    queue: BytesMut,
+    /// Runs while the peer makes no room for what is queued.
+    stall: Option<Pin<Box<Sleep>>>,
+    unflushed: bool,
+    /// The peer takes nothing any more. What it said before that is still read.
+    deaf: bool,
+    /// Messages taken in, and messages queued, for whoever wants to know whether both sides have come to rest.
     pub received: u64,
     pub sent: u64,
+}
+
+/// What the connection brings.
+pub(super) enum Received {
+    Message(Envelope),
+    /// No message, but something that the peer must not send.
+    Garbled(ConnectionError),
+    /// The peer is gone.
+    Gone,
+    /// The queue was long, and is not any more.
+    Room,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     pub fn new(io: IO) -> Self {
         Self {
-            framed: Some(Framed::new(io, codec())),
+            framed: Some(FramedRead::new(io, codec())),
+            queue: BytesMut::new(),
+            stall: None,
+            unflushed: false,
+            deaf: false,
             received: 0,
             sent: 0,
         }
     }
 
+    /// Whether something may still be read.
     pub const fn is_open(&self) -> bool {
         self.framed.is_some()
     }
 
-    /// Ends the connection; what was sent is on its way.
-    pub fn close(&mut self) {
+    /// Whether the peer may still get what is sent to it.
+    pub const fn takes(&self) -> bool {
+        self.framed.is_some() && !self.deaf
+    }
+
+    /// Whether the peer reads more slowly than this side has something to say.
+    pub fn is_long(&self) -> bool {
+        self.queue.len() > LONG
+    }
+
+    /// Queues a message. If the peer is gone, it is lost, and that is no error here.
+    pub fn send(&mut self, envelope: &Envelope) {
+        let Some(framed) = self.framed.as_mut().filter(|_| !self.deaf) else {
+            return;
+        };
+        let frame = Bytes::from(wire::encode(envelope));
+        let encoded = framed.decoder_mut().encode(frame, &mut self.queue);
+        if encoded.is_err() || self.queue.len() > TOO_LONG {
+            return self.cut_off();
+        }
+        self.sent += 1;
+    }
+
+    /// The next thing that comes, while what is queued is written. With `in_step`, nothing is read as long as the queue is
+    /// long. Cancelling it loses nothing.
+    pub async fn receive(&mut self, in_step: bool) -> Received {
+        std::future::poll_fn(|context| self.poll_receive(context, in_step)).await
+    }
+
+    /// Waits for something else, while what is queued is written.
+    pub async fn write_during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        std::future::poll_fn(|context| {
+            // Nothing depends on whether it is all written yet.
+            let _ = self.poll_queue(context);
+            other.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>, in_step: bool) -> Poll<Received> {
+        let was_long = self.is_long();
+        // What is left wakes this task when there is room for it.
+        let _ = self.poll_queue(context);
+        let is_long = self.is_long();
+        let Some(framed) = &mut self.framed else {
+            return Poll::Ready(Received::Gone);
+        };
+        if was_long && !is_long {
+            return Poll::Ready(Received::Room);
+        }
+        if in_step && is_long {
+            return Poll::Pending;
+        }
+        let frame = catch(|| framed.poll_next_unpin(context));
+        let frame = match frame.unwrap_or(Poll::Ready(None)) {
+            Poll::Pending if !self.deaf => return Poll::Pending,
+            Poll::Pending | Poll::Ready(None) => {
+                self.cut_off();
+                return Poll::Ready(Received::Gone);
+            }
+            Poll::Ready(Some(frame)) => frame,
+        };
+        self.received += 1;
+        let message = frame
+            .map_err(classify)
+            .and_then(|bytes| Ok(wire::decode(&bytes)?));
+        Poll::Ready(message.map_or_else(Received::Garbled, Received::Message))
+    }
+
+    /// Writes as much of the queue as the peer makes room for.
+    fn poll_queue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let (Some(framed), true) = (&mut self.framed, self.queue.has_remaining() || self.unflushed) {
+            let mut io = Pin::new(framed.get_mut());
+            let written = catch(|| {
+                if self.queue.has_remaining() {
+                    io.as_mut().poll_write(context, &self.queue)
+                } else {
+                    io.as_mut().poll_flush(context).map_ok(|()| 0)
+                }
+            });
+            match written.unwrap_or_else(|panicked| Poll::Ready(Err(std::io::Error::other(panicked)))) {
+                Poll::Ready(Ok(0)) if self.queue.has_remaining() => self.deafen(),
+                Poll::Ready(Ok(written)) => {
+                    self.unflushed = self.queue.has_remaining();
+                    self.queue.advance(written);
+                    self.stall = None;
+                }
+                Poll::Ready(Err(_)) => self.deafen(),
+                Poll::Pending => {
+                    let stall = self
+                        .stall
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(SEND_TIMEOUT)));
+                    if stall.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    self.cut_off();
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn deafen(&mut self) {
+        self.deaf = true;
+        self.unflushed = false;
+        self.queue.clear();
+        self.stall = None;
+    }
+
+    /// Ends the connection, and loses what is queued.
+    fn cut_off(&mut self) {
+        self.deafen();
         self.framed = None;
     }
+}
 
-    /// The next message; `None` when the peer is gone. Cancelling it loses nothing.
-    pub async fn receive(&mut self) -> Option<Result<Envelope, ConnectionError>> {
-        let frame = self.framed.as_mut()?.next().await;
-        if frame.is_none() {
-            self.close();
-        }
-        let frame = frame?;
-        self.received += 1;
-        Some(match frame {
-            Ok(bytes) => wire::decode(&bytes).map_err(ConnectionError::Malformed),
-            Err(error) => Err(classify(error)),
-        })
-    }
-
-    /// Sends a message; if the peer is gone, or does not read, the connection is over, and that is no error
-    /// here.
-    pub async fn send(&mut self, envelope: &Envelope) {
-        let Some(framed) = &mut self.framed else { return };
-        let sending = framed.send(Bytes::from(wire::encode(envelope)));
-        match tokio::time::timeout(SEND_TIMEOUT, sending).await {
-            Ok(Ok(())) => self.sent += 1,
-            Ok(Err(_)) | Err(_) => self.close(),
-        }
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<IO> {
+    /// Ends the connection. What is queued is still sent, by a task of its own: a peer that does not read keeps nobody
+    /// from watching the chain.
+    pub fn close(&mut self) {
+        let rests = self.queue.has_remaining() || self.unflushed;
+        let Some(framed) = self.framed.take().filter(|_| rests) else {
+            return;
+        };
+        let (mut io, queue) = (framed.into_inner(), self.queue.split());
+        self.stall = None;
+        tokio::spawn(tokio::time::timeout(LINGER, async move {
+            io.write_all(&queue).await?;
+            io.shutdown().await?;
+            // Closing a TCP connection with unread bytes resets it, and the peer may lose the last message.
+            tokio::io::copy(&mut io, &mut tokio::io::sink()).await
+        }));
     }
 }
 

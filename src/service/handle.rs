@@ -1,5 +1,4 @@
 use std::error::Error as StdError;
-use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, Transaction};
 use thiserror::Error;
@@ -8,18 +7,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::channel::{
-    ApplyError, Balance, ChannelParams, ChildTx, Cpfp, CpfpError, CpfpPackage, Event, FundingTx, Outcome,
-    RefundTx, SettlementTx, Stage,
+    Action, ApplyError, Balance, ChannelParams, ChildTx, Cpfp, CpfpError, CpfpPackage, Event, FundingTx,
+    Outcome, RefundTx, SettlementTx, Stage,
 };
 
 use super::chain::Chain;
+use super::guard::{catch_async, Panicked};
 use super::party::Party;
 use super::report::Status;
-use super::request::{PayError, Request};
-use super::session::Session;
-
-/// How long a payer waits for the acknowledgement of a payment. The channel goes on either way.
-pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
+use super::request::{PayError, Payment, Request, Signed, Sum};
+use super::session::{Inbox, Session, Start};
+use super::timing::ACKNOWLEDGE_TIMEOUT;
 
 /// What both handles have.
 ///
@@ -28,30 +26,70 @@ pub struct Handle {
     params: ChannelParams,
     funding: FundingTx,
     requests: mpsc::Sender<Request>,
+    payments: mpsc::Sender<Payment>,
     status: watch::Receiver<Status>,
     task: JoinHandle<()>,
 }
 
+/// A party whose task has begun, and whose opener still waits for the first things that it does.
+pub(super) struct Launch {
+    carried_out: oneshot::Receiver<Option<String>>,
+    kept: oneshot::Sender<()>,
+}
+
+impl Launch {
+    /// Waits until the first actions are carried out; the reason if the node refused the funding transaction.
+    pub async fn is_under_way(&mut self) -> Option<String> {
+        // A task that has ended by now says so in its outcome.
+        (&mut self.carried_out).await.ok().flatten()
+    }
+
+    /// Says that the opener takes the handle. A party that is never told so asks to close.
+    pub fn keep(self) {
+        // The party may have ended.
+        let _ = self.kept.send(());
+    }
+}
+
 impl Handle {
-    pub(super) fn spawn<P, IO, C>(
-        params: ChannelParams,
-        funding: FundingTx,
-        session: Session<P, IO, C>,
-        status: watch::Receiver<Status>,
-    ) -> Self
+    /// Gives the party a task of its own, without waiting for anything.
+    pub(super) fn spawn<P, IO, C>(session: Session<P, IO, C>, actions: Vec<Action>) -> (Self, Launch)
     where
         P: Party,
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         C: Chain,
     {
-        let (requests, inbox) = mpsc::channel(64);
-        Self {
+        let (carried_out, is_carried_out) = oneshot::channel();
+        let (kept, is_kept) = oneshot::channel();
+        let (requests, requested) = mpsc::channel(64);
+        let (payments, to_pay) = mpsc::channel(64);
+        let (params, funding) = (
+            session.party().params().clone(),
+            session.party().funding().clone(),
+        );
+        let status = session.status().clone();
+        let receiver = status.subscribe();
+        let start = Start { actions, carried_out };
+        let inbox = Inbox {
+            requests: requested,
+            payments: to_pay,
+            kept: is_kept,
+        };
+        let task = tokio::spawn(async move {
+            if let Err(Panicked { message }) = catch_async(session.run(start, inbox)).await {
+                status.send_modify(|status| status.panicked = Some(message));
+            }
+        });
+        let handle = Self {
             params,
             funding,
             requests,
-            status,
-            task: tokio::spawn(session.run(inbox)),
-        }
+            payments,
+            status: receiver,
+            task,
+        };
+        let carried_out = is_carried_out;
+        (handle, Launch { carried_out, kept })
     }
 
     /// The agreed parameters.
@@ -82,6 +120,8 @@ impl Handle {
     /// instead. If no answer comes, or the result does not confirm, the payee calls this again, and spends the newest
     /// payment alone; a locked one it spends by itself once the lock is over.
     ///
+    /// Not cancel safe: once the request is with the party, it is carried out although nobody waits for the answer.
+    ///
     /// # Errors
     /// If the channel is neither open nor waits for its funding transaction, or is closing and there is nothing that this
     /// side could do alone.
@@ -90,7 +130,7 @@ impl Handle {
     }
 
     /// The same, with a settlement that pays this feerate, if the peer agrees. What it costs more comes out of the payer's
-    /// change.
+    /// change. Not cancel safe, as [`Handle::close`].
     ///
     /// # Errors
     /// If the channel is not open, the feerate is below the agreed one, or the change does not pay for it.
@@ -98,18 +138,28 @@ impl Handle {
         self.apply(Event::CloseAt(feerate)).await
     }
 
-    /// Waits until the funding output is spent, deep enough, and says how. `None` if it never was, because the
-    /// channel was abandoned before anything was locked, or because the party's task was ended.
-    pub async fn outcome(&self) -> Option<Outcome> {
+    /// Waits until the funding output is spent, deep enough, and returns how. Cancel safe.
+    ///
+    /// # Errors
+    /// If it never was, because the channel was abandoned before anything was locked; or if the party's task ended early.
+    pub async fn outcome(&self) -> Result<Outcome, OutcomeError> {
         let mut status = self.status.clone();
-        let status = status
-            .wait_for(|status| status.stage == Stage::Closed)
-            .await
-            .ok()?;
-        status.outcome
+        let is_over = |status: &Status| status.stage == Stage::Closed || status.panicked.is_some();
+        // An error means that the task is gone. What it said last still stands.
+        let _ = status.wait_for(is_over).await;
+        let last = status.borrow();
+        match (last.outcome, &last.panicked) {
+            (Some(outcome), _) => Ok(outcome),
+            (None, Some(message)) => Err(OutcomeError::Panicked {
+                message: message.clone(),
+            }),
+            (None, None) if last.stage == Stage::Closed => Err(OutcomeError::Abandoned),
+            (None, None) => Err(OutcomeError::Aborted),
+        }
     }
 
-    /// Ends the party's task at once, as if its machine had lost power. The channel goes on without it.
+    /// Ends the party's task at once, as if its machine had lost power. The channel goes on without it: nobody settles or
+    /// refunds for this side.
     pub fn kill(&self) {
         self.task.abort();
     }
@@ -162,7 +212,7 @@ impl PayerHandle {
     }
 
     /// Raises the feerate of the refund, once its lock is over, with a child that spends it. `wallet` signs that child.
-    /// Whether the network takes them, the observer is told.
+    /// Whether the network takes them, the observer is told. Not cancel safe: the package may go out all the same.
     ///
     /// # Errors
     /// If there is no such child, the wallet does not sign it, or the lock is not over.
@@ -175,18 +225,65 @@ impl PayerHandle {
         self.handle.bump(child, wallet).await
     }
 
-    /// Pays `amount` more, in satoshi, and waits until the payee has acknowledged it.
+    /// Pays up to `total`, the sum of all that was ever paid in this channel, and waits until the payee has acknowledged
+    /// that much. This is the call for most users: it never pays the same thing twice, however often it is repeated.
+    ///
+    /// Returns at once if that much is acknowledged already, waits for the acknowledgement if it is signed already, and
+    /// signs what is missing otherwise.
+    ///
+    /// Cancel safe: call it again with the same total.
     ///
     /// # Errors
-    /// If nothing was sent, or what was sent is not known to have been accepted.
+    /// If nothing was signed, or what was signed is not known to have been accepted; the error names the sum that the
+    /// payee may hold.
+    pub async fn pay_up_to(&self, total: Amount) -> Result<Balance, RequestError> {
+        self.sign_and_wait(Sum::UpTo(total)).await
+    }
+
+    /// Pays `amount` more, and waits until the payee has acknowledged it. Of two calls, each adds its amount: use
+    /// [`PayerHandle::pay_up_to`] where a call may be repeated.
+    ///
+    /// Not cancel safe: when the future is dropped, the payment may be signed or not. [`Status::paid`] has the sum that is.
+    ///
+    /// # Errors
+    /// If nothing was signed, or what was signed is not known to have been accepted; the error names the sum that the
+    /// payee may hold.
     pub async fn pay(&self, amount: Amount) -> Result<Balance, RequestError> {
-        let (reply, answer) = oneshot::channel();
-        let asked = self.handle.ask(Request::Pay(amount, reply), answer);
-        if let Ok(answered) = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, asked).await {
-            return Ok(answered??);
+        self.sign_and_wait(Sum::More(amount)).await
+    }
+
+    async fn sign_and_wait(&self, sum: Sum) -> Result<Balance, RequestError> {
+        let signed = Signed::default();
+        let (reply, mut answer) = oneshot::channel();
+        let payment = Payment {
+            sum,
+            signed: signed.clone(),
+            reply,
+        };
+        let asked = async {
+            // If the party has ended, `reply` is gone, and the answer is an error.
+            let _ = self.handle.payments.send(payment).await;
+            (&mut answer).await
+        };
+        let answered = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, asked).await;
+        if let Ok(Ok(answered)) = answered {
+            return Ok(answered?);
+        }
+        let is_signed = {
+            // Until here the party may sign, and from here on it does not.
+            let signed = signed.lock();
+            answer.close();
+            *signed
+        };
+        if let Ok(answered) = answer.try_recv() {
+            return Ok(answered?);
         }
         let paid = self.handle.status.borrow().paid;
-        Err(PayError::Unacknowledged { paid }.into())
+        Err(match (answered, is_signed) {
+            (_, true) => PayError::Unacknowledged { paid }.into(),
+            (Err(_), false) => PayError::NotSigned { paid }.into(),
+            (Ok(_), false) => RequestError::Ended,
+        })
     }
 }
 
@@ -203,7 +300,7 @@ impl std::ops::Deref for PayeeHandle {
 }
 
 impl PayeeHandle {
-    /// Asks the payer for `amount` more, in satoshi (`bond`).
+    /// Asks the payer for `amount` more (`bond`). Not cancel safe: the request may be sent all the same.
     ///
     /// # Errors
     /// If the channel is not open, or holds less.
@@ -212,7 +309,8 @@ impl PayeeHandle {
     }
 
     /// Raises the feerate of the settlement that was broadcast with a child that spends the payee's output. `wallet` signs
-    /// that child. Whether the network takes them, the observer is told.
+    /// that child. Whether the network takes them, the observer is told. Not cancel safe: the package may go out all the
+    /// same.
     ///
     /// # Errors
     /// If nothing was settled yet, there is no such child, or the wallet does not sign it.
@@ -228,7 +326,8 @@ impl PayeeHandle {
         self.handle.bump(child, wallet).await
     }
 
-    /// The newest payment with both signatures: what the payee would broadcast if the payer were gone.
+    /// The newest payment with both signatures: what the payee would broadcast if the payer were gone. Cancel
+    /// safe.
     ///
     /// # Errors
     /// If the party's task has ended.
@@ -252,6 +351,24 @@ pub enum RequestError {
     /// The party's task has ended.
     #[error("the channel is closed, or its task was ended")]
     Ended,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum OutcomeError {
+    /// The channel never came to be, and nothing of this side's was at stake any more.
+    #[error("the channel was abandoned before anything was locked")]
+    Abandoned,
+    /// The party's task was ended, by [`Handle::kill`] or with its runtime. Nobody settles or refunds for this side.
+    #[error("the party's task was aborted: nobody watches the channel any more")]
+    Aborted,
+    /// The party's task panicked: a defect of this crate. Nobody settles or refunds for this side.
+    #[error("the party's task panicked: {message}; nobody watches the channel any more")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
 }
 
 /// Why nothing was raised.

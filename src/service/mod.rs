@@ -1,11 +1,20 @@
 //! A payer or a payee on a connection: messages in frames over any stream of bytes, the chain through the
 //! small [`Chain`] trait, and the state machine of [`crate::channel`] between them.
 //!
+//! - **A party lives in its own task**, from the first act that cannot be taken back until the funding output is spent for
+//!   good. Dropping a future or a handle does not end it; [`Handle::kill`] does, and so does the end of the runtime. Each
+//!   method says whether it is cancel safe.
+//! - **Payments are cumulative.** [`PayerHandle::pay_up_to`] takes the total and never pays twice. An error after a
+//!   signature names the sum that the payee may hold.
+//! - **A key serves one channel.** [`fresh_key`] draws one from a seed; a key that this process has used before is refused.
+//! - **What fails around a party does not end it**: a view of the chain that errs, hangs or panics ([`Chain`]), an observer
+//!   or a connection that panics. It goes on with what it knows, and [`Status`] says what is wrong.
+//!
 //! The crate's front page runs both sides on a real node. What a payer's user writes:
 //!
 //! ```
 //! use bitcoin::{Amount, Transaction, TxOut};
-//! use spilman::service::{open, Chain, Proposal, RequestError, Setup};
+//! use spilman::service::{open, Chain, Proposal, Setup};
 //! use tokio::net::TcpStream;
 //!
 //! /// Opens a channel over TCP, pays a satoshi a hundred times, and waits for the end.
@@ -17,11 +26,12 @@
 //!     wallet: impl FnOnce(&TxOut) -> Result<Transaction, String>,
 //! ) -> Result<(), Box<dyn std::error::Error>> {
 //!     let payer = open(stream, chain, setup, proposal, wallet).await?;
-//!     for _ in 0..100 {
-//!         payer.pay(Amount::ONE_SAT).await?;
+//!     for total in 1..=100 {
+//!         // Always the sum so far, so that a call can be repeated.
+//!         payer.pay_up_to(Amount::from_sat(total)).await?;
 //!     }
 //!     payer.close().await?;
-//!     let outcome = payer.outcome().await.ok_or(RequestError::Ended)?;
+//!     let outcome = payer.outcome().await?;
 //!     println!("{} came back", outcome.to_payer);
 //!     Ok(())
 //! }
@@ -32,19 +42,28 @@ mod chain;
 mod connection;
 #[cfg(feature = "electrum")]
 mod electrum;
+mod guard;
 mod handle;
+mod keys;
 mod open;
+mod open_error;
 mod party;
 mod report;
 mod request;
 mod session;
+mod setup;
+mod timing;
 
 pub use backoff::Backoff;
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
 pub use electrum::ElectrumChain;
-pub use handle::{BumpError, Handle, PayeeHandle, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
-pub use open::{accept, open, OpenError, Proposal, Setup, OPENING_TIMEOUT};
-pub use report::{no_observer, Observer, Report, Status};
+pub use handle::{BumpError, Handle, OutcomeError, PayeeHandle, PayerHandle, RequestError};
+pub use keys::{fresh_key, KeyReuse, RandomnessError};
+pub use open::{accept, open};
+pub use open_error::OpenError;
+pub use report::{no_observer, Fault, Observer, Report, Status};
 pub use request::PayError;
+pub use setup::{Proposal, Setup};
+pub use timing::{ACKNOWLEDGE_TIMEOUT, OPENING_TIMEOUT};

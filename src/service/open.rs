@@ -1,130 +1,97 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use bitcoin::{ScriptBuf, Transaction, TxOut, Txid};
-use thiserror::Error;
+use bitcoin::{Transaction, TxOut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::channel::{
-    ChannelId, ChannelKey, Considered, Envelope, Hold, HoldError, Limits, Message, NonceSource, PayeeOpening,
-    PayerOpening, Reason, Refusal, Stage, Terms, TermsError,
-};
-
-use super::chain::{Chain, ChainError};
-use super::connection::{Connection, ConnectionError};
+use super::chain::{in_time, Chain};
+use super::connection::{Connection, Received};
+use super::guard::Teller;
 use super::handle::{Handle, PayeeHandle, PayerHandle};
-use super::report::{no_observer, Observer, Report};
-use super::session::{in_time, Session};
-
-/// How long a party waits for each message of the opening, by default. Nothing is at stake by then, so a
-/// clock may decide it.
-pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a party brings to a channel.
-pub struct Setup {
-    /// A fresh key, for this channel alone.
-    pub key: ChannelKey,
-    /// Where this side's money goes in the end.
-    pub payout: ScriptBuf,
-    /// What this side agrees to.
-    pub limits: Limits,
-    /// Whom to tell what happens.
-    pub observer: Observer,
-    /// How long to wait for each message of the opening.
-    pub opening_timeout: Duration,
-    /// The payee: where nonces come from, to close with one signature where the construction can. Without it, a close
-    /// takes two signatures. Default: the operating system's random numbers.
-    pub nonces: Option<NonceSource>,
-}
-
-impl Setup {
-    /// Default limits, nobody to tell, [`OPENING_TIMEOUT`], nonces from the operating system.
-    #[must_use]
-    pub fn new(key: ChannelKey, payout: ScriptBuf) -> Self {
-        Self {
-            key,
-            payout,
-            limits: Limits::default(),
-            observer: no_observer(),
-            opening_timeout: OPENING_TIMEOUT,
-            nonces: random_nonces(),
-        }
-    }
-}
-
-/// None if the system has no random numbers to give: two signatures need none.
-fn random_nonces() -> Option<NonceSource> {
-    let mut fresh = [0; 32];
-    getrandom::fill(&mut fresh).ok()?;
-    Some(NonceSource::new(fresh))
-}
-
-/// What a payer proposes.
-#[derive(Debug, Clone)]
-pub struct Proposal {
-    /// The channel's number on this connection.
-    pub id: ChannelId,
-    /// Its terms.
-    pub terms: Terms,
-}
+use super::open_error::OpenError;
+use super::report::Report;
+use super::session::{Pace, Session};
+use super::setup::{Proposal, Setup};
+use crate::channel::{
+    Action, ChannelId, Considered, Envelope, Hold, Message, Payee, PayeeOpening, PayerOpening, Proposed,
+    Protected, Reason, Refusal, Stage, Tip,
+};
 
 /// A connection while the channel is being opened.
 struct Opening<IO> {
     connection: Connection<IO>,
     channel: Option<ChannelId>,
     timeout: Duration,
+    teller: Teller,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Opening<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
+    fn send(&mut self, envelope: &Envelope) {
+        self.connection.send(envelope);
+    }
+
     async fn receive(&mut self, stage: Stage) -> Result<Envelope, OpenError> {
         let after = self.timeout;
-        let received = tokio::time::timeout(after, self.connection.receive())
-            .await
-            .map_err(|_| OpenError::Timeout { stage, after })?;
+        let received = tokio::time::timeout(after, async {
+            loop {
+                match self.connection.receive(false).await {
+                    Received::Room => {}
+                    received => return received,
+                }
+            }
+        })
+        .await
+        .map_err(|_| OpenError::Timeout { stage, after })?;
         match received {
-            None => Err(OpenError::Disconnected { stage }),
-            Some(Ok(Envelope {
+            Received::Gone | Received::Room => Err(OpenError::Disconnected { stage }),
+            Received::Message(Envelope {
                 message: Message::Refuse { reason },
                 ..
-            })) => Err(OpenError::PeerRefused { stage, reason }),
-            Some(Ok(envelope)) => {
+            }) => Err(OpenError::PeerRefused { stage, reason }),
+            Received::Message(envelope) => {
                 self.channel.get_or_insert(envelope.channel);
                 Ok(envelope)
             }
-            Some(Err(error)) => {
-                self.refuse(Reason::Malformed).await;
+            Received::Garbled(error) => {
+                self.refuse(Reason::Malformed);
                 Err(error.into())
             }
         }
     }
 
     /// Tells the peer why the opening ends here, if it does.
-    async fn check<T>(&mut self, result: Result<T, Refusal>) -> Result<T, OpenError> {
+    fn check<T>(&mut self, result: Result<T, Refusal>) -> Result<T, OpenError> {
         if let Err(refusal) = &result {
-            self.refuse(refusal.reason()).await;
+            self.refuse(refusal.reason());
         }
         Ok(result?)
     }
 
-    async fn refuse(&mut self, reason: Reason) {
+    fn refuse(&mut self, reason: Reason) {
         let channel = self.channel.unwrap_or(ChannelId(0));
-        self.connection
-            .send(&Envelope {
-                channel,
-                message: Message::Refuse { reason },
-            })
-            .await;
+        let message = Message::Refuse { reason };
+        self.send(&Envelope { channel, message });
+        self.connection.close();
     }
 }
 
 /// Opens a channel as the payer and runs it in a task of its own.
 ///
-/// `wallet` is called once both keys are known, and has to return a signed transaction that funds the given
-/// output; it must not broadcast it.
+/// `wallet` makes and signs a transaction that pays the given output, and must not broadcast it: it leaves
+/// this side only when the refund is signed and verified. It has to sign every input with
+/// `SIGHASH_ALL`, and should spend segwit inputs only, so that nobody else can change the transaction's id: the refund
+/// refers to it by that.
+///
+/// # Cancel safety
+///
+/// Dropping the future never loses money. Until the refund is signed and verified, the opening ends and nothing was let
+/// go. After that the party lives in its own task: it asks the payee to close the channel, so that the money comes back
+/// soon, and broadcasts the refund when its lock is over if the channel is still open then. Where the future is dropped
+/// by [`tokio::try_join!`] or a timeout, keep the runtime alive for that.
 ///
 /// # Errors
-/// If the opening fails on either side. Unless it fails after the funding transaction was handed over,
-/// nothing is on chain and nothing is lost.
+/// If the opening fails on either side. [`OpenError::FundingRefused`] alone comes after the funding transaction was given
+/// to a node: the party goes on, and the refund is in the error. By the time of all others nothing is locked.
 pub async fn open<IO, C, W, E>(
     io: IO,
     chain: C,
@@ -138,7 +105,7 @@ where
     W: FnOnce(&TxOut) -> Result<Transaction, E>,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
-    // On the heap, because every state of the opening is in there, and whoever calls this carries it along.
+    // Large, and polled seldom.
     Box::pin(open_as_payer(io, chain, setup, proposal, wallet)).await
 }
 
@@ -155,55 +122,73 @@ where
     W: FnOnce(&TxOut) -> Result<Transaction, E>,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let Setup {
-        key,
-        payout,
-        limits,
-        observer,
-        opening_timeout: timeout,
-        nonces: _,
-    } = setup;
+    let pace = Pace::of(&setup);
     let mut peer = Opening {
         connection: Connection::new(io),
         channel: Some(id),
-        timeout,
+        timeout: setup.opening_timeout,
+        teller: Teller::new(setup.observer),
     };
-    let tip = in_time("read the tip", chain.tip()).await?;
-    let (opening, message) = PayerOpening::propose(id, terms, key, payout, limits, tip)?;
-    peer.connection.send(&message).await;
+    let tip = in_time("read the tip", async { chain.tip().await }).await?;
+    let key = setup.key.public_key();
+    let (opening, message) = PayerOpening::propose(id, terms, setup.key, setup.payout, setup.limits, tip)?;
+    setup.key_reuse.claim(key)?;
+    peer.send(&message);
+    let opening = protect(&mut peer, opening, wallet).await?;
 
-    let accept = peer.receive(Stage::Proposing).await?;
-    let opening = peer.check(opening.accept(accept)).await?;
-    let params = opening.params().clone();
-    let signed = wallet(&opening.funding_output()).map_err(|error| OpenError::Wallet(error.into()))?;
-    let opening = match opening.hold(signed)? {
-        Hold::Protected(opening) => {
-            observer(Report::FundingHeld(opening.funding()));
-            opening
-        }
-        Hold::CoSigned(opening, message) => {
-            observer(Report::FundingHeld(opening.funding()));
-            peer.connection.send(&message).await;
-            let signature = peer.receive(Stage::SigningRefund).await?;
-            peer.check(opening.verify_refund(signature)).await?
-        }
-    };
-    observer(Report::Refundable(opening.refund()));
+    // From here on the funding transaction may be out, and only the party's own task may hold the refund: nothing is
+    // awaited before that has begun.
+    let refund = opening.refund().clone();
     let (payer, actions) = opening.release();
-    let (funding, refund) = (payer.funding().clone(), payer.refund().clone());
-
-    let (mut session, status) = Session::new(payer, peer.connection, chain, observer);
-    session.perform(actions).await;
-    if session.is_unfunded() {
+    let session = Session::new(payer, peer.connection, chain, peer.teller, (pace, tip));
+    let (handle, mut launch) = Handle::spawn(session, actions);
+    if let Some(reason) = launch.is_under_way().await {
         return Err(OpenError::FundingRefused {
-            txid: funding.tx().compute_txid(),
+            txid: handle.funding().tx().compute_txid(),
+            reason,
+            refund: Box::new(refund),
         });
     }
-    let handle = Handle::spawn(params, funding, session, status);
+    launch.keep();
     Ok(PayerHandle { handle, refund })
 }
 
+/// Agrees on the channel, has the funding transaction signed, and lets it go only when the refund is safe.
+async fn protect<IO, W, E>(
+    peer: &mut Opening<IO>,
+    opening: PayerOpening<Proposed>,
+    wallet: W,
+) -> Result<PayerOpening<Protected>, OpenError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    W: FnOnce(&TxOut) -> Result<Transaction, E>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let accept = peer.receive(Stage::Proposing).await?;
+    let opening = peer.check(opening.accept(accept))?;
+    let signed = wallet(&opening.funding_output()).map_err(|error| OpenError::Wallet(error.into()))?;
+    let opening = match opening.hold(signed)? {
+        Hold::Protected(opening) => {
+            peer.teller.tell(Report::FundingHeld(opening.funding()));
+            opening
+        }
+        Hold::CoSigned(opening, message) => {
+            peer.teller.tell(Report::FundingHeld(opening.funding()));
+            peer.send(&message);
+            let signature = peer.receive(Stage::SigningRefund).await?;
+            peer.check(opening.verify_refund(signature))?
+        }
+    };
+    peer.teller.tell(Report::Refundable(opening.refund()));
+    Ok(opening)
+}
+
 /// Takes a channel as the payee and runs it in a task of its own.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the opening until the payee has the funding transaction. After that the party lives in its
+/// own task: it asks the payer to close the channel, and runs until that is done or the expiry has passed.
 ///
 /// # Errors
 /// If the opening fails on either side. Nothing of the payee's is at stake by then.
@@ -215,104 +200,61 @@ where
     Box::pin(open_as_payee(io, chain, setup)).await
 }
 
-async fn open_as_payee<IO, C>(io: IO, chain: C, setup: Setup) -> Result<PayeeHandle, OpenError>
+async fn open_as_payee<IO, C>(io: IO, chain: C, mut setup: Setup) -> Result<PayeeHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let Setup {
-        key,
-        payout,
-        limits,
-        observer,
-        opening_timeout: timeout,
-        nonces,
-    } = setup;
+    let pace = Pace::of(&setup);
+    let nonces = setup.nonces.take();
     let mut peer = Opening {
         connection: Connection::new(io),
         channel: None,
-        timeout,
+        timeout: setup.opening_timeout,
+        teller: Teller::new(setup.observer.clone()),
     };
     let proposal = peer.receive(Stage::Proposing).await?;
-    let tip = in_time("read the tip", chain.tip()).await?;
-    let considered = PayeeOpening::consider(proposal, key, payout, limits, tip);
-    let (considered, message) = peer.check(considered).await?;
-    let params = considered.params().clone();
-    peer.connection.send(&message).await;
+    let tip = in_time("read the tip", async { chain.tip().await }).await?;
+    let (mut payee, actions) = take_funding(&mut peer, &chain, setup, (proposal, tip)).await?;
+    if let Some(nonces) = nonces {
+        payee.provide_nonces(nonces);
+    }
+    let session = Session::new(payee, peer.connection, chain, peer.teller, (pace, tip));
+    let (handle, mut launch) = Handle::spawn(session, actions);
+    // If the node refused the funding transaction, the state machine offers it again, and the observer knows.
+    launch.is_under_way().await;
+    launch.keep();
+    Ok(PayeeHandle { handle })
+}
+
+/// Answers the proposal, signs the refund if that is asked for, and takes the funding transaction.
+async fn take_funding<IO, C>(
+    peer: &mut Opening<IO>,
+    chain: &C,
+    setup: Setup,
+    (proposal, tip): (Envelope, Tip),
+) -> Result<(Payee, Vec<Action>), OpenError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: Chain,
+{
+    let key = setup.key.public_key();
+    let considered = PayeeOpening::consider(proposal, setup.key, setup.payout, setup.limits, tip);
+    let (considered, message) = peer.check(considered)?;
+    setup.key_reuse.claim(key)?;
+    peer.send(&message);
     let opening = match considered {
         Considered::AwaitsFunding(opening) => opening,
         Considered::SignsRefund(opening) => {
             let request = peer.receive(Stage::SigningRefund).await?;
-            let tip = in_time("read the tip", chain.tip()).await?;
-            let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;
+            let tip = in_time("read the tip", async { chain.tip().await }).await?;
+            let (opening, messages) = peer.check(opening.sign_refund(request, tip))?;
             for message in messages {
-                peer.connection.send(&message).await;
+                peer.send(&message);
             }
             opening
         }
     };
-
     let funding = peer.receive(Stage::Protected).await?;
-    let (mut payee, actions) = peer.check(opening.receive_funding(funding)).await?;
-    if let Some(nonces) = nonces {
-        payee.provide_nonces(nonces);
-    }
-    let funding = payee.funding().clone();
-    let (mut session, status) = Session::new(payee, peer.connection, chain, observer);
-    session.perform(actions).await;
-    Ok(PayeeHandle {
-        handle: Handle::spawn(params, funding, session, status),
-    })
-}
-
-/// Why a channel was not opened.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// This side's own terms are out of its own limits.
-    #[error("these terms are out of your own limits: {0}")]
-    Terms(#[from] TermsError),
-    /// This side's wallet returned a transaction that does not fund the channel.
-    #[error("the wallet's transaction does not fund the channel: {0}")]
-    Funding(#[from] HoldError),
-    /// This side's wallet failed.
-    #[error("the wallet made no funding transaction: {0}")]
-    Wallet(Box<dyn StdError + Send + Sync>),
-    /// This side's node refused the funding transaction; the observer has its words.
-    #[error("the network refused the funding transaction {txid}: nothing is locked")]
-    FundingRefused {
-        /// The transaction.
-        txid: Txid,
-    },
-    /// The peer's message was refused.
-    #[error("refused: {0}")]
-    Refused(#[from] Refusal),
-    /// The peer refused.
-    #[error("the peer refused while {stage}: {reason}")]
-    PeerRefused {
-        /// What this side was doing.
-        stage: Stage,
-        /// Why.
-        reason: Reason,
-    },
-    /// The peer sent no message, but rubbish.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// The peer is gone.
-    #[error("the peer is gone while {stage}")]
-    Disconnected {
-        /// What this side was doing.
-        stage: Stage,
-    },
-    /// The peer says nothing.
-    #[error("no message within {after:?} while {stage}")]
-    Timeout {
-        /// What this side was doing.
-        stage: Stage,
-        /// How long it waited.
-        after: Duration,
-    },
-    /// This side's own view of the chain failed.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
+    peer.check(opening.receive_funding(funding))
 }

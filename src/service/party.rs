@@ -1,17 +1,22 @@
-use bitcoin::{Amount, OutPoint};
+use bitcoin::Amount;
 
-use crate::channel::{Action, ApplyError, ChannelId, Event, Payee, Payer, SettlementTx, SpendError, Stage};
+use crate::channel::{
+    Action, ApplyError, Balance, ChannelParams, Event, FundingTx, Payee, Payer, SettlementTx, SpendError,
+    Stage,
+};
 
 /// What a session needs of either side.
 pub(super) trait Party: Send + 'static {
-    /// Whether this side's safety depends on what it sees of the chain when it takes a message.
+    /// The payee: it may leave the peer waiting, and it is never the one who pays.
     const IS_PAID: bool;
 
     fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError>;
-    fn funding_outpoint(&self) -> OutPoint;
-    fn channel(&self) -> ChannelId;
+    fn params(&self) -> &ChannelParams;
+    fn funding(&self) -> &FundingTx;
     fn stage(&self) -> Stage;
     fn paid(&self) -> Amount;
+    /// What the payee has acknowledged, as this side's user is told.
+    fn acknowledged(&self) -> Option<Balance>;
     fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError>;
     fn settlement(&self) -> Option<SettlementTx>;
     /// The payer: whether its node refused the funding transaction.
@@ -19,24 +24,28 @@ pub(super) trait Party: Send + 'static {
 }
 
 macro_rules! party {
-    ($name:ident, $is_paid:literal, $redeemable:expr, $settlement:expr, $unfunded:expr) => {
+    ($name:ident, $is_paid:literal, $acknowledged:expr, $redeemable:expr, $settlement:expr, $unfunded:expr) => {
         impl Party for $name {
             const IS_PAID: bool = $is_paid;
 
             fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
                 self.apply(event)
             }
-            fn funding_outpoint(&self) -> OutPoint {
-                self.funding().outpoint()
+            fn params(&self) -> &ChannelParams {
+                self.params()
             }
-            fn channel(&self) -> ChannelId {
-                self.params().id()
+            fn funding(&self) -> &FundingTx {
+                self.funding()
             }
             fn stage(&self) -> Stage {
                 self.stage()
             }
             fn paid(&self) -> Amount {
                 self.paid()
+            }
+            fn acknowledged(&self) -> Option<Balance> {
+                let acknowledged: fn(&Self) -> Amount = $acknowledged;
+                self.params().balance(acknowledged(self))
             }
             fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
                 let redeemable: fn(&Self) -> Result<Option<SettlementTx>, SpendError> = $redeemable;
@@ -54,5 +63,19 @@ macro_rules! party {
     };
 }
 
-party!(Payer, false, |_| Ok(None), |_| None, Payer::is_unfunded);
-party!(Payee, true, Payee::redeemable, Payee::settlement, |_| false);
+party!(
+    Payer,
+    false,
+    Payer::acknowledged,
+    |_| Ok(None),
+    |_| None,
+    Payer::is_unfunded
+);
+party!(
+    Payee,
+    true,
+    Payee::paid,
+    Payee::redeemable,
+    Payee::settlement,
+    |_| false
+);

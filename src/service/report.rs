@@ -1,9 +1,10 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::{Amount, Transaction};
 
 use crate::channel::{
-    ApplyError, CpfpPackage, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage,
+    ApplyError, CpfpPackage, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage, Tip,
 };
 
 use super::chain::ChainError;
@@ -49,9 +50,18 @@ pub enum Report<'a> {
     NoMoreNews,
     /// This side's own view of the chain failed; it is asked again in a moment.
     ChainFailed(&'a ChainError),
+    /// No new block was seen for long: the node or server may be stuck, or keep blocks back. A notice, once for each tip:
+    /// no decision follows from it.
+    StaleTip {
+        /// The newest tip seen.
+        tip: Tip,
+        /// For how long nothing came after it, by this machine's monotonic clock.
+        unchanged: Duration,
+    },
 }
 
-/// Takes the reports. Called from the party's task, so it should not take long.
+/// Takes the reports. Called from the party's task, so it should not take long. If it panics, the party goes on, and
+/// [`Status::fault`] says so.
 pub type Observer = Arc<dyn Fn(Report<'_>) + Send + Sync>;
 
 /// An observer that looks away.
@@ -60,21 +70,37 @@ pub fn no_observer() -> Observer {
     Arc::new(|_| {})
 }
 
-/// Where a party stands, for whoever waits for it.
+/// Where a party stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The channel's stage.
     pub stage: Stage,
-    /// Paid in all, in satoshi: signed (payer) or accepted (payee).
+    /// The sum so far: signed (payer) or accepted (payee).
     pub paid: Amount,
     /// Whether the peer is connected.
     pub connected: bool,
+    /// Whether the last look at the funding output failed. A blind party still acts on its locks as far as it knows the
+    /// tip, and a blind payee acknowledges no payment.
+    pub blind: bool,
     /// Messages received and dealt with.
     pub received: u64,
-    /// Messages sent.
+    /// Messages queued for the peer.
     pub sent: u64,
     /// The newest [`Chain::changes`](super::Chain::changes) that was dealt with.
     pub seen: u64,
     /// How the channel ended, once it has.
     pub outcome: Option<Outcome>,
+    /// Panics of the observer, if there were any.
+    pub fault: Option<Fault>,
+    /// What the party's own task said when it panicked: nobody watches the channel any more. A defect of this crate.
+    pub panicked: Option<String>,
+}
+
+/// The observer panicked. What it was told is lost to it; the channel goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// How often.
+    pub panics: u64,
+    /// What it said the last time.
+    pub message: String,
 }

@@ -1,3 +1,5 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bitcoin::Amount;
 use tokio::sync::oneshot;
 
@@ -6,32 +8,70 @@ use crate::channel::{ApplyError, Balance, Event, Reason, SettlementTx, SpendErro
 /// What a handle asks of its session.
 pub(super) enum Request {
     Apply(Event, oneshot::Sender<Result<(), ApplyError>>),
-    Pay(Amount, oneshot::Sender<Result<Balance, PayError>>),
     Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
     Settlement(oneshot::Sender<Option<SettlementTx>>),
 }
 
+/// What a payer's handle asks to be paid.
+pub(super) struct Payment {
+    pub sum: Sum,
+    pub signed: Signed,
+    pub reply: oneshot::Sender<Result<Balance, PayError>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sum {
+    /// So much more.
+    More(Amount),
+    /// So much in total.
+    UpTo(Amount),
+}
+
+/// Whether a payment was signed. The session signs while it holds the lock, and the handle gives up while it holds it: so
+/// both know the same.
+#[derive(Clone, Default)]
+pub(super) struct Signed(Arc<Mutex<bool>>);
+
+impl Signed {
+    pub fn lock(&self) -> MutexGuard<'_, bool> {
+        // A flag is whole whatever became of the thread that set it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A payment that was not acknowledged.
+///
+/// Payments are cumulative: what was signed cannot be taken back, and `paid` names the sum that the payee may hold a
+/// signature for. [`PayerHandle::pay_up_to`](super::PayerHandle::pay_up_to) with the total that is owed never pays twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayError {
-    /// It was not even sent.
+    /// It cannot be done: nothing was signed for it.
     #[error(transparent)]
     NotSent(#[from] ApplyError),
-    /// The payee refused it.
-    #[error("the payee refused the payment: {reason}")]
+    /// The payee refused it, and keeps the signature all the same.
+    #[error("the payee refused the payment: {reason}; it may hold a signature for {paid} in total")]
     Refused {
         /// Why.
         reason: Reason,
+        /// The largest sum that was signed.
+        paid: Amount,
     },
-    /// It was not sent: the payee is gone.
+    /// Nothing was signed for it: the payee is gone.
     #[error("the payee is not connected any more")]
     Disconnected,
-    /// The payee may or may not have got it. Do not simply pay again: that adds to the sum. `paid` is what was signed
-    /// in all; the next payment carries it along, whether this one arrived or not.
+    /// Nothing was signed for it, and nothing will be: too many payments were waiting before it, or the payer's own node
+    /// took too long.
+    #[error("the payment had to wait too long and was not signed; {paid} in total was signed before")]
+    NotSigned {
+        /// The largest sum that was signed.
+        paid: Amount,
+    },
+    /// The payee may or may not have got it. Do not simply pay again: that adds to the sum. The next payment carries it
+    /// along, whether this one arrived or not.
     #[error("the payee did not acknowledge {paid} in all: it is gone, or does not answer")]
     Unacknowledged {
-        /// Cumulative, in satoshi.
+        /// The largest sum that was signed.
         paid: Amount,
     },
 }

@@ -1,212 +1,225 @@
-use std::collections::VecDeque;
-use std::future::Future;
-use std::time::Duration;
+mod perform;
+mod sight;
 
-use bitcoin::{Amount, Txid};
+use std::collections::BTreeMap;
+
+use bitcoin::Amount;
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use crate::channel::{
-    Action, ApplyError, Balance, BroadcastResult, Envelope, Event, Message, Notice, Outcome, PaymentError,
-    Reason, Refusal, SpendRole, Stage,
+    Action, ApplyError, Balance, Envelope, Event, Message, Outcome, PaymentError, Reason, Refusal, Stage, Tip,
 };
 
-use super::chain::{Chain, ChainError};
-use super::connection::{Connection, ConnectionError};
+use super::chain::{in_time, Chain, ChainError};
+use super::connection::{Connection, Received};
+use super::guard::{catch, Teller};
 use super::party::Party;
-use super::report::{Observer, Report, Status};
-use super::request::{PayError, Request};
+use super::report::{Report, Status};
+use super::request::{PayError, Payment, Request};
+pub(super) use sight::Pace;
+use sight::Sight;
 
-/// How long one's own node may take for an answer.
-const CHAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// After what time a party looks at the chain although nobody told it that something changed: news may be lost,
-/// and the one who brings them may be gone. When to look is all that a clock decides.
-const LOOK: Duration = Duration::from_secs(30);
-
-/// The same after a look that failed.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// An answer of one's own node, or the failure to give one in time.
-pub(super) async fn in_time<T>(
-    task: &'static str,
-    answer: impl Future<Output = Result<T, ChainError>>,
-) -> Result<T, ChainError> {
-    let waited = tokio::time::timeout(CHAIN_TIMEOUT, answer).await;
-    waited.unwrap_or_else(|elapsed| Err(ChainError::new(task, elapsed)))
-}
+/// How much of what waits meanwhile is dealt with between two looks at the chain.
+const TURN: usize = 64;
 
 /// One party on one connection, after the opening.
 pub(super) struct Session<P, IO, C> {
     party: P,
     connection: Connection<IO>,
     chain: C,
-    observer: Observer,
+    teller: Teller,
     status: watch::Sender<Status>,
-    unacknowledged: VecDeque<(Amount, oneshot::Sender<Result<Balance, PayError>>)>,
+    /// By the sum that each of them waits for.
+    unacknowledged: BTreeMap<Amount, Vec<oneshot::Sender<Result<Balance, PayError>>>>,
     seen: u64,
     outcome: Option<Outcome>,
-    /// The last look at the chain, or the last broadcast, failed.
-    blind: bool,
-    next_look: Instant,
+    sight: Sight,
+    /// This side has ended the connection.
+    hung_up: bool,
+    /// The end of the connection has been dealt with.
+    alone: bool,
+    /// What this side's node said when it refused the funding transaction the last time.
+    funding_refused: Option<String>,
 }
 
-impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, IO, C> {
+/// What a session hears from its side.
+pub(super) struct Inbox {
+    pub requests: mpsc::Receiver<Request>,
+    pub payments: mpsc::Receiver<Payment>,
+    /// Says that the opener has the handle; it is dropped if there is nobody to have it.
+    pub kept: oneshot::Receiver<()>,
+}
+
+/// What a session does first.
+pub(super) struct Start {
+    pub actions: Vec<Action>,
+    /// Told when they are carried out, with the reason if the node refused the funding transaction.
+    pub carried_out: oneshot::Sender<Option<String>>,
+}
+
+impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Session<P, IO, C> {
     pub fn new(
         party: P,
         connection: Connection<IO>,
         chain: C,
-        observer: Observer,
-    ) -> (Self, watch::Receiver<Status>) {
-        let (status, receiver) = watch::channel(Status {
+        teller: Teller,
+        (pace, tip): (Pace, Tip),
+    ) -> Self {
+        let status = watch::Sender::new(Status {
             stage: party.stage(),
             paid: party.paid(),
             connected: true,
+            blind: false,
             received: connection.received,
             sent: connection.sent,
             seen: 0,
             outcome: None,
+            fault: None,
+            panicked: None,
         });
-        let unacknowledged = VecDeque::new();
-        let session = Self {
+        Self {
             party,
             connection,
             chain,
-            observer,
+            teller,
             status,
-            unacknowledged,
+            unacknowledged: BTreeMap::new(),
             seen: 0,
             outcome: None,
-            blind: false,
-            next_look: Instant::now() + LOOK,
-        };
-        (session, receiver)
+            sight: Sight::new(pace, tip),
+            hung_up: false,
+            alone: false,
+            funding_refused: None,
+        }
+    }
+
+    pub const fn party(&self) -> &P {
+        &self.party
+    }
+
+    pub const fn status(&self) -> &watch::Sender<Status> {
+        &self.status
     }
 
     /// Deals with one thing after the other until the funding output is spent for good.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut changes = self.chain.changes();
-        // The chain may have moved during the opening.
-        changes.mark_changed();
-        let (mut watching, mut commanded) = (true, true);
-        self.next_look = Instant::now() + LOOK;
-        let mut alone = false;
+    pub async fn run(mut self, start: Start, mut inbox: Inbox) {
+        self.perform(start.actions).await;
+        // The one who opened it may have stopped waiting; `kept` tells.
+        let refused = self.funding_refused.take().filter(|_| self.party.is_unfunded());
+        let _ = start.carried_out.send(refused);
+        let mut changes = self.changes();
+        let (mut watching, mut commanded, mut paying, mut undecided) = (true, true, true, true);
         loop {
-            // Whoever ended it: no answer will come any more.
-            if !alone && !self.connection.is_open() {
-                alone = true;
-                self.on_event(Event::PeerGone).await;
+            if !self.alone && !self.connection.is_open() {
+                self.alone = true;
+                self.on_end_of_connection().await;
             }
             self.publish();
-            if self.is_over() {
-                return;
+            if self.party.stage() == Stage::Closed {
+                break;
             }
+            let takes_payments = paying && !self.connection.is_long();
             tokio::select! {
                 // In this order when several are ready: what the chain says decides over money, one's own user comes
                 // before a peer that talks without pause, and a fixed order makes a run repeatable.
                 biased;
-                changed = changes.changed(), if watching => {
+                changed = changes.changed(), if watching && self.sight.heeds_news() => {
                     if changed.is_err() {
                         watching = false;
-                        (self.observer)(Report::NoMoreNews);
+                        self.teller.tell(Report::NoMoreNews);
                         continue;
                     }
-                    let serial = *changes.borrow_and_update();
-                    self.on_change().await;
-                    self.seen = serial;
-                    // However fast the news come and however slow the node is, the user gets a word in.
-                    while let Ok(request) = requests.try_recv() {
-                        self.on_request(request).await;
+                    self.look(&mut changes).await;
+                    self.catch_up(&mut inbox).await;
+                }
+                () = tokio::time::sleep_until(self.sight.next_look) => {
+                    self.look(&mut changes).await;
+                    self.catch_up(&mut inbox).await;
+                }
+                kept = &mut inbox.kept, if undecided => {
+                    undecided = false;
+                    if kept.is_err() {
+                        self.on_opener_gone().await;
                     }
                 }
-                () = tokio::time::sleep_until(self.next_look) => self.on_change().await,
-                request = requests.recv(), if commanded => match request {
+                request = inbox.requests.recv(), if commanded => match request {
                     Some(request) => self.on_request(request).await,
                     // The handle is gone; the channel still has to be brought to its end.
                     None => commanded = false,
                 },
-                // Who cannot see the chain must not take payments: it reads no message until it can.
-                received = self.connection.receive(), if self.connection.is_open() && !(self.blind && P::IS_PAID) => {
+                payment = inbox.payments.recv(), if takes_payments => match payment {
+                    Some(payment) => self.on_payment(payment).await,
+                    None => paying = false,
+                },
+                received = self.connection.receive(P::IS_PAID), if self.connection.is_open() => {
                     self.on_received(received).await;
                 }
             }
         }
+        self.close();
+        self.give_up_waiting(None);
     }
 
-    /// Whether the channel has come to its end.
-    pub fn is_over(&self) -> bool {
-        self.party.stage() == Stage::Closed
+    /// The chain's news; the chain may have moved during the opening.
+    fn changes(&mut self) -> watch::Receiver<u64> {
+        let mut changes = catch(|| self.chain.changes()).unwrap_or_else(|panicked| {
+            let error = ChainError::new("wait for news of the chain", panicked);
+            self.teller.tell(Report::ChainFailed(&error));
+            watch::channel(0).1
+        });
+        changes.mark_changed();
+        changes
     }
 
-    /// Whether this side's node refused its funding transaction.
-    pub fn is_unfunded(&self) -> bool {
-        self.party.is_unfunded()
-    }
-
-    /// Carries out actions, and what follows from the network's answers.
-    pub async fn perform(&mut self, actions: Vec<Action>) {
-        let mut actions = VecDeque::from(actions);
-        while let Some(action) = actions.pop_front() {
-            match action {
-                Action::Send(envelope) => self.send(&envelope).await,
-                Action::Notify(notice) => self.on_notice(&notice),
-                Action::Broadcast { role, tx } => {
-                    let answer = in_time("broadcast a transaction", self.chain.broadcast(&tx)).await;
-                    if let Ok(rejected) = &answer {
-                        let rejected = rejected.as_deref();
-                        (self.observer)(Report::Broadcast {
-                            role,
-                            tx: &tx,
-                            rejected,
-                        });
-                    }
-                    actions.extend(self.answered(role, tx.compute_txid(), answer));
-                }
-                Action::BroadcastPackage { role, package } => {
-                    let answer = in_time("submit a package", self.chain.broadcast_package(&package)).await;
-                    if let Ok(rejected) = &answer {
-                        let (package, rejected) = (&package, rejected.as_deref());
-                        (self.observer)(Report::BroadcastPackage {
-                            role,
-                            package,
-                            rejected,
-                        });
-                    }
-                    actions.extend(self.answered(role, package.parent().compute_txid(), answer));
-                }
+    /// However fast the news come and however slow the node is, the user and the peer get a word in after each look.
+    async fn catch_up(&mut self, inbox: &mut Inbox) {
+        for _ in 0..TURN {
+            let Ok(request) = inbox.requests.try_recv() else {
+                break;
+            };
+            self.on_request(request).await;
+        }
+        for _ in 0..TURN {
+            if self.connection.is_long() {
+                break;
             }
+            let Ok(payment) = inbox.payments.try_recv() else {
+                break;
+            };
+            self.on_payment(payment).await;
+        }
+        for _ in 0..TURN {
+            if !self.connection.is_open() {
+                break;
+            }
+            let Some(received) = self.connection.receive(P::IS_PAID).now_or_never() else {
+                break;
+            };
+            self.on_received(received).await;
+            self.publish();
         }
     }
 
-    /// What follows from the network's answer, or from its silence.
-    fn answered(
-        &mut self,
-        role: SpendRole,
-        txid: Txid,
-        answer: Result<Option<String>, ChainError>,
-    ) -> Vec<Action> {
-        let event = match answer {
-            Ok(rejected) => Event::Broadcast(BroadcastResult { role, txid, rejected }),
-            Err(error) => {
-                (self.observer)(Report::ChainFailed(&error));
-                self.lose_sight();
-                Event::BroadcastUnknown { role, txid }
-            }
-        };
-        self.party.apply(event).unwrap_or_else(|error| {
-            (self.observer)(Report::Failed(&error));
-            Vec::new()
-        })
+    /// The peer's last word was said: no answer will come any more.
+    async fn on_end_of_connection(&mut self) {
+        // A peer that leaves while the channel closes has nothing more to say.
+        if !self.hung_up && !matches!(self.party.stage(), Stage::Closing | Stage::Closed) {
+            self.teller.tell(Report::Disconnected);
+        }
+        self.give_up_waiting(None);
+        self.on_event(Event::PeerGone).await;
     }
 
-    /// A connection that breaks here is never asked for messages again, so this is where it is noticed.
-    async fn send(&mut self, envelope: &Envelope) {
-        let was_open = self.connection.is_open();
-        self.connection.send(envelope).await;
-        if was_open && !self.connection.is_open() {
-            (self.observer)(Report::Disconnected);
-            self.give_up_waiting(None);
+    /// Nobody will use the channel: its money had better come back soon.
+    async fn on_opener_gone(&mut self) {
+        // The node refused the funding transaction, and the payee never heard of it: all that is left is to watch.
+        if self.party.is_unfunded() {
+            return self.close();
+        }
+        if let Err(error) = self.apply(Event::Close).await {
+            self.teller.tell(Report::Failed(&error));
         }
     }
 
@@ -217,23 +230,6 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(result);
             }
-            // Whoever asked has stopped waiting, and may ask again: paying now would pay twice.
-            Request::Pay(_, reply) if reply.is_closed() => {}
-            Request::Pay(_, reply) if !self.connection.is_open() => {
-                let _ = reply.send(Err(PayError::Disconnected));
-            }
-            Request::Pay(amount, reply) => match self.party.apply(Event::Pay(amount)) {
-                Ok(actions) => {
-                    self.unacknowledged.push_back((self.party.paid(), reply));
-                    self.perform(actions).await;
-                    if !self.connection.is_open() {
-                        self.give_up_waiting(None);
-                    }
-                }
-                Err(error) => {
-                    let _ = reply.send(Err(error.into()));
-                }
-            },
             Request::Redeemable(reply) => {
                 let _ = reply.send(self.party.redeemable());
             }
@@ -246,117 +242,122 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
     async fn apply(&mut self, event: Event) -> Result<(), ApplyError> {
         let actions = self.party.apply(event)?;
         self.perform(actions).await;
-        if !self.connection.is_open() {
+        if !self.connection.takes() {
             // What the peer was asked for will not come.
             self.on_event(Event::PeerGone).await;
         }
         Ok(())
     }
 
-    async fn on_received(&mut self, received: Option<Result<Envelope, ConnectionError>>) {
-        let envelope = match received {
-            Some(Ok(envelope)) => envelope,
-            Some(Err(error)) => {
-                (self.observer)(Report::Garbled(&error));
-                return self.hang_up(Reason::Malformed).await;
+    async fn on_received(&mut self, received: Received) {
+        match received {
+            // The loop sees to both.
+            Received::Room | Received::Gone => {}
+            Received::Message(envelope) => self.on_message(envelope).await,
+            Received::Garbled(error) => {
+                self.teller.tell(Report::Garbled(&error));
+                self.hang_up(Reason::Malformed);
             }
-            None => {
-                // Who leaves while the channel closes has nothing more to say.
-                if !matches!(self.party.stage(), Stage::Closing | Stage::Closed) {
-                    (self.observer)(Report::Disconnected);
-                }
-                return self.give_up_waiting(None);
-            }
-        };
+        }
+    }
+
+    async fn on_message(&mut self, envelope: Envelope) {
+        let is_payment = matches!(envelope.message, Message::Payment { .. });
         let mut result = self.party.apply(Event::Message(envelope.clone()));
         if let Err(ApplyError::Refused(Refusal::Payment(PaymentError::Unconfirmed { .. }))) = &result {
             // The payer may have heard of a block first.
-            self.on_change().await;
+            self.look_again().await;
             result = self.party.apply(Event::Message(envelope));
         }
         match result {
-            Ok(actions) => self.perform(actions).await,
-            Err(ApplyError::Refused(refusal)) => {
-                (self.observer)(Report::Refused(&refusal));
-                self.hang_up(refusal.reason()).await;
+            Ok(actions) => {
+                if is_payment && actions.is_empty() {
+                    // It waits until payments count again, and that may be so by now.
+                    self.sight.look_soon();
+                }
+                self.perform(actions).await;
             }
-            Err(error) => (self.observer)(Report::Failed(&error)),
+            Err(ApplyError::Refused(refusal)) => {
+                self.teller.tell(Report::Refused(&refusal));
+                self.hang_up(refusal.reason());
+            }
+            Err(error) => self.teller.tell(Report::Failed(&error)),
         }
     }
 
     /// One wrong message ends the connection: what the peer sends next is not worth reading.
-    async fn hang_up(&mut self, reason: Reason) {
+    fn hang_up(&mut self, reason: Reason) {
         let message = Message::Refuse { reason };
-        self.connection
-            .send(&Envelope {
-                channel: self.party.channel(),
-                message,
-            })
-            .await;
-        self.connection.close();
+        self.connection.send(&Envelope {
+            channel: self.party.params().id(),
+            message,
+        });
+        self.close();
         self.give_up_waiting(None);
+    }
+
+    fn close(&mut self) {
+        self.hung_up = true;
+        self.connection.close();
     }
 
     async fn on_event(&mut self, event: Event) {
         match self.party.apply(event) {
             Ok(actions) => self.perform(actions).await,
-            Err(error) => (self.observer)(Report::Failed(&error)),
+            Err(error) => self.teller.tell(Report::Failed(&error)),
         }
     }
 
-    fn lose_sight(&mut self) {
-        self.blind = true;
-        self.next_look = Instant::now() + RETRY;
+    /// Looks at the chain, and takes note of all news up to that moment.
+    async fn look(&mut self, changes: &mut watch::Receiver<u64>) {
+        let serial = *changes.borrow_and_update();
+        self.look_again().await;
+        self.seen = serial;
+        self.publish();
     }
 
-    async fn on_change(&mut self) {
-        let view = in_time(
-            "look at the chain",
-            self.chain.view(self.party.funding_outpoint()),
-        )
-        .await;
-        self.blind = false;
-        self.next_look = Instant::now() + LOOK;
-        if view.is_err() {
-            self.lose_sight();
-        }
-        match view {
-            Ok(view) => self.on_event(Event::Chain(view)).await,
-            Err(error) => (self.observer)(Report::ChainFailed(&error)),
-        }
-    }
-
-    fn on_notice(&mut self, notice: &Notice) {
-        (self.observer)(Report::Notice(notice));
-        match notice {
-            Notice::PaymentAccepted(balance) => {
-                while self
-                    .unacknowledged
-                    .front()
-                    .is_some_and(|(paid, _)| *paid <= balance.paid)
-                {
-                    if let Some((_, reply)) = self.unacknowledged.pop_front() {
-                        let _ = reply.send(Ok(*balance));
-                    }
-                }
+    async fn look_again(&mut self) {
+        self.sight.begin();
+        let (chain, funding) = (&self.chain, self.party.funding().outpoint());
+        let view = in_time("look at the chain", async { chain.view(funding).await });
+        let event = match self.connection.write_during(view).await {
+            Ok(view) => {
+                self.sight.saw(view.tip);
+                self.sight.blind = false;
+                Event::Chain(view)
             }
-            Notice::PeerRefused { reason } => {
-                // It has said that it says nothing more.
-                self.connection.close();
-                self.give_up_waiting(Some(*reason));
+            Err(error) => {
+                self.chain_failed(&error);
+                self.sight.blind = true;
+                Event::Blind(self.tip().await)
             }
-            Notice::Closed(outcome) => self.outcome = Some(*outcome),
-            _ => {}
+        };
+        self.on_event(event).await;
+        if let Some(report) = self.sight.stale() {
+            self.teller.tell(report);
+        }
+        self.sight.end();
+    }
+
+    /// With the tip alone a party still acts on its locks.
+    async fn tip(&mut self) -> Option<Tip> {
+        let chain = &self.chain;
+        let tip = in_time("read the tip", async { chain.tip().await });
+        match self.connection.write_during(tip).await {
+            Ok(tip) => {
+                self.sight.saw(tip);
+                Some(tip)
+            }
+            Err(error) => {
+                self.chain_failed(&error);
+                None
+            }
         }
     }
 
-    fn give_up_waiting(&mut self, refused: Option<Reason>) {
-        for (paid, reply) in self.unacknowledged.drain(..) {
-            let error = refused.map_or(PayError::Unacknowledged { paid }, |reason| PayError::Refused {
-                reason,
-            });
-            let _ = reply.send(Err(error));
-        }
+    fn chain_failed(&mut self, error: &ChainError) {
+        self.teller.tell(Report::ChainFailed(error));
+        self.sight.fail();
     }
 
     fn publish(&self) {
@@ -364,10 +365,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send, C: Chain> Session<P, I
             stage: self.party.stage(),
             paid: self.party.paid(),
             connected: self.connection.is_open(),
+            blind: self.sight.blind,
             received: self.connection.received,
             sent: self.connection.sent,
             seen: self.seen,
             outcome: self.outcome,
+            fault: self.teller.fault.clone(),
+            panicked: None,
         });
     }
 }

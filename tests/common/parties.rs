@@ -8,7 +8,7 @@ use spilman::channel::{ChannelId, ChannelKey, Stage};
 use spilman::regtest::Regtest;
 use spilman::scenario::NodeChain;
 use spilman::service::{
-    accept, open, Chain, Handle, OpenError, PayeeHandle, PayerHandle, Proposal, Setup, Status,
+    accept, open, Chain, Handle, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Setup, Status,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -33,6 +33,7 @@ where
     C: Chain,
 {
     let setup = Setup {
+        key_reuse: KeyReuse::Allow,
         limits: cast.limits.clone(),
         ..Setup::new(ChannelKey::new(cast.payer), payout(&cast.payer))
     };
@@ -56,6 +57,7 @@ where
     C: Chain,
 {
     let setup = Setup {
+        key_reuse: KeyReuse::Allow,
         limits: cast.limits.clone(),
         ..Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
     };

@@ -125,7 +125,7 @@ async fn both_see_the_same_end() {
     until(&payee, "sees the end", |status| status.outcome.is_some()).await;
     let (payer, payee) = (payer.outcome().await, payee.outcome().await);
     assert_eq!(payer, payee);
-    assert_eq!(payer.map(|end| end.txid), Some(settlement));
+    assert_eq!(payer.map(|end| end.txid), Ok(settlement));
 }
 
 /// A node takes no transaction from its users that pays more than 0.1 BTC per 1,000 vbytes, and electrs is one of them.

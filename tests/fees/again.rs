@@ -246,7 +246,7 @@ async fn a_payee_raises_its_settlement() {
     parties.look().await;
     let (payer, payee) = (parties.payer.outcome().await, parties.payee.outcome().await);
     assert_eq!(payer, payee);
-    assert_eq!(payee.map(|outcome| outcome.to_payee), Some(sat(300_000)));
+    assert_eq!(payee.map(|outcome| outcome.to_payee), Ok(sat(300_000)));
 }
 
 /// A view of the chain that takes one transaction at a time, as an electrum server does.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::{ChainView, SeenSpend, Tip};
@@ -159,23 +160,97 @@ impl Chain for Shaky {
     }
 }
 
-/// A network that refuses every transaction.
-pub struct Refusing(pub FakeChain);
+/// A node with moods.
+#[derive(Clone)]
+pub struct Odd {
+    pub chain: FakeChain,
+    pub mood: Arc<Mutex<Mood>>,
+    /// How often it was asked for the funding output.
+    pub looks: watch::Sender<u32>,
+}
 
-impl Chain for Refusing {
-    fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send {
-        self.0.tip()
+#[derive(Clone, Copy, Default)]
+pub struct Mood {
+    pub view_takes: Duration,
+    pub view: Answer,
+    pub tip: Answer,
+    pub broadcast_takes: Duration,
+    pub broadcast: Answer,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answer {
+    #[default]
+    True,
+    Error,
+    Panic,
+    /// The transaction is kept from the network.
+    Refused,
+    /// The network gets the transaction all the same.
+    RefusedFalsely,
+}
+
+impl Odd {
+    pub fn new() -> Self {
+        Self::on(FakeChain::new())
     }
 
-    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
-        self.0.view(funding)
+    pub fn on(chain: FakeChain) -> Self {
+        Self {
+            chain,
+            mood: Arc::default(),
+            looks: watch::Sender::new(0),
+        }
     }
 
-    async fn broadcast(&self, _: &Transaction) -> Result<Option<String>, ChainError> {
-        Ok(Some("min relay fee not met".to_owned()))
+    pub fn change(&self, change: impl FnOnce(&mut Mood)) {
+        change(&mut self.mood.lock().unwrap());
+    }
+
+    fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+}
+
+impl Answer {
+    fn fail(self, task: &'static str) -> Result<(), ChainError> {
+        match self {
+            Self::Error => Err(ChainError::new(task, "the node has other things to do")),
+            Self::Panic => panic!("a defect in the user's chain"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Chain for Odd {
+    async fn tip(&self) -> Result<Tip, ChainError> {
+        self.mood().tip.fail("read the tip")?;
+        self.chain.tip().await
+    }
+
+    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+        self.looks.send_modify(|looks| *looks += 1);
+        tokio::time::sleep(self.mood().view_takes).await;
+        self.mood().view.fail("look at the chain")?;
+        self.chain.view(funding).await
+    }
+
+    async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
+        let mood = self.mood();
+        mood.broadcast.fail("broadcast")?;
+        let answer = match mood.broadcast {
+            Answer::Refused => Some("min relay fee not met".to_owned()),
+            // The network has it before the node answers.
+            falsely => {
+                self.chain.broadcast(tx).await?;
+                (falsely == Answer::RefusedFalsely).then(|| "mempool full".to_owned())
+            }
+        };
+        tokio::time::sleep(mood.broadcast_takes).await;
+        Ok(answer)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes()
+        self.chain.changes()
     }
 }

@@ -6,8 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::TxOut;
-use spilman::channel::{Action, Envelope, Event, Message, Payer, Reason};
-use spilman::service::{accept, open, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status};
+use spilman::channel::{
+    Action, AwaitsFunding, ChainView, Considered, Envelope, Event, Message, Payee, PayeeOpening, Payer,
+    Reason, Stage,
+};
+use spilman::service::{
+    accept, open, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status,
+};
 use spilman::wire;
 use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -16,14 +21,31 @@ use crate::chains::FakeChain;
 use crate::pair::{co_signed, key, payout, Case};
 
 pub fn setup(label: &str) -> Setup {
-    Setup::new(key(label), payout(label))
+    Setup {
+        // Every test uses the same keys.
+        key_reuse: KeyReuse::Allow,
+        ..Setup::new(key(label), payout(label))
+    }
 }
 
-pub async fn open_payer(case: &Case, io: DuplexStream, chain: &FakeChain) -> Result<PayerHandle, OpenError> {
+pub async fn open_payer<C: Chain + Clone>(
+    case: &Case,
+    io: DuplexStream,
+    chain: &C,
+) -> Result<PayerHandle, OpenError> {
+    open_with(case, io, chain, setup("payer")).await
+}
+
+pub async fn open_with<C: Chain + Clone>(
+    case: &Case,
+    io: DuplexStream,
+    chain: &C,
+    setup: Setup,
+) -> Result<PayerHandle, OpenError> {
     let wallet = |output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone()));
     let setup = Setup {
         limits: case.limits.clone(),
-        ..setup("payer")
+        ..setup
     };
     let proposal = Proposal {
         id: case.id,
@@ -96,6 +118,41 @@ impl Hand {
         }
     }
 
+    /// Opens a channel with a payer on the other end, honestly, until it hands over the funding transaction.
+    pub async fn open_as_payee(&mut self, case: &Case) -> Payee {
+        let payee = self.sign_refund(case).await;
+        payee.receive_funding(self.receive().await.unwrap()).unwrap().0
+    }
+
+    /// The same until the payer's refund is safe.
+    pub async fn sign_refund(&mut self, case: &Case) -> PayeeOpening<AwaitsFunding> {
+        let (considered, accept) = case.considered(self.receive().await.unwrap()).unwrap();
+        self.send(&accept).await;
+        match considered {
+            Considered::AwaitsFunding(payee) => payee,
+            Considered::SignsRefund(payee) => {
+                let request = self.receive().await.unwrap();
+                let (payee, answers) = payee.sign_refund(request, case.now).unwrap();
+                // The request for the funding transaction, if there is one, comes last.
+                self.send(&answers[0]).await;
+                payee
+            }
+        }
+    }
+
+    /// Says that payments count, and takes the empty one.
+    pub async fn make_ready(&mut self, payee: &mut Payee, case: &Case) {
+        let view = ChainView {
+            tip: case.now,
+            confirmations: 3,
+            base: None,
+            spend: None,
+        };
+        self.carry_out(payee.apply(Event::Chain(view)).unwrap()).await;
+        let empty = self.receive().await.unwrap();
+        self.carry_out(payee.apply(Event::Message(empty)).unwrap()).await;
+    }
+
     /// Opens a channel with a payee on the other end, honestly, and waits until it is ready.
     pub async fn open_as_payer(&mut self, case: &Case, chain: &FakeChain) -> Payer {
         let (payer, message) = case.propose();
@@ -124,9 +181,9 @@ impl Hand {
 }
 
 /// A payee as a service, and the payer's end of its connection.
-pub async fn payee_and_hand(
+pub async fn payee_and_hand<C: Chain + Clone>(
     case: &Case,
-    chain: &FakeChain,
+    (view, chain): (&C, &FakeChain),
     buffer: usize,
 ) -> (PayeeHandle, Hand, Payer, Arc<Mutex<Vec<String>>>) {
     let (a, b) = duplex(buffer);
@@ -135,6 +192,39 @@ pub async fn payee_and_hand(
     let sink = reports.clone();
     let mut setup = setup("payee");
     setup.observer = Arc::new(move |report: Report<'_>| sink.lock().unwrap().push(format!("{report:?}")));
-    let (payee, payer) = tokio::join!(accept(b, chain.clone(), setup), hand.open_as_payer(case, chain));
+    let (payee, payer) = tokio::join!(accept(b, view.clone(), setup), hand.open_as_payer(case, chain));
     (payee.unwrap(), hand, payer, reports)
+}
+
+/// A payer as a service, ready to pay, and the payee's end of its connection.
+pub async fn payer_and_hand<C: Chain + Clone>(
+    case: &Case,
+    (view, chain): (&C, &FakeChain),
+    buffer: usize,
+) -> (PayerHandle, Hand, Payee) {
+    let (a, b) = duplex(buffer);
+    let mut hand = Hand { io: b };
+    let (payer, mut payee) = tokio::join!(open_payer(case, a, view), hand.open_as_payee(case));
+    let payer = payer.unwrap();
+    chain.confirm(3);
+    hand.make_ready(&mut payee, case).await;
+    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    (payer, hand, payee)
+}
+
+/// An open channel: both have seen the funding transaction confirmed.
+pub async fn ready<A: Chain + Clone, B: Chain + Clone>(
+    case: &Case,
+    (payer, payers): (&A, &FakeChain),
+    (payee, payees): (&B, &FakeChain),
+    with: Setup,
+) -> (PayerHandle, PayeeHandle) {
+    let (a, b) = duplex(64 * 1024);
+    let (payer, payee) = tokio::join!(open_payer(case, a, payer), accept(b, payee.clone(), with));
+    let (payer, payee) = (payer.unwrap(), payee.unwrap());
+    for chain in [payers, payees] {
+        chain.change(|state| state.confirmations = 3);
+    }
+    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    (payer, payee)
 }

@@ -1,22 +1,26 @@
 //! Two parties on a connection, with a chain that the test writes. Time is tokio's own and paused: it jumps
 //! to the next timer when nobody has anything to do.
 
+mod cancel;
 mod chains;
+mod floods;
 mod hand;
 #[path = "../common/pair.rs"]
 mod pair;
+mod panics;
 mod peers;
+mod sums;
+mod surroundings;
 
-use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bitcoin::{FeeRate, TxOut};
-use chains::{Blind, FakeChain, Refusing, Shaky};
+use bitcoin::FeeRate;
+use chains::{Blind, FakeChain, Shaky};
 use hand::{both, open_payer, setup, soon, until, Hand};
 use pair::{amounts, sat, Case, HEIGHT, MTP};
 use spilman::channel::{Construction, Protocol, Stage};
-use spilman::service::{accept, open, OpenError, PayError, Proposal, RequestError, Setup, OPENING_TIMEOUT};
+use spilman::service::{accept, OpenError, PayError, RequestError, Setup, OPENING_TIMEOUT};
 use tokio::io::duplex;
 use Protocol::{Bond, Example7, SteppedLocktime};
 
@@ -54,7 +58,7 @@ async fn three_lives() {
                 soon("the payee's outcome", payee.outcome()).await,
                 outcome.to_payee
             ),
-            (Some(outcome), sat(2_000))
+            (Ok(outcome), sat(2_000))
         );
         assert_eq!(payer.pay(sat(1)).await, Err(RequestError::Ended));
     }
@@ -241,35 +245,4 @@ async fn a_payment_that_nobody_waits_for_is_not_made() {
     // 2. The second attempt is the only one that counts.
     soon("a payment", payer.pay(sat(1_000))).await.unwrap();
     assert_eq!(payee.status().borrow().paid, sat(1_000));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_funding_transaction_ends_the_opening() {
-    let (case, chain) = (Case::new(SteppedLocktime), FakeChain::new());
-    let (left, right) = duplex(4_096);
-    let wallet = |output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone()));
-    let proposal = Proposal {
-        id: case.id,
-        terms: case.terms.clone(),
-    };
-    let payers = Setup {
-        limits: case.limits.clone(),
-        ..setup("payer")
-    };
-    let (payer, payee) = tokio::join!(
-        open(left, Refusing(chain.clone()), payers, proposal, wallet),
-        accept(right, chain, setup("payee")),
-    );
-    let refused = payer.err().expect("nothing to open");
-    assert!(matches!(refused, OpenError::FundingRefused { .. }), "{refused}");
-    let gone = payee.err().expect("nothing to accept");
-    assert!(
-        matches!(
-            gone,
-            OpenError::Disconnected {
-                stage: Stage::Protected
-            }
-        ),
-        "{gone}"
-    );
 }

@@ -31,7 +31,7 @@ async fn an_opening_with_a_peer_that_does_not_read_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_payer_that_does_not_read_cannot_keep_the_payee_from_settling() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payee, mut hand, mut payer, _) = payee_and_hand(&case, &chain, 128).await;
+    let (payee, mut hand, mut payer, _) = payee_and_hand(&case, (&chain, &chain), 128).await;
     // 1. Pay until the payee's answers fill the connection.
     for _ in 0..40 {
         let actions = payer.apply(Event::Pay(sat(1_000))).unwrap();
@@ -84,7 +84,7 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     }
     // 3. In mid-session: what was paid is still there.
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payee, mut hand, mut payer, reports) = payee_and_hand(&case, &chain, 4_096).await;
+    let (payee, mut hand, mut payer, reports) = payee_and_hand(&case, (&chain, &chain), 4_096).await;
     hand.carry_out(payer.apply(Event::Pay(sat(1_000))).unwrap()).await;
     hand.io.write_all(&[0xff, 0xff]).await.unwrap();
     assert_eq!(hand.refused().await, Reason::Malformed);
@@ -128,7 +128,7 @@ async fn garbage_ends_the_connection_and_nothing_else() {
         );
         // 2. In mid-session.
         let (case, chain) = (Case::new(Example7), FakeChain::new());
-        let (payee, mut hand, mut payer, _) = payee_and_hand(&case, &chain, 64 * 1024).await;
+        let (payee, mut hand, mut payer, _) = payee_and_hand(&case, (&chain, &chain), 64 * 1024).await;
         hand.carry_out(payer.apply(Event::Pay(sat(1_000))).unwrap()).await;
         hand.io.write_all(garbage).await.unwrap();
         hand.io.shutdown().await.unwrap();
@@ -143,7 +143,7 @@ async fn garbage_ends_the_connection_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn one_wrong_payment_ends_the_connection() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payee, mut hand, mut payer, reports) = payee_and_hand(&case, &chain, 4_096).await;
+    let (payee, mut hand, mut payer, reports) = payee_and_hand(&case, (&chain, &chain), 4_096).await;
     hand.carry_out(payer.apply(Event::Pay(sat(1_000))).unwrap()).await;
     let signature = UnverifiedSignature::from_compact([1; 64]);
     let message = Message::Payment {

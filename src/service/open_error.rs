@@ -1,0 +1,79 @@
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::Txid;
+use thiserror::Error;
+
+use super::chain::ChainError;
+use super::connection::ConnectionError;
+use crate::channel::{HoldError, Reason, RefundTx, Refusal, Stage, TermsError};
+
+/// Why a channel was not opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// This side's own terms are out of its own limits.
+    #[error("these terms are out of your own limits: {0}")]
+    Terms(#[from] TermsError),
+    /// This side's key was used in a channel before, by this process.
+    #[error("the key {key} was used in a channel before: derive a fresh one for each channel")]
+    KeyReused {
+        /// The public key.
+        key: PublicKey,
+    },
+    /// This side's wallet returned a transaction that does not fund the channel.
+    #[error("the wallet's transaction does not fund the channel: {0}")]
+    Funding(#[from] HoldError),
+    /// This side's wallet failed.
+    #[error("the wallet made no funding transaction: {0}")]
+    Wallet(Box<dyn StdError + Send + Sync>),
+    /// This side's node refused the funding transaction. The network may have it all the same: from this or another node,
+    /// or later.
+    ///
+    /// The party goes on by itself: it watches the chain, broadcasts the refund when its lock is over if the funding
+    /// transaction has appeared by then, and ends if it has not. Keep the refund in case this process ends before.
+    #[error(
+        "this side's node refused the funding transaction {txid}: {reason}; it may reach the network all the same: keep \
+         the refund, or spend one of its inputs otherwise"
+    )]
+    FundingRefused {
+        /// The transaction.
+        txid: Txid,
+        /// The node's words.
+        reason: String,
+        /// The payer's way out if the funding transaction is mined.
+        refund: Box<RefundTx>,
+    },
+    /// The peer's message was refused.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The peer refused.
+    #[error("the peer refused while {stage}: {reason}")]
+    PeerRefused {
+        /// What this side was doing.
+        stage: Stage,
+        /// Why.
+        reason: Reason,
+    },
+    /// The peer sent bytes that are not a valid message.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The peer is gone.
+    #[error("the peer is gone while {stage}")]
+    Disconnected {
+        /// What this side was doing.
+        stage: Stage,
+    },
+    /// The peer says nothing.
+    #[error("no message within {after:?} while {stage}")]
+    Timeout {
+        /// What this side was doing.
+        stage: Stage,
+        /// How long it waited.
+        after: Duration,
+    },
+    /// This side's own view of the chain failed.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}

@@ -1,0 +1,175 @@
+use std::collections::VecDeque;
+
+use bitcoin::{Amount, Txid};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Session;
+use crate::channel::{Action, BroadcastResult, Event, Notice, Reason, SpendRole};
+use crate::service::chain::{in_time, Chain, ChainError};
+use crate::service::party::Party;
+use crate::service::report::Report;
+use crate::service::request::{PayError, Payment, Sum};
+
+/// What a party does: it carries out actions, and signs payments.
+impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Session<P, IO, C> {
+    /// Carries out actions, and what follows from the network's answers.
+    pub(super) async fn perform(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Send(envelope) => self.connection.send(&envelope),
+                Action::Notify(notice) => self.on_notice(&notice),
+                Action::Broadcast { role, tx } => {
+                    let chain = &self.chain;
+                    let asked = in_time("broadcast a transaction", async { chain.broadcast(&tx).await });
+                    let answer = self.connection.write_during(asked).await;
+                    if let Ok(rejected) = &answer {
+                        let rejected = rejected.as_deref();
+                        self.teller.tell(Report::Broadcast {
+                            role,
+                            tx: &tx,
+                            rejected,
+                        });
+                    }
+                    actions.extend(self.answered(role, tx.compute_txid(), answer));
+                }
+                Action::BroadcastPackage { role, package } => {
+                    let chain = &self.chain;
+                    let asked = in_time("submit a package", async {
+                        chain.broadcast_package(&package).await
+                    });
+                    let answer = self.connection.write_during(asked).await;
+                    if let Ok(rejected) = &answer {
+                        let (package, rejected) = (&package, rejected.as_deref());
+                        self.teller.tell(Report::BroadcastPackage {
+                            role,
+                            package,
+                            rejected,
+                        });
+                    }
+                    actions.extend(self.answered(role, package.parent().compute_txid(), answer));
+                }
+            }
+        }
+    }
+
+    /// What follows from the network's answer, or from its silence.
+    fn answered(
+        &mut self,
+        role: SpendRole,
+        txid: Txid,
+        answer: Result<Option<String>, ChainError>,
+    ) -> Vec<Action> {
+        let event = match answer {
+            Ok(rejected) => {
+                if role == SpendRole::Funding {
+                    self.funding_refused.clone_from(&rejected);
+                }
+                Event::Broadcast(BroadcastResult { role, txid, rejected })
+            }
+            Err(error) => {
+                self.chain_failed(&error);
+                Event::BroadcastUnknown { role, txid }
+            }
+        };
+        self.party.apply(event).unwrap_or_else(|error| {
+            self.teller.tell(Report::Failed(&error));
+            Vec::new()
+        })
+    }
+
+    fn on_notice(&mut self, notice: &Notice) {
+        self.teller.tell(Report::Notice(notice));
+        match notice {
+            Notice::PaymentAccepted(balance) => {
+                while let Some(waiting) = self.unacknowledged.first_entry() {
+                    if *waiting.key() > balance.paid {
+                        break;
+                    }
+                    for reply in waiting.remove() {
+                        let _ = reply.send(Ok(*balance));
+                    }
+                }
+            }
+            Notice::PeerRefused { reason } => {
+                // It has said that it says nothing more.
+                self.close();
+                self.give_up_waiting(Some(*reason));
+            }
+            Notice::Closed(outcome) => self.outcome = Some(*outcome),
+            _ => {}
+        }
+    }
+
+    /// No acknowledgement will come any more. Whatever each of them asked for, the payee may hold all that was signed.
+    pub(super) fn give_up_waiting(&mut self, refused: Option<Reason>) {
+        let paid = self.party.paid();
+        for reply in std::mem::take(&mut self.unacknowledged).into_values().flatten() {
+            let error = refused.map_or(PayError::Unacknowledged { paid }, |reason| PayError::Refused {
+                reason,
+                paid,
+            });
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    pub(super) async fn on_payment(&mut self, payment: Payment) {
+        let Payment { sum, signed, reply } = payment;
+        let actions = {
+            let mut signed = signed.lock();
+            // Nobody waits for it any more, and may ask again: paying now would pay twice.
+            if reply.is_closed() {
+                return;
+            }
+            match self.sign(sum) {
+                Ok(Signing::Acknowledged) => {
+                    let balance = self.party.acknowledged();
+                    let _ = reply.send(balance.ok_or(PayError::Disconnected));
+                    return;
+                }
+                Ok(Signing::Awaited(total, actions)) => {
+                    *signed = true;
+                    // Who gives up from now on is told of it.
+                    self.publish();
+                    self.unacknowledged.entry(total).or_default().push(reply);
+                    actions
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
+            }
+        };
+        self.perform(actions).await;
+    }
+
+    fn sign(&mut self, sum: Sum) -> Result<Signing, PayError> {
+        let paid = self.party.paid();
+        let event = match sum {
+            Sum::UpTo(total) if total <= self.acknowledged() => return Ok(Signing::Acknowledged),
+            Sum::UpTo(total) if total <= paid && self.connection.takes() => {
+                return Ok(Signing::Awaited(total, Vec::new()));
+            }
+            Sum::UpTo(total) if total <= paid => return Err(PayError::Unacknowledged { paid }),
+            _ if !self.connection.takes() => return Err(PayError::Disconnected),
+            Sum::UpTo(total) => Event::PayUpTo(total),
+            Sum::More(amount) => Event::Pay(amount),
+        };
+        let actions = self.party.apply(event)?;
+        Ok(Signing::Awaited(self.party.paid(), actions))
+    }
+
+    fn acknowledged(&self) -> Amount {
+        self.party
+            .acknowledged()
+            .map_or(Amount::ZERO, |balance| balance.paid)
+    }
+}
+
+/// What became of a payment.
+enum Signing {
+    /// The payee has acknowledged that much already.
+    Acknowledged,
+    /// So much in total is signed, and the acknowledgement is to come.
+    Awaited(Amount, Vec<Action>),
+}

@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::channel::Tip;
+use crate::service::backoff::Backoff;
+use crate::service::report::Report;
+use crate::service::setup::Setup;
+use crate::service::timing::LOOK;
+
+/// How often a party looks, and when it complains.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::service) struct Pace {
+    backoff: Backoff,
+    stale_after: Duration,
+}
+
+impl Pace {
+    pub const fn of(setup: &Setup) -> Self {
+        Self {
+            backoff: setup.backoff,
+            stale_after: setup.stale_after,
+        }
+    }
+}
+
+/// When to look at the chain next, and how fresh is what was seen. All of this is tokio's monotonic clock, and decides no
+/// more than when to look and what to tell.
+pub(super) struct Sight {
+    pace: Pace,
+    /// The last look at the funding output failed.
+    pub blind: bool,
+    pub next_look: Instant,
+    /// Looks in a row that failed, or with a broadcast that did.
+    failures: u32,
+    /// The same before the look that is under way, and whether that one failed.
+    before: u32,
+    failed: bool,
+    tip: Tip,
+    since: Instant,
+    told: bool,
+}
+
+impl Sight {
+    pub fn new(pace: Pace, tip: Tip) -> Self {
+        let now = Instant::now();
+        Self {
+            pace,
+            blind: false,
+            next_look: now + LOOK,
+            failures: 0,
+            before: 0,
+            failed: false,
+            tip,
+            since: now,
+            told: false,
+        }
+    }
+
+    /// News wait for the next look after one that failed: a server that refuses is not asked at the pace of its news.
+    pub const fn heeds_news(&self) -> bool {
+        self.failures == 0
+    }
+
+    /// Something waits for the next look. A peer that has many such things does not make this side look all the time.
+    pub fn look_soon(&mut self) {
+        if self.heeds_news() {
+            self.next_look = self.next_look.min(Instant::now() + Duration::from_secs(1));
+        }
+    }
+
+    pub const fn begin(&mut self) {
+        (self.before, self.failed) = (self.failures, false);
+    }
+
+    /// A look, or a broadcast, failed.
+    pub fn fail(&mut self) {
+        self.failed = true;
+        self.failures = self.failures.max(1);
+        let pause = self.pace.backoff.pause(self.failures);
+        self.next_look = self.next_look.min(Instant::now() + pause);
+    }
+
+    /// A look, and all that followed from it, is over.
+    pub fn end(&mut self) {
+        let (failures, pause) = if self.failed {
+            let failures = self.before.saturating_add(1);
+            (failures, self.pace.backoff.pause(failures))
+        } else {
+            (0, LOOK)
+        };
+        self.failures = failures;
+        self.next_look = Instant::now() + pause;
+    }
+
+    pub fn saw(&mut self, tip: Tip) {
+        if tip != self.tip {
+            (self.tip, self.since, self.told) = (tip, Instant::now(), false);
+        }
+    }
+
+    /// What to tell about a tip that is too old, once.
+    pub fn stale(&mut self) -> Option<Report<'static>> {
+        let unchanged = self.since.elapsed();
+        if self.told || unchanged < self.pace.stale_after {
+            return None;
+        }
+        self.told = true;
+        Some(Report::StaleTip {
+            tip: self.tip,
+            unchanged,
+        })
+    }
+}

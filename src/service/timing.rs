@@ -1,0 +1,57 @@
+//! How long a party waits for whom. The periods follow from each other: nobody may give up on an honest peer that waits
+//! for its own node.
+
+use std::time::Duration;
+
+/// How long one's own node may take for an answer.
+pub(super) const CHAIN_TIMEOUT: Duration = Duration::from_secs(CHAIN);
+
+/// How long a party waits for each message of the opening, by default: an honest peer may look at the chain, broadcast
+/// the funding transaction or read the tip in between, each within the time that its node may take.
+///
+/// What the payer's wallet takes to sign counts as well; a payee that deals with slow signers sets a longer time.
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(LOOKS + NETWORK);
+
+/// How long a peer may leave what it is sent in the connection without reading any of it. An honest one does not read
+/// while it looks at the chain, nor while it broadcasts what follows from that.
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(LOOKS + BROADCASTS + NETWORK);
+
+/// How long a payer waits for the acknowledgement of a payment. The channel goes on either way.
+///
+/// An honest payee may be in the middle of a look at the chain and of what follows from it, and may have to look once
+/// more before it can take the payment.
+pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(2 * LOOKS + BROADCASTS + NETWORK);
+
+/// How long the last messages may take after this side has hung up.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
+
+/// After what time a party looks at the chain although nobody told it that something changed: news may be lost, and so
+/// may their source. When to look is all that a clock decides.
+pub(super) const LOOK: Duration = Duration::from_secs(30);
+
+/// How long a chain may go without a new block, by default, before the user is told.
+pub(super) const STALE: Duration = Duration::from_secs(3 * 3_600);
+
+const CHAIN: u64 = 30;
+/// A look at the funding output, and, if that fails, at the tip.
+const LOOKS: u64 = 2 * CHAIN;
+/// The funding transaction and a settlement, both again with every block.
+const BROADCASTS: u64 = 2 * CHAIN;
+/// What the messages themselves may take.
+const NETWORK: u64 = 30;
+
+const _: () = {
+    let chain = CHAIN_TIMEOUT.as_secs();
+    assert!(
+        OPENING_TIMEOUT.as_secs() > 2 * chain,
+        "a slow node would end an honest opening"
+    );
+    assert!(
+        SEND_TIMEOUT.as_secs() > 4 * chain,
+        "a peer that looks at the chain would be cut off"
+    );
+    assert!(
+        ACKNOWLEDGE_TIMEOUT.as_secs() > 6 * chain,
+        "a payee that looks at the chain would be given up"
+    );
+};
