@@ -20,20 +20,21 @@
 //! # #[cfg(feature = "scenario")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use spilman::bitcoin::{self, Amount, CompressedPublicKey, ScriptBuf};
-//! use spilman::channel::{Capacity, ChannelId, ChannelKey, Protocol, Terms};
-//! use spilman::regtest::{change, labelled_key, CoinKind, Regtest};
+//! use spilman::channel::{Capacity, ChannelId, ChannelKeys, KeyRole, Protocol, Terms};
+//! use spilman::regtest::{change, CoinKind, Regtest};
 //! use spilman::scenario::NodeChain;
-//! use spilman::service::{accept, open, Chain, Proposal, Setup};
+//! use spilman::service::{accept, fresh_key, open, Chain, Proposal, Setup};
 //!
 //! let mut chain = Regtest::start()?;
 //! let coin = chain.fund(Amount::from_sat(1_050_000), CoinKind::Segwit)?;
 //! let runtime = tokio::runtime::Runtime::new()?;
 //! runtime.block_on(async {
 //!     // Each side has a fresh key, a script for its money, and a view of the chain.
-//!     let setup = |label: &str| {
-//!         let key = ChannelKey::new(labelled_key(label));
+//!     let keys = ChannelKeys::new([7; 32]); // a secret of your own
+//!     let setup = |role| {
+//!         let (_id, key) = fresh_key(&keys, role)?; // with its id, the key can be derived again
 //!         let payout = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key()).wpubkey_hash());
-//!         Setup::new(key, payout)
+//!         Ok::<_, Box<dyn std::error::Error>>(Setup::new(key, payout))
 //!     };
 //!     let views = [NodeChain::new(chain.node().clone())?, NodeChain::new(chain.node().clone())?];
 //!     let capacity = Capacity::new(Amount::from_sat(1_000_000))?;
@@ -47,22 +48,23 @@
 //!     };
 //!     let (left, right) = tokio::io::duplex(8_192);
 //!     let (payer, payee) = tokio::try_join!(
-//!         open(left, views[0].clone(), setup("payer"), Proposal { id: ChannelId(1), terms }, wallet),
-//!         accept(right, views[1].clone(), setup("payee")),
+//!         open(left, views[0].clone(), setup(KeyRole::Payer)?, Proposal { id: ChannelId(1), terms }, wallet),
+//!         accept(right, views[1].clone(), setup(KeyRole::Payee)?),
 //!     )?;
 //!
-//!     // Three confirmations, of which both sides are told; then the payee says that payments count.
+//!     // Three confirmations, of which both sides are told; then the payee says that payments count. Each payment is
+//!     // the sum so far, so that it can be asked for again without paying twice.
 //!     chain.mine(3)?;
 //!     views.iter().for_each(NodeChain::announce);
 //!     payer.status().wait_for(|status| status.stage == spilman::channel::Stage::Open).await?;
-//!     payer.pay(Amount::from_sat(1_000)).await?;
-//!     payer.pay(Amount::from_sat(2_000)).await?;
+//!     payer.pay_up_to(Amount::from_sat(1_000)).await?;
+//!     payer.pay_up_to(Amount::from_sat(3_000)).await?;
 //!
 //!     // The payee closes alone, with the newest payment.
 //!     payee.close().await?;
 //!     chain.mine(6)?;
 //!     views.iter().for_each(NodeChain::announce);
-//!     assert_eq!(payer.outcome().await.expect("closed").to_payee, Amount::from_sat(3_000));
+//!     assert_eq!(payer.outcome().await?.to_payee, Amount::from_sat(3_000));
 //!     Ok(())
 //! })
 //! # }
