@@ -225,6 +225,7 @@ scenarios! {
             payee_gone_mid_session
             payer_gone_mid_session
             unused
+            malleated
             payee_vanishes_before_accept
             payer_vanishes_before_funding
             payee_vanishes_before_ready
@@ -246,6 +247,7 @@ scenarios! {
             payee_gone_mid_session
             payer_gone_mid_session
             unused_closed_together
+            malleated
             payee_vanishes_before_accept
             payer_vanishes_before_funding
             payee_vanishes_before_ready

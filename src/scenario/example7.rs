@@ -122,8 +122,8 @@ const STORIES: &[Story] = &[
     },
     Story {
         name: "malleated",
-        summary: "A legacy T1 is mined with another id: T3 would be void, and the payer still refunds itself",
-        on: script_refund::has_script_to_rebuild,
+        summary: "A legacy T1 is mined with another id: T3 would be void, and the payer signs T2 anew",
+        on: Construction::has_script_refund,
         play: play!(script_refund::malleated),
     },
 ];

@@ -76,7 +76,10 @@ pub(super) async fn lifetime_from_confirmation(world: &mut World) -> Result<(), 
     world.say(
         "Steps 1 to 6, shorter: T1 itself holds the refund's lock, of 144 blocks from its confirmation on",
     );
-    let channel = world.open(example7::plan(world)?).await?;
+    let mut plan = example7::plan(world)?;
+    // Both would broadcast T1 at the same moment, in any order.
+    plan.limits.broadcast_funding_after = Some(WAITED + 1);
+    let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.say("Ten blocks come without T1");
     let broadcast = world.tip()?.height.to_consensus_u32();

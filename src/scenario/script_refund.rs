@@ -1,30 +1,16 @@
 //! What only a refund in the funding output's own script can do.
 
-use std::collections::HashMap;
-use std::str::FromStr;
+use bitcoin::TxOut;
 
-use bitcoin::secp256k1::Message;
-use bitcoin::sighash::{EcdsaSighashType, SighashCache};
-use bitcoin::{ecdsa, secp256k1, OutPoint, Transaction, TxOut, Witness};
-use miniscript::DefiniteDescriptorKey;
-
-use super::error::ScenarioError;
+use super::error::{expect, ScenarioError};
 use super::example7::plan;
-use super::live::Channel;
 use super::tap::{Effect, Rule};
-use super::turns::{self, range, refund_lock};
+use super::turns::{self, range};
 use super::twin::twin;
 use super::world::World;
-use crate::channel::{ChannelId, Construction, Kind, Protocol, SpendRole, Stage};
-use crate::regtest::{CoinKind, RejectReason};
+use crate::channel::{ChannelId, Kind, Protocol, SpendRole, Stage};
+use crate::regtest::{CoinKind, Lock, RejectReason};
 use crate::transcript::{Actor, Side};
-
-/// Where the refund's lock does not wait for a funding transaction that never comes, and the script is one.
-pub(super) const fn has_script_to_rebuild(construction: Construction) -> bool {
-    construction.has_script_refund()
-        && !construction.has_relative_lock()
-        && !construction.closes_with_one_key()
-}
 
 pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
@@ -81,43 +67,31 @@ pub(super) async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
     world.would_refuse("funding", RejectReason::MissingInputs)?;
     world.say(
-        "The last block before the refund's lock: the same T2, made anew for the twin's output, is not final",
+        "The payer signs T2 anew, for the output that was mined: the script asks for no signature of the payee's",
     );
-    let vout = channel.payer()?.funding().outpoint().vout;
-    let rebuilt = rebuild_refund(world, &channel, OutPoint::new(twin.compute_txid(), vout))?;
-    world.recorder.built(Side::Payer, "twin-refund", &rebuilt);
-    let lock = refund_lock(world, &channel)?;
+    let rebuilt = channel.payer()?.refund_malleated(twin).await;
+    let rebuilt = rebuilt.map_err(|error| range(&error))?;
+    world.recorder.built(Side::Payer, "twin-refund", rebuilt.tx());
+    let lock = Lock::from(rebuilt.tx());
+    world.say("The last block before its lock: it is not final");
     world.stop_before(lock.clone(), &[&channel]).await?;
-    world.would_refuse("twin-refund", RejectReason::NonFinal)?;
-    world.say("With the next block it is. The T2 that the payer kept spends an output that does not exist");
+    let early = if world.construction().has_relative_lock() {
+        RejectReason::NonBip68Final
+    } else {
+        RejectReason::NonFinal
+    };
+    world.would_refuse("twin-refund", early)?;
+    world.say("With the next block it is, and the payer takes everything back");
     world.make_final(lock, &[&channel]).await?;
-    world.was_refused("refund", RejectReason::MissingInputs)?;
-    world.say(
-        "The other needs no word of the payee: the descriptor and the payer's key are enough to sign it",
-    );
-    world.submit(Side::Payer, SpendRole::Refund, "twin-refund")?;
+    world.was_taken("twin-refund")?;
+    world.would_refuse("refund", RejectReason::MissingInputs)?;
     world.mine(6, &[&channel]).await?;
-    world.is_mined("twin-refund")
-}
-
-/// The refund of another output with the same script. The descriptor library does it alone, as any wallet could.
-fn rebuild_refund(world: &World, channel: &Channel, output: OutPoint) -> Result<Transaction, ScenarioError> {
+    world.is_mined("twin-refund")?;
     let params = channel.payer()?.params();
-    let mut tx = world.recorded("refund")?;
-    let input = &mut tx.input[0];
-    (input.previous_output, input.witness) = (output, Witness::new());
-    let descriptor = params.descriptor();
-    let script = descriptor.explicit_script().map_err(|error| range(&error))?;
-    let sighash = SighashCache::new(&tx)
-        .p2wsh_signature_hash(0, &script, params.funding_output().value, EcdsaSighashType::All)
-        .map_err(|error| range(&error))?;
-    let signature = secp256k1::Secp256k1::new().sign_ecdsa(&Message::from(sighash), &world.key("payer"));
-    let key =
-        DefiniteDescriptorKey::from_str(&params.payer_key().to_string()).map_err(|error| range(&error))?;
-    let signatures = HashMap::from([(key, ecdsa::Signature::sighash_all(signature))]);
-    let lock = tx.lock_time;
-    descriptor
-        .satisfy(&mut tx.input[0], (signatures, lock))
-        .map_err(|error| range(&error))?;
-    Ok(tx)
+    let outcome = channel.payer()?.outcome().await.map_err(|error| range(&error))?;
+    expect(
+        "what the payer gets back",
+        &params.refund_amount(),
+        &outcome.to_payer,
+    )
 }

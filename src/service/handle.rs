@@ -205,10 +205,29 @@ impl std::ops::Deref for PayerHandle {
 }
 
 impl PayerHandle {
-    /// The payer's way out.
+    /// The payer's way out, as it was signed at the opening.
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.refund
+    }
+
+    /// Signs the refund anew for a funding transaction that was mined under another id, and returns it. The party watches
+    /// that transaction from now on, broadcasts the new refund when its lock is over, and pays nothing more.
+    ///
+    /// Cancel safe: call it again with the same transaction.
+    ///
+    /// # Errors
+    /// If the transaction does not fund this channel; or if both parties signed the refund, which ties it to the id for
+    /// which they did ([`Construction::has_script_refund`](crate::channel::Construction::has_script_refund)).
+    pub async fn refund_malleated(&self, mined: Transaction) -> Result<RefundTx, RequestError> {
+        self.handle.apply(Event::FundingMalleated(mined)).await?;
+        self.current_refund().await
+    }
+
+    async fn current_refund(&self) -> Result<RefundTx, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let refund = self.handle.ask(Request::Refund(reply), answer).await?;
+        refund.ok_or(RequestError::Ended)
     }
 
     /// Raises the feerate of the refund, once its lock is over, with a child that spends it. `wallet` signs that child.
@@ -221,7 +240,7 @@ impl PayerHandle {
         W: FnOnce(&ChildTx) -> Result<Transaction, E>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let child = cpfp.refund(self.params(), &self.refund);
+        let child = cpfp.refund(self.params(), &self.current_refund().await?);
         self.handle.bump(child, wallet).await
     }
 

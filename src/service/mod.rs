@@ -54,6 +54,10 @@ mod session;
 mod setup;
 mod timing;
 
+pub mod hazards {
+    #![doc = include_str!("hazards.md")]
+}
+
 pub use backoff::Backoff;
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};

@@ -1,8 +1,8 @@
 use bitcoin::Amount;
 
 use crate::channel::{
-    Action, ApplyError, Balance, ChannelParams, Event, FundingTx, Payee, Payer, SettlementTx, SpendError,
-    Stage,
+    Action, ApplyError, Balance, ChannelParams, Event, FundingTx, Payee, Payer, RefundTx, SettlementTx,
+    SpendError, Stage,
 };
 
 /// What a session needs of either side.
@@ -17,16 +17,29 @@ pub(super) trait Party: Send + 'static {
     fn paid(&self) -> Amount;
     /// What the payee has acknowledged, as this side's user is told.
     fn acknowledged(&self) -> Option<Balance>;
-    fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError>;
-    fn settlement(&self) -> Option<SettlementTx>;
+
+    /// The payee's newest payment.
+    fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
+        Ok(None)
+    }
+    /// What the payee has broadcast.
+    fn settlement(&self) -> Option<SettlementTx> {
+        None
+    }
+    /// The payer's refund.
+    fn refund(&self) -> Option<RefundTx> {
+        None
+    }
     /// The payer: whether its node refused the funding transaction.
-    fn is_unfunded(&self) -> bool;
+    fn is_unfunded(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! party {
-    ($name:ident, $is_paid:literal, $acknowledged:expr, $redeemable:expr, $settlement:expr, $unfunded:expr) => {
+    ($name:ident { $($own:item)* }) => {
         impl Party for $name {
-            const IS_PAID: bool = $is_paid;
+            $($own)*
 
             fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
                 self.apply(event)
@@ -43,39 +56,34 @@ macro_rules! party {
             fn paid(&self) -> Amount {
                 self.paid()
             }
-            fn acknowledged(&self) -> Option<Balance> {
-                let acknowledged: fn(&Self) -> Amount = $acknowledged;
-                self.params().balance(acknowledged(self))
-            }
-            fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
-                let redeemable: fn(&Self) -> Result<Option<SettlementTx>, SpendError> = $redeemable;
-                redeemable(self)
-            }
-            fn settlement(&self) -> Option<SettlementTx> {
-                let settlement: fn(&Self) -> Option<&SettlementTx> = $settlement;
-                settlement(self).cloned()
-            }
-            fn is_unfunded(&self) -> bool {
-                let unfunded: fn(&Self) -> bool = $unfunded;
-                unfunded(self)
-            }
         }
     };
 }
 
-party!(
-    Payer,
-    false,
-    Payer::acknowledged,
-    |_| Ok(None),
-    |_| None,
-    Payer::is_unfunded
-);
-party!(
-    Payee,
-    true,
-    Payee::paid,
-    Payee::redeemable,
-    Payee::settlement,
-    |_| false
-);
+party!(Payer {
+    const IS_PAID: bool = false;
+
+    fn acknowledged(&self) -> Option<Balance> {
+        self.params().balance(self.acknowledged())
+    }
+    fn refund(&self) -> Option<RefundTx> {
+        Some(self.refund().clone())
+    }
+    fn is_unfunded(&self) -> bool {
+        self.is_unfunded()
+    }
+});
+
+party!(Payee {
+    const IS_PAID: bool = true;
+
+    fn acknowledged(&self) -> Option<Balance> {
+        self.params().balance(self.paid())
+    }
+    fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
+        self.redeemable()
+    }
+    fn settlement(&self) -> Option<SettlementTx> {
+        self.settlement().cloned()
+    }
+});

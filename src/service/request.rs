@@ -3,13 +3,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::Amount;
 use tokio::sync::oneshot;
 
-use crate::channel::{ApplyError, Balance, Event, Reason, SettlementTx, SpendError};
+use crate::channel::{ApplyError, Balance, Event, Reason, RefundTx, SettlementTx, SpendError};
 
 /// What a handle asks of its session.
 pub(super) enum Request {
     Apply(Event, oneshot::Sender<Result<(), ApplyError>>),
     Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
     Settlement(oneshot::Sender<Option<SettlementTx>>),
+    Refund(oneshot::Sender<Option<RefundTx>>),
 }
 
 /// What a payer's handle asks to be paid.

@@ -236,6 +236,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             Request::Settlement(reply) => {
                 let _ = reply.send(self.party.settlement());
             }
+            Request::Refund(reply) => {
+                let _ = reply.send(self.party.refund());
+            }
         }
     }
 
