@@ -3,54 +3,105 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
+use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::{timeout_at, Instant};
 
+use super::backoff::Backoff;
 use super::chain::{Chain, ChainError};
 use crate::channel::{ChainView, Tip};
 use error::ElectrumError;
-use link::{Link, OnNews};
+use link::{Ears, Link};
+use pause::Pause;
+use proof::Headers;
 
+mod calls;
 mod error;
 mod link;
 mod look;
+mod pause;
 mod proof;
+mod words;
 
 /// How long a server may take for an answer, unless told otherwise. Shorter than what a party gives its chain.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An [electrum](https://electrum-protocol.readthedocs.io) server as a party's view of the chain, without RPC access to
-/// a node. Connects when it is first asked, and again whenever the connection broke.
+/// a node. Connects when it is first asked, and again when the connection broke, with a [pause](Self::backoff) between
+/// attempts that fail.
+///
+/// # What it asks
+///
+/// The tip and the headers that are new since the last look. About a channel: the funding transaction by its id, once;
+/// the unspent outputs of its script; its history only when the funding output is no longer among those; and the merkle
+/// proof of what is in a block. Clones share one connection and what they know.
+///
+/// # What it checks, and what it cannot know
 ///
 /// What the server says is checked as far as the protocol allows: headers have the work that they claim and connect up
 /// to the tip, a confirmed transaction has a merkle proof, a transaction has the id that was asked for, and one that
-/// spends the funding output satisfies its script. What it does *not* say cannot be checked: a server can conceal a
-/// transaction or the newest blocks, and blocks without the work of the real chain cost it little. Use your own.
+/// spends the funding output satisfies its script. A chain with less work than the last one that was believed is refused,
+/// compared from the newest header that both have. So while a node replaces blocks, for example after `invalidateblock`,
+/// the tip and the view are errors until the new branch has as much work as the old one; if it is never to have as much,
+/// make a new `ElectrumChain`.
+///
+/// What the server does *not* say cannot be checked: it can conceal a transaction or the newest blocks, and blocks without
+/// the work of the real chain cost it little. Use your own.
+///
+/// # What an error means
+///
+/// Servers refuse a script with many transactions, and anyone can send to the script of a channel until they do. The view
+/// does not need the history as long as the server lists the unspent outputs, or those as long as it lists the history.
+/// If it lists neither, it cannot be known whether the funding output is spent, and [`view`](Chain::view) is an error that
+/// says so; [`tip`](Chain::tip) and [`broadcast`](Chain::broadcast) go on working. (Of the known servers, Fulcrum alone can
+/// be asked about the output itself, and is.) Run a server whose limit is out of an attacker's reach.
+///
+/// A refusal or a contradiction leaves the connection to the other channels. What breaks it is silence, an answer that is
+/// not in the protocol's form, or the server itself. If that happens during a look at one channel, the next look at this
+/// channel waits, not the connection. A call while an attempt is not due yet is an error at once.
+///
+/// # Broadcasts
 ///
 /// It takes one transaction at a time: a child can pay for a parent that a node relays by itself, and not for one that is
-/// below the least feerate.
+/// below the least feerate. A node's verdict is recognised in the words of electrs, `ElectrumX`, Fulcrum and the esplora
+/// family; anything else that keeps a transaction from the node is an error.
 ///
 /// The connection is plain TCP, for a server on the same machine or behind a tunnel.
 #[derive(Clone)]
 pub struct ElectrumChain {
     inner: Arc<Inner>,
     patience: Duration,
+    backoff: Backoff,
 }
 
 struct Inner {
     address: String,
     changes: watch::Sender<u64>,
-    on_news: OnNews,
-    link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    ears: Arc<Ears>,
+    /// Held while a connection is made, so that there is one for all who ask.
+    connecting: tokio::sync::Mutex<()>,
+    connection: Mutex<Connection>,
     known: Mutex<Known>,
 }
 
-/// What cannot change any more: an id commits to inputs and outputs.
+#[derive(Default)]
+struct Connection {
+    link: Option<Arc<Link>>,
+    pause: Pause,
+}
+
 #[derive(Default)]
 struct Known {
+    /// An id commits to inputs and outputs, so neither these nor the innocent can change.
     outputs: HashMap<OutPoint, TxOut>,
     /// Transactions that do not spend the output, although they have to do with its script.
     innocent: HashSet<(OutPoint, Txid)>,
+    /// The chain that was believed last.
+    headers: Arc<Headers>,
+    /// Funding outputs whose last look cost the connection.
+    resting: HashMap<OutPoint, Pause>,
 }
 
 impl ElectrumChain {
@@ -59,7 +110,7 @@ impl ElectrumChain {
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         Self::with(address.into(), |changes| {
-            Arc::new(move || changes.send_modify(|serial| *serial += 1))
+            Box::new(move || changes.send_modify(|serial| *serial += 1))
         })
     }
 
@@ -67,21 +118,26 @@ impl ElectrumChain {
     /// [`announce`](Self::announce).
     #[must_use]
     pub fn when_announced(address: impl Into<String>) -> Self {
-        Self::with(address.into(), |_| Arc::new(|| ()))
+        Self::with(address.into(), |_| Box::new(|| ()))
     }
 
-    fn with(address: String, on_news: impl FnOnce(watch::Sender<u64>) -> OnNews) -> Self {
+    fn with(
+        address: String,
+        on_news: impl FnOnce(watch::Sender<u64>) -> Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
         let changes = watch::Sender::new(0);
         let inner = Inner {
             address,
-            on_news: on_news(changes.clone()),
+            ears: Arc::new(Ears::new(on_news(changes.clone()))),
             changes,
-            link: tokio::sync::Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            connection: Mutex::default(),
             known: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
             patience: PATIENCE,
+            backoff: Backoff::default(),
         }
     }
 
@@ -90,6 +146,14 @@ impl ElectrumChain {
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// How long to wait between two attempts to connect, counted from the beginning of the first, when a connection broke
+    /// or failed. One that lasted for as long as the longest pause is forgiven, and so is one that broke during a look at
+    /// one channel: then this channel waits for its next look.
+    #[must_use]
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
     }
 
     /// Tells the party to look at the chain.
@@ -103,36 +167,98 @@ impl ElectrumChain {
         *self.inner.changes.borrow()
     }
 
+    /// The work of a call on its connection.
+    async fn on_link<T>(
+        &self,
+        call: &Call,
+        link: &Arc<Link>,
+        work: impl Future<Output = Result<T, ElectrumError>>,
+    ) -> Result<T, ChainError> {
+        let done = self.in_time(call, work).await;
+        match &done {
+            Ok(_) => self.inner.ears.served(),
+            Err(error) if error.ends_connection() => self.end(link, call.about, error),
+            Err(_) => {}
+        }
+        done.map_err(|error| ChainError::new(call.task, error))
+    }
+
     async fn in_time<T>(
         &self,
-        task: &'static str,
-        answer: impl Future<Output = Result<T, ElectrumError>>,
-    ) -> Result<T, ChainError> {
-        // The answer is made of many calls, and whoever waits for it should not have to carry them all.
-        let answer = tokio::time::timeout(self.patience, Box::pin(answer)).await;
-        let answer = answer.unwrap_or(Err(ElectrumError::Silent(self.patience)));
-        if answer.is_err() {
-            // A server that is wrong once, or late, gets a new connection, without what the old one still brings.
-            *self.inner.link.lock().await = None;
-        }
-        answer.map_err(|error| ChainError::new(task, error))
+        call: &Call,
+        work: impl Future<Output = Result<T, ElectrumError>>,
+    ) -> Result<T, ElectrumError> {
+        // The work is made of many calls, and whoever waits for it should not have to carry them all.
+        let done = timeout_at(call.deadline, Box::pin(work)).await;
+        done.unwrap_or(Err(ElectrumError::Silent(self.patience)))
     }
+
+    async fn link(&self, call: &Call) -> Result<Arc<Link>, ChainError> {
+        let link = self.in_time(call, self.inner.link(&self.backoff)).await;
+        link.map_err(|error| ChainError::new(call.task, error))
+    }
+
+    /// Gives up a connection, without what it still brings. Whose fault it is decides who has to wait.
+    fn end(&self, link: &Arc<Link>, about: Option<OutPoint>, why: &ElectrumError) {
+        let mut connection = self.inner.connection();
+        if connection.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link)) {
+            connection.lose(&self.backoff, why, about.is_some());
+        }
+        drop(connection);
+        if let Some(funding) = about {
+            let mut known = self.inner.known();
+            let pause = known.resting.entry(funding).or_default();
+            pause.begin(&self.backoff);
+            pause.failed(why);
+        }
+        self.inner.ears.lost();
+    }
+
+    fn call(&self, task: &'static str) -> Call {
+        Call {
+            task,
+            deadline: Instant::now() + self.patience,
+            about: None,
+        }
+    }
+}
+
+/// One call of the trait.
+struct Call {
+    task: &'static str,
+    deadline: Instant,
+    /// The channel at whose expense it is.
+    about: Option<OutPoint>,
 }
 
 impl Chain for ElectrumChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
-        let view = self.in_time("read the tip", self.inner.look(None)).await?;
-        Ok(view.tip)
+        let call = self.call("read the tip");
+        let link = self.link(&call).await?;
+        let look = async { self.inner.look(&link, link.best().await?, None).await };
+        Ok(self.on_link(&call, &link, look).await?.tip)
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        self.in_time("look at the chain", self.inner.look(Some(funding)))
-            .await
+        let call = self.call("look at the chain");
+        let rested = self.inner.check_rest(funding);
+        rested.map_err(|error| ChainError::new(call.task, error))?;
+        let link = self.link(&call).await?;
+        // What fails before this is answered is not the channel's fault.
+        let best = self.on_link(&call, &link, link.best()).await?;
+        let about = Some(funding);
+        let call = Call { about, ..call };
+        let view = self
+            .on_link(&call, &link, self.inner.look(&link, best, about))
+            .await?;
+        self.inner.known().resting.remove(&funding);
+        Ok(view)
     }
 
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
-        self.in_time("broadcast a transaction", self.inner.broadcast(tx))
-            .await
+        let call = self.call("broadcast a transaction");
+        let link = self.link(&call).await?;
+        self.on_link(&call, &link, link.broadcast(tx)).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -141,18 +267,72 @@ impl Chain for ElectrumChain {
 }
 
 impl Inner {
-    /// The connection, made anew if there is none.
-    async fn link(&self) -> Result<Arc<Link>, ElectrumError> {
-        let mut link = self.link.lock().await;
-        if let Some(open) = link.as_ref().filter(|link| link.is_open()) {
-            return Ok(Arc::clone(open));
+    /// The connection, made anew if there is none and an attempt is due.
+    async fn link(&self, backoff: &Backoff) -> Result<Arc<Link>, ElectrumError> {
+        let _connecting = self.connecting.lock().await;
+        {
+            let mut connection = self.connection();
+            if let Some(link) = connection.link.clone() {
+                if link.is_open() {
+                    return Ok(link);
+                }
+                connection.lose(backoff, &link.end(), false);
+            }
+            if let Some((left, why)) = connection.pause.left() {
+                let address = self.address.clone();
+                return Err(ElectrumError::Waiting { address, why, left });
+            }
+            connection.pause.begin(backoff);
         }
-        let new = Link::connect(&self.address, Arc::clone(&self.on_news)).await?;
-        Ok(Arc::clone(link.insert(Arc::new(new))))
+        let link = Link::connect(&self.address, Arc::clone(&self.ears)).await;
+        let mut connection = self.connection();
+        let link = link.inspect_err(|error| connection.pause.failed(error))?;
+        Ok(Arc::clone(connection.link.insert(Arc::new(link))))
+    }
+
+    fn check_rest(&self, funding: OutPoint) -> Result<(), ElectrumError> {
+        let left = self.known().resting.get(&funding).and_then(Pause::left);
+        left.map_or(Ok(()), |(left, why)| {
+            Err(ElectrumError::Resting { funding, why, left })
+        })
+    }
+
+    // Whole entries are put into both, so that a panic elsewhere leaves nothing half done.
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Whole entries are put in, so that a panic elsewhere leaves nothing half done.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    fn lose(&mut self, backoff: &Backoff, why: &ElectrumError, forgiven: bool) {
+        let lasted = self.link.take().is_some_and(|link| link.age() >= backoff.most);
+        self.pause.failed(why);
+        if forgiven || lasted {
+            self.pause.over();
+        }
+    }
+}
+
+impl Link {
+    /// Gives a transaction to the network; the node's words if it is refused.
+    async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ElectrumError> {
+        let txid = tx.compute_txid();
+        let params = json!([serialize_hex(tx)]);
+        match self
+            .ask::<Txid>("blockchain.transaction.broadcast", params)
+            .await?
+        {
+            Ok(taken) if taken == txid => Ok(None),
+            Ok(other) => {
+                let reason = format!("it was given {txid}, and says that it has taken {other}");
+                Err(ElectrumError::Contradiction(reason))
+            }
+            Err(refusal) => words::verdict(refusal),
+        }
     }
 }

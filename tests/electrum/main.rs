@@ -1,7 +1,10 @@
 //! The chain through an electrum server that a test controls: what is believed, what is not, and what it may cost.
 
+mod connection;
 mod lies;
+mod limits;
 mod server;
+mod work;
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, Witness};
 use serde_json::{json, Value};
 use server::{anyone, pay, Reply, Server, World};
 use spilman::channel::ChainView;
-use spilman::service::{Chain, ChainError, ElectrumChain};
+use spilman::service::{Backoff, Chain, ChainError, ElectrumChain};
 
 /// For what happens at once; only for a machine that is busy with something else.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -44,6 +47,18 @@ fn history() -> World {
     world.mine(&[]);
     world.mine(&[other(4), spend]);
     world
+}
+
+/// No pause between attempts to connect.
+const AT_ONCE: Backoff = Backoff {
+    first: Duration::ZERO,
+    most: Duration::ZERO,
+    jitter: 0,
+};
+
+/// The chain through a server that a test may break and mend.
+fn watched(server: &Server) -> ElectrumChain {
+    ElectrumChain::new(&server.address).backoff(AT_ONCE)
 }
 
 fn told(error: &ChainError) -> String {
@@ -244,7 +259,7 @@ async fn servers_that_do_not_speak_the_protocol() {
             } else {
                 DEADLINE
             };
-            let chain = ElectrumChain::new(&server.address).patience(patience);
+            let chain = watched(&server).patience(patience);
             let reply = *reply;
             server.lie(move |_, asked, _| (asked == call).then(reply));
             let told = told(&view(&chain, funding).await.expect_err(case));
@@ -286,40 +301,86 @@ async fn no_server() {
 async fn the_words_of_a_refusal() {
     let envelope =
         |words: &str| format!("the transaction was rejected by network rules.\n\n{words}\n[0200abcd]");
+    let esplora = |code: i64, words: &str| {
+        let error = json!({ "code": code, "message": words });
+        json!(format!("sendrawtransaction RPC error: {error}"))
+    };
+    let coded = |code: i64, message: &str| json!({ "code": code, "message": message });
     let (tx, _) = funding_and_spend();
-    let electrumx = envelope("bad-txns-inputs-missingorspent");
-    let electrumx_known = envelope("Transaction outputs already in utxo set");
-    for (code, message, expected) in [
-        (2, "non-final", Ok(Some("non-final"))),
+    let long = format!("mempool-script-verify-flag-failed (\"{}\")", "a".repeat(300));
+    let cut = format!("{}…", &long[..300]);
+    for (error, expected) in [
+        // electrs: the node's words, with a code of its own for them.
+        (coded(2, "non-final"), Ok(Some("non-final"))),
         (
-            2,
-            "insufficient fee, rejecting replacement 00ff",
+            coded(2, "insufficient fee, rejecting replacement 00ff"),
             Ok(Some("insufficient fee, rejecting replacement 00ff")),
         ),
-        (1, electrumx.as_str(), Ok(Some("bad-txns-inputs-missingorspent"))),
-        (1, electrumx_known.as_str(), Ok(None)),
-        (2, "txn-already-in-mempool", Ok(None)),
-        (2, "txn-already-known", Ok(None)),
-        (2, "Transaction already in block chain", Ok(None)),
+        (coded(2, "txn-already-in-mempool"), Ok(None)),
+        (coded(2, "txn-already-known"), Ok(None)),
+        (coded(2, "Transaction already in block chain"), Ok(None)),
+        // ElectrumX and Fulcrum.
         (
-            1,
-            "failed to broadcast transaction",
+            coded(1, &envelope("bad-txns-inputs-missingorspent")),
+            Ok(Some("bad-txns-inputs-missingorspent")),
+        ),
+        (
+            coded(1, &envelope("Transaction outputs already in utxo set")),
+            Ok(None),
+        ),
+        // The esplora family, whose error is just a string, and its later form, under any code.
+        (esplora(-26, "non-final"), Ok(Some("non-final"))),
+        (esplora(-26, "txn-already-in-mempool"), Ok(None)),
+        (esplora(-26, &long), Ok(Some(cut.as_str()))),
+        (
+            esplora(-25, "bad-txns-inputs-missingorspent"),
+            Ok(Some("bad-txns-inputs-missingorspent")),
+        ),
+        (esplora(-27, "in whatever words"), Ok(None)),
+        (
+            coded(
+                1,
+                "sendrawtransaction RPC error: {\"code\":-26,\"message\":\"non-final\"}",
+            ),
+            Ok(Some("non-final")),
+        ),
+        (
+            coded(
+                2,
+                "sendrawtransaction RPC error -26: min relay fee not met, 14 < 141",
+            ),
+            Ok(Some("min relay fee not met, 14 < 141")),
+        ),
+        (
+            coded(2, "sendrawtransaction RPC error -27: in the chain"),
+            Ok(None),
+        ),
+        // Nothing that the node has said of the transaction.
+        (
+            esplora(-28, "Verifying blocks…"),
+            Err("with error 0: sendrawtransaction RPC error: {\"code\":-28"),
+        ),
+        (
+            coded(2, "sendrawtransaction RPC error -28: Verifying blocks…"),
+            Err("with error 2: sendrawtransaction RPC error -28"),
+        ),
+        (
+            coded(1, "failed to broadcast transaction"),
             Err("with error 1: failed to broadcast transaction"),
         ),
         (
-            -32603,
-            "unavailable index",
+            coded(-32603, "unavailable index"),
             Err("with error -32603: unavailable index"),
         ),
     ] {
         let server = Server::start(World::new(0));
-        let error = json!({ "code": code, "message": message });
-        server.lie(move |_, call, _| call.ends_with("broadcast").then(|| Reply::Error(error.clone())));
+        let said = error.clone();
+        server.lie(move |_, call, _| call.ends_with("broadcast").then(|| Reply::Error(said.clone())));
         let answer = ElectrumChain::new(&server.address).broadcast(&tx).await;
         match (answer, expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{code}: {message}"),
-            (Err(error), Err(expected)) => assert!(told(&error).contains(expected), "{}", told(&error)),
-            (found, expected) => panic!("{code}: {message}: expected {expected:?}, found {found:?}"),
+            (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{error}"),
+            (Err(found), Err(expected)) => assert!(told(&found).contains(expected), "{}", told(&found)),
+            (found, expected) => panic!("{error}: expected {expected:?}, found {found:?}"),
         }
     }
     let server = Server::start(World::new(0));
@@ -349,8 +410,8 @@ async fn news() {
         }
     };
     let (live, told) = (
-        ElectrumChain::new(&server.address),
-        ElectrumChain::when_announced(&server.address),
+        watched(&server),
+        ElectrumChain::when_announced(&server.address).backoff(AT_ONCE),
     );
     live.tip().await.expect("a tip");
     told.tip().await.expect("a tip");

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use bitcoin::{BlockHash, OutPoint};
 use thiserror::Error;
 
-/// What a server may say in an error message, in characters; the rest is cut off.
+/// How much of a server's words is shown, in characters; the rest is cut off.
 const WORDS: usize = 300;
 
 /// Why a server gave no answer that can be believed.
@@ -10,12 +11,24 @@ const WORDS: usize = 300;
 pub(super) enum ElectrumError {
     #[error("cannot connect to the electrum server at {address}: {source}")]
     Connect { address: String, source: std::io::Error },
+    #[error("not connected to the electrum server at {address}: {why}; the next attempt is due in {left:?}")]
+    Waiting {
+        address: String,
+        why: String,
+        left: Duration,
+    },
+    #[error("the last look at {funding} cost the connection: {why}; the next one is due in {left:?}")]
+    Resting {
+        funding: OutPoint,
+        why: String,
+        left: Duration,
+    },
     #[error("the electrum server is gone: {0}")]
     Lost(String),
     #[error("the electrum server did not answer within {0:?}")]
     Silent(Duration),
     /// The server's own words, and the code that it gives them.
-    #[error("the electrum server answered {call} with error {code}: {message}")]
+    #[error("the electrum server answered {call} with error {code}: {}", excerpt(message))]
     Refused {
         call: &'static str,
         code: i64,
@@ -27,6 +40,22 @@ pub(super) enum ElectrumError {
     Contradiction(String),
     #[error("the chain moved during each of {looks} looks at it")]
     Unsteady { looks: u32 },
+    /// The refusals, in the server's words.
+    #[error(
+        "the electrum server does not tell whether {funding} is spent: {refusals}; a spend would go unnoticed, so use \
+         a server without this limit"
+    )]
+    Untold { funding: OutPoint, refusals: String },
+    #[error(
+        "the electrum server went back from block {last} at height {last_height} to block {now} at height {height}, \
+         whose chain has less work; it is believed again when its chain has as much"
+    )]
+    LessWork {
+        last: BlockHash,
+        last_height: u32,
+        now: BlockHash,
+        height: u32,
+    },
 }
 
 impl ElectrumError {
@@ -36,11 +65,22 @@ impl ElectrumError {
             reason: excerpt(&reason.to_string()),
         }
     }
+
+    /// Whether another connection may do better: the server is gone or silent, or does not speak the protocol. What it
+    /// refuses or claims does not depend on the connection, which others may be using.
+    pub const fn ends_connection(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Silent(_) | Self::Nonsense { .. })
+    }
 }
 
 /// The beginning of what somebody else wrote, so that no log is flooded.
 pub(super) fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(WORDS) {
+    cut(text, WORDS)
+}
+
+/// The first characters of a text.
+pub(super) fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -3,8 +3,9 @@
 //! The crate `electrum-client` would do, if servers could be trusted: it reads a line of any length, waits for
 //! every byte anew, blocks a thread meanwhile, and hears of news only while it asks for something else.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -13,9 +14,10 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-use super::error::{excerpt, ElectrumError};
+use super::error::{cut, excerpt, ElectrumError};
 
 /// The longest line that is read, in bytes: a transaction of four megabytes in hex, or a history of some 200,000
 /// entries.
@@ -24,12 +26,47 @@ const MAX_LINE: usize = 32 << 20;
 /// How long a server may take to make room for a request.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is to happen when the server has news, or is gone.
-pub(super) type OnNews = Arc<dyn Fn() + Send + Sync>;
+/// The longest message of a refusal that is kept, in characters. A node's reason has two or three transaction ids in it.
+const MAX_MESSAGE: usize = 4_000;
+
+/// Who hears of the server's news.
+pub(super) struct Ears {
+    on_news: Box<dyn Fn() + Send + Sync>,
+    told_of_loss: AtomicBool,
+}
+
+impl Ears {
+    pub fn new(on_news: Box<dyn Fn() + Send + Sync>) -> Self {
+        let told_of_loss = AtomicBool::new(false);
+        Self {
+            on_news,
+            told_of_loss,
+        }
+    }
+
+    /// The server has been of use: its loss would be news again.
+    pub fn served(&self) {
+        self.told_of_loss.store(false, Ordering::Relaxed);
+    }
+
+    /// News bring about a look, a look a connection, and a connection that is lost would be news: told once, this ends.
+    pub fn lost(&self) {
+        if !self.told_of_loss.swap(true, Ordering::Relaxed) {
+            (self.on_news)();
+        }
+    }
+}
 
 /// A connection. It ends when this is dropped.
 pub(super) struct Link {
     asks: mpsc::Sender<Ask>,
+    /// Why it has ended.
+    end: Arc<OnceLock<String>>,
+    /// Scripts whose news the server tells.
+    subscribed: Mutex<HashSet<String>>,
+    /// The server's program, as it names itself.
+    software: String,
+    since: Instant,
 }
 
 type Reply = oneshot::Sender<Result<Value, ElectrumError>>;
@@ -42,7 +79,7 @@ struct Ask {
 
 impl Link {
     /// Connects, and agrees on the version of the protocol.
-    pub async fn connect(address: &str, on_news: OnNews) -> Result<Self, ElectrumError> {
+    pub async fn connect(address: &str, ears: Arc<Ears>) -> Result<Self, ElectrumError> {
         let connect = |source| ElectrumError::Connect {
             address: address.to_owned(),
             source,
@@ -54,12 +91,35 @@ impl Link {
             lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)),
             waiting: HashMap::new(),
             asked: 0,
-            on_news,
+            ears,
+            end: Arc::default(),
+        };
+        let mut link = Self {
+            asks,
+            end: Arc::clone(&wire.end),
+            subscribed: Mutex::default(),
+            software: String::new(),
+            since: Instant::now(),
         };
         tokio::spawn(wire.run(inbox));
-        let link = Self { asks };
-        let _: Value = link.call("server.version", json!(["spilman", "1.4"])).await?;
+        let greeting: Value = link.call("server.version", json!(["spilman", "1.4"])).await?;
+        link.software = greeting[0].as_str().unwrap_or_default().to_owned();
         Ok(link)
+    }
+
+    pub fn software(&self) -> &str {
+        &self.software
+    }
+
+    /// How long it has been there.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// What ended it.
+    pub fn end(&self) -> ElectrumError {
+        let why = self.end.get().cloned();
+        ElectrumError::Lost(why.unwrap_or_else(|| "the connection was closed".to_owned()))
     }
 
     pub fn is_open(&self) -> bool {
@@ -71,12 +131,38 @@ impl Link {
         call: &'static str,
         params: Value,
     ) -> Result<T, ElectrumError> {
-        let gone = || ElectrumError::Lost("the connection was closed".to_owned());
         let (reply, answer) = oneshot::channel();
         let ask = Ask { call, params, reply };
-        self.asks.send(ask).await.map_err(|_| gone())?;
-        let answer = answer.await.map_err(|_| gone())??;
+        self.asks.send(ask).await.map_err(|_| self.end())?;
+        let answer = answer.await.map_err(|_| self.end())??;
         T::deserialize(answer).map_err(|error| ElectrumError::nonsense(call, &error))
+    }
+
+    /// The same, for a call that the server may refuse: the refusal is then a part of the answer.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        params: Value,
+    ) -> Result<Result<T, ElectrumError>, ElectrumError> {
+        match self.call(call, params).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(refusal @ ElectrumError::Refused { .. }) => Ok(Err(refusal)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the server tell of what concerns a script, if it does so for this script. A look does not depend on it.
+    pub async fn subscribe(&self, script_hash: &str) -> Result<(), ElectrumError> {
+        // Whole entries are put in, so that a panic elsewhere leaves nothing half done.
+        let subscribed = || self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
+        if subscribed().contains(script_hash) {
+            return Ok(());
+        }
+        let asked = self.ask::<Value>("blockchain.scripthash.subscribe", json!([script_hash]));
+        if asked.await?.is_ok() {
+            subscribed().insert(script_hash.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -85,7 +171,8 @@ struct Wire {
     lines: Framed<TcpStream, LinesCodec>,
     waiting: HashMap<u64, (&'static str, Reply)>,
     asked: u64,
-    on_news: OnNews,
+    ears: Arc<Ears>,
+    end: Arc<OnceLock<String>>,
 }
 
 /// An answer has an id, news have a method.
@@ -121,12 +208,14 @@ impl Wire {
                 break why;
             }
         };
+        // Before the inbox is closed: who finds it closed asks why. It is set here alone.
+        let _ = self.end.set(why.clone());
         inbox.close();
         for (_, (_, reply)) in self.waiting.drain() {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(Err(ElectrumError::Lost(why.clone())));
         }
-        (self.on_news)();
+        self.ears.lost();
     }
 
     async fn send(&mut self, ask: Ask) -> Result<(), String> {
@@ -147,7 +236,7 @@ impl Wire {
             if line.method.is_none() {
                 return Err(format!("it said {:?} to nobody", excerpt(text)));
             }
-            (self.on_news)();
+            (self.ears.on_news)();
             return Ok(());
         };
         let Some((call, reply)) = self.waiting.remove(&id) else {
@@ -162,11 +251,13 @@ impl Wire {
     }
 }
 
+/// An error is an object, or just a string.
 fn refused(call: &'static str, error: &Value) -> ElectrumError {
-    let message = error["message"].as_str();
+    let message = error["message"].as_str().or(error.as_str());
+    let message = message.map_or_else(|| error.to_string(), |message| message.trim().to_owned());
     ElectrumError::Refused {
         call,
         code: error["code"].as_i64().unwrap_or_default(),
-        message: excerpt(message.map_or_else(|| error.to_string(), str::to_owned).trim()),
+        message: cut(&message, MAX_MESSAGE),
     }
 }

@@ -1,11 +1,9 @@
 //! What a server's word about the chain can be checked against: headers that connect and carry work, and the way
 //! from a transaction to the merkle root of one of them.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
-use bitcoin::{TxMerkleNode, Txid};
+use bitcoin::{TxMerkleNode, Txid, Work};
 use serde::Deserialize;
 
 use super::error::ElectrumError;
@@ -16,53 +14,65 @@ pub(super) const MEDIAN_OF: u32 = 11;
 /// A block has fewer than two to the power of this many transactions.
 const MAX_DEPTH: usize = 32;
 
-/// Headers, one on the other, of which only what is needed is kept.
-pub(super) struct Trail {
-    next: u32,
-    last: Option<Header>,
-    times: VecDeque<u32>,
-    wanted: BTreeMap<u32, Option<Wanted>>,
+/// Headers, one on the other, each with the work that it claims.
+#[derive(Clone, Default)]
+pub(super) struct Headers {
+    first: u32,
+    list: Vec<Header>,
 }
 
-/// What is to be known of a block with a transaction.
-#[derive(Clone, Copy)]
-struct Wanted {
-    root: TxMerkleNode,
-    /// The median time past below it.
-    below: u32,
-}
+impl Headers {
+    /// None so far; the first one that is pushed has this height.
+    pub const fn starting_at(first: u32) -> Self {
+        let list = Vec::new();
+        Self { first, list }
+    }
 
-impl Trail {
-    /// Begins at the height from which all of `heights`, and the median time past at `tip`, can be told.
-    pub fn new(tip: u32, heights: &[u32]) -> Self {
-        let first = tip.saturating_sub(MEDIAN_OF - 1);
-        let below = |height: &u32| height.saturating_sub(MEDIAN_OF);
-        Self {
-            next: heights.iter().map(below).fold(first, u32::min),
-            last: None,
-            times: VecDeque::new(),
-            wanted: heights.iter().map(|height| (*height, None)).collect(),
-        }
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The lowest height.
+    pub const fn first(&self) -> u32 {
+        self.first
     }
 
     /// The height of the header that is to be pushed now.
-    pub const fn next(&self) -> u32 {
-        self.next
+    pub fn next(&self) -> u32 {
+        self.heights().end
+    }
+
+    fn heights(&self) -> std::ops::Range<u32> {
+        // There are fewer headers than heights, and those have 32 bits.
+        let count = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        self.first..self.first.saturating_add(count)
+    }
+
+    pub fn at(&self, height: u32) -> Option<&Header> {
+        let index = height.checked_sub(self.first)?;
+        self.list.get(index as usize)
     }
 
     /// The newest header.
-    pub const fn last(&self) -> Option<&Header> {
-        self.last.as_ref()
+    pub fn last(&self) -> Option<&Header> {
+        self.list.last()
+    }
+
+    /// The same without what is above this height.
+    pub fn up_to(&self, height: u32) -> Self {
+        let count = (height + 1).saturating_sub(self.first) as usize;
+        let list = self.list[..count.min(self.list.len())].to_vec();
+        Self { list, ..*self }
     }
 
     pub fn push(&mut self, header: Header) -> Result<(), ElectrumError> {
-        let (height, hash) = (self.next, header.block_hash());
+        let (height, hash) = (self.next(), header.block_hash());
         if header.validate_pow(header.target()).is_err() {
             let reason = format!("header {hash} at height {height} has not the work that it claims");
             return Err(ElectrumError::Contradiction(reason));
         }
         if let Some(last) = self
-            .last
+            .last()
             .filter(|last| last.block_hash() != header.prev_blockhash)
         {
             let reason = format!(
@@ -72,44 +82,53 @@ impl Trail {
             );
             return Err(ElectrumError::Contradiction(reason));
         }
-        let below = self.mtp().unwrap_or_default();
-        if let Some(wanted) = self.wanted.get_mut(&height) {
-            let root = header.merkle_root;
-            *wanted = Some(Wanted { root, below });
-        }
-        self.times.push_back(header.time);
-        if self.times.len() > MEDIAN_OF as usize {
-            self.times.pop_front();
-        }
-        self.last = Some(header);
-        self.next += 1;
+        self.list.push(header);
         Ok(())
     }
 
-    /// The median time of the newest headers, in seconds since 1970.
-    pub fn mtp(&self) -> Option<u32> {
-        let mut times: Vec<_> = self.times.iter().copied().collect();
+    /// The median time past at this height, in seconds since 1970.
+    pub fn mtp(&self, height: u32) -> Option<u32> {
+        let lowest = (height + 1).saturating_sub(MEDIAN_OF);
+        let times = (lowest..=height).map(|height| Some(self.at(height)?.time));
+        let mut times: Vec<_> = times.collect::<Option<_>>()?;
         times.sort_unstable();
         times.get(times.len() / 2).copied()
     }
 
-    fn wanted(&self, height: u32) -> Option<Wanted> {
-        self.wanted.get(&height).copied().flatten()
-    }
-
-    /// The median time past below the block at this height, one of those that were asked for.
-    pub fn mtp_below(&self, height: u32) -> Option<u32> {
-        self.wanted(height).map(|wanted| wanted.below)
-    }
-
-    /// Whether the block at this height, one of those that were asked for, has the transaction.
+    /// Whether the block at this height has the transaction.
     pub fn check(&self, height: u32, txid: Txid, branch: &Branch) -> Result<(), ElectrumError> {
-        let root = self.wanted(height).map(|wanted| wanted.root);
+        let root = self.at(height).map(|header| header.merkle_root);
         if root.is_some() && branch.root(txid) == root {
             return Ok(());
         }
         let reason = format!("the proof of {txid} does not lead to the merkle root of height {height}");
         Err(ElectrumError::Contradiction(reason))
+    }
+
+    /// Refuses what has less work than `last`, which was believed, from the newest header that they have in common or
+    /// else from the first that was believed.
+    pub fn check_work(&self, last: &Self) -> Result<(), ElectrumError> {
+        let is_common = |height: &u32| self.at(*height) == last.at(*height);
+        let common = last.heights().rev().find(is_common);
+        let from = common.map_or(last.first, |height| height + 1);
+        let (Some(tip), Some(last_tip)) = (self.last(), last.last()) else {
+            return Ok(());
+        };
+        if self.work_from(from) >= last.work_from(from) {
+            return Ok(());
+        }
+        Err(ElectrumError::LessWork {
+            last: last_tip.block_hash(),
+            last_height: last.next() - 1,
+            now: tip.block_hash(),
+            height: self.next() - 1,
+        })
+    }
+
+    fn work_from(&self, height: u32) -> Work {
+        let headers = self.list.iter().skip(height.saturating_sub(self.first) as usize);
+        let none = Work::from_be_bytes([0; 32]);
+        headers.fold(none, |sum, header| sum + header.work())
     }
 }
 
