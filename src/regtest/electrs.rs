@@ -41,6 +41,12 @@ pub struct Electrs {
     folder: Folder,
 }
 
+/// How an [`Electrs`] is started.
+#[derive(Debug, Clone, Default)]
+pub struct ElectrsBuilder {
+    arguments: Vec<String>,
+}
+
 /// A transaction that has to do with a script: one of its outputs has it, or one of its inputs spends such an
 /// output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +70,14 @@ pub struct ConfirmationProof {
     pub branch: Vec<TxMerkleNode>,
 }
 
-impl Electrs {
+impl ElectrsBuilder {
+    /// An argument of electrs, such as `--index-lookup-limit=100`.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
     /// Starts the electrs that [`find_electrs`] finds, and waits until it has the node's tip. Half a second of that is a
     /// pause of the crate `electrsd`.
     ///
@@ -72,7 +85,7 @@ impl Electrs {
     ///
     /// If there is no electrs, it does not start, or the node was started without
     /// [`p2p`](super::NodeBuilder::p2p) or has no block of the last 24 hours by its own clock: electrs waits for one.
-    pub fn start(node: &Arc<Node>) -> Result<Self, Error> {
+    pub fn start(self, node: &Arc<Node>) -> Result<Electrs, Error> {
         #[derive(Deserialize)]
         struct Info {
             initialblockdownload: bool,
@@ -86,7 +99,7 @@ impl Electrs {
         }
         let program = find_electrs()?;
         let folder = Folder::new("electrs", &program.path)?;
-        let daemon = launch(node, &folder, &program)?;
+        let daemon = launch(node, &folder, &program, &self.arguments)?;
         let port = daemon
             .electrum_url
             .rsplit_once(':')
@@ -95,7 +108,7 @@ impl Electrs {
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         // That of the crate gives up on each answer after three seconds, and is of no use then.
         let client = RawClient::new(address, Some(node.patience), None);
-        let electrs = Self {
+        let electrs = Electrs {
             client: client.map_err(|error| unexpected("server.version", &error))?,
             _daemon: daemon,
             address,
@@ -105,6 +118,23 @@ impl Electrs {
         };
         electrs.wait_for_tip(node.tip()?.hash)?;
         Ok(electrs)
+    }
+}
+
+impl Electrs {
+    /// Starts with the defaults: see [`ElectrsBuilder::start`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start(node: &Arc<Node>) -> Result<Self, Error> {
+        Self::builder().start(node)
+    }
+
+    /// Starts with other arguments.
+    #[must_use]
+    pub fn builder() -> ElectrsBuilder {
+        ElectrsBuilder::default()
     }
 
     /// For how long the calls that wait do so; as long as those of its node unless told otherwise.
@@ -299,7 +329,7 @@ const MERKLE: &str = "blockchain.transaction.get_merkle";
 
 /// The crate waits for ever for an electrs that does not come up, so somebody breaks it off; and it says nothing of
 /// the last words of one that ends.
-fn launch(node: &Node, folder: &Folder, program: &Found) -> Result<ElectrsD, Error> {
+fn launch(node: &Node, folder: &Folder, program: &Found, arguments: &[String]) -> Result<ElectrsD, Error> {
     let mut conf = electrsd::Conf::default();
     conf.args = vec![
         // Nobody else's settings.
@@ -309,6 +339,7 @@ fn launch(node: &Node, folder: &Folder, program: &Found) -> Result<ElectrsD, Err
         "--log-filters",
         "INFO",
     ];
+    conf.args.extend(arguments.iter().map(String::as_str));
     conf.tmpdir = Some(folder.path());
     let (tell, told) = mpsc::channel::<()>();
     let (started, broken_off) = thread::scope(|scope| {

@@ -86,7 +86,7 @@ pub use clock::{ChainClock, BLOCK_INTERVAL};
 pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, Topology};
 pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
 #[cfg(feature = "electrs")]
-pub use electrs::{ConfirmationProof, Electrs, HistoryEntry};
+pub use electrs::{ConfirmationProof, Electrs, ElectrsBuilder, HistoryEntry};
 /// The client crate of [`Electrs::client`].
 #[cfg(feature = "electrs")]
 pub use electrsd::electrum_client;

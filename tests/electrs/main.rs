@@ -4,6 +4,7 @@
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
+mod limit;
 mod parties;
 #[path = "../processes/proc.rs"]
 #[allow(dead_code)] // one of its functions is for nodes
@@ -210,6 +211,24 @@ fn a_mempool_that_electrs_does_not_see() {
         )),
         "{error}"
     );
+}
+
+/// A server with arguments of its own, and one that does not take them and says so.
+#[test]
+fn arguments_of_electrs() {
+    let chain = Regtest::builder().p2p(true).start().expect("a node");
+    let address = chain.faucet().script();
+    let limited = Electrs::builder()
+        .arg("--index-lookup-limit=3")
+        .start(chain.node());
+    let error = limited
+        .expect("electrs")
+        .history(&address)
+        .expect_err("101 blocks");
+    assert!(error.to_string().contains(">3 index entries"), "{error}");
+    let refused = Electrs::builder().arg("--no-such-argument").start(chain.node());
+    let error = refused.expect_err("electrs does not know it").to_string();
+    assert!(error.contains("--no-such-argument"), "{error}");
 }
 
 /// What electrs would wait for without a word is said.

@@ -20,7 +20,7 @@ fn patient(server: &Server) -> ElectrumChain {
 }
 
 fn hang_up_on(server: &Server, call: &'static str) {
-    server.lie(move |_, asked, _| (asked == call).then(|| Reply::HangUp));
+    server.lie(move |_, asked, _| (asked == call).then_some(Reply::HangUp));
 }
 
 /// Every call answers at once, and makes no connection until the next attempt is due.

@@ -103,7 +103,8 @@ impl Link {
         };
         tokio::spawn(wire.run(inbox));
         let greeting: Value = link.call("server.version", json!(["spilman", "1.4"])).await?;
-        link.software = greeting[0].as_str().unwrap_or_default().to_owned();
+        let software = greeting[0].as_str();
+        software.unwrap_or_default().clone_into(&mut link.software);
         Ok(link)
     }
 

@@ -8,7 +8,7 @@ use super::super::backoff::Backoff;
 pub(super) struct Pause {
     attempts: u32,
     began: Instant,
-    pause: Duration,
+    wait: Duration,
     why: String,
 }
 
@@ -17,7 +17,7 @@ impl Default for Pause {
         Self {
             attempts: 0,
             began: Instant::now(),
-            pause: Duration::ZERO,
+            wait: Duration::ZERO,
             why: String::new(),
         }
     }
@@ -26,7 +26,7 @@ impl Default for Pause {
 impl Pause {
     /// How long the next attempt has to wait, and what became of the last one; `None` if nothing keeps it back.
     pub fn left(&self) -> Option<(Duration, String)> {
-        let left = self.pause.saturating_sub(self.began.elapsed());
+        let left = self.wait.saturating_sub(self.began.elapsed());
         (!left.is_zero()).then(|| (left, self.why.clone()))
     }
 
@@ -34,7 +34,7 @@ impl Pause {
     pub fn begin(&mut self, backoff: &Backoff) {
         self.attempts = self.attempts.saturating_add(1);
         self.began = Instant::now();
-        self.pause = backoff.pause(self.attempts);
+        self.wait = backoff.pause(self.attempts);
         self.failed(&"it did not answer in time");
     }
 
