@@ -4,12 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use bitcoin::{ScriptBuf, TxOut};
-use spilman::channel::{Protocol, Stage};
+use spilman::channel::{ChannelKey, Protocol, Stage};
 use spilman::regtest::{CoinKind, Electrs, Regtest};
-use spilman::service::{Backoff, Chain, ChainError, ElectrumChain};
+use spilman::service::{accept, Backoff, Chain, ChainError, ElectrumChain, KeyReuse, Setup};
 
-use crate::common::duo::{sat, Cast};
-use crate::common::parties::{open_payee, open_payer, until};
+use crate::common::duo::{payout, sat, Cast};
+use crate::common::parties::{open_payer, until};
 
 /// How many blocks with transactions of a script this electrs looks up.
 const LIMIT: u32 = 3;
@@ -21,13 +21,22 @@ fn start() -> (Regtest, Electrs) {
     (chain, electrs.expect("electrs"))
 }
 
+const AT_ONCE: Backoff = Backoff {
+    first: Duration::ZERO,
+    most: Duration::ZERO,
+    jitter: 0,
+};
+
+/// How soon a payee looks again.
+const SOON: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    most: Duration::from_millis(100),
+    jitter: 0,
+};
+
 /// electrs hangs up once when a script that it watches passes the limit.
 fn watch(electrs: &Electrs) -> ElectrumChain {
-    ElectrumChain::new(electrs.address().to_string()).backoff(Backoff {
-        first: Duration::ZERO,
-        most: Duration::ZERO,
-        jitter: 0,
-    })
+    ElectrumChain::new(electrs.address().to_string()).backoff(AT_ONCE)
 }
 
 /// Sends dust to a script, in one block more than electrs looks up.
@@ -117,9 +126,15 @@ async fn a_payee_that_dust_made_blind_settles_at_the_margin() {
         .wait_for_tip(chain.tip().expect("a tip").hash)
         .expect("indexed");
     let (left, right) = tokio::io::duplex(4_096);
+    let setup = Setup {
+        backoff: SOON,
+        key_reuse: KeyReuse::Allow,
+        limits: cast.limits.clone(),
+        ..Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
+    };
     let (payer, payee) = tokio::join!(
         open_payer(left, &cast, watch(&electrs)),
-        open_payee(right, &cast, watch(&electrs))
+        accept(right, watch(&electrs), setup)
     );
     let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
     chain.mine(3).expect("blocks");

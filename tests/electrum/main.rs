@@ -1,8 +1,18 @@
 //! The chain through an electrum server that a test controls: what is believed, what is not, and what it may cost.
 
+#[path = "../service/chains.rs"]
+#[allow(dead_code)] // for other tests
+mod chains;
 mod connection;
+#[path = "../service/hand.rs"]
+#[allow(dead_code)] // for other tests
+mod hand;
 mod lies;
 mod limits;
+#[path = "../common/pair.rs"]
+#[allow(dead_code)] // for other tests
+mod pair;
+mod parties;
 mod server;
 mod work;
 
