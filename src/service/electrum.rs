@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::chain::{Chain, ChainError};
 use crate::channel::{ChainView, Tip};
 use error::ElectrumError;
-use link::{Ears, Link};
+use link::{Link, Notifier};
 use pause::Pause;
 use proof::Headers;
 
@@ -44,8 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// to the tip, a confirmed transaction has a merkle proof, a transaction has the id that was asked for, and one that
 /// spends the funding output satisfies its script. A chain with less work than the last one that was believed is refused,
 /// compared from the newest header that both have. So while a node replaces blocks, for example after `invalidateblock`,
-/// the tip and the view are errors until the new branch has as much work as the old one; if it is never to have as much,
-/// make a new `ElectrumChain`.
+/// the tip and the view are errors until the new branch has as much work as the old one. If it never will, make a new
+/// `ElectrumChain`.
 ///
 /// What the server does *not* say cannot be checked: it can conceal a transaction or the newest blocks, and blocks without
 /// the work of the real chain cost it little. Use your own.
@@ -60,7 +60,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// A refusal or a contradiction leaves the connection to the other channels. What breaks it is silence, an answer that is
 /// not in the protocol's form, or the server itself. If that happens during a look at one channel, the next look at this
-/// channel waits, not the connection. A call while an attempt is not due yet is an error at once.
+/// channel waits, not the connection. A call that comes before the next attempt is due is an error at once.
+///
+/// Every call is cancel safe.
 ///
 /// # Broadcasts
 ///
@@ -79,7 +81,7 @@ pub struct ElectrumChain {
 struct Inner {
     address: String,
     changes: watch::Sender<u64>,
-    ears: Arc<Ears>,
+    notifier: Arc<Notifier>,
     /// Held while a connection is made, so that there is one for all who ask.
     connecting: tokio::sync::Mutex<()>,
     connection: Mutex<Connection>,
@@ -101,7 +103,7 @@ struct Known {
     /// The chain that was believed last.
     headers: Arc<Headers>,
     /// Funding outputs whose last look cost the connection.
-    resting: HashMap<OutPoint, Pause>,
+    paused: HashMap<OutPoint, Pause>,
 }
 
 impl ElectrumChain {
@@ -128,7 +130,7 @@ impl ElectrumChain {
         let changes = watch::Sender::new(0);
         let inner = Inner {
             address,
-            ears: Arc::new(Ears::new(on_news(changes.clone()))),
+            notifier: Arc::new(Notifier::new(on_news(changes.clone()))),
             changes,
             connecting: tokio::sync::Mutex::default(),
             connection: Mutex::default(),
@@ -148,9 +150,9 @@ impl ElectrumChain {
         Self { patience, ..self }
     }
 
-    /// How long to wait between two attempts to connect, counted from the beginning of the first, when a connection broke
-    /// or failed. One that lasted for as long as the longest pause is forgiven, and so is one that broke during a look at
-    /// one channel: then this channel waits for its next look.
+    /// The pause between two attempts to connect, counted from the start of the first. The next attempt is due at once if
+    /// the connection lasted for at least the longest pause, or broke during a look at one channel. In the second case the
+    /// next look at this channel waits instead, as long as a connection would.
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
@@ -176,7 +178,7 @@ impl ElectrumChain {
     ) -> Result<T, ChainError> {
         let done = self.in_time(call, work).await;
         match &done {
-            Ok(_) => self.inner.ears.served(),
+            Ok(_) => self.inner.notifier.served(),
             Err(error) if error.ends_connection() => self.end(link, call.about, error),
             Err(_) => {}
         }
@@ -198,7 +200,8 @@ impl ElectrumChain {
         link.map_err(|error| ChainError::new(call.task, error))
     }
 
-    /// Gives up a connection, without what it still brings. Whose fault it is decides who has to wait.
+    /// Gives up a connection and what it may still bring. Then either the next connection waits, or the next look at the
+    /// channel that cost this one.
     fn end(&self, link: &Arc<Link>, about: Option<OutPoint>, why: &ElectrumError) {
         let mut connection = self.inner.connection();
         if connection.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link)) {
@@ -207,11 +210,11 @@ impl ElectrumChain {
         drop(connection);
         if let Some(funding) = about {
             let mut known = self.inner.known();
-            let pause = known.resting.entry(funding).or_default();
+            let pause = known.paused.entry(funding).or_default();
             pause.begin(&self.backoff);
             pause.failed(why);
         }
-        self.inner.ears.lost();
+        self.inner.notifier.lost();
     }
 
     fn call(&self, task: &'static str) -> Call {
@@ -227,7 +230,7 @@ impl ElectrumChain {
 struct Call {
     task: &'static str,
     deadline: Instant,
-    /// The channel at whose expense it is.
+    /// The channel that waits if this costs the connection.
     about: Option<OutPoint>,
 }
 
@@ -241,17 +244,17 @@ impl Chain for ElectrumChain {
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
         let call = self.call("look at the chain");
-        let rested = self.inner.check_rest(funding);
-        rested.map_err(|error| ChainError::new(call.task, error))?;
+        let paused = self.inner.check_paused(funding);
+        paused.map_err(|error| ChainError::new(call.task, error))?;
         let link = self.link(&call).await?;
-        // What fails before this is answered is not the channel's fault.
+        // A connection that breaks before this is answered does not break because of the channel.
         let best = self.on_link(&call, &link, link.best()).await?;
         let about = Some(funding);
         let call = Call { about, ..call };
         let view = self
             .on_link(&call, &link, self.inner.look(&link, best, about))
             .await?;
-        self.inner.known().resting.remove(&funding);
+        self.inner.known().paused.remove(&funding);
         Ok(view)
     }
 
@@ -284,20 +287,20 @@ impl Inner {
             }
             connection.pause.begin(backoff);
         }
-        let link = Link::connect(&self.address, Arc::clone(&self.ears)).await;
+        let link = Link::connect(&self.address, Arc::clone(&self.notifier)).await;
         let mut connection = self.connection();
         let link = link.inspect_err(|error| connection.pause.failed(error))?;
         Ok(Arc::clone(connection.link.insert(Arc::new(link))))
     }
 
-    fn check_rest(&self, funding: OutPoint) -> Result<(), ElectrumError> {
-        let left = self.known().resting.get(&funding).and_then(Pause::left);
+    fn check_paused(&self, funding: OutPoint) -> Result<(), ElectrumError> {
+        let left = self.known().paused.get(&funding).and_then(Pause::left);
         left.map_or(Ok(()), |(left, why)| {
-            Err(ElectrumError::Resting { funding, why, left })
+            Err(ElectrumError::ChannelPaused { funding, why, left })
         })
     }
 
-    // Whole entries are put into both, so that a panic elsewhere leaves nothing half done.
+    // A panic elsewhere leaves neither of the two half changed: only whole entries are put in.
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,8 +2,9 @@
 
 use bitcoin::FeeRate;
 use spilman::channel::{Protocol, Stage, SETTLED_DEPTH};
+use spilman::regtest::CoinKind;
 use spilman::scenario::Watch;
-use spilman::service::ElectrumChain;
+use spilman::service::{Chain, ElectrumChain};
 use spilman::transcript::{timeline, to_json};
 
 use crate::common::duo::{sat, Cast};
@@ -156,4 +157,25 @@ async fn a_settlement_that_pays_too_much_is_not_waited_for() {
     until(&payee, "sees the end", |status| status.outcome.is_some()).await;
     let outcome = payee.outcome().await.expect("an end");
     assert_eq!((outcome.txid, outcome.to_payee), (payment, sat(10_000_000)));
+}
+
+/// A chain that is replaced by one with as much work is believed, headers, proofs and all. (While the node has less, electrs
+/// stays with the old one.)
+#[tokio::test]
+async fn another_branch() {
+    let mut chain = start();
+    let coin = chain.fund(sat(50_000), CoinKind::Segwit).expect("a coin");
+    let old = chain.mine(2).expect("blocks").remove(0);
+    electrs(&chain).catch_up().expect("indexed");
+    let watched = ElectrumChain::new(electrs(&chain).address().to_string());
+    let depth = || async {
+        let view = watched.view(coin.outpoint).await.expect("a view");
+        (view.tip.height.to_consensus_u32(), view.confirmations)
+    };
+    let height = chain.tip().expect("a tip").height;
+    assert_eq!(depth().await, (height, 3));
+    chain.node().invalidate_block(old.hash).expect("two blocks less");
+    chain.mine_empty(2).expect("two others");
+    electrs(&chain).catch_up().expect("indexed");
+    assert_eq!(depth().await, (height, 3));
 }

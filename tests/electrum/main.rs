@@ -10,7 +10,6 @@ mod hand;
 mod lies;
 mod limits;
 #[path = "../common/pair.rs"]
-#[allow(dead_code)] // for other tests
 mod pair;
 mod parties;
 mod server;

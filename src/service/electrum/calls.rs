@@ -55,8 +55,7 @@ impl Link {
         Ok(Best { height, header })
     }
 
-    /// The headers up to the best one, from `lowest` or lower on. Those that are known already are not asked for again,
-    /// unless the chain has been reorganised.
+    /// The headers from `lowest` or below up to the best one. Asks for known ones again only after a reorganisation.
     pub async fn headers(&self, best: &Best, lowest: u32, known: &Headers) -> Result<Headers, ElectrumError> {
         let mut lowest = lowest;
         if !known.is_empty() {

@@ -18,7 +18,7 @@ pub(super) enum ElectrumError {
         left: Duration,
     },
     #[error("the last look at {funding} cost the connection: {why}; the next one is due in {left:?}")]
-    Resting {
+    ChannelPaused {
         funding: OutPoint,
         why: String,
         left: Duration,
@@ -45,7 +45,7 @@ pub(super) enum ElectrumError {
         "the electrum server does not tell whether {funding} is spent: {refusals}; a spend would go unnoticed, so use \
          a server without this limit"
     )]
-    Untold { funding: OutPoint, refusals: String },
+    SpendUnknown { funding: OutPoint, refusals: String },
     #[error(
         "the electrum server went back from block {last} at height {last_height} to block {now} at height {height}, \
          whose chain has less work; it is believed again when its chain has as much"

@@ -29,13 +29,13 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest message of a refusal that is kept, in characters. A node's reason has two or three transaction ids in it.
 const MAX_MESSAGE: usize = 4_000;
 
-/// Who hears of the server's news.
-pub(super) struct Ears {
+/// Passes on that the server has news, or is gone.
+pub(super) struct Notifier {
     on_news: Box<dyn Fn() + Send + Sync>,
     told_of_loss: AtomicBool,
 }
 
-impl Ears {
+impl Notifier {
     pub fn new(on_news: Box<dyn Fn() + Send + Sync>) -> Self {
         let told_of_loss = AtomicBool::new(false);
         Self {
@@ -44,12 +44,13 @@ impl Ears {
         }
     }
 
-    /// The server has been of use: its loss would be news again.
+    /// The server has answered a call: losing it would be news again.
     pub fn served(&self) {
         self.told_of_loss.store(false, Ordering::Relaxed);
     }
 
-    /// News bring about a look, a look a connection, and a connection that is lost would be news: told once, this ends.
+    /// Told once until the server answers again. Otherwise this would not end: news cause a look, a look makes a
+    /// connection, and losing that is news.
     pub fn lost(&self) {
         if !self.told_of_loss.swap(true, Ordering::Relaxed) {
             (self.on_news)();
@@ -62,7 +63,7 @@ pub(super) struct Link {
     asks: mpsc::Sender<Ask>,
     /// Why it has ended.
     end: Arc<OnceLock<String>>,
-    /// Scripts whose news the server tells.
+    /// The hashes of scripts that are subscribed to.
     subscribed: Mutex<HashSet<String>>,
     /// The server's program, as it names itself.
     software: String,
@@ -79,7 +80,7 @@ struct Ask {
 
 impl Link {
     /// Connects, and agrees on the version of the protocol.
-    pub async fn connect(address: &str, ears: Arc<Ears>) -> Result<Self, ElectrumError> {
+    pub async fn connect(address: &str, notifier: Arc<Notifier>) -> Result<Self, ElectrumError> {
         let connect = |source| ElectrumError::Connect {
             address: address.to_owned(),
             source,
@@ -91,7 +92,7 @@ impl Link {
             lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)),
             waiting: HashMap::new(),
             asked: 0,
-            ears,
+            notifier,
             end: Arc::default(),
         };
         let mut link = Self {
@@ -112,7 +113,7 @@ impl Link {
         &self.software
     }
 
-    /// How long it has been there.
+    /// The time since it was made.
     pub fn age(&self) -> Duration {
         self.since.elapsed()
     }
@@ -152,7 +153,7 @@ impl Link {
         }
     }
 
-    /// Makes the server tell of what concerns a script, if it does so for this script. A look does not depend on it.
+    /// Subscribes to news of a script. The server may refuse: no look depends on these news.
     pub async fn subscribe(&self, script_hash: &str) -> Result<(), ElectrumError> {
         // Whole entries are put in, so that a panic elsewhere leaves nothing half done.
         let subscribed = || self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,7 +173,7 @@ struct Wire {
     lines: Framed<TcpStream, LinesCodec>,
     waiting: HashMap<u64, (&'static str, Reply)>,
     asked: u64,
-    ears: Arc<Ears>,
+    notifier: Arc<Notifier>,
     end: Arc<OnceLock<String>>,
 }
 
@@ -209,14 +210,14 @@ impl Wire {
                 break why;
             }
         };
-        // Before the inbox is closed: who finds it closed asks why. It is set here alone.
+        // Before the inbox is closed, because a caller that finds it closed asks why. Nothing else sets it.
         let _ = self.end.set(why.clone());
         inbox.close();
         for (_, (_, reply)) in self.waiting.drain() {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(Err(ElectrumError::Lost(why.clone())));
         }
-        self.ears.lost();
+        self.notifier.lost();
     }
 
     async fn send(&mut self, ask: Ask) -> Result<(), String> {
@@ -237,7 +238,7 @@ impl Wire {
             if line.method.is_none() {
                 return Err(format!("it said {:?} to nobody", excerpt(text)));
             }
-            (self.ears.on_news)();
+            (self.notifier.on_news)();
             return Ok(());
         };
         let Some((call, reply)) = self.waiting.remove(&id) else {

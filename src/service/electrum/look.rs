@@ -97,8 +97,8 @@ impl Inner {
         })
     }
 
-    /// The headers that tell the median times and prove the blocks of what was found. They are what is believed from now
-    /// on, unless they have less work than those that were.
+    /// The headers for the median times and the merkle proofs of what was found. From now on they are the chain that is
+    /// believed; an error if they have less work than the last one.
     async fn headers(&self, link: &Link, best: &Best, found: &Found) -> Result<Arc<Headers>, ElectrumError> {
         let below = |(_, height): (Txid, u32)| height.saturating_sub(MEDIAN_OF);
         let first = best.height.saturating_sub(MEDIAN_OF - 1);
@@ -131,8 +131,8 @@ impl Inner {
         Ok(output)
     }
 
-    /// Whether the output is unspent says one call, which tells its height, too. Only for the transaction that spends it
-    /// is the history needed; and either may be refused, since anyone can send to the script.
+    /// Usually one call says that the output is unspent, and at which height. The history is needed only for the
+    /// transaction that spends it. The server may refuse either, since anyone can send to the script.
     async fn find(
         &self,
         link: &Link,
@@ -169,7 +169,7 @@ impl Inner {
             .await?
         {
             Some((tx, height)) => found.spend = Some((tx, best.checked(height)?)),
-            // The whole history is there, and nothing in it spends the output.
+            // A history is whole or refused, and nothing in this one spends the output.
             None if unspent.is_err() => {}
             None => {
                 let reason = format!("output {funding} is not unspent, and nothing spends it");
@@ -213,14 +213,14 @@ impl Inner {
             }
             self.known().innocent.insert((funding, entry.tx_hash));
         }
-        // It may be the one that spends it.
+        // The missing one may be the spend.
         let reason = |txid| format!("{txid} is in a history, and the server does not know it");
         missing.map_or(Ok(None), |txid| Err(ElectrumError::Contradiction(reason(txid))))
     }
 }
 
-/// What a server that lists nothing of the script says of the output itself. Only Fulcrum has a call for that, and there
-/// are servers that hang up on a call that they do not know.
+/// Asks a server that lists nothing about the script for the output itself. Only Fulcrum has such a call, and it is not
+/// tried on others: some servers hang up on a call that they do not know.
 async fn find_elsewhere(
     link: &Link,
     best: &Best,
@@ -229,7 +229,7 @@ async fn find_elsewhere(
 ) -> Result<Found, ElectrumError> {
     let OutPoint { txid, vout } = funding;
     if link.transaction(txid).await?.is_none() {
-        // It has been replaced: what does not exist is not spent.
+        // It was replaced or reorganised away: an output that does not exist is not spent.
         return Ok(Found::default());
     }
     if link.software().starts_with("Fulcrum") {
@@ -242,7 +242,7 @@ async fn find_elsewhere(
     }
     let refusals: Vec<_> = refusals.map(|refusal| refusal.to_string()).collect();
     let refusals = refusals.join("; ");
-    Err(ElectrumError::Untold { funding, refusals })
+    Err(ElectrumError::SpendUnknown { funding, refusals })
 }
 
 /// Transactions and the heights of their blocks; none in the mempool.
