@@ -198,19 +198,49 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<IO> {
     /// Ends the connection. What is queued is still sent, by a task of its own: a peer that does not read keeps nobody
     /// from watching the chain.
     pub fn close(&mut self) {
-        let rests = self.queue.has_remaining() || self.unflushed;
-        let Some(framed) = self.framed.take().filter(|_| rests) else {
-            return;
-        };
-        let (mut io, queue) = (framed.into_inner(), self.queue.split());
-        self.stall = None;
-        tokio::spawn(tokio::time::timeout(LINGER, async move {
-            io.write_all(&queue).await?;
-            io.shutdown().await?;
-            // Closing a TCP connection with unread bytes resets it, and the peer may lose the last message.
-            tokio::io::copy(&mut io, &mut tokio::io::sink()).await
-        }));
+        if let Some((io, queue)) = self.take() {
+            tokio::spawn(async move {
+                if let Some(io) = say(io, queue).await {
+                    drain(io).await;
+                }
+            });
+        }
     }
+
+    /// Ends the connection when what is queued is sent: for a side that may be gone right after that.
+    pub async fn finish(&mut self) {
+        if let Some((io, queue)) = self.take() {
+            if let Some(io) = say(io, queue).await {
+                tokio::spawn(drain(io));
+            }
+        }
+    }
+
+    /// The connection with what is still to be sent over it, if anything is.
+    fn take(&mut self) -> Option<(IO, BytesMut)> {
+        let rests = self.queue.has_remaining() || self.unflushed;
+        let framed = self.framed.take().filter(|_| rests)?;
+        self.stall = None;
+        Some((framed.into_inner(), self.queue.split()))
+    }
+}
+
+async fn say<IO: AsyncWrite + Unpin>(mut io: IO, queue: BytesMut) -> Option<IO> {
+    let said = async {
+        io.write_all(&queue).await?;
+        // Not every stream does this when it is shut down; standard output does not.
+        io.flush().await?;
+        io.shutdown().await
+    };
+    let said = tokio::time::timeout(LINGER, said).await;
+    matches!(said, Ok(Ok(()))).then_some(io)
+}
+
+/// Closing a TCP connection with unread bytes resets it, and the peer may lose the last message.
+async fn drain<IO: AsyncRead + Unpin>(mut io: IO) {
+    let mut nowhere = tokio::io::sink();
+    // Nothing depends on how it ends.
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut io, &mut nowhere)).await;
 }
 
 fn classify(error: std::io::Error) -> ConnectionError {

@@ -53,25 +53,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
                 Ok(envelope)
             }
             Received::Garbled(error) => {
-                self.refuse(Reason::Malformed);
+                self.refuse(Reason::Malformed).await;
                 Err(error.into())
             }
         }
     }
 
     /// Tells the peer why the opening ends here, if it does.
-    fn check<T>(&mut self, result: Result<T, Refusal>) -> Result<T, OpenError> {
+    async fn check<T>(&mut self, result: Result<T, Refusal>) -> Result<T, OpenError> {
         if let Err(refusal) = &result {
-            self.refuse(refusal.reason());
+            self.refuse(refusal.reason()).await;
         }
         Ok(result?)
     }
 
-    fn refuse(&mut self, reason: Reason) {
+    async fn refuse(&mut self, reason: Reason) {
         let channel = self.channel.unwrap_or(ChannelId(0));
         let message = Message::Refuse { reason };
         self.send(&Envelope { channel, message });
-        self.connection.close();
+        // The program may end with the opening.
+        self.connection.finish().await;
     }
 }
 
@@ -165,7 +166,7 @@ where
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     let accept = peer.receive(Stage::Proposing).await?;
-    let opening = peer.check(opening.accept(accept))?;
+    let opening = peer.check(opening.accept(accept)).await?;
     let signed = wallet(&opening.funding_output()).map_err(|error| OpenError::Wallet(error.into()))?;
     let opening = match opening.hold(signed)? {
         Hold::Protected(opening) => {
@@ -176,7 +177,7 @@ where
             peer.teller.tell(Report::FundingHeld(opening.funding()));
             peer.send(&message);
             let signature = peer.receive(Stage::SigningRefund).await?;
-            peer.check(opening.verify_refund(signature))?
+            peer.check(opening.verify_refund(signature)).await?
         }
     };
     peer.teller.tell(Report::Refundable(opening.refund()));
@@ -240,7 +241,7 @@ where
 {
     let key = setup.key.public_key();
     let considered = PayeeOpening::consider(proposal, setup.key, setup.payout, setup.limits, tip);
-    let (considered, message) = peer.check(considered)?;
+    let (considered, message) = peer.check(considered).await?;
     setup.key_reuse.claim(key)?;
     peer.send(&message);
     let opening = match considered {
@@ -248,7 +249,7 @@ where
         Considered::SignsRefund(opening) => {
             let request = peer.receive(Stage::SigningRefund).await?;
             let tip = in_time("read the tip", async { chain.tip().await }).await?;
-            let (opening, messages) = peer.check(opening.sign_refund(request, tip))?;
+            let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;
             for message in messages {
                 peer.send(&message);
             }
@@ -256,5 +257,5 @@ where
         }
     };
     let funding = peer.receive(Stage::Protected).await?;
-    peer.check(opening.receive_funding(funding))
+    peer.check(opening.receive_funding(funding)).await
 }

@@ -175,6 +175,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     /// However fast the news come and however slow the node is, the user and the peer get a word in after each look.
     async fn catch_up(&mut self, inbox: &mut Inbox) {
+        // Nothing that is said is of any use after the end.
+        if self.party.stage() == Stage::Closed {
+            return;
+        }
         for _ in 0..TURN {
             let Ok(request) = inbox.requests.try_recv() else {
                 break;
@@ -191,7 +195,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             self.on_payment(payment).await;
         }
         for _ in 0..TURN {
-            if !self.connection.is_open() {
+            if !self.connection.is_open() || self.party.stage() == Stage::Closed {
                 break;
             }
             let Some(received) = self.connection.receive(P::IS_PAID).now_or_never() else {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
-use spilman::channel::{Action, Construction, Envelope, Event, Message, NonceSource, Reason, Stage};
+use spilman::channel::{
+    Action, Construction, Envelope, Event, Message, NonceSource, Reason, SeenSpend, Stage,
+};
 use spilman::channel::{Payer, UnverifiedSignature};
 use spilman::service::{accept, PayError, RequestError};
 use spilman::wire;
@@ -234,6 +236,30 @@ async fn a_slow_look_does_not_hold_back_what_was_said_before() {
         *news.borrow(),
         "the look is not over"
     );
+}
+
+/// The look that ends the channel is still under way when a message comes that has no place after the end: it is not
+/// refused, because nobody reads it.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_waits_for_the_end_is_not_refused() {
+    let (case, odd) = (Case::new(Example7), Odd::new());
+    let (payer, mut hand, _payee) = payer_and_hand(&case, (&odd, &odd.chain), 4_096).await;
+    odd.change(|mood| mood.view_takes = Duration::from_secs(1));
+    let refund = payer.refund().tx().clone();
+    odd.chain.change(|state| {
+        state.spend = Some(SeenSpend {
+            tx: refund,
+            confirmations: 6,
+        });
+    });
+    let message = Message::Ready;
+    hand.send(&Envelope {
+        channel: case.id,
+        message,
+    })
+    .await;
+    soon("the end", payer.outcome()).await.unwrap();
+    assert!(soon("the end of the connection", hand.receive()).await.is_none());
 }
 
 /// With every default, a payee waits for whatever an honest payer's node may take: the funding transaction is never out

@@ -101,6 +101,23 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 1_000);
 }
 
+/// A program may end as soon as its opening has failed: the refusal is with the peer by then.
+#[test]
+fn a_refusal_does_not_outlive_the_opening() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    };
+    let (a, b) = duplex(4_096);
+    let mut hand = Hand { io: a };
+    runtime().block_on(async {
+        hand.io.write_all(&[0xff, 0xff]).await.unwrap();
+        let opened = accept(b, FakeChain::new(), setup("payee")).await;
+        opened.err().expect("no channel");
+    });
+    assert_eq!(runtime().block_on(hand.refused()), Reason::Malformed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn garbage_ends_the_connection_and_nothing_else() {
     let endless: Vec<u8> = (0..2_000_u32)
