@@ -3,6 +3,7 @@
 use bitcoin::absolute::Height;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::hex::FromHex;
 use bitcoin::{Transaction, Txid};
 use serde::Deserialize;
 use serde_json::json;
@@ -11,6 +12,7 @@ use super::error::ElectrumError;
 use super::link::Link;
 use super::proof::Headers;
 use super::words::is_unknown_transaction;
+use crate::wire;
 
 /// No server gives more headers at once.
 const MAX_HEADERS: u32 = 2_016;
@@ -130,7 +132,8 @@ impl Link {
             }
             Err(error) => return Err(error),
         };
-        let tx: Transaction = deserialize_hex(&hex).map_err(|error| ElectrumError::nonsense(CALL, &error))?;
+        let bytes = Vec::from_hex(&hex).map_err(|error| ElectrumError::nonsense(CALL, &error))?;
+        let tx = wire::transaction(&bytes).map_err(|error| ElectrumError::nonsense(CALL, &error))?;
         if tx.compute_txid() == txid {
             return Ok(Some(tx));
         }
