@@ -85,6 +85,7 @@ scenarios! {
             refund_by_time
             bad_refund_signature
             payee_gone_before_t1
+            payee_sits_on_t1
             payee_gone_after_t1
             payee_gone_mid_session
             payer_gone_mid_session
@@ -139,6 +140,7 @@ scenarios! {
             refund_by_time
             bad_refund_signature
             payee_gone_before_t1
+            payee_sits_on_t1
             payee_gone_after_t1
             payee_gone_mid_session
             payer_gone_mid_session
@@ -175,6 +177,7 @@ scenarios! {
             refund_by_time
             bad_refund_signature
             payee_gone_before_t1
+            payee_sits_on_t1
             payee_gone_after_t1
             payee_gone_mid_session
             payer_gone_mid_session
@@ -199,6 +202,7 @@ scenarios! {
             near_expiry
             refund_by_time
             payee_gone_with_t1
+            payee_sits_on_t1
             payee_gone_after_t1
             payee_gone_mid_session
             payer_gone_mid_session
@@ -221,6 +225,7 @@ scenarios! {
             refund_by_time
             lifetime_from_confirmation
             payee_gone_with_t1
+            payee_sits_on_t1
             payee_gone_after_t1
             payee_gone_mid_session
             payer_gone_mid_session
@@ -243,6 +248,7 @@ scenarios! {
             near_expiry
             refund_by_time
             payee_gone_with_t1
+            payee_sits_on_t1
             payee_gone_after_t1
             payee_gone_mid_session
             payer_gone_mid_session

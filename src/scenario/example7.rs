@@ -91,6 +91,12 @@ const STORIES: &[Story] = &[
         play: play!(script_refund::payee_gone_with_t1),
     },
     Story {
+        name: "payee-sits-on-t1",
+        summary: "The payee takes T1 and never broadcasts it; the payer does after six blocks, and gets everything back with T2",
+        on: always,
+        play: play!(payee_sits_on_t1),
+    },
+    Story {
         name: "payee-gone-after-t1",
         summary: "The payee broadcasts T1 and vanishes; the payer waits for T2's lock",
         on: always,
@@ -241,6 +247,27 @@ async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Steps 1 to 3; then the payee is gone, and T2 stays unsigned");
     let channel = world.open(plan).await?;
     refused_to_open(world, &channel)
+}
+
+async fn payee_sits_on_t1(world: &mut World) -> Result<(), ScenarioError> {
+    let mut plan = plan(world)?;
+    plan.rules.push(Rule {
+        from: Side::Payer,
+        kind: Kind::Funding,
+        skip: 0,
+        effect: Effect::VanishReceiver,
+    });
+    world.say("Steps 1 to 6, but the payee keeps T1 to itself");
+    let channel = world.open(plan).await?;
+    turns::nothing_on_chain(world, &channel)?;
+    world.say("Five blocks come without T1: the payer waits");
+    world.mine(5, &[&channel]).await?;
+    world.was_not_broadcast("funding")?;
+    world.say("With the sixth the payer broadcasts it itself, so that its coin is not busy for ever");
+    world.mine(1, &[&channel]).await?;
+    world.was_taken("funding")?;
+    world.mine(1, &[&channel]).await?;
+    payer_refunds(world, &channel).await
 }
 
 async fn payee_gone_after_t1(world: &mut World) -> Result<(), ScenarioError> {
