@@ -4,7 +4,7 @@ use bitcoin::{Amount, FeeRate};
 use spilman::channel::{
     ApplyError, CommandError, Construction, Event, Message, PaymentError, Refusal, SettlementTx, Stage, Terms,
 };
-use spilman::regtest::Regtest;
+use spilman::regtest::{Regtest, RejectReason};
 
 use crate::channel::{per_vb, sat, start, Case, Channel, Side};
 
@@ -175,4 +175,38 @@ fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
         }
     }
     messages
+}
+
+/// 1. The payee's user gives an older payment to the network, as the PSBT lets any wallet do. The payee has not heard of it
+///    and goes on.
+/// 2. From the first look that shows the spend, nothing more is acknowledged, and the newest payment is given to the network
+///    against it. It pays no more, so that the older one stays.
+/// 3. What the payee gets is what was older, and not less.
+#[test]
+fn nothing_counts_once_an_older_payment_is_in_the_mempool() {
+    let chain = start();
+    for construction in Construction::ALL {
+        let mut channel = Case::new(&chain, construction).open(&chain);
+        channel.pay(sat(50_000));
+        let older = channel.redeemable();
+        channel.pay(sat(10_000));
+        let verdict = chain.node().submit(older.tx()).expect("verdict");
+        verdict.expect_accepted();
+
+        channel.look_as(Side::Payee);
+        assert_eq!(channel.payee.stage(), Stage::Closing, "{construction}");
+        let newest = channel.payee.settlement().expect("settled");
+        assert_eq!(newest.balance().paid, sat(60_000), "{construction}");
+        let answer = channel.answer(newest.role());
+        assert_eq!(answer, Some(RejectReason::InsufficientFee), "{construction}");
+        let paid = channel.tell(Side::Payer, Event::Pay(sat(100_000)));
+        paid.expect("the payer has not seen it");
+        assert_eq!(channel.payee.paid(), sat(60_000), "{construction}");
+        let refused: Vec<_> = channel.refused.drain(..).map(|(side, _)| side).collect();
+        assert_eq!(refused, [Side::Payee], "{construction}");
+
+        chain.mine(6).expect("blocks");
+        channel.look();
+        assert_eq!(channel.payee.stage(), Stage::Closed, "{construction}");
+    }
 }
