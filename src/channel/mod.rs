@@ -8,7 +8,7 @@
 //! ```
 //! use bitcoin::absolute::{Height, Time};
 //! use bitcoin::secp256k1::SecretKey;
-//! use bitcoin::{Amount, CompressedPublicKey, Psbt, ScriptBuf, Transaction, TxIn};
+//! use bitcoin::{Amount, CompressedPublicKey, Psbt, ScriptBuf, Transaction, TxIn, Witness};
 //! use spilman::channel::*;
 //!
 //! # fn key(byte: u8) -> (ChannelKey, ScriptBuf) {
@@ -31,7 +31,7 @@
 //! let signed = Transaction { // by the payer's wallet, left out here
 //!     version: bitcoin::transaction::Version::TWO,
 //!     lock_time: bitcoin::absolute::LockTime::ZERO,
-//!     input: vec![TxIn::default()],
+//!     input: vec![TxIn { witness: Witness::from_slice(&[[1; 71]]), ..TxIn::default() }],
 //!     output: vec![payer.funding_output()],
 //! };
 //! let Hold::CoSigned(payer, request) = payer.hold(signed)? else { panic!("nor is it for the payer") };
