@@ -114,11 +114,13 @@ impl Handle {
 
     /// Begins to close the channel. The end comes with the chain: see [`Handle::outcome`].
     ///
-    /// The payer sends a settlement. The payee broadcasts the newest payment; where that is locked
+    /// The payer sends a settlement; where both can close with one signature, it asks the payee to do so first. The
+    /// payee broadcasts the newest payment; where that is locked
     /// ([`Protocol::SteppedLocktime`](crate::channel::Protocol)), or where both can close with one signature
     /// ([`Construction::closes_with_one_key`](crate::channel::Construction::closes_with_one_key)), it asks the payer
-    /// instead. If no answer comes, or the result does not confirm, the payee calls this again, and spends the newest
-    /// payment alone; a locked one it spends by itself once the lock is over.
+    /// instead. If no answer comes, or the result does not confirm, call this again: the payee spends the newest
+    /// payment alone, and the payer sends a settlement that takes two signatures. Without a second call, the payee
+    /// spends the newest payment when the closing margin begins, and a locked one once its lock is over.
     ///
     /// Not cancel safe: once the request is with the party, it is carried out although nobody waits for the answer.
     ///
@@ -138,10 +140,11 @@ impl Handle {
         self.apply(Event::CloseAt(feerate)).await
     }
 
-    /// Waits until the funding output is spent, deep enough, and returns how. Cancel safe.
+    /// Waits until the spend of the funding output is deep enough, and returns how the capacity was divided. Cancel
+    /// safe.
     ///
     /// # Errors
-    /// If it never was, because the channel was abandoned before anything was locked; or if the party's task ended early.
+    /// If the channel was abandoned, or the party's task ended early.
     pub async fn outcome(&self) -> Result<Outcome, OutcomeError> {
         let mut status = self.status.clone();
         let is_over = |status: &Status| status.stage == Stage::Closed || status.panicked.is_some();
@@ -259,10 +262,11 @@ impl PayerHandle {
         self.sign_and_wait(Sum::UpTo(total)).await
     }
 
-    /// Pays `amount` more, and waits until the payee has acknowledged it. Of two calls, each adds its amount: use
+    /// Pays `amount` more, and waits until the payee has acknowledged it. Every call adds its amount: use
     /// [`PayerHandle::pay_up_to`] where a call may be repeated.
     ///
-    /// Not cancel safe: when the future is dropped, the payment may be signed or not. [`Status::paid`] has the sum that is.
+    /// Not cancel safe: when the future is dropped, the payment may be signed or not. [`Status::paid`] is the signed
+    /// sum.
     ///
     /// # Errors
     /// If nothing was signed, or what was signed is not known to have been accepted; the error names the sum that the
@@ -376,8 +380,8 @@ pub enum RequestError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum OutcomeError {
-    /// The channel never came to be, and nothing of this side's was at stake any more.
-    #[error("the channel was abandoned before anything was locked")]
+    /// The channel was abandoned: this side no longer had anything at stake.
+    #[error("the channel was abandoned: nothing of this side's was at stake any more")]
     Abandoned,
     /// The party's task was ended, by [`Handle::kill`] or with its runtime. Nobody settles or refunds for this side.
     #[error("the party's task was aborted: nobody watches the channel any more")]

@@ -85,14 +85,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
 ///
 /// # Cancel safety
 ///
-/// Dropping the future never loses money. Until the refund is signed and verified, the opening ends and nothing was let
-/// go. After that the party lives in its own task: it asks the payee to close the channel, so that the money comes back
-/// soon, and broadcasts the refund when its lock is over if the channel is still open then. Where the future is dropped
-/// by [`tokio::try_join!`] or a timeout, keep the runtime alive for that.
+/// Dropping the future never loses money. Until the refund is signed and verified, dropping it ends the opening, and
+/// the funding transaction has not left this side. After that the party lives in its own task: it asks the payee to
+/// close the channel, so that the money comes back soon, and broadcasts the refund when its lock is over if the channel
+/// is still open then. Where the future is dropped by [`tokio::try_join!`] or a timeout, keep the runtime alive for
+/// that.
 ///
 /// # Errors
 /// If the opening fails on either side. [`OpenError::FundingRefused`] alone comes after the funding transaction was given
-/// to a node: the party goes on, and the refund is in the error. By the time of all others nothing is locked.
+/// to a node: the party goes on, and the refund is in the error. After any other error nothing is locked.
 pub async fn open<IO, C, W, E>(
     io: IO,
     chain: C,

@@ -31,8 +31,8 @@ pub enum OpenError {
     /// This side's node refused the funding transaction. The network may have it all the same: from this or another node,
     /// or later.
     ///
-    /// The party goes on by itself: it watches the chain, broadcasts the refund when its lock is over if the funding
-    /// transaction has appeared by then, and ends if it has not. Keep the refund in case this process ends before.
+    /// The party goes on by itself: it watches the chain. When the refund's lock is over, it broadcasts the refund if
+    /// the funding transaction has appeared, and ends if it has not. Keep the refund in case this process ends before.
     #[error(
         "this side's node refused the funding transaction {txid}: {reason}; it may reach the network all the same: keep \
          the refund, or spend one of its inputs otherwise"
@@ -42,7 +42,7 @@ pub enum OpenError {
         txid: Txid,
         /// The node's words.
         reason: String,
-        /// The payer's way out if the funding transaction is mined.
+        /// The refund, for the case that the funding transaction is mined.
         refund: Box<RefundTx>,
     },
     /// The peer's message was refused.

@@ -22,9 +22,9 @@ pub(super) struct Payment {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Sum {
-    /// So much more.
+    /// This much more.
     More(Amount),
-    /// So much in total.
+    /// Up to this total.
     UpTo(Amount),
 }
 
@@ -63,13 +63,13 @@ pub enum PayError {
     Disconnected,
     /// Nothing was signed for it, and nothing will be: too many payments were waiting before it, or the payer's own node
     /// took too long.
-    #[error("the payment had to wait too long and was not signed; {paid} in total was signed before")]
+    #[error("the payment waited too long and was not signed; {paid} in total had been signed before")]
     NotSigned {
         /// The largest sum that was signed.
         paid: Amount,
     },
-    /// The payee may or may not have got it. Do not simply pay again: that adds to the sum. The next payment carries it
-    /// along, whether this one arrived or not.
+    /// The payee may or may not have received it. Do not simply pay again: that adds to the sum. The next payment
+    /// carries it along, whether this one arrived or not.
     #[error("the payee did not acknowledge {paid} in all: it is gone, or does not answer")]
     Unacknowledged {
         /// The largest sum that was signed.

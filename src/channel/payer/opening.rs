@@ -191,8 +191,8 @@ impl PayerOpening<Agreed> {
     /// [`Protected`] puts the capacity at the payee's mercy.
     ///
     /// # Errors
-    /// If the transaction does not have the funding output exactly once, has an input that nobody signed, or is too large
-    /// for a message; or if its id can be changed by others while the refund depends on it, unless
+    /// If the transaction does not have the funding output exactly once, has an unsigned input, or is too large for a
+    /// message; or if others can change its id and the refund depends on it, unless
     /// [`Limits::malleable_funding`] allows that.
     pub fn hold(self, signed: Transaction) -> Result<Hold, HoldError> {
         let Agreed { params, tip, choices } = self.state;
@@ -262,7 +262,7 @@ pub enum HoldError {
     /// It is not what was agreed.
     #[error(transparent)]
     Funding(#[from] FundingError),
-    /// Signing the input later may change the transaction's id, and the refund would spend another.
+    /// Signing the input later may change the transaction's id, which the refund spends.
     #[error("input {input} of the funding transaction is not signed: sign every input first")]
     UnsignedInput {
         /// Its index.
@@ -270,7 +270,7 @@ pub enum HoldError {
     },
     /// The id can be changed before the transaction is mined, and the refund spends this id.
     #[error(
-        "the id {txid} of the funding transaction can be changed by others, which would make the refund on {construction} \
+        "others can change the id {txid} of the funding transaction, which would make the refund on {construction} \
          worthless: spend segwit coins, choose a construction with the refund in its script, or set \
          `Limits::malleable_funding`"
     )]

@@ -48,7 +48,7 @@ pub(super) enum ElectrumError {
     SpendUnknown { funding: OutPoint, refusals: String },
     #[error(
         "the electrum server went back from block {last} at height {last_height} to block {now} at height {height}, \
-         whose chain has less work; it is believed again when its chain has as much"
+         whose chain has less work; its answers count again when its chain has as much"
     )]
     LessWork {
         last: BlockHash,
