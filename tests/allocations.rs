@@ -1,5 +1,5 @@
-//! What a payment takes of the memory is the same however many came before, and nothing of it stays; and a message from a
-//! stranger takes no more than is of the order of its bytes, whatever it claims to have.
+//! A payment takes the same memory however many came before, and frees all of it. Decoding an untrusted message takes
+//! memory proportional to its size, whatever counts it claims.
 
 #[path = "common/open.rs"]
 mod open;
@@ -45,7 +45,7 @@ fn assert_stays_nothing(construction: Construction, info: &AllocationInfo) {
 /// How many bytes of memory a byte of a message may take. The most take empty items of a witness: one byte each, and in
 /// memory four more for its place, in a buffer that doubles.
 const PER_BYTE: u64 = 12;
-/// What errors and the like take, however short the message is.
+/// A constant allowance for errors and the like.
 const ANYWAY: u64 = 1_024;
 
 /// What decoding it takes at most at any time.

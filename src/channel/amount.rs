@@ -92,15 +92,15 @@ impl Balance {
     }
 }
 
-/// The input that spends a witness program, in vbytes, as Bitcoin Core reckons it whatever the program is.
+/// The input that spends a witness program, in vbytes, as Bitcoin Core counts it for every program.
 const WITNESS_INPUT: usize = 67;
 /// The same of any other output.
 const OTHER_INPUT: usize = 148;
 
-/// The least sum in an output to this script that is not dust, in satoshi: what the dust relay feerate asks for the
-/// output and the input that spends it. Rounded up, as by Bitcoin Core; `Script::minimal_non_dust_custom` rounds down.
+/// The least value of an output to this script that is not dust: what the output and the input that spends it cost at
+/// the dust relay feerate. Rounded up, as in Bitcoin Core; `Script::minimal_non_dust_custom` rounds down.
 ///
-/// It never panics, and for a feerate of up to 32 bits two of them can be added.
+/// Never panics. For feerates of up to 32 bits, the sum of two limits does not overflow.
 pub(crate) fn dust_limit(script: &Script, feerate: FeeRate) -> Amount {
     let input = if script.is_witness_program() {
         WITNESS_INPUT

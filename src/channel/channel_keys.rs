@@ -5,7 +5,7 @@ use bitcoin::secp256k1::SecretKey;
 
 use super::keys::ChannelKey;
 
-/// The number of a channel key: 16 bytes that must be random, and are not secret.
+/// Identifies a channel key: 16 random bytes, which need not be secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; 16]);
 
@@ -32,10 +32,10 @@ pub enum KeyRole {
     Payee,
 }
 
-/// Derives one key per channel from one seed: the easy way never to use a key twice.
+/// Derives one key per channel from one seed, so that no key is used twice.
 ///
 /// The secret key is HMAC-SHA256 with the seed as its key, over `spilman/payer` or `spilman/payee` followed by the
-/// [`KeyId`]. Whoever knows the seed knows every key; whoever knows one key, or all ids, knows no other key.
+/// [`KeyId`]. The seed reveals every key. One key, or all ids, reveals no other key.
 ///
 /// ```
 /// use spilman::channel::{ChannelKeys, KeyId, KeyRole};
@@ -58,11 +58,11 @@ impl ChannelKeys {
         Self { seed }
     }
 
-    /// Derives the key with this number: always the same one.
+    /// Derives the key with this id. The same id always gives the same key.
     #[must_use]
     #[expect(
         clippy::missing_panics_doc,
-        reason = "a digest that is no secret key comes once in 2^128 derivations"
+        reason = "one digest in 2^128 is not a valid secret key"
     )]
     pub fn derive(&self, role: KeyRole, id: KeyId) -> ChannelKey {
         let mut engine = HmacEngine::<sha256::Hash>::new(&self.seed);

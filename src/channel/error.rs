@@ -301,7 +301,7 @@ pub enum CommandError {
         "cannot refund a malleated funding transaction on {construction}: the refund was signed by both parties for {signed}"
     )]
     RefundCoSigned {
-        /// What the refund spends.
+        /// The transaction whose output the refund spends.
         signed: Txid,
         /// The construction.
         construction: Construction,
@@ -309,7 +309,7 @@ pub enum CommandError {
     /// The transaction does not fund this channel.
     #[error(transparent)]
     Funding(#[from] FundingError),
-    /// The new refund is not valid. A defect here.
+    /// The new refund is not valid: a defect of this crate.
     #[error("the refund is not valid: {0}")]
     Refund(SpendError),
     /// Not in this state.

@@ -12,7 +12,7 @@ use super::transaction::SpendRole;
 /// Until then both sides stand ready to broadcast again.
 pub const SETTLED_DEPTH: u32 = 6;
 
-/// After how many blocks without a look at the funding output the payee says so.
+/// The number of blocks without a view of the funding output after which the payee says so.
 pub const BLIND_BLOCKS: u32 = 6;
 
 /// What a party is told: by its peer, by the chain, by the node that it broadcasts through, or by its user.
@@ -24,7 +24,7 @@ pub enum Event {
     /// The chain moved; this is how it looks now. Views are complete, so that a missed one does no harm and
     /// a reorganisation is just another view.
     Chain(ChainView),
-    /// The look at the funding output failed; the tip, if at least that is known. The party acts on its locks with what
+    /// The party cannot see the funding output. Carries the tip, if that is known. The party acts on its locks with what
     /// it last knew: a settlement at the closing margin, or a refund at its lock, is never wrong. The payee acknowledges
     /// no payment until the next [`Event::Chain`].
     Blind(Option<Tip>),
@@ -37,7 +37,7 @@ pub enum Event {
         /// The transaction; of a package, the parent.
         txid: Txid,
     },
-    /// The payer's user: pay this increment.
+    /// The payer's user: add this amount to the total.
     Pay(Amount),
     /// The payer's user: raise the total to this sum. Does nothing if that much is signed already, so it can be repeated.
     PayUpTo(Amount),
@@ -74,7 +74,8 @@ pub struct ChainView {
 }
 
 impl ChainView {
-    /// Whether it can be true. What contradicts itself is no view: without its base, a relative lock would never end.
+    /// Whether the view is consistent. One that contradicts itself is discarded: without its base, a relative lock would
+    /// never end.
     pub(crate) fn is_possible(&self, params: &ChannelParams, funding: OutPoint) -> bool {
         let relative = params.terms().refund_lock.absolute().is_none();
         let based = self.confirmations == 0 || self.base.is_some() || !relative;
@@ -157,7 +158,7 @@ pub enum Notice {
         /// How deep it is now.
         confirmations: u32,
     },
-    /// The payee asks to be paid up to this total. Each total is told once; answer it with [`Event::PayUpTo`].
+    /// The payee asks to be paid up to this total. Each total is reported once; answer it with [`Event::PayUpTo`].
     PaymentRequested {
         /// Cumulative.
         paid: Amount,
@@ -165,13 +166,14 @@ pub enum Notice {
     /// The payee has not seen the funding output for [`BLIND_BLOCKS`] blocks. It acknowledges no payment until it sees it
     /// again, and settles at the closing margin all the same.
     Blind {
-        /// The tip of the last look that succeeded.
+        /// The tip when the funding output was last seen.
         since: Tip,
         /// The tip now.
         tip: Tip,
     },
-    /// The payee has the funding transaction, and for this many blocks it has not confirmed. Unless the payer's limits say
-    /// otherwise ([`Limits::broadcast_funding_after`](super::Limits::broadcast_funding_after)), the payer now broadcasts it.
+    /// The payee has had the funding transaction for this many blocks, and it has not confirmed. Unless the payer's
+    /// limits say otherwise ([`Limits::broadcast_funding_after`](super::Limits::broadcast_funding_after)), the payer
+    /// now broadcasts it.
     FundingOverdue {
         /// Blocks since it was handed over.
         blocks: u32,
@@ -198,8 +200,8 @@ pub enum Notice {
     BroadcastRejected(BroadcastResult),
     /// The funding output is spent, deep enough.
     Closed(Outcome),
-    /// This side has nothing at stake any more and ends: the payer's funding transaction never left it, or the payee holds
-    /// no payment that could be settled, and the peer is gone or the refund's lock is over.
+    /// This side no longer has anything at stake, and ends: the payer never handed over the funding transaction; or the
+    /// payee holds no payment worth settling, and the peer is gone or the refund's lock is over.
     Abandoned,
 }
 

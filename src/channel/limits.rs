@@ -39,14 +39,14 @@ pub struct Limits {
     pub minimum_payment: RangeInclusive<Amount>,
     /// What the payer keeps in the channel to the end, in satoshi. Default 0 to 100,000.
     pub reserve: RangeInclusive<Amount>,
-    /// The payer: whether it funds a channel whose refund both sign in advance with a transaction whose id others can
-    /// change ([`FundingTx::is_malleable`](super::FundingTx::is_malleable)). If they do, the refund is worthless and the
-    /// capacity is in the payee's hands. Default false.
+    /// The payer: whether it may fund a channel with a co-signed refund from a transaction whose id others can change
+    /// ([`FundingTx::is_malleable`](super::FundingTx::is_malleable)). If they change it, the refund is worthless, and
+    /// the payer gets nothing back without the payee. Default false.
     pub malleable_funding: bool,
-    /// The payer: for how many blocks the payee may hold the funding transaction without its being confirmed, before the
-    /// payer broadcasts it itself. With `None` the payer never does: it is told after
-    /// [`Limits::BROADCAST_FUNDING_AFTER`] blocks, and can take its coins back by spending one of them elsewhere. Default
-    /// [`Limits::BROADCAST_FUNDING_AFTER`].
+    /// The payer: the number of blocks that the payee may hold an unconfirmed funding transaction before the payer
+    /// broadcasts it itself. With `None` the payer never does: its user is told after
+    /// [`Limits::BROADCAST_FUNDING_AFTER`] blocks, and can take the coins back by spending one of them elsewhere.
+    /// Default [`Limits::BROADCAST_FUNDING_AFTER`].
     pub broadcast_funding_after: Option<u32>,
 }
 

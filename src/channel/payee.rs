@@ -57,14 +57,14 @@ pub struct Payee {
     offered: Option<Tip>,
 }
 
-/// What this side can see of the chain, and do there. Payments are acknowledged only with both.
+/// Whether this side sees the funding output and can broadcast. It acknowledges payments only if both hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Sight {
     /// The last look failed.
     blind: bool,
     /// The user was told.
     told: bool,
-    /// No node answered the last broadcast.
+    /// The last broadcast got no answer.
     mute: bool,
 }
 
@@ -209,8 +209,8 @@ impl Payee {
         self.view.as_ref().map_or(0, |view| view.confirmations)
     }
 
-    /// Whether payments up to this sum count: not before the first look, and not once a spend is on its way, which divides the
-    /// capacity already.
+    /// Whether payments up to this sum count: not before the first look, and not once a spend is on its way, because
+    /// that divides the capacity already.
     fn counts(&self, paid: Amount) -> bool {
         let limit = self.params.unconfirmed_limit();
         let early = self.taken && !self.funding.is_malleable() && paid <= limit && limit > Amount::ZERO;

@@ -190,7 +190,7 @@ impl Payer {
             }
             .into());
         }
-        // A reminder may cross the payment that it asks for, and asks for nothing more.
+        // A reminder may cross the payment that it asks for: there is nothing more to pay.
         if paid <= self.paid || self.requested.replace(paid) == Some(paid) {
             return Ok(Vec::new());
         }

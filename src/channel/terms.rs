@@ -65,7 +65,7 @@ pub struct Terms {
     /// Feerate of refund, payments and settlement, for whole vbytes as nodes count them. Default 2 sat/vB.
     pub feerate: FeeRate,
     /// Dust relay feerate: an output worth less than what this feerate asks for the output and the input that spends it,
-    /// rounded up as by Bitcoin Core, is left out. Default 3 sat/vB, as in Bitcoin Core.
+    /// rounded up as in Bitcoin Core, is left out. Default 3 sat/vB, as in Bitcoin Core.
     pub dust_feerate: FeeRate,
     /// The refund's lock. Default one day: 144 blocks, for [`Protocol::Bond`] 24 hours of median time past.
     pub refund_lock: RefundLock,

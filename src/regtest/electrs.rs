@@ -131,7 +131,7 @@ impl Electrs {
         Self::builder().start(node)
     }
 
-    /// Starts with other arguments.
+    /// Returns a builder, for other arguments.
     #[must_use]
     pub fn builder() -> ElectrsBuilder {
         ElectrsBuilder::default()

@@ -13,9 +13,9 @@ use crate::channel::{ChainView, CpfpPackage, Tip};
 ///
 /// Safety decisions rest on what this says and on nothing else: no clock is read.
 ///
-/// Each call may take 30 s; then it is dropped and counts as failed. So every future has to be cancel safe: dropping it
-/// must leave the implementation ready for the next call. A transaction whose broadcast was dropped may be with the
-/// network or not, and the party reckons with both. A panic counts as a failure, too.
+/// A call that takes longer than 30 s is dropped and counts as failed. So every future has to be cancel safe: dropping
+/// it must leave the implementation ready for the next call. A transaction whose broadcast was dropped may have reached
+/// the network or not; the party allows for both. A panic counts as a failure, too.
 pub trait Chain: Send + Sync + 'static {
     /// The chain's end.
     fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send;
@@ -69,7 +69,7 @@ impl ChainError {
     }
 }
 
-/// An answer of one's own node, or the failure to give one in time or at all.
+/// Returns the answer of this side's node, or an error if it gives none in time.
 pub(super) async fn in_time<T>(
     task: &'static str,
     answer: impl Future<Output = Result<T, ChainError>>,

@@ -15,7 +15,7 @@ use crate::wire::{self, WireError};
 use super::guard::catch;
 use super::timing::{LINGER, SEND_TIMEOUT};
 
-/// As long as more than this waits to be sent, a payee reads nothing, and a payer pays nothing.
+/// While more than this waits to be sent, a payee reads nothing, and a payer pays nothing.
 const LONG: usize = 16 * 1_024;
 
 /// A peer that asks for more than this without reading any of it is cut off.
@@ -43,7 +43,7 @@ pub(super) struct Connection<IO> {
     unflushed: bool,
     /// The peer takes nothing any more. What it said before that is still read.
     deaf: bool,
-    /// Messages taken in, and messages queued, for whoever wants to know whether both sides have come to rest.
+    /// Messages received and messages queued, to tell whether both sides are idle.
     pub received: u64,
     pub sent: u64,
 }
@@ -51,7 +51,7 @@ pub(super) struct Connection<IO> {
 /// What the connection brings.
 pub(super) enum Received {
     Message(Envelope),
-    /// No message, but something that the peer must not send.
+    /// Bytes that are not a valid message.
     Garbled(ConnectionError),
     /// The peer is gone.
     Gone,
@@ -87,7 +87,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.queue.len() > LONG
     }
 
-    /// Queues a message. If the peer is gone, it is lost, and that is no error here.
+    /// Queues a message. If the peer is gone, the message is lost, which is not an error here.
     pub fn send(&mut self, envelope: &Envelope) {
         let Some(framed) = self.framed.as_mut().filter(|_| !self.deaf) else {
             return;

@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # What it asks
 ///
 /// The tip and the headers that are new since the last look. About a channel: the funding transaction by its id, once;
-/// the unspent outputs of its script; its history only when the funding output is no longer among those; and the merkle
-/// proof of what is in a block. Clones share one connection and what they know.
+/// the unspent outputs of its script; its history only when the funding output is no longer among those; and merkle
+/// proofs of transactions in blocks. Clones share one connection and what they know.
 ///
 /// # What it checks, and what it cannot know
 ///
@@ -58,9 +58,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// says so; [`tip`](Chain::tip) and [`broadcast`](Chain::broadcast) go on working. (Of the known servers, Fulcrum alone can
 /// be asked about the output itself, and is.) Run a server whose limit is out of an attacker's reach.
 ///
-/// A refusal or a contradiction leaves the connection to the other channels. What breaks it is silence, an answer that is
-/// not in the protocol's form, or the server itself. If that happens during a look at one channel, the next look at this
-/// channel waits, not the connection. A call that comes before the next attempt is due is an error at once.
+/// A refusal or a contradiction leaves the connection to the other channels. It breaks on silence, on an answer that
+/// the protocol does not have, or when the server closes it. If that happens during a look at one channel, the next
+/// look at this channel waits, not the connection. A call that comes before the next attempt is due is an error at
+/// once.
 ///
 /// Every call is cancel safe.
 ///
@@ -190,7 +191,7 @@ impl ElectrumChain {
         call: &Call,
         work: impl Future<Output = Result<T, ElectrumError>>,
     ) -> Result<T, ElectrumError> {
-        // The work is made of many calls, and whoever waits for it should not have to carry them all.
+        // On the heap: the future holds many calls, and would make the caller's future large.
         let done = timeout_at(call.deadline, Box::pin(work)).await;
         done.unwrap_or(Err(ElectrumError::Silent(self.patience)))
     }
@@ -300,7 +301,7 @@ impl Inner {
         })
     }
 
-    // A panic elsewhere leaves neither of the two half changed: only whole entries are put in.
+    // A panic elsewhere leaves neither of the two half changed: entries are inserted whole.
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::open_error::OpenError;
 use crate::channel::{ChannelKey, ChannelKeys, KeyId, KeyRole};
 
-/// What to do about a key that this process has used in a channel before.
+/// What to do with a key that this process has used in a channel before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum KeyReuse {
@@ -17,15 +17,15 @@ pub enum KeyReuse {
     /// and the payee of the other would have signed that.
     #[default]
     Refuse,
-    /// Use it all the same: for tests and published examples, whose keys are the same in every run.
+    /// Accept it: for tests and published examples, whose keys are the same in every run.
     Allow,
 }
 
-/// The keys that were said to a peer, 33 bytes each, for as long as the process lives.
+/// The keys that were sent to a peer, 33 bytes each, for as long as the process lives.
 static USED: Mutex<BTreeSet<[u8; 33]>> = Mutex::new(BTreeSet::new());
 
 impl KeyReuse {
-    /// Notes a key before it is said to the peer, or refuses it.
+    /// Records a key before it is sent to the peer, or refuses it.
     pub(super) fn claim(self, key: PublicKey) -> Result<(), OpenError> {
         // A set of keys is whole whatever became of the thread that changed it last.
         let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ impl KeyReuse {
 /// Draws a fresh key for one channel: a random [`KeyId`], and the key that [`ChannelKeys::derive`] makes of it.
 ///
 /// Store the id with the channel: with the seed, it gives the same key again. The id is random and not a counter, because
-/// a counter repeats itself after a backup is restored or a machine is cloned.
+/// a counter repeats after a backup is restored or a machine is cloned.
 ///
 /// # Errors
 /// If the system has no random numbers.

@@ -7,7 +7,7 @@
 //! - **Payments are cumulative.** [`PayerHandle::pay_up_to`] takes the total and never pays twice. An error after a
 //!   signature names the sum that the payee may hold.
 //! - **A key serves one channel.** [`fresh_key`] draws one from a seed; a key that this process has used before is refused.
-//! - **What fails around a party does not end it**: a view of the chain that errs, hangs or panics ([`Chain`]), an observer
+//! - **Failures around a party do not end it**: a view of the chain that fails, hangs or panics ([`Chain`]), an observer
 //!   or a connection that panics. It goes on with what it knows, and [`Status`] says what is wrong.
 //!
 //! The crate's front page runs both sides on a real node. What a payer's user writes:

@@ -50,12 +50,12 @@ pub enum Report<'a> {
     NoMoreNews,
     /// This side's own view of the chain failed; it is asked again in a moment.
     ChainFailed(&'a ChainError),
-    /// No new block was seen for long: the node or server may be stuck, or keep blocks back. A notice, once for each tip:
-    /// no decision follows from it.
+    /// No new block was seen for a long time: the node or server may be stuck, or withhold blocks. Reported once for
+    /// each tip; no decision depends on it.
     StaleTip {
         /// The newest tip seen.
         tip: Tip,
-        /// For how long nothing came after it, by this machine's monotonic clock.
+        /// The time since it was seen, by this machine's monotonic clock.
         unchanged: Duration,
     },
 }
@@ -96,7 +96,7 @@ pub struct Status {
     pub panicked: Option<String>,
 }
 
-/// The observer panicked. What it was told is lost to it; the channel goes on.
+/// The observer panicked. The report it was given is lost; the channel goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// How often.

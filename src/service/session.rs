@@ -21,7 +21,7 @@ use super::request::{PayError, Payment, Request};
 pub(super) use sight::Pace;
 use sight::Sight;
 
-/// How much of what waits meanwhile is dealt with between two looks at the chain.
+/// How many waiting requests and messages are handled between two looks at the chain.
 const TURN: usize = 64;
 
 /// One party on one connection, after the opening.
@@ -216,7 +216,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         self.on_event(Event::PeerGone).await;
     }
 
-    /// Nobody will use the channel: its money had better come back soon.
+    /// The opener dropped the handle, so the channel is closed to free its money soon.
     async fn on_opener_gone(&mut self) {
         // The node refused the funding transaction, and the payee never heard of it: all that is left is to watch.
         if self.party.is_unfunded() {

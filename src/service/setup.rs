@@ -18,13 +18,13 @@ pub struct Setup {
     pub payout: ScriptBuf,
     /// What this side agrees to.
     pub limits: Limits,
-    /// Whom to tell what happens.
+    /// Receives the reports.
     pub observer: Observer,
     /// How long to wait for each message of the opening. Default: [`OPENING_TIMEOUT`].
     pub opening_timeout: Duration,
     /// How long to wait after a look at the chain, or a broadcast, that failed.
     pub backoff: Backoff,
-    /// After what time without a new block the observer is told. Default: three hours.
+    /// The time without a new block after which the observer is told. Default: three hours.
     pub stale_after: Duration,
     /// The payee: where nonces come from, to close with one signature where the construction can. Without it, a close
     /// takes two signatures. Default: the operating system's random numbers.

@@ -1,18 +1,18 @@
-//! How long a party waits for whom. The periods follow from each other: nobody may give up on an honest peer that waits
-//! for its own node.
+//! How long a party waits for its node and its peer. The periods depend on each other: no party may give up on an honest
+//! peer that waits for its own node.
 
 use std::time::Duration;
 
-/// How long one's own node may take for an answer.
+/// How long this side's node may take to answer.
 pub(super) const CHAIN_TIMEOUT: Duration = Duration::from_secs(CHAIN);
 
 /// How long a party waits for each message of the opening, by default: an honest peer may look at the chain, broadcast
 /// the funding transaction or read the tip in between, each within the time that its node may take.
 ///
-/// What the payer's wallet takes to sign counts as well; a payee that deals with slow signers sets a longer time.
+/// This includes the time the payer's wallet takes to sign; for slow signers, a payee sets a longer time.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(LOOKS + NETWORK);
 
-/// How long a peer may leave what it is sent in the connection without reading any of it. An honest one does not read
+/// How long a peer may go without reading anything while messages wait for it. An honest one does not read
 /// while it looks at the chain, nor while it broadcasts what follows from that.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(LOOKS + BROADCASTS + NETWORK);
 
@@ -25,8 +25,8 @@ pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(2 * LOOKS + BROADC
 /// How long the last messages may take after this side has hung up.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
-/// After what time a party looks at the chain although nobody told it that something changed: news may be lost, and so
-/// may their source. When to look is all that a clock decides.
+/// The time after which a party looks at the chain without any news: news may be lost, and so may their source. The
+/// clock decides only when to look.
 pub(super) const LOOK: Duration = Duration::from_secs(30);
 
 /// How long a chain may go without a new block, by default, before the user is told.

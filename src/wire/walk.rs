@@ -1,8 +1,8 @@
-//! Transactions from strangers, read without making more memory than their bytes need.
+//! Decodes untrusted transactions without allocating more than their bytes need.
 //!
-//! `bitcoin` makes room for what a count claims before it looks whether that follows: up to 16 MB for the items of a
-//! witness, 4 MB for a script, 1 MB for inputs or outputs. So the bytes are walked first, and decoded only if they
-//! are whole: then what a count claims is there.
+//! `bitcoin` allocates what a count claims before it checks that the data follows: up to 16 MB for the items of a
+//! witness, 4 MB for a script, 1 MB for inputs or outputs. So the bytes are walked first, and decoded only if they are
+//! complete.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use bitcoin::consensus::{deserialize, encode, Decodable};
 use bitcoin::io::ErrorKind;
 use bitcoin::{Transaction, VarInt};
 
-/// Reads one transaction and nothing behind it, in memory of the order of its bytes.
+/// Decodes exactly one transaction, in memory proportional to its size.
 ///
 /// # Errors
 /// As [`deserialize`], which would take the same bytes and no others.

@@ -1,4 +1,4 @@
-//! A party that cannot see the funding output acts on the tip with what it last knew, and counts no payment.
+//! A party that cannot see the funding output acts on the tip with what it last knew; a payee acknowledges no payment.
 
 use spilman::channel::{
     Action, BroadcastResult, ChainView, Construction, Envelope, Event, Notice, Protocol, SpendRole, Stage,
@@ -8,7 +8,7 @@ use spilman::channel::{
 use crate::pair::{channels, sat, says, tip, Case, Pair, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7};
 
-/// So many blocks, of ten minutes each, after the opening.
+/// The tip this many blocks, of ten minutes each, after the opening.
 fn blind_at(blocks: u32) -> Event {
     Event::Blind(Some(tip(HEIGHT + blocks, MTP + 600 * blocks)))
 }

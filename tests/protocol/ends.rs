@@ -1,4 +1,4 @@
-//! Nobody watches for ever over nothing, and nothing stands before the newest payment for long.
+//! A party with nothing at stake ends, and nothing holds the newest payment back for long.
 
 use spilman::channel::{
     Action, BroadcastResult, Considered, Construction, Envelope, Event, Message, Notice, Protocol, SpendRole,
@@ -47,7 +47,7 @@ fn a_payee_that_was_never_paid_ends_when_the_payer_is_gone() {
     }
 }
 
-/// What can be enforced keeps the payee at its post, whoever is gone.
+/// A payee with an enforceable payment goes on, even if the payer is gone.
 #[test]
 fn a_payee_that_was_paid_stays_when_the_payer_is_gone() {
     for case in channels() {
@@ -88,8 +88,8 @@ fn a_worthless_funding_transaction_does_not_occupy_the_payee() {
     assert_eq!(payee.stage(), Stage::Closed);
 }
 
-/// The payee's node neither takes nor refuses the dear settlement that the payer chose, but errs. The payment goes out at
-/// once, and with every block; where it has a lock of its own, from then on.
+/// The payee's node neither accepts nor refuses the expensive settlement that the payer chose: the broadcast fails. The
+/// payment goes out at once, and with every block; where it has a lock of its own, from then on.
 #[test]
 fn a_settlement_of_unknown_fate_does_not_stand_before_the_payment() {
     for case in channels().filter(|case| !case.terms.construction.closes_with_one_key()) {

@@ -1,5 +1,5 @@
-//! The payer's funding transaction: what it does not hold, what it does when the payee sits on it, and what it refunds when it
-//! was mined under another id.
+//! The payer's funding transaction: which ones it refuses, what it does when the payee sits on one, and how it refunds
+//! one that was mined under another id.
 
 use bitcoin::{Transaction, Witness};
 use spilman::channel::{
@@ -56,7 +56,7 @@ fn a_malleable_funding_transaction_needs_the_payers_leave() {
     }
 }
 
-/// So many blocks after the opening, and no funding transaction in any.
+/// A view this many blocks after the opening, without the funding transaction.
 fn look(payer: &mut Payer, blocks: u32) -> Vec<Action> {
     let tip = tip(HEIGHT + blocks, MTP + 600 * blocks);
     let view = spilman::channel::ChainView {
@@ -135,7 +135,7 @@ fn a_refund_is_made_anew_for_a_malleated_funding_transaction() {
     }
 }
 
-/// A transaction that does not fund the channel is none of its business, and changes nothing.
+/// A transaction that does not fund the channel is refused, and changes nothing.
 #[test]
 fn another_transaction_is_not_followed() {
     let mut pair = Case::new(Example7).on(Construction::Cltv).open();

@@ -160,7 +160,7 @@ impl Chain for Shaky {
     }
 }
 
-/// A node with moods.
+/// A node whose failures a test can switch on and off.
 #[derive(Clone)]
 pub struct Odd {
     pub chain: FakeChain,

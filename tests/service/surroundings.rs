@@ -158,7 +158,8 @@ async fn a_key_is_not_used_twice() {
     }
 }
 
-/// News every second from a node that fails: it is asked at a pace that slows down, and as ever once it answers.
+/// News every second from a node that fails: it is asked at a pace that slows down, and at the usual pace once it
+/// answers.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_fails_is_asked_less_and_less() {
     let (case, chain, odd) = (Case::new(Example7), FakeChain::new(), Odd::new());

@@ -11,7 +11,7 @@ use crate::channel::terms::Protocol;
 use crate::channel::transaction::{SettlementTx, SpendRole};
 use crate::channel::verify::SpendError;
 
-/// What the payee does on what it sees of the chain, and without seeing it.
+/// How the payee acts on the chain, with a view of the funding output or without.
 impl Payee {
     pub(super) fn on_chain(&mut self, view: ChainView) -> Result<Vec<Action>, SpendError> {
         if self.stage == Stage::Closed {
@@ -52,7 +52,7 @@ impl Payee {
         self.view = Some(view);
     }
 
-    /// With a tip alone, this side still settles at the margin, with what it last knew.
+    /// With the tip alone, this side still settles at the margin, with what it last knew.
     pub(super) fn on_blind(&mut self, tip: Option<Tip>) -> Result<Vec<Action>, SpendError> {
         let Some(tip) = tip.filter(|_| self.stage != Stage::Closed) else {
             self.sight.blind = true;
@@ -76,7 +76,7 @@ impl Payee {
         Ok(actions)
     }
 
-    /// What to settle with, if that has to be done now and was not done yet. A spend of others is a reason, too.
+    /// The transaction to settle with, if it is time and that has not been done. A spend by others is a reason, too.
     fn due(&self, must_settle: bool, spent: bool) -> Result<Option<SettlementTx>, SpendError> {
         let unlocked = self.params.terms().payment_expiry.is_none();
         if self.settlement.is_some() || !(must_settle || (spent && unlocked)) {
@@ -86,7 +86,7 @@ impl Payee {
         Ok(payment.filter(|payment| payment.balance().is_enforceable()))
     }
 
-    /// Whether this side holds nothing that is worth a block's space, and nothing more can come.
+    /// Whether this side holds nothing worth settling, and nothing more can come.
     fn is_pointless(&self) -> bool {
         let held = self
             .held()
@@ -96,7 +96,7 @@ impl Payee {
             .as_ref()
             .is_some_and(|settlement| settlement.balance().is_enforceable());
         let spent = self.view.as_ref().is_some_and(|view| view.spend.is_some());
-        // A relative lock that has not begun counts from the opening: so long after it, nobody has to wait any more.
+        // A relative lock that has not begun counts from the opening: after that time, waiting is pointless.
         let lock = self.params.terms().refund_lock;
         let expiry = lock.expiry(Some(self.base().unwrap_or(self.opened)));
         let expired = expiry.is_some_and(|expiry| expiry.is_final(self.tip));

@@ -11,7 +11,7 @@ use crate::channel::stage::Stage;
 use crate::channel::terms::Protocol;
 use crate::channel::transaction::{RefundTx, Spend, SpendRole};
 
-/// What the payer does on what it sees of the chain, and without seeing it.
+/// How the payer acts on the chain, with a view of the funding output or without.
 impl Payer {
     pub(super) fn on_chain(&mut self, view: &ChainView) -> Vec<Action> {
         if !view.is_possible(&self.params, self.funding.outpoint()) {
@@ -52,8 +52,8 @@ impl Payer {
         self.on_depth(view)
     }
 
-    /// With a tip alone, the payer still refunds at the lock. Its refund conflicts with whatever else spends the output, so
-    /// that it can do no harm.
+    /// With the tip alone, the payer still refunds at the lock. The refund conflicts with any other spend of the
+    /// output, so it does no harm.
     pub(super) fn on_blind(&mut self, tip: Option<Tip>) -> Vec<Action> {
         let Some(tip) = tip else { return Vec::new() };
         self.tip = tip;
@@ -70,7 +70,7 @@ impl Payer {
         vec![self.broadcast_refund()]
     }
 
-    /// From now on the channel is that of another funding output, of which nothing but the refund can be made.
+    /// Switches to another funding output, which can only be refunded.
     pub(super) fn follow(&mut self, tx: Transaction) -> Result<Vec<Action>, CommandError> {
         let construction = self.params.terms().construction;
         if !construction.has_script_refund() {
@@ -128,7 +128,7 @@ impl Payer {
         unconfirmed > Amount::ZERO && self.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
-    /// Where the payee broadcasts, it may sit on the funding transaction, and keep the payer's coins busy.
+    /// A payee that broadcasts the funding transaction may sit on it, and tie up the payer's coins.
     fn tell_overdue(&mut self) -> Vec<Action> {
         let after = self.broadcast_funding_after;
         let after = after.unwrap_or(Limits::BROADCAST_FUNDING_AFTER);
@@ -142,7 +142,7 @@ impl Payer {
         vec![Action::Notify(Notice::FundingOverdue { blocks })]
     }
 
-    /// A mempool forgets, and a first broadcast may fail: whose task it is gives it to the network again.
+    /// A mempool forgets, and a first broadcast may fail: the side that broadcasts does it again.
     fn broadcast_funding_again(&mut self, view: &ChainView) -> Vec<Action> {
         let terms = self.params.terms();
         let overdue = self.overdue && self.broadcast_funding_after.is_some();
