@@ -10,21 +10,24 @@ mod tests;
 mod version;
 
 pub use error::BinaryError;
-use version::{first_line_of, Wanted};
+use version::{line_of, Wanted};
 
 /// The `bitcoind` that `ci/provision` builds.
 const BITCOIND: Program = Program {
     name: "bitcoind",
     variable: "BITCOIND_EXE",
     cached: "bitcoind-31.99",
-    writes_home: true,
+    // Without the others, even this would write into the user's home.
+    version_arguments: &["--version", "-datadir=/", "-nosettings"],
+    before_version: "version v",
 };
 /// The `electrs` that `ci/provision` builds.
 const ELECTRS: Program = Program {
     name: "electrs",
     variable: "ELECTRS_EXE",
     cached: "electrs-0.10.10",
-    writes_home: false,
+    version_arguments: &["--version"],
+    before_version: "",
 };
 
 /// A program that was found and that starts.
@@ -34,7 +37,7 @@ pub struct Found {
     pub path: PathBuf,
     /// By which rule it was found.
     pub source: Source,
-    /// The first line that `--version` prints.
+    /// The line that `--version` prints of it.
     pub version: String,
 }
 
@@ -135,11 +138,10 @@ pub fn find_electrs() -> Result<Found, BinaryError> {
 
 /// Whether the download exists is a matter of the build, not of the environment.
 fn downloaded() -> Option<PathBuf> {
-    if cfg!(feature = "download") {
-        bitcoind::downloaded_exe_path().ok().map(PathBuf::from)
-    } else {
-        None
-    }
+    #[cfg(feature = "download")]
+    return bitcoind::downloaded_exe_path().ok().map(PathBuf::from);
+    #[cfg(not(feature = "download"))]
+    None
 }
 
 struct Program {
@@ -147,9 +149,10 @@ struct Program {
     variable: &'static str,
     /// Its folder in the cache.
     cached: &'static str,
-    /// Whether even `--version` reads and writes its folder in the user's home, unless it is given another. Two
-    /// of them at the same time would be in each other's way.
-    writes_home: bool,
+    /// What makes it print its version, and do nothing else.
+    version_arguments: &'static [&'static str],
+    /// What stands before the number there. A program that does not print it is another one.
+    before_version: &'static str,
 }
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -285,7 +288,7 @@ impl Program {
     /// The program in that place, if it starts. One that cannot even print its version (a shared library is
     /// missing, say) is as good as absent; the error says why.
     fn at(&self, (source, path): Place) -> Result<Found, String> {
-        let version = first_line_of(&path, self.writes_home)?;
+        let version = line_of(&path, self.version_arguments, self.before_version)?;
         Ok(Found {
             path,
             source,

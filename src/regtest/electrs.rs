@@ -1,30 +1,30 @@
 //! electrs beside a node, for programs that look at the chain through an electrum server.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::net::{SocketAddrV4, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Script, TxMerkleNode, Txid};
 use electrsd::electrum_client::raw_client::RawClient;
 use electrsd::electrum_client::utils::validate_merkle_proof;
 use electrsd::electrum_client::{self, ElectrumApi, GetMerkleRes};
-use electrsd::ElectrsD;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::binary::{find_electrs, Found};
 use super::error::{Error, Misuse, NodeError};
 use super::node::Node;
-use super::process::Folder;
+use super::process::{Folder, Reserved, Supervised};
 use super::rpc::call;
 use super::wait::{list, wait_until, Look};
 
-/// How often a start that takes too long is broken off, until it is.
-const BREAK_OFF: Duration = Duration::from_millis(50);
+/// How often an electrs that comes up is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// An [electrs](https://github.com/romanz/electrs) that indexes the chain of a node, with a folder of its own.
 ///
@@ -33,7 +33,8 @@ const BREAK_OFF: Duration = Duration::from_millis(50);
 pub struct Electrs {
     // Dropped before the daemon, so that no connection is cut.
     client: RawClient<TcpStream>,
-    _daemon: ElectrsD,
+    _process: Supervised,
+    _ports: [Reserved; 2],
     address: SocketAddrV4,
     node: Arc<Node>,
     patience: Duration,
@@ -78,8 +79,7 @@ impl ElectrsBuilder {
         self
     }
 
-    /// Starts the electrs that [`find_electrs`] finds, and waits until it has the node's tip. Half a second of that is a
-    /// pause of the crate `electrsd`.
+    /// Starts the electrs that [`find_electrs`] finds, and waits until it has the node's tip.
     ///
     /// # Errors
     ///
@@ -98,19 +98,15 @@ impl ElectrsBuilder {
             return Err(Misuse::OldTip { tip: node.tip()? }.into());
         }
         let program = find_electrs()?;
-        let folder = Folder::new("electrs", &program.path)?;
-        let daemon = launch(node, &folder, &program, &self.arguments)?;
-        let port = daemon
-            .electrum_url
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
-        let port = port.ok_or_else(|| unexpected("its address", &daemon.electrum_url))?;
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        // That of the crate gives up on each answer after three seconds, and is of no use then.
-        let client = RawClient::new(address, Some(node.patience), None);
+        let folder = Folder::new("electrs")?;
+        let port = || Reserved::any().map_err(|source| Error::from(NodeError::Port(source)));
+        let ports = [port()?, port()?];
+        let [address, monitoring] = ports.each_ref().map(Reserved::address);
+        let (process, client) = launch(node, &folder, &program, &self.arguments, address, monitoring)?;
         let electrs = Electrs {
-            client: client.map_err(|error| unexpected("server.version", &error))?,
-            _daemon: daemon,
+            client,
+            _process: process,
+            _ports: ports,
             address,
             patience: node.patience,
             node: Arc::clone(node),
@@ -327,56 +323,68 @@ impl Electrs {
 
 const MERKLE: &str = "blockchain.transaction.get_merkle";
 
-/// The crate waits for ever for an electrs that does not come up, so somebody breaks it off; and it says nothing of
-/// the last words of one that ends.
-fn launch(node: &Node, folder: &Folder, program: &Found, arguments: &[String]) -> Result<ElectrsD, Error> {
-    let mut conf = electrsd::Conf::default();
-    conf.args = vec![
-        // Nobody else's settings.
-        "--skip-default-conf-files",
-        // The node's tip is recent, and electrs would sleep for a second if it looked between two blocks.
-        "--skip-block-download-wait",
-        "--log-filters",
-        "INFO",
-    ];
-    conf.args.extend(arguments.iter().map(String::as_str));
-    conf.tmpdir = Some(folder.path());
-    let (tell, told) = mpsc::channel::<()>();
-    let (started, broken_off) = thread::scope(|scope| {
-        let watchdog = scope.spawn(move || {
-            let mut broken_off = false;
-            let mut patience = node.patience;
-            while told.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                folder.refuse();
-                (broken_off, patience) = (true, BREAK_OFF);
-            }
-            broken_off
-        });
-        let started = node.with_daemon(|daemon| ElectrsD::with_conf(folder.launcher(), daemon, &conf));
-        drop(tell);
-        (started, watchdog.join().unwrap_or_default())
-    });
-    let said = || {
-        let stderr = folder.stderr();
-        let lines: Vec<_> = stderr.lines().rev().take(3).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+/// Starts electrs and waits until it answers.
+fn launch(
+    node: &Node,
+    folder: &Folder,
+    program: &Found,
+    own: &[String],
+    address: SocketAddrV4,
+    monitoring: SocketAddrV4,
+) -> Result<(Supervised, RawClient<TcpStream>), Error> {
+    let peers = node.p2p_address().ok_or(Misuse::NoPort)?;
+    let path = |name: &str, path: PathBuf| {
+        let mut argument = OsString::from(name);
+        argument.push(path);
+        argument
     };
-    started?.map_err(|error| {
-        if broken_off {
-            return NodeError::Timeout {
+    let mut arguments = vec![
+        path("--db-dir=", folder.data()),
+        path("--cookie-file=", node.cookie_file()),
+        "--network=regtest".into(),
+        // Nobody else's settings.
+        "--skip-default-conf-files".into(),
+        // The node's tip is recent, and electrs would sleep for a second if it looked between two blocks.
+        "--skip-block-download-wait".into(),
+        "--log-filters=INFO".into(),
+        format!("--daemon-rpc-addr={}", node.rpc_address()).into(),
+        format!("--daemon-p2p-addr={peers}").into(),
+        format!("--electrum-rpc-addr={address}").into(),
+        format!("--monitoring-addr={monitoring}").into(),
+    ];
+    arguments.extend(own.iter().map(OsString::from));
+    let failed = |reason: String| {
+        Error::from(NodeError::Start {
+            path: program.path.clone(),
+            arguments: arguments
+                .iter()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
+            folder: folder.path().to_owned(),
+            reason,
+        })
+    };
+    let process = folder.spawn(&program.path, &arguments);
+    let process = process.map_err(|error| failed(error.to_string()))?;
+    let said = || folder.last_words().unwrap_or_else(|| "nothing".to_owned());
+    let start = Instant::now();
+    loop {
+        if let Some(ended) = process.ended() {
+            return Err(failed(format!("it ended at once, {ended}, and said: {}", said())));
+        }
+        if let Ok(client) = RawClient::new(address, Some(node.patience), None) {
+            return Ok((process, client));
+        }
+        if start.elapsed() >= node.patience {
+            return Err(NodeError::Timeout {
                 awaited: format!("electrs to answer ({})", program.path.display()),
                 within: node.patience,
                 seen: format!("{:?} as its last words", said()),
             }
-            .into();
+            .into());
         }
-        NodeError::Start {
-            path: program.path.clone(),
-            arguments: conf.args.iter().map(ToString::to_string).collect(),
-            reason: format!("{error:#}: {}", said()),
-        }
-        .into()
-    })
+        thread::sleep(LOOK);
+    }
 }
 
 fn unexpected(call: &'static str, answer: &impl ToString) -> Error {

@@ -1,7 +1,6 @@
 //! What can go wrong, split by who has to act.
 
 use std::fmt;
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,37 +38,46 @@ impl fmt::Debug for Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// The node did not come up.
-    #[error("{} did not start with {arguments:?}: {reason}", path.display())]
+    /// The node or electrs did not come up.
+    #[error("{} did not start in {} with {arguments:?}: {reason}", path.display(), folder.display())]
     Start {
         /// The program.
         path: PathBuf,
-        /// Its arguments, without those that the `bitcoind` crate adds.
+        /// Its arguments.
         arguments: Vec<String>,
+        /// Where its files were.
+        folder: PathBuf,
         /// What the program or the operating system said.
         reason: String,
     },
-    /// There is no place for the files of a program.
-    #[error("no folder for {} in {}: {source} (TEMPDIR_ROOT or TMPDIR moves it)", program.display(), place.display())]
+    /// There is no place for the files of nodes.
+    #[error(
+        "the temporary folder {} ({chosen_by}) cannot be used: {source}; set TEMPDIR_ROOT to a folder that can be \
+         written",
+        place.display()
+    )]
     Folder {
-        /// The program that was to be started.
-        program: PathBuf,
-        /// Where its folder was to be.
+        /// The temporary folder.
         place: PathBuf,
+        /// The environment variable that names it, or `the system's default`.
+        chosen_by: &'static str,
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The file with the first blocks could not be written.
-    #[error("could not write the first blocks: {0} (TEMPDIR_ROOT or TMPDIR moves them)")]
-    Blocks(std::io::Error),
-    /// The port of a node could not be kept for it while it is stopped.
-    #[error("could not keep {address} for the node while it is stopped: {source}")]
-    Port {
-        /// The address.
-        address: SocketAddrV4,
-        /// What the operating system said.
-        source: std::io::Error,
+    /// There is no port for a node on 127.0.0.1.
+    #[error("no port on 127.0.0.1 for a node: {0}")]
+    Port(std::io::Error),
+    /// A call was not answered, because of the connection or because the node does not run.
+    #[error("{call} failed: {reason}")]
+    NoAnswer {
+        /// The RPC's name.
+        call: &'static str,
+        /// Why not.
+        reason: String,
     },
+    /// The node was to be stopped or killed, but had ended by itself.
+    #[error("the node had ended by itself, {0}")]
+    Ended(String),
     /// The evidence of a failure could not be written.
     #[error("could not keep evidence in {}: {source}", place.display())]
     Evidence {
@@ -219,11 +227,19 @@ pub enum Misuse {
     /// Of two nodes to be connected, one has to listen; and electrs gets its blocks as a peer of its node.
     #[error("no node here listens for peers: start one with NodeBuilder::p2p(true)")]
     NoPort,
-    /// A node was asked to stop or to start that has done so already.
+    /// A node was asked to stop or to start that has done so already, or is about to.
     #[error("the node is {state} already")]
     NodeState {
-        /// `running` or `stopped`.
+        /// `running`, `stopped`, `killed`, or `being stopped` or the like.
         state: &'static str,
+    },
+    /// An argument would take the node away from the harness.
+    #[error("a node of this harness cannot have the argument {argument:?}: {reason}")]
+    Argument {
+        /// The argument.
+        argument: String,
+        /// What it would do, and what to use instead.
+        reason: &'static str,
     },
     /// A cluster has one to eight nodes.
     #[error("a cluster has 1 to {max} nodes, not {asked}")]

@@ -69,6 +69,8 @@ mod reorg;
 mod rpc;
 mod run;
 mod start;
+mod surroundings;
+mod transport;
 mod verdict;
 mod wait;
 
@@ -103,5 +105,6 @@ pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use reorg::{Reorg, Reorganised};
 pub use rpc::Utxo;
 pub use run::TestFailure;
+pub use surroundings::{check_surroundings, Surrounding};
 pub use verdict::{RejectReason, Rejection, Verdict};
 pub use wait::{wait_until, Look};

@@ -1,9 +1,12 @@
 //! One `bitcoind` on regtest: time, stopping, starting again. Its RPCs are in `rpc.rs` and
 //! `mempool.rs`.
 
+mod arguments;
 mod builder;
+mod life;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
@@ -11,15 +14,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use bitcoincore_rpc::{Auth, Client};
+use bitcoincore_rpc::{Client, RpcApi};
+use serde_json::Value;
 
 pub use builder::NodeBuilder;
 
 use super::error::{Error, Misuse};
 use super::evidence::Evidence;
 use super::fleet::Fleet;
-use super::process::{keeps_everything, Daemon, Home, Launch, Reserved};
+use super::process::{keeps_everything, Launch};
 use super::rpc;
+use super::transport::client;
+use super::wait::SLICE;
+use life::Life;
 
 /// The mock time at which a node starts, in seconds since 1970: 14 November 2023, 22:13:20 UTC.
 pub const START_TIME: u32 = 1_700_000_000;
@@ -55,7 +62,7 @@ impl fmt::Display for Tip {
 pub struct Node {
     // Dropped before the daemon, so that no connection is cut.
     client: Client,
-    state: Mutex<State>,
+    life: Arc<Life>,
     time: Mutex<Time>,
     /// Whose turn it is to mine, unless that is for the fleet to say.
     turn: Mutex<()>,
@@ -63,19 +70,11 @@ pub struct Node {
     pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
     fleet: OnceLock<Arc<Fleet>>,
-    home: Home,
-    data_dir: PathBuf,
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
     pub(super) patience: Duration,
     pub(super) evidence: Evidence,
     /// Its folder is removed with it, so it goes last.
-    launch: Mutex<Launch>,
-}
-
-/// Whether the daemon runs. While it does not, its ports are kept for it.
-enum State {
-    Running(Daemon),
-    Stopped { _ports: Vec<Reserved> },
+    launch: Launch,
 }
 
 /// What the node has been told of time, in seconds since 1970.
@@ -109,19 +108,26 @@ impl Node {
         &self.client
     }
 
-    /// A client of one's own, for a call that lasts: one client does one call at a time.
-    ///
-    /// # Errors
-    ///
-    /// Never, with the present client crate.
-    pub fn new_client(&self) -> Result<Client, Error> {
-        client(self.home)
+    /// Another client, which goes on working when the node is started again. Calls wait as long as the node's
+    /// [patience](NodeBuilder::patience) says, and are never sent twice.
+    #[must_use]
+    pub fn new_client(&self) -> Client {
+        self.client_with(self.patience)
+    }
+
+    /// A client for calls that wait inside the node.
+    pub(super) fn client_for_waits(&self) -> Client {
+        self.client_with(self.patience.saturating_add(SLICE))
+    }
+
+    fn client_with(&self, patience: Duration) -> Client {
+        client(self.launch.rpc(), patience, Some(life::absence(&self.life)))
     }
 
     /// Where the RPC server listens. It stays the same when the node is restarted.
     #[must_use]
     pub fn rpc_address(&self) -> SocketAddrV4 {
-        self.home.rpc
+        self.launch.rpc()
     }
 
     /// The RPC server's address for a program under test: `http://127.0.0.1:<port>`.
@@ -130,26 +136,26 @@ impl Node {
     /// [cookie](Node::cookie_file), which does not.
     #[must_use]
     pub fn rpc_url(&self) -> String {
-        format!("http://{}", self.home.rpc)
+        format!("http://{}", self.launch.rpc())
     }
 
     /// The file with the RPC credentials that `bitcoind` makes anew at every start.
     #[must_use]
     pub fn cookie_file(&self) -> PathBuf {
-        self.data_dir.join("regtest/.cookie")
+        self.launch.data().join("regtest/.cookie")
     }
 
     /// Where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the node is
     /// restarted.
     #[must_use]
     pub fn p2p_address(&self) -> Option<SocketAddrV4> {
-        self.home.p2p
+        self.launch.p2p()
     }
 
     /// The node's data directory; the debug log is in `regtest/debug.log` in it.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.data_dir.clone()
+        self.launch.data()
     }
 
     /// The node's clock, in seconds since 1970. It stands still until it is set.
@@ -223,10 +229,10 @@ impl Node {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the daemon is there: neither stopped nor killed.
+    /// Whether the daemon runs: it was neither stopped nor killed, and has not ended by itself.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        matches!(*self.state(), State::Running(_))
+        self.life.is_running()
     }
 
     /// Stops the node cleanly and waits until it has ended. Its data and its ports stay, for [`Node::restart`].
@@ -235,9 +241,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it is stopped already, or if it cannot be reached or ends with an error.
+    /// [`Misuse::NodeState`] if it is stopped already, [`NodeError::Ended`](super::NodeError::Ended) if it had ended by
+    /// itself, or if it cannot be reached, ends with an error, or does not end within the node's patience: then it is
+    /// killed.
     pub fn stop(&self) -> Result<(), Error> {
-        self.end("stop", Daemon::stop)
+        self.life.end("being stopped", "stopped", |daemon| {
+            self.note("stop");
+            let told = client(self.launch.rpc(), self.patience, None).call::<Value>("stop", &[]);
+            told.map_err(|error| rpc::failed("stop", error))?;
+            daemon.wait(self.patience)
+        })
     }
 
     /// Kills the node as a power cut would. What it had not yet written to disk is lost: without [`Node::flush`]
@@ -245,62 +258,35 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it is stopped already.
+    /// [`Misuse::NodeState`] if it is stopped already, and [`NodeError::Ended`](super::NodeError::Ended) if it had ended
+    /// by itself.
     pub fn kill(&self) -> Result<(), Error> {
-        self.end("kill", Daemon::kill)
+        self.life.end("being killed", "killed", |daemon| {
+            self.note("kill");
+            drop(daemon);
+            Ok(())
+        })
     }
 
-    fn end(
-        &self,
-        how: &str,
-        end: impl FnOnce(Daemon, Home) -> Result<Vec<Reserved>, Error>,
-    ) -> Result<(), Error> {
-        let mut state = self.state();
-        let stopped = State::Stopped { _ports: Vec::new() };
-        let State::Running(daemon) = std::mem::replace(&mut *state, stopped) else {
-            return Err(Misuse::NodeState { state: "stopped" }.into());
-        };
-        self.note(how);
-        *state = State::Stopped {
-            _ports: end(daemon, self.home)?,
-        };
-        Ok(())
-    }
-
-    /// Starts a node again that was stopped or killed, on the same data and the same ports, and with the same
-    /// mock time. Clients that reconnect by themselves, such as [`Node::client`], go on working.
+    /// Starts a node again that was stopped or killed or that ended by itself, on the same data and the same ports, and
+    /// with the same mock time. Its [clients](Node::client) go on working.
     ///
     /// # Errors
     ///
     /// [`Misuse::NodeState`] if it runs, or if it does not start.
     pub fn restart(&self) -> Result<(), Error> {
         let now = self.time().now;
-        {
-            let mut state = self.state();
-            if matches!(*state, State::Running(_)) {
-                return Err(Misuse::NodeState { state: "running" }.into());
+        self.life.start(|ended| {
+            if let Some(how) = ended {
+                self.note(format!("it had ended by itself, {how}"));
             }
             self.note("start again");
             let mut arguments = self.arguments.clone();
             arguments.push(mock_time_argument(now));
-            let mut launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner);
-            *state = State::Running(launch.start(&arguments)?);
-        }
+            self.launch.start(&arguments)
+        })?;
         // Meanwhile another node of the cluster may have moved the time.
         rpc::set_mock_time(&self.client, self.time().now)
-    }
-
-    /// Uses the daemon as the crate `bitcoind` knows it.
-    #[cfg(feature = "electrs")]
-    pub(super) fn with_daemon<T>(&self, use_it: impl FnOnce(&bitcoind::BitcoinD) -> T) -> Result<T, Error> {
-        match &*self.state() {
-            State::Running(daemon) => Ok(use_it(daemon.bitcoind())),
-            State::Stopped { .. } => Err(Misuse::NodeState { state: "stopped" }.into()),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -309,13 +295,15 @@ impl Drop for Node {
         if std::thread::panicking() || keeps_everything() {
             self.evidence.keep(self);
         }
+        // Now, and not when the last client is done with asking whether it lives: its folder is removed next.
+        self.life.over();
     }
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
-            .field("rpc", &self.home.rpc)
+            .field("rpc", &self.launch.rpc())
             .finish_non_exhaustive()
     }
 }
@@ -325,11 +313,6 @@ pub const RPC_USER: &str = "spilman";
 /// The password of [`RPC_USER`]. No secret: the server listens on 127.0.0.1 alone.
 pub const RPC_PASSWORD: &str = "regtest";
 
-fn client(home: Home) -> Result<Client, Error> {
-    let auth = Auth::UserPass(RPC_USER.to_owned(), RPC_PASSWORD.to_owned());
-    Client::new(&format!("http://{}", home.rpc), auth).map_err(|error| rpc::failed("connect", error))
-}
-
-fn mock_time_argument(time: u32) -> String {
-    format!("-mocktime={time}")
+fn mock_time_argument(time: u32) -> OsString {
+    format!("-mocktime={time}").into()
 }

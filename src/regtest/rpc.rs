@@ -14,6 +14,7 @@ use serde_json::{json, Value};
 
 use super::error::{Error, NodeError};
 use super::node::{Node, Tip};
+use super::transport::NoAnswer;
 
 /// So many blocks fit easily into a message, and are taken long before the client would give up.
 const MOST_IN_A_BATCH: usize = 500;
@@ -412,10 +413,25 @@ pub(super) fn decode<T: bitcoin::consensus::Decodable>(name: &'static str, hex: 
     })
 }
 
-pub(super) fn failed(name: &'static str, source: bitcoincore_rpc::Error) -> Error {
-    NodeError::Rpc {
-        call: name,
-        source: Box::new(source),
+pub(super) fn failed(call: &'static str, source: bitcoincore_rpc::Error) -> Error {
+    let no_answer = match &source {
+        bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Transport(error)) => error.downcast_ref::<NoAnswer>(),
+        _ => None,
+    };
+    match no_answer {
+        Some(NoAnswer::Late(within)) => NodeError::Timeout {
+            awaited: format!("an answer to {call}"),
+            within: *within,
+            seen: "none; the node may still carry the call out".to_owned(),
+        },
+        Some(other) => NodeError::NoAnswer {
+            call,
+            reason: other.to_string(),
+        },
+        None => NodeError::Rpc {
+            call,
+            source: Box::new(source),
+        },
     }
     .into()
 }

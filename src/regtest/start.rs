@@ -2,16 +2,17 @@
 //!
 //! That is faster than any way over RPC: by the time the node answers, it has them.
 
+use std::ffi::OsString;
 use std::iter;
 
 use bitcoin::consensus::Encodable;
 use bitcoin::{constants, Block, BlockHash, Network};
 
 use super::clock::BLOCK_INTERVAL;
-use super::error::{Error, Misuse, NodeError};
+use super::error::{Error, Misuse};
 use super::miner::{Miner, Parent};
 use super::node::{Node, NodeBuilder};
-use super::process::shared_file;
+use super::process::{folder_failed, shared_file};
 use super::rpc::call;
 use super::wait::{wait_until, Look};
 
@@ -44,8 +45,10 @@ pub(super) fn start_at_height(node: NodeBuilder, miner: &Miner, height: u32) -> 
     };
     // The node knows the first one, but a new chain begins with the import, and has to begin there.
     let all = || as_file(iter::once(&genesis).chain(&blocks));
-    let file = shared_file(&format!("{tip}.dat"), all).map_err(NodeError::Blocks)?;
-    let node = node.arg_once(format!("-loadblock={}", file.display())).start()?;
+    let file = shared_file(&format!("{tip}.dat"), all).map_err(folder_failed)?;
+    let mut argument = OsString::from("-loadblock=");
+    argument.push(file);
+    let node = node.first_argument(argument).start()?;
     wait_for_import(&node, height, tip)?;
     Ok(node)
 }

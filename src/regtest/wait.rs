@@ -143,7 +143,7 @@ impl Node {
         is_it: impl Fn(&Tip) -> bool,
     ) -> Result<Tip, Error> {
         // A client of its own, since others want to use that of the node meanwhile.
-        let client = self.new_client()?;
+        let client = self.client_for_waits();
         wait(awaited, self.patience, |left| {
             let tip = self.tip()?;
             if is_it(&tip) {

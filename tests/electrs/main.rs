@@ -61,7 +61,7 @@ fn it_listens_on_127_0_0_1_alone() {
     let daemons = daemons_of(std::process::id());
     let own = daemons
         .iter()
-        .find(|line| line.contains(&format!("--electrum-rpc-addr 127.0.0.1:{port} ")));
+        .find(|line| line.contains(&format!("--electrum-rpc-addr=127.0.0.1:{port} ")));
     let own = own.unwrap_or_else(|| panic!("no electrs with {address} in {daemons:?}"));
     let pid = own
         .split_once(':')

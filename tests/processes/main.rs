@@ -168,7 +168,7 @@ fn kill_9_while_electrs_comes_up_leaves_nothing() {
     let program = programs.path().join("electrs");
     write_program(
         &program,
-        "#!/bin/sh\n[ \"$1\" = --version ] && exit\nwhile :; do sleep 1; done\n",
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo v0 && exit\nwhile :; do sleep 1; done\n",
     );
     let mut child = child_of(TEST, "start")
         .env("ELECTRS_EXE", &program)
@@ -468,7 +468,6 @@ fn a_port_that_is_taken_for_good_is_named() {
         .unwrap_err()
         .to_string();
     assert!(error.contains(&format!("Unable to bind to {address}")), "{error}");
-    assert!(error.contains("(5 times in a row)"), "{error}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn precedence_is_variable_then_path_then_cache() {
     let mut world = World::new();
     let cached = world.program(
         "home/.cache/spilman/bitcoind-31.99/bin/bitcoind",
-        "echo cache\necho more",
+        "echo wrapped\necho version v1-cache\necho more",
     );
     world.set("HOME", world.path("home"));
     let found = world.find().unwrap();
@@ -72,11 +72,11 @@ fn precedence_is_variable_then_path_then_cache() {
         Found {
             path: cached,
             source: Source::Cache,
-            version: "cache".into()
+            version: "version v1-cache".into()
         }
     );
 
-    let on_path = world.program("second/bitcoind", "echo path");
+    let on_path = world.program("second/bitcoind", "echo version v1-path");
     world.set(
         "PATH",
         std::env::join_paths([world.path("first"), world.path("second")]).unwrap(),
@@ -87,11 +87,11 @@ fn precedence_is_variable_then_path_then_cache() {
         Found {
             path: on_path,
             source: Source::Path,
-            version: "path".into()
+            version: "version v1-path".into()
         }
     );
 
-    let named = world.program("mine", "echo variable");
+    let named = world.program("mine", "echo version v1-variable");
     world.set("BITCOIND_EXE", &named);
     let found = world.find().unwrap();
     assert_eq!(
@@ -99,7 +99,7 @@ fn precedence_is_variable_then_path_then_cache() {
         Found {
             path: named,
             source: Source::Environment,
-            version: "variable".into()
+            version: "version v1-variable".into()
         }
     );
 }
@@ -107,23 +107,29 @@ fn precedence_is_variable_then_path_then_cache() {
 #[test]
 fn cache_can_be_moved() {
     let mut world = World::new();
-    world.program("home/.cache/spilman/bitcoind-31.99/bin/bitcoind", "echo home");
-    world.program("xdg/spilman/bitcoind-31.99/bin/bitcoind", "echo xdg");
-    world.program("own/bitcoind-31.99/bin/bitcoind", "echo own");
+    world.program(
+        "home/.cache/spilman/bitcoind-31.99/bin/bitcoind",
+        "echo version v1-home",
+    );
+    world.program("xdg/spilman/bitcoind-31.99/bin/bitcoind", "echo version v1-xdg");
+    world.program("own/bitcoind-31.99/bin/bitcoind", "echo version v1-own");
     for (name, folder, version) in [
         ("HOME", "home", "home"),
         ("XDG_CACHE_HOME", "xdg", "xdg"),
         ("SPILMAN_CACHE", "own", "own"),
     ] {
         world.set(name, world.path(folder));
-        assert_eq!(world.find().unwrap().version, version);
+        assert_eq!(world.find().unwrap().version, format!("version v1-{version}"));
     }
 }
 
 #[test]
 fn a_variable_that_is_wrong_is_an_error_and_not_a_fall_through() {
     let mut world = World::new();
-    world.program("home/.cache/spilman/bitcoind-31.99/bin/bitcoind", "echo cache");
+    world.program(
+        "home/.cache/spilman/bitcoind-31.99/bin/bitcoind",
+        "echo version v1-cache",
+    );
     world.set("HOME", world.path("home"));
     let broken = world.program("broken", "echo 'no such library' >&2; exit 127");
     for path in [world.path("absent"), broken] {
@@ -148,7 +154,7 @@ fn what_does_not_start_elsewhere_is_passed_over_and_named() {
     for part in [
         "no bitcoind found",
         "BITCOIND_EXE (not set)",
-        "bin/bitcoind (--version gave exit status: 127: no such library)",
+        "bin/bitcoind (--version ended with status 127: no such library)",
         "home/.cache/spilman/bitcoind-31.99/bin/bitcoind (No such file or directory",
         "run `ci/provision` in the spilman checkout, set BITCOIND_EXE, or put bitcoind on PATH, or enable the \
          `download` feature",
@@ -220,7 +226,7 @@ fn a_version_that_nobody_has_is_refused_with_what_was_found_and_where() {
     // What does not start is one more place looked at, also if the variable names it.
     world.set("BITCOIND_EXE", &broken);
     let message = world.find_version("28").unwrap_err().to_string();
-    let part = says(&broken, "--version gave exit status: 127: no such library");
+    let part = says(&broken, "--version ended with status 127: no such library");
     assert!(message.contains(&part), "{part:?} is not in {message:?}");
 
     // Others cannot be built: neither a release, nor what is no version at all.
@@ -261,11 +267,11 @@ fn numbers_of_all_kinds_of_version_lines() {
 fn a_program_is_asked_once_until_it_changes() {
     let mut world = World::new();
     let counter = world.path("asked");
-    let script = |version: &str| format!("echo asked >>'{}'; echo {version}", counter.display());
+    let script = |version: &str| format!("echo asked >>'{}'; echo version {version}", counter.display());
     let path = world.program("mine", &script("v1"));
     world.set("BITCOIND_EXE", &path);
     for _ in 0..3 {
-        assert_eq!(world.find().unwrap().version, "v1");
+        assert_eq!(world.find().unwrap().version, "version v1");
     }
     assert_eq!(std::fs::read_to_string(&counter).unwrap(), "asked\n");
 
@@ -273,5 +279,5 @@ fn a_program_is_asked_once_until_it_changes() {
     world.program("mine", &script("v2"));
     let file = std::fs::File::open(&path).unwrap();
     file.set_modified(before + Duration::from_secs(1)).unwrap();
-    assert_eq!(world.find().unwrap().version, "v2");
+    assert_eq!(world.find().unwrap().version, "version v2");
 }

@@ -1,13 +1,16 @@
 //! What a program says of its version.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
 
 use super::Found;
-use crate::regtest::process;
+use crate::regtest::process::{self, Supervised};
 
 /// The major versions that `ci/provision` can build. Each is the development branch after that release, and calls
 /// itself `<major>.99.0`.
@@ -51,11 +54,17 @@ pub(super) fn number_in(line: &str) -> Option<&str> {
 /// it some milliseconds.
 static KNOWN: LazyLock<Mutex<HashMap<(PathBuf, SystemTime), String>>> = LazyLock::new(Mutex::default);
 
-/// The first line of `--version`, or why there is none.
-///
-/// `writes_home`: even for this the program reads and writes its folder in the user's home, unless it is given
-/// another. Two of them at the same time would be in each other's way.
-pub(super) fn first_line_of(path: &Path, writes_home: bool) -> Result<String, String> {
+/// For how long a program may think about its version: it takes a few milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Each time a program is asked has a name of its own.
+static ASKED: AtomicU32 = AtomicU32::new(0);
+
+/// More than this is no answer, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// The line of `--version` that has the version, or why there is none. `begins` stands before the number.
+pub(super) fn line_of(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> {
     let changed = std::fs::metadata(path)
         .and_then(|metadata| metadata.modified())
         .map_err(|error| error.to_string())?;
@@ -65,31 +74,62 @@ pub(super) fn first_line_of(path: &Path, writes_home: bool) -> Result<String, St
     if let Some(line) = known().get(&key) {
         return Ok(line.clone());
     }
-    let mut command = Command::new(path);
-    let line = if writes_home {
-        in_scratch_folder(&mut command)
-    } else {
-        first_line(command.arg("--version"))
-    }?;
+    let line = ask(path, arguments, begins)?;
     known().insert(key, line.clone());
     Ok(line)
 }
 
-fn in_scratch_folder(command: &mut Command) -> Result<String, String> {
-    let folder = process::scratch().map_err(|error| error.to_string())?;
-    let data_dir = format!("-datadir={}", folder.path().display());
-    first_line(command.arg(data_dir).arg("--version"))
+fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> {
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Without a folder of the harness, a program that hangs is ended here, if not by the reaper. Whoever wants to start
+    // the program hears of the folder then.
+    let number = ASKED.fetch_add(1, Ordering::Relaxed);
+    let root = process::root().unwrap_or_else(|_| process::temporary().join(std::process::id().to_string()));
+    let folder = root.join(format!("version-{number}"));
+    let mut asked = Supervised::spawn(&mut command, &folder).map_err(|error| error.to_string())?;
+    let (stdout, stderr) = (asked.child().stdout.take(), asked.child().stderr.take());
+    let (stdout, stderr) = (in_background(stdout), in_background(stderr));
+    let ended = asked.ends_within(PATIENCE);
+    // Now nobody holds the pipes any more.
+    asked.kill();
+    let (stdout, stderr) = (
+        stdout.join().unwrap_or_default(),
+        stderr.join().unwrap_or_default(),
+    );
+    match ended {
+        None => Err(format!("--version did not answer within {PATIENCE:?}")),
+        Some(ended) if !ended.is_success() => Err(format!("--version ended {ended}: {}", stderr.trim())),
+        Some(_) => version_line(&stdout, begins).ok_or_else(|| {
+            let said = stdout.lines().next().unwrap_or_default();
+            format!("--version printed no version, but {said:?}")
+        }),
+    }
 }
 
-fn first_line(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("--version gave {}: {}", output.status, said.trim()));
-    }
-    let said = String::from_utf8_lossy(&output.stdout);
-    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
+/// Reads to the end, so that the program never has to wait.
+fn in_background(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        if let Some(pipe) = pipe {
+            // What came before an error is all there is.
+            let _ = pipe.take(MOST).read_to_end(&mut said);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    })
+}
+
+/// The first line with a version; wrappers may print others before.
+fn version_line(said: &str, begins: &str) -> Option<String> {
+    let mut lines = said.lines().map(str::trim);
+    let line = lines.find(|line| {
+        let after = line.split_once(begins).map(|(_, after)| after);
+        after.is_some_and(|after| number_in(after).is_some())
+    });
+    line.map(ToOwned::to_owned)
 }

@@ -16,10 +16,7 @@ pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
     let Some(first) = nodes.first() else {
         return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
     };
-    let clients = nodes
-        .iter()
-        .map(|node| node.new_client())
-        .collect::<Result<Vec<_>, _>>()?;
+    let clients: Vec<_> = nodes.iter().map(|node| node.client_for_waits()).collect();
     let awaited = || format!("{} nodes to have the same tip", nodes.len());
     wait(awaited, first.patience, |left| {
         let tips = nodes

@@ -1,226 +1,213 @@
-//! A `bitcoind` process: started through the crate of that name, in a folder of its own.
+//! A `bitcoind` process, in a folder of its own.
 
+use std::ffi::OsString;
+use std::fs;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
-use std::{fs, thread};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use bitcoind::{BitcoinD, ConnectParams};
-use rustix::process::{waitid, WaitId, WaitIdOptions};
+use bitcoincore_rpc::{jsonrpc, Client, RpcApi};
+use serde_json::Value;
 
-use super::ports::Reserved;
-use super::{kill, pid_in, Folder};
+use super::{Ended, Folder, Reserved, Supervised};
 use crate::regtest::error::{Error, NodeError};
+use crate::regtest::surroundings;
+use crate::regtest::transport::client;
+use crate::regtest::wait::Look;
 
-/// So many ports in a row may turn out to be taken.
-const ATTEMPTS: u32 = 5;
-/// How often a daemon that comes up is looked at, in case it gives up instead.
-const LOOK: Duration = Duration::from_millis(5);
-/// After so long, a daemon that was told to stop is ended.
-const STOPPING: Duration = Duration::from_secs(60);
+/// How often a daemon that comes up is looked at.
+const PAUSE: Duration = Duration::from_millis(2);
+/// A daemon whose connection broke has ended within this time, if it is about to.
+const ENDING: Duration = Duration::from_millis(500);
+/// What the node answers while it comes up.
+const IN_WARMUP: i32 = -28;
 
 /// What it takes to start a daemon, and to start it again on the same data and the same ports.
 #[derive(Debug)]
 pub(in crate::regtest) struct Launch {
-    pub program: PathBuf,
-    pub folder: Folder,
-    pub p2p: bool,
-    /// Where it is reached since its first start.
-    pub home: Option<Home>,
+    program: PathBuf,
+    folder: Folder,
+    rpc: Reserved,
+    p2p: Option<Reserved>,
+    /// For how long a start is waited for.
+    patience: Duration,
 }
 
-/// The sockets of a daemon, which it keeps for good.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::regtest) struct Home {
-    pub rpc: SocketAddrV4,
-    pub p2p: Option<SocketAddrV4>,
-}
-
-impl From<&ConnectParams> for Home {
-    fn from(params: &ConnectParams) -> Self {
-        Self {
-            rpc: params.rpc_socket,
-            p2p: params.p2p_socket,
-        }
-    }
-}
-
-impl Home {
-    /// The crate gives every start new ports; these are bound beside them.
-    fn arguments(&self) -> Vec<String> {
-        let rpc = format!("-rpcbind={}", self.rpc);
-        let p2p = self.p2p.map(|p2p| format!("-bind={p2p}"));
-        [rpc].into_iter().chain(p2p).collect()
-    }
-}
-
-/// A daemon that runs. Ended at once when this is dropped.
+/// A daemon that was started. Ended at once when this is dropped.
 pub(in crate::regtest) struct Daemon {
-    bitcoind: BitcoinD,
-    pid_file: PathBuf,
+    process: Supervised,
+    folder: PathBuf,
 }
 
 impl Launch {
+    /// Makes a folder and reserves the ports for a program.
+    pub fn new(program: PathBuf, p2p: bool, patience: Duration) -> Result<Self, Error> {
+        let port = || Reserved::any().map_err(|source| Error::from(NodeError::Port(source)));
+        Ok(Self {
+            program,
+            folder: Folder::new("bitcoind")?,
+            rpc: port()?,
+            p2p: if p2p { Some(port()?) } else { None },
+            patience,
+        })
+    }
+
+    /// Where the RPC server listens.
+    pub fn rpc(&self) -> SocketAddrV4 {
+        self.rpc.address()
+    }
+
+    /// Where peers can connect, if they can.
+    pub fn p2p(&self) -> Option<SocketAddrV4> {
+        self.p2p.as_ref().map(Reserved::address)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.data()
+    }
+
     /// Starts the daemon and waits until it answers.
-    pub fn start(&mut self, arguments: &[String]) -> Result<Daemon, Error> {
-        let mut all = arguments.to_vec();
-        all.extend(self.home.iter().flat_map(Home::arguments));
-        let mut clashes = 0;
-        loop {
-            match self.attempt(&all) {
-                Ok(bitcoind) => {
-                    self.home.get_or_insert_with(|| Home::from(&bitcoind.params));
-                    return Ok(Daemon {
-                        bitcoind,
-                        pid_file: self.folder.pid_file(),
-                    });
-                }
-                Err(said) if is_port_clash(&said) && clashes + 1 < ATTEMPTS => clashes += 1,
-                Err(said) if is_port_clash(&said) => {
-                    return Err(self.failed(all, format!("{said} ({ATTEMPTS} times in a row)")))
-                }
-                Err(said) => return Err(self.failed(all, said)),
+    pub fn start(&self, arguments: &[OsString]) -> Result<Daemon, Error> {
+        // Of a daemon that was killed; it would be taken for the sign of life of the new one.
+        let _ = fs::remove_file(self.cookie());
+        let all: Vec<_> = self
+            .own_arguments()
+            .into_iter()
+            .chain(arguments.iter().cloned())
+            .collect();
+        let process = self.folder.spawn(&self.program, &all);
+        let process = process.map_err(|error| self.failed(&all, error.to_string()))?;
+        match self.wait(&process) {
+            Ok(()) => Ok(Daemon {
+                process,
+                folder: self.folder.path().to_owned(),
+            }),
+            Err(reason) => {
+                drop(process);
+                Err(self.failed(&all, reason))
             }
-            // It has given up, but as long as it is there, nobody else can use its folder.
-            kill(&self.folder.pid_file());
-            self.ended(WaitIdOptions::empty());
         }
     }
 
-    fn failed(&self, arguments: Vec<String>, mut reason: String) -> Error {
-        if reason.contains("Permission denied") {
-            let place = self.folder.path();
-            let hint = format!(
-                ": may programs be executed in {}? TEMPDIR_ROOT or TMPDIR moves it",
-                place.display()
-            );
-            reason.push_str(&hint);
+    fn cookie(&self) -> PathBuf {
+        self.folder.data().join("regtest/.cookie")
+    }
+
+    /// What no test decides.
+    fn own_arguments(&self) -> Vec<OsString> {
+        let mut data = OsString::from("-datadir=");
+        data.push(self.folder.data());
+        let rpc = format!("-rpcport={}", self.rpc().port());
+        let peers = match self.p2p() {
+            Some(address) => format!("-bind={address}"),
+            None => "-listen=0".to_owned(),
+        };
+        vec![data, rpc.into(), peers.into()]
+    }
+
+    /// Waits until the daemon answers, or says why it will not.
+    fn wait(&self, process: &Supervised) -> Result<(), String> {
+        let start = Instant::now();
+        let client = client(self.rpc(), self.patience, None);
+        loop {
+            if let Some(ended) = process.ended() {
+                return Err(self.ended_early(ended));
+            }
+            match self.look(&client)? {
+                Look::Done(()) => return Ok(()),
+                Look::Saw(seen) if start.elapsed() >= self.patience => {
+                    let said = self.folder.last_words();
+                    let said = said.map_or("and printed nothing".to_owned(), |said| {
+                        format!("and said: {said}")
+                    });
+                    return Err(format!(
+                        "it did not answer within {:?}: {seen}, {said}",
+                        self.patience
+                    ));
+                }
+                Look::Saw(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Whether the daemon answers; an error if it never will.
+    fn look(&self, client: &Client) -> Result<Look<()>, String> {
+        // The node writes it when it begins to listen.
+        if !self.cookie().exists() {
+            return Ok(Look::Saw("it does not listen for RPCs".to_owned()));
+        }
+        match client.call::<Value>("getblockchaininfo", &[]) {
+            Ok(_) => Ok(Look::Done(())),
+            Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error))) if error.code == IN_WARMUP => {
+                Ok(Look::Saw(error.message))
+            }
+            Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Transport(error))) => {
+                let said = error.to_string();
+                if said.contains("HTTP 40") {
+                    return Err(format!("it refuses the harness's login: {said}"));
+                }
+                Ok(Look::Saw(said))
+            }
+            Err(error) => Err(format!(
+                "it is no Bitcoin Core: getblockchaininfo failed: {error}"
+            )),
+        }
+    }
+
+    fn ended_early(&self, ended: Ended) -> String {
+        let said = self.folder.last_words();
+        let said = said.map_or("without a word".to_owned(), |said| format!("and said: {said}"));
+        // A program that leaves a daemon in the background would leave the harness without a hold on it.
+        let advice = if ended.is_success() {
+            "; a wrapper has to wait for the node, or to end in exec"
+        } else {
+            ""
+        };
+        format!("it ended at once, {ended}, {said}{advice}")
+    }
+
+    fn failed(&self, arguments: &[OsString], mut reason: String) -> Error {
+        for trouble in surroundings::troubles() {
+            reason = format!("{reason}\n{trouble}");
         }
         NodeError::Start {
             path: self.program.clone(),
-            arguments,
+            arguments: arguments
+                .iter()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
+            folder: self.folder.path().to_owned(),
             reason,
         }
         .into()
     }
-
-    /// The crate would wait many seconds for a daemon that has given up already: because somebody was faster on a
-    /// port that seemed free, or because it does not know an argument. So it waits in a thread of its own, which is
-    /// left to itself as soon as the daemon says what is wrong.
-    fn attempt(&self, arguments: &[String]) -> Result<BitcoinD, String> {
-        self.folder.forget_last_start();
-        // Of a daemon that was killed; the crate would take it for the sign of life of the new one.
-        let _ = fs::remove_file(self.folder.data().join("regtest/.cookie"));
-        let (launcher, folder, p2p) = (self.folder.launcher(), self.folder.path(), self.p2p);
-        let arguments = arguments.to_vec();
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || {
-            let mut conf = bitcoind::Conf::default();
-            conf.args = arguments.iter().map(String::as_str).collect();
-            conf.wallet = None;
-            conf.attempts = 1;
-            // Not as the lasting folder: with that, the crate refuses to start if TEMPDIR_ROOT is set.
-            conf.tmpdir = Some(folder);
-            if p2p {
-                conf.p2p = bitcoind::P2P::Yes;
-            }
-            // If nobody listens any more, this ends the daemon.
-            let _ = tell.send(BitcoinD::with_conf(&launcher, &conf));
-        });
-        loop {
-            match told.recv_timeout(LOOK) {
-                Ok(Ok(bitcoind)) => return Ok(bitcoind),
-                Ok(Err(error)) => return Err(self.said().unwrap_or_else(|| format!("{error:#}"))),
-                Err(RecvTimeoutError::Timeout) => self.gave_up().map_or(Ok(()), Err)?,
-                Err(RecvTimeoutError::Disconnected) => return Err("the start was broken off".to_owned()),
-            }
-        }
-    }
-
-    /// What a daemon that does not come up says, or how it ended without a word.
-    fn gave_up(&self) -> Option<String> {
-        // In this order: what it says, it says before it ends.
-        let ended = self.ended(WaitIdOptions::NOHANG);
-        self.said().or_else(|| {
-            let said = self.folder.stderr();
-            Some(format!(
-                "it ended at once, {}, and said: {:?}",
-                ended?,
-                said.trim()
-            ))
-        })
-    }
-
-    /// How the daemon ended, if it did, without taking the news from the crate, which asks for it too.
-    fn ended(&self, how: WaitIdOptions) -> Option<String> {
-        let pid = pid_in(&self.folder.pid_file())?;
-        let all = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | how;
-        // Not a child any more: the crate was faster.
-        let status = waitid(WaitId::Pid(pid), all).ok()??;
-        let with = status.exit_status().map(|code| format!("with status {code}"));
-        with.or_else(|| Some(format!("by signal {}", status.terminating_signal()?)))
-    }
-
-    /// The last words of a daemon that does not come up.
-    fn said(&self) -> Option<String> {
-        let said = self.folder.stderr();
-        let from = said.find("Error")?;
-        // A line that is complete.
-        said[from..]
-            .contains('\n')
-            .then(|| said[from..].trim().to_owned())
-    }
-}
-
-fn is_port_clash(said: &str) -> bool {
-    ["Unable to bind", "Unable to start HTTP server"]
-        .iter()
-        .any(|sign| said.contains(sign))
 }
 
 impl Daemon {
-    pub fn bitcoind(&self) -> &BitcoinD {
-        &self.bitcoind
+    /// How it ended, if it did so by itself, and its last words.
+    pub fn ended(&self) -> Option<String> {
+        self.process.ended().map(|ended| self.tell(ended))
     }
 
-    /// Ends it cleanly, and keeps its ports for it.
-    pub fn stop(self, home: Home) -> Result<Vec<Reserved>, Error> {
-        let Self {
-            mut bitcoind,
-            pid_file,
-        } = self;
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || {
-            let _ = tell.send(bitcoind.stop());
-        });
-        let failed = |reason: String| Error::from(NodeError::Stop(reason));
-        match told.recv_timeout(STOPPING) {
-            Ok(Ok(status)) if status.success() => home.reserve(),
-            Ok(Ok(status)) => Err(failed(status.to_string())),
-            Ok(Err(error)) => Err(failed(format!("{error:#}"))),
-            Err(_) => {
-                kill(&pid_file);
-                Err(failed(format!(
-                    "it was still there after {STOPPING:?} and was killed"
-                )))
-            }
-        }
+    /// As [`Daemon::ended`], of one that seems to be about to.
+    pub fn ends_soon(&self) -> Option<String> {
+        self.process.ends_within(ENDING).map(|ended| self.tell(ended))
     }
 
-    /// Ends it at once, and keeps its ports for it.
-    pub fn kill(self, home: Home) -> Result<Vec<Reserved>, Error> {
-        drop(self);
-        home.reserve()
+    fn tell(&self, ended: Ended) -> String {
+        let said = super::last_words_in(&self.folder);
+        let said = said.map_or(String::new(), |said| format!("; its last words: {said}"));
+        format!("{ended}{said}")
     }
-}
 
-impl Home {
-    fn reserve(self) -> Result<Vec<Reserved>, Error> {
-        let sockets = [Some(self.rpc), self.p2p];
-        let reserved = sockets.into_iter().flatten().map(|address| {
-            Reserved::new(address).map_err(|source| NodeError::Port { address, source }.into())
-        });
-        reserved.collect()
+    /// Waits until it has ended, after it was told to, and kills it if it does not.
+    pub fn wait(self, patience: Duration) -> Result<(), Error> {
+        let reason = match self.process.ends_within(patience) {
+            Some(ended) if ended.is_success() => return Ok(()),
+            Some(ended) => self.tell(ended),
+            None => format!("it was still there after {patience:?} and was killed"),
+        };
+        Err(NodeError::Stop(reason).into())
     }
 }

@@ -1,106 +1,50 @@
-//! Processes that do not outlive the test, whatever ends it.
+//! Processes that do not outlive the test, whatever is started and however the test ends.
 //!
-//! Every process that uses the harness has one folder in the temporary directory, with a folder for each daemon in it,
-//! and one *reaper*: a small shell that waits for the end of a pipe. The operating system closes that pipe when
-//! the process ends, be it by `kill -9`; the reaper then kills every daemon that is registered in the folder and
-//! removes it all. A parent-death signal would not do: it fires when the spawning *thread* ends, and exists on
-//! Linux alone.
+//! Every process that uses the harness has one folder in the temporary directory, with a folder for each daemon in it.
+//! Everything that is started has the name of its folder in its environment, and so has everything that this starts in
+//! turn: wrapper scripts without `exec`, what they leave in the background, hooks of the node. To end a daemon is to
+//! kill its process group and then every process with that mark, until none is left.
 //!
-//! A daemon registers itself before it becomes the daemon (`launch.sh`), and does not start if the reaper was
-//! faster. So there is no moment in which a daemon runs that nobody would end.
+//! If this process ends without doing so, by `kill -9` too, a *reaper* does it: a small shell that waits for the end of
+//! a pipe, which the operating system closes with the process. Children that were forked but have not become their
+//! program yet hold the pipe open, so the reaper never looks before all of them have their mark. If the reaper is killed
+//! as well, as everything is in a container that is stopped, the next process that uses the harness sweeps up: the
+//! folder has a lock that nobody holds any more. A parent-death signal would not do: it fires when the spawning *thread*
+//! ends, and exists on Linux alone.
 
 mod daemon;
+mod family;
+mod place;
 mod ports;
+mod root;
+mod supervised;
 
-use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
+use std::ffi::OsStr;
+use std::fs;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
-use std::{env, fs};
 
-use bitcoind::tempfile::{self, TempDir};
-use rustix::process::{kill_process, Pid, Signal};
-
-pub(super) use daemon::{Daemon, Home, Launch};
+pub(super) use daemon::{Daemon, Launch};
+pub(super) use place::{
+    check_room, chosen_by, failed as folder_failed, keeps_everything, place_in, temporary,
+};
 pub(super) use ports::Reserved;
+pub(super) use supervised::{Ended, Supervised};
 
-use super::error::{Error, NodeError};
+use root::Root;
 
-const REAP: &str = include_str!("reap.sh");
-const LAUNCH: &str = include_str!("launch.sh");
+use super::error::Error;
 
-/// Set to anything but nothing, it keeps all folders.
-pub(super) fn keeps_everything() -> bool {
-    env::var_os("SPILMAN_KEEP").is_some_and(|value| !value.is_empty())
-}
+/// So much of what a program printed is shown, in bytes, from the end.
+const LAST_WORDS: u64 = 2_000;
 
-/// Where folders for tests go: `TEMPDIR_ROOT`, which the `bitcoind` crate knows too, or the system's choice.
-pub(super) fn temporary() -> PathBuf {
-    place_in("TEMPDIR_ROOT").unwrap_or_else(env::temp_dir)
-}
-
-/// What an environment variable points at. As in a shell, an empty one counts as unset.
-pub(super) fn place_in(variable: &str) -> Option<PathBuf> {
-    let place = env::var_os(variable).filter(|place| !place.is_empty())?;
-    Some(PathBuf::from(place))
-}
-
-/// The folder of this process, and who tidies it up.
-struct Root {
-    path: PathBuf,
-    /// Never waited for: it ends after this process.
-    _reaper: Child,
-}
-
-impl Root {
-    /// That of this process; made when it is first needed.
-    fn path() -> io::Result<PathBuf> {
-        static ROOT: Mutex<Option<Root>> = Mutex::new(None);
-        let mut root = ROOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(root) = &*root {
-            return Ok(root.path.clone());
-        }
-        let made = Self::make()?;
-        Ok(root.insert(made).path.clone())
-    }
-
-    fn make() -> io::Result<Self> {
-        // The reaper stands elsewhere.
-        let name = std::path::absolute(temporary())?.join(format!("spilman-{}-", std::process::id()));
-        let mut reaper = Command::new("/bin/sh")
-            .args(["-c", REAP, "spilman-reaper"])
-            .arg(&name)
-            .arg(LAUNCH)
-            .arg(if keeps_everything() { "keep" } else { "" })
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // A Ctrl-C at the terminal is not meant for it.
-            .process_group(0)
-            .spawn()?;
-        // It writes the launcher, too: a file that this process had open for writing could not be executed as long
-        // as another thread, forking, has it open ("text file busy").
-        let stdout = reaper.stdout.take().expect("it was piped");
-        let mut said = Vec::new();
-        BufReader::new(stdout).read_until(b'\n', &mut said)?;
-        if said.pop() != Some(b'\n') {
-            return Err(io::Error::other("/bin/sh could not make a folder there"));
-        }
-        Ok(Self {
-            path: PathBuf::from(OsString::from_vec(said)),
-            _reaper: reaper,
-        })
-    }
-}
-
-/// A folder for a moment, which is removed like all others even if the process ends in that moment.
-pub(super) fn scratch() -> io::Result<TempDir> {
-    tempfile::tempdir_in(Root::path()?)
+/// The folder of this process, for a program that needs no folder of its own.
+pub(super) fn root() -> io::Result<PathBuf> {
+    Root::path()
 }
 
 /// A file for all daemons of this process, made when it is first asked for.
@@ -110,7 +54,9 @@ pub(super) fn shared_file(name: &str, content: impl FnOnce() -> Vec<u8>) -> io::
     let file = Root::path()?.join(name);
     let _writing = WRITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !file.exists() {
-        fs::write(&file, content())?;
+        let half = file.with_extension("half");
+        fs::write(&half, content())?;
+        fs::rename(half, &file)?;
     }
     Ok(file)
 }
@@ -122,36 +68,21 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// A new folder for this program.
-    pub fn new(name: &str, program: &Path) -> Result<Self, Error> {
+    /// A new folder.
+    pub fn new(name: &str) -> Result<Self, Error> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let make = || {
-            let root = Root::path()?;
-            let path = root.join(format!("{number}-{name}"));
+            let path = Root::path()?.join(format!("{number}-{name}"));
             let folder = Self { path };
-            fs::create_dir_all(folder.data().join("regtest"))?;
-            symlink(root.join("launch"), folder.launcher())?;
-            symlink(fs::canonicalize(program)?, folder.path.join("program"))?;
+            fs::create_dir_all(folder.data())?;
             Ok(folder)
         };
-        make().map_err(|source: io::Error| {
-            NodeError::Folder {
-                program: program.to_path_buf(),
-                place: temporary(),
-                source,
-            }
-            .into()
-        })
+        make().map_err(folder_failed)
     }
 
-    pub fn path(&self) -> PathBuf {
-        self.path.clone()
-    }
-
-    /// What to execute in place of the program.
-    pub fn launcher(&self) -> PathBuf {
-        self.path.join("launch")
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The daemon's files.
@@ -159,43 +90,58 @@ impl Folder {
         self.path.join("data")
     }
 
+    /// Starts a program with this folder. What it prints goes into files here.
+    pub fn spawn<S: AsRef<OsStr>>(&self, program: &Path, arguments: &[S]) -> io::Result<Supervised> {
+        // The program itself, by the name under which it was found: it may look at its own place or name.
+        let mut command = Command::new(std::path::absolute(program)?);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(File::create(self.path.join("stdout"))?)
+            .stderr(File::create(self.path.join("stderr"))?);
+        Supervised::spawn(&mut command, &self.path)
+    }
+
     /// What the daemon wrote to its standard error, since it was last started.
+    #[cfg(feature = "electrs")]
     pub fn stderr(&self) -> String {
         let bytes = fs::read(self.path.join("stderr")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Ends the daemon at once, and lets no other be started in its place.
-    #[cfg(feature = "electrs")]
-    pub fn refuse(&self) {
-        // Where there is none, none can be started.
-        let _ = fs::remove_file(self.launcher());
-        kill(&self.pid_file());
-    }
-
-    /// What the daemon said and which number it had is not what the next one says and has.
-    fn forget_last_start(&self) {
-        // Not being there is just as good.
-        let _ = fs::remove_file(self.path.join("stderr"));
-        let _ = fs::remove_file(self.pid_file());
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.path.join("pid")
+    /// The end of what the daemon printed, or else logged, since it was last started.
+    pub fn last_words(&self) -> Option<String> {
+        last_words_in(&self.path)
     }
 }
 
-/// Ends the daemon at once. Only for one that nobody has waited for yet: until then its number cannot be another's.
-fn kill(pid_file: &Path) {
-    if let Some(pid) = pid_in(pid_file) {
-        // It may have ended by itself.
-        let _ = kill_process(pid, Signal::KILL);
-    }
+/// As [`Folder::last_words`].
+fn last_words_in(folder: &Path) -> Option<String> {
+    let printed = ["stderr", "stdout"].into_iter();
+    let mut printed = printed.filter_map(|file| {
+        let end = end_of(&folder.join(file), LAST_WORDS);
+        Some(end.trim().to_owned()).filter(|end| !end.is_empty())
+    });
+    printed.next().or_else(|| {
+        // Of a log, the last lines say it all.
+        let end = end_of(&folder.join("data/regtest/debug.log"), LAST_WORDS);
+        let mut lines: Vec<_> = end.trim().lines().rev().take(3).collect();
+        lines.reverse();
+        Some(lines.join("\n")).filter(|lines| !lines.is_empty())
+    })
 }
 
-/// The number of the daemon, as soon as it has registered itself.
-fn pid_in(file: &Path) -> Option<Pid> {
-    Pid::from_raw(fs::read_to_string(file).ok()?.trim().parse().ok()?)
+/// The last bytes of a file, as text.
+fn end_of(file: &Path, most: u64) -> String {
+    let read = || {
+        let mut file = File::open(file)?;
+        let from = file.metadata()?.len().saturating_sub(most);
+        file.seek(SeekFrom::Start(from))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        Ok(end)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_else(|_: io::Error| Vec::new())).into_owned()
 }
 
 impl Drop for Folder {

@@ -1,39 +1,36 @@
-# Ends whatever a test process leaves behind, however it ends. Its standard input is a pipe from that process, which
-# the system closes when the process is gone. Arguments: how the name of the folder of the process begins, the script
-# that starts daemons, and whether to keep the folder.
+# Ends whatever a process of the harness leaves behind, however it ends. Its standard input is a pipe from that process.
+# The pipe closes when the process is gone, and with it every child that it had forked and that had not yet become its
+# program: so all that is left can be told by its environment. Arguments: the folder of the process, the variable that
+# names it in the environment of everything that was started, and whether to keep the folder.
 trap '' INT TERM HUP PIPE
 PATH=/usr/bin:/bin:$PATH
 cd / || exit
-
 # Made here and not by the process, which may end at any moment: what exists has somebody to remove it.
-number=0
-while ! mkdir -m 700 "$1$number"; do
-  number=$((number + 1))
-  [ $number -lt 100 ] || exit
-done 2>/dev/null
-folder=$1$number
-printf '%s' "$2" >"$folder/launch" && chmod 755 "$folder/launch" && printf '%s\n' "$folder"
-exec >/dev/null 2>&1
-
+mkdir -m 700 "$1" || exit
+echo made
+exec >/dev/null
 while read -r _; do :; done
 
-# From here on no daemon can register itself any more, so the list is complete.
-mv "$folder" "$folder.gone" || exit
-killed=
-for file in "$folder.gone"/*/pid; do
-  [ -e "$file" ] && read -r pid <"$file" || continue
-  # The number may be somebody else's by now.
-  # In some locales ps does not show every letter of a path, so it is asked only where there is no /proc.
-  said=$(tr '\0' ' ' <"/proc/$pid/cmdline" || ps -o args= -p "$pid")
-  case $said in *"$folder"/*) kill -9 "$pid" && killed="$killed $pid" ;; esac
-done
-# A daemon that is just ending may still add a file, and make a folder anew for it where the old one was.
+# Prints the numbers of those that are left: marked, or running on data in the folder, if a wrapper has cleared the
+# environment. Without /proc, ps is asked.
+left() {
+  if [ -e /proc/self/environ ]; then
+    found=$(grep -lF -e "$2=$1" /proc/[0-9]*/environ; grep -lF -e "dir=$1/" /proc/[0-9]*/cmdline)
+  else
+    found=$(ps -A -E -ww -o pid= -o command= | grep -F -e "$2=$1" -e "dir=$1/" | sed 's|^ *|/proc/|; s| .*|/|')
+  fi
+  # By now the grep that found itself has ended.
+  printf '%s\n' "$found" | while IFS=/ read -r _ _ pid _; do
+    [ -n "$pid" ] && kill -0 "$pid" && echo "$pid"
+  done
+}
+
+# What forks while it is being ended is found by the next look.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-  left=
-  for pid in $killed; do kill -0 "$pid" && left=yes; done
-  rm -rf "$folder"
-  [ -n "$3" ] || rm -rf "$folder.gone"
-  [ -n "$left" ] || break
+  pids=$(left "$1" "$2")
+  [ -n "$3" ] || rm -rf "$1"
+  [ -n "$pids" ] || break
+  # Numbers, one a line.
+  kill -9 $pids
   sleep 0.1
 done
-[ -z "$3" ] || mv "$folder.gone" "$folder"

@@ -1,0 +1,108 @@
+//! A child process that does not outlive this one, with all that it starts.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOptions};
+
+use super::family::{self, MARK};
+
+/// How often a process is looked at that is about to end.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A process that leads a group of its own. It is ended, and everything that it started, when this is dropped, and by
+/// the reaper when this process ends in any other way.
+pub(in crate::regtest) struct Supervised {
+    child: Child,
+    folder: PathBuf,
+    is_over: bool,
+}
+
+impl Supervised {
+    /// Starts a program for the sake of this folder, which has to be that of this process or lie in it.
+    ///
+    /// A group of its own keeps a Ctrl-C at the terminal from it: it is to end after this process, not before.
+    pub fn spawn(command: &mut Command, folder: &Path) -> io::Result<Self> {
+        let child = command.env(MARK, folder).process_group(0).spawn()?;
+        Ok(Self {
+            child,
+            folder: folder.to_owned(),
+            is_over: false,
+        })
+    }
+
+    /// How the program itself ended, if it did. It is not waited for, so that its number stays its own.
+    pub fn ended(&self) -> Option<Ended> {
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::Pid(self.pid()?), how).ok()??;
+        let raw = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => code << 8,
+            (None, signal) => signal?,
+        };
+        Some(Ended(ExitStatus::from_raw(raw)))
+    }
+
+    /// As [`Supervised::ended`], for a program that is about to end.
+    pub fn ends_within(&self, time: Duration) -> Option<Ended> {
+        let start = Instant::now();
+        loop {
+            match self.ended() {
+                None if start.elapsed() < time => thread::sleep(LOOK),
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The program's own streams, as far as they are pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        if let Some(pid) = self.pid() {
+            // It may have ended by itself, or have left for another group.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        family::end(&self.folder);
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::regtest) struct Ended(ExitStatus);
+
+impl Ended {
+    pub fn is_success(self) -> bool {
+        self.0.success()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.code() {
+            Some(code) => write!(f, "with status {code}"),
+            None => write!(f, "by {}", self.0.to_string().replacen(": ", " ", 1)),
+        }
+    }
+}
