@@ -67,7 +67,7 @@ const STOPPED: &[(&str, &str, &str)] = &[
         "one that it has to refuse for unexpected-message",
     ),
     ("unconfirmed", "closed-by-payee", "ready before the last of them"),
-    ("exits", "closed-by-payee", "it ended with exit status: 3"),
+    ("exits", "closed-by-payee", "it ended with status 3"),
     (
         "rubbish",
         "closed-by-payee",

@@ -89,8 +89,8 @@ impl Table<'_> {
         if let Some(fault) = &heard.fault {
             return format!("{fault}; {said}");
         }
-        let state = match self.program.borrow_mut().exited() {
-            Some(status) => format!("it ended with {status}"),
+        let state = match self.program.borrow().ended() {
+            Some(ended) => format!("it ended {ended}"),
             None if heard.ended => "it closed its output and still runs".to_owned(),
             None => format!(
                 "it still runs at the deadline, after {} s",
@@ -186,7 +186,7 @@ impl Table<'_> {
         loop {
             // In this order: what it did, it did before it ended.
             let gone = self.heard().fault.is_some()
-                || (!self.heard().killed && self.program.borrow_mut().exited().is_some());
+                || (!self.heard().killed && self.program.borrow().ended().is_some());
             if let Some(seen) = look()? {
                 return Ok(seen);
             }
@@ -343,9 +343,9 @@ impl Table<'_> {
         const EXPECTED: &str = "an exit with status 0, since nothing is left to do";
         let begun = Instant::now();
         loop {
-            let exited = self.program.borrow_mut().exited();
+            let exited = self.program.borrow().ended();
             let heard = self.heard();
-            let failed = exited.is_some_and(|status| !status.success()) || heard.fault.is_some();
+            let failed = exited.is_some_and(|ended| !ended.is_success()) || heard.fault.is_some();
             // It may have been quicker than the reading of its output.
             if !failed && exited.is_some() && heard.ended {
                 return Ok(());

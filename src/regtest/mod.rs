@@ -62,7 +62,7 @@ mod node;
 mod package;
 mod peers;
 mod policy;
-mod process;
+pub(crate) mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
 mod regtest;
 mod reorg;

@@ -129,3 +129,136 @@ impl Transport for Http {
         f.write_str(&self.url)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
+    use bitcoincore_rpc::RpcApi;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::regtest::rpc::failed;
+
+    /// A server that does this with each request, on a connection for each request or on one for all; and how many it
+    /// has had.
+    fn server(answer: fn(&mut TcpStream, u32), keeps: bool) -> (SocketAddrV4, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                while has_request(&mut stream) {
+                    answer(&mut stream, counted.fetch_add(1, Ordering::Relaxed) + 1);
+                    if !keeps {
+                        break;
+                    }
+                }
+            }
+        });
+        (address, count)
+    }
+
+    /// Reads one request to its end.
+    fn has_request(stream: &mut TcpStream) -> bool {
+        let (mut request, mut byte) = (Vec::new(), [0]);
+        while !request.ends_with(b"}") {
+            match stream.read(&mut byte) {
+                Ok(1) => request.push(byte[0]),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Answers the call of this number, as every client counts them from 1.
+    fn well(stream: &mut TcpStream, number: u32, header: &str) {
+        let body = format!(r#"{{"result":7,"error":null,"id":{number}}}"#);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{header}\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+    }
+
+    fn call(client: &Client) -> Result<Value, String> {
+        let called = client.call("generatetoaddress", &[]);
+        called.map_err(|error| failed("generatetoaddress", error).to_string())
+    }
+
+    #[test]
+    fn what_is_not_answered_is_not_sent_again() {
+        let second = Duration::from_secs(1);
+        for (answer, says) in [
+            ((|_, _| ()) as fn(&mut TcpStream, u32), "the connection broke"),
+            (|stream, _| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-").unwrap(), "the connection broke"),
+            (
+                |stream, _| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{").unwrap(),
+                "the connection broke",
+            ),
+            (|stream, _| stream.write_all(b"rubbish\r\n\r\n").unwrap(), "the connection broke"),
+            (
+                |_, _| thread::sleep(Duration::from_secs(3)),
+                "waited 1s for an answer to generatetoaddress, and saw none; the node may still carry the call out",
+            ),
+        ] {
+            let (address, count) = server(answer, false);
+            let said = call(&client(address, second, None)).unwrap_err();
+            assert!(said.contains(says), "{said}");
+            assert_eq!(count.load(Ordering::Relaxed), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn each_call_arrives_once() {
+        for (answer, keeps) in [
+            (
+                (|stream, number| well(stream, number, "")) as fn(&mut TcpStream, u32),
+                true,
+            ),
+            (
+                |stream, number| well(stream, number, "Connection: close\r\n"),
+                false,
+            ),
+        ] {
+            let (address, count) = server(answer, keeps);
+            let client = client(address, Duration::from_secs(10), None);
+            for number in 1..=20 {
+                assert_eq!(call(&client), Ok(Value::from(7)), "call {number}");
+                assert_eq!(count.load(Ordering::Relaxed), number);
+            }
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_node_from_answering_is_said() {
+        let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nowhere = nowhere.to_string().parse().unwrap();
+        let said = call(&client(nowhere, Duration::from_secs(10), None)).unwrap_err();
+        assert_eq!(
+            said,
+            format!("generatetoaddress failed: nobody listens on http://{nowhere}/")
+        );
+        let absence: Absence = Arc::new(|| Some("the node was eaten".to_owned()));
+        let said = call(&client(nowhere, Duration::from_secs(10), Some(absence))).unwrap_err();
+        assert_eq!(said, "generatetoaddress failed: the node was eaten");
+        let (address, _) = server(
+            |stream, _| {
+                stream
+                    .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    .unwrap();
+            },
+            false,
+        );
+        let said = call(&client(address, Duration::from_secs(10), None)).unwrap_err();
+        assert_eq!(
+            said,
+            "generatetoaddress failed: the node answered HTTP 403 Forbidden"
+        );
+    }
+}

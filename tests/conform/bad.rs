@@ -4,7 +4,7 @@ use super::{conform, peer, report, said};
 
 /// What a bad program does in the case `closed-by-payer`, and what is said of it.
 const BAD: &[(&str, &str, &str)] = &[
-    ("exit 3", "opening", "it ended with exit status: 3"),
+    ("exit 3", "opening", "it ended with status 3"),
     ("exec yes", "opening", "it announced a message of 30986 bytes"),
     (
         r"printf '\377\377'; exec sleep 600",
@@ -38,11 +38,7 @@ while True: os.write(1, b"\x00\x03\x82\x06\x01" * 10000)'"#,
         "opening",
         "it closed its output and still runs",
     ),
-    (
-        "exec nonexistent-program",
-        "opening",
-        "it ended with exit status: 127",
-    ),
+    ("exec nonexistent-program", "opening", "it ended with status 127"),
 ];
 
 /// The next case is played as if nothing had been, and passed.
@@ -174,7 +170,7 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
             gone,
             "protection",
             "the payment of 100000 sat in the mempool",
-            "its last message is payment-accepted for 100000 sat in all; it ended with exit status: 0",
+            "its last message is payment-accepted for 100000 sat in all; it ended with status 0",
         ),
     ] {
         // Only who says nothing has to be waited for.
@@ -248,7 +244,7 @@ fn a_failure_is_explained() {
        program:   echo no >&2
        at stage:  opening
        expected:  accept
-       seen:      it has said nothing; it ended with exit status: 0
+       seen:      it has said nothing; it ended with status 0
        stderr:    no
        --out DIR keeps the transactions and all that happened
 

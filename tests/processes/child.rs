@@ -1,7 +1,6 @@
 //! A test in a process of its own: the same test program, told to run just this test.
 
 use std::env;
-#[cfg(feature = "electrs")]
 use std::path::Path;
 use std::process::Command;
 
@@ -33,7 +32,6 @@ pub fn child_of(test: &str, what: &str) -> Command {
 
 /// Makes an executable script. A shell writes it: what this process had open for writing could not be executed as long
 /// as another thread, forking, has it open ("text file busy").
-#[cfg(feature = "electrs")]
 pub fn write_program(path: &Path, script: &str) {
     let wrote = Command::new("/bin/sh")
         .args(["-c", r#"printf '%s' "$2" >"$1" && chmod 755 "$1""#, "sh"])

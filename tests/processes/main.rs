@@ -1,6 +1,7 @@
 //! Nodes as processes: stopped and started again, many at once, and none left behind, however a test ends.
 
 mod child;
+mod odd;
 mod proc;
 
 use std::collections::BTreeSet;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Whether a process runs; one that has ended and is not waited for by its parent does not.
 pub fn is_alive(pid: i32) -> bool {
@@ -53,4 +54,38 @@ fn readable(hex: &str) -> String {
         Some(SocketAddrV4::new(Ipv4Addr::from(address.swap_bytes()), port))
     });
     parsed.map_or_else(|| hex.to_owned(), |address| address.to_string())
+}
+
+/// The command lines of all that was started for this folder, or that keeps its data there.
+pub fn marked(folder: &Path) -> Vec<String> {
+    let folder = folder.as_os_str().as_bytes();
+    let has = |pid: i32, file, before: &[u8]| {
+        let (bytes, mark) = (
+            fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default(),
+            [before, folder].concat(),
+        );
+        bytes.windows(mark.len()).any(|part| part == mark)
+    };
+    let entries = fs::read_dir("/proc").expect("Linux");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let marked = pids.filter(|&pid| has(pid, "environ", b"SPILMAN_FOLDER=") || has(pid, "cmdline", b"dir="));
+    marked
+        .map(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            format!("{pid}: {}", String::from_utf8_lossy(&line).replace('\0', " "))
+        })
+        .collect()
+}
+
+/// The reaper of a process.
+pub fn reaper_of(process: u32) -> i32 {
+    let daemons = daemons_of(process);
+    let reaper = daemons.iter().find(|line| line.contains("spilman-reaper"));
+    let reaper = reaper.unwrap_or_else(|| panic!("no reaper in {daemons:?}"));
+    reaper
+        .split_once(':')
+        .expect("a number")
+        .0
+        .parse()
+        .expect("a number")
 }

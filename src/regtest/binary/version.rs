@@ -55,7 +55,7 @@ pub(super) fn number_in(line: &str) -> Option<&str> {
 static KNOWN: LazyLock<Mutex<HashMap<(PathBuf, SystemTime), String>>> = LazyLock::new(Mutex::default);
 
 /// For how long a program may think about its version: it takes a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each time a program is asked has a name of its own.
 static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -89,9 +89,10 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
         .stderr(Stdio::piped());
     // Without a folder of the harness, a program that hangs is ended here, if not by the reaper. Whoever wants to start
     // the program hears of the folder then.
-    let number = ASKED.fetch_add(1, Ordering::Relaxed);
-    let root = process::root().unwrap_or_else(|_| process::temporary().join(std::process::id().to_string()));
-    let folder = root.join(format!("version-{number}"));
+    let folder = process::unused_name("version").unwrap_or_else(|_| {
+        let number = ASKED.fetch_add(1, Ordering::Relaxed);
+        PathBuf::from(format!("{}/version-{number}", std::process::id()))
+    });
     let mut asked = Supervised::spawn(&mut command, &folder).map_err(|error| error.to_string())?;
     let (stdout, stderr) = (asked.child().stdout.take(), asked.child().stderr.take());
     let (stdout, stderr) = (in_background(stdout), in_background(stderr));

@@ -147,6 +147,10 @@ impl Launch {
                 if said.contains("HTTP 40") {
                     return Err(format!("it refuses the harness's login: {said}"));
                 }
+                // What the machine lacks will not come while the node is waited for.
+                if !surroundings::troubles().is_empty() {
+                    return Err(said);
+                }
                 Ok(Look::Saw(said))
             }
             Err(error) => Err(format!(

@@ -26,13 +26,13 @@ pub(super) fn end(folder: &Path) {
 fn kill_all(folder: &Path) -> bool {
     use rustix::process::{pidfd_open, pidfd_send_signal, PidfdFlags, Signal};
 
-    let mark = mark(folder);
+    let marks = Marks::of(folder);
     let mut found = false;
-    for pid in all().filter(|&pid| has(pid, &mark)) {
+    for pid in all().filter(|&pid| marks.are_on(pid)) {
         found = true;
         // The number may be another's by now, so it is held on to, and looked at once more.
         if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
-            if has(pid, &mark) {
+            if marks.are_on(pid) {
                 let _ = pidfd_send_signal(process, Signal::KILL);
             }
         }
@@ -46,14 +46,47 @@ fn kill_all(_: &Path) -> bool {
     false
 }
 
+/// What tells a process that was started for a folder: the variable, or, if a wrapper has cleared the environment, that
+/// it keeps its data there.
 #[cfg(target_os = "linux")]
-fn mark(folder: &Path) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
+struct Marks {
+    variable: Vec<u8>,
+    argument: Vec<u8>,
+}
 
-    let mut mark = MARK.as_bytes().to_vec();
-    mark.push(b'=');
-    mark.extend_from_slice(folder.as_os_str().as_bytes());
-    mark
+#[cfg(target_os = "linux")]
+impl Marks {
+    fn of(folder: &Path) -> Self {
+        use std::os::unix::ffi::OsStrExt;
+
+        let folder = folder.as_os_str().as_bytes();
+        Self {
+            variable: [MARK.as_bytes(), b"=", folder].concat(),
+            argument: [b"dir=", folder].concat(),
+        }
+    }
+
+    fn are_on(&self, pid: rustix::process::Pid) -> bool {
+        // What belongs to another user cannot be read, and is none of ours.
+        let read = |file| std::fs::read(format!("/proc/{}/{file}", pid.as_raw_pid())).unwrap_or_default();
+        has(&read("environ"), |entry| entry.strip_prefix(&self.variable[..]))
+            || has(&read("cmdline"), |entry| {
+                entry.trim_ascii_start().strip_prefix(b"-")?;
+                let at = entry
+                    .windows(self.argument.len())
+                    .position(|part| part == self.argument)?;
+                Some(&entry[at + self.argument.len()..])
+            })
+    }
+}
+
+/// Whether one of the strings, each with a zero at its end, names the folder or one below it.
+#[cfg(target_os = "linux")]
+fn has<'a>(strings: &'a [u8], rest: impl Fn(&'a [u8]) -> Option<&'a [u8]>) -> bool {
+    strings
+        .split(|byte| *byte == 0)
+        .filter_map(rest)
+        .any(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// All processes but this one.
@@ -65,15 +98,4 @@ fn all() -> impl Iterator<Item = rustix::process::Pid> {
     numbers
         .filter(move |number| Some(*number) != own)
         .filter_map(rustix::process::Pid::from_raw)
-}
-
-/// Whether the environment of the process has this variable, with this value or that of a folder below it.
-#[cfg(target_os = "linux")]
-fn has(pid: rustix::process::Pid, mark: &[u8]) -> bool {
-    // That of another user's process cannot be read, and it is none of ours.
-    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_pid())).unwrap_or_default();
-    environment
-        .split(|byte| *byte == 0)
-        .filter_map(|variable| variable.strip_prefix(mark))
-        .any(|rest| rest.is_empty() || rest[0] == b'/')
 }

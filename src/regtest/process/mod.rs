@@ -33,7 +33,7 @@ pub(super) use place::{
     check_room, chosen_by, failed as folder_failed, keeps_everything, place_in, temporary,
 };
 pub(super) use ports::Reserved;
-pub(super) use supervised::{Ended, Supervised};
+pub(crate) use supervised::{Ended, Supervised};
 
 use root::Root;
 
@@ -42,9 +42,15 @@ use super::error::Error;
 /// So much of what a program printed is shown, in bytes, from the end.
 const LAST_WORDS: u64 = 2_000;
 
-/// The folder of this process, for a program that needs no folder of its own.
-pub(super) fn root() -> io::Result<PathBuf> {
-    Root::path()
+/// The name of a folder that nobody has made, for a program that needs none.
+pub(crate) fn unused_name(kind: &str) -> io::Result<PathBuf> {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    numbered(kind, &USED)
+}
+
+fn numbered(kind: &str, used: &AtomicU32) -> io::Result<PathBuf> {
+    let number = used.fetch_add(1, Ordering::Relaxed);
+    Ok(Root::path()?.join(format!("{number}-{kind}")))
 }
 
 /// A file for all daemons of this process, made when it is first asked for.
@@ -70,10 +76,9 @@ pub(super) struct Folder {
 impl Folder {
     /// A new folder.
     pub fn new(name: &str) -> Result<Self, Error> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let make = || {
-            let path = Root::path()?.join(format!("{number}-{name}"));
+            static MADE: AtomicU32 = AtomicU32::new(0);
+            let path = numbered(name, &MADE)?;
             let folder = Self { path };
             fs::create_dir_all(folder.data())?;
             Ok(folder)

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// A process that leads a group of its own. It is ended, and everything that it started, when this is dropped, and by
 /// the reaper when this process ends in any other way.
-pub(in crate::regtest) struct Supervised {
+pub(crate) struct Supervised {
     child: Child,
     folder: PathBuf,
     is_over: bool,
@@ -39,7 +39,7 @@ impl Supervised {
     /// How the program itself ended, if it did. It is not waited for, so that its number stays its own.
     pub fn ended(&self) -> Option<Ended> {
         let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let status = waitid(WaitId::Pid(self.pid()?), how).ok()??;
+        let status = waitid(WaitId::Pid(self.pid()), how).ok()??;
         let raw = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => code << 8,
             (None, signal) => signal?,
@@ -68,17 +68,16 @@ impl Supervised {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        if let Some(pid) = self.pid() {
-            // It may have ended by itself, or have left for another group.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+        // It may have ended by itself, or have left for another group.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
         family::end(&self.folder);
     }
 
-    fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    pub fn pid(&self) -> Pid {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        pid.expect("the number of a process is positive and fits")
     }
 }
 
@@ -90,7 +89,7 @@ impl Drop for Supervised {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::regtest) struct Ended(ExitStatus);
+pub(crate) struct Ended(ExitStatus);
 
 impl Ended {
     pub fn is_success(self) -> bool {
