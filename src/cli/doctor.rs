@@ -6,7 +6,9 @@ use super::stop::{Stop, INTERRUPTED};
 use anyhow::Result;
 use clap::Args;
 use console::style;
-use spilman::regtest::{all_bitcoinds, find_bitcoind, find_electrs, BinaryError, Found, Regtest};
+use spilman::regtest::{
+    all_bitcoinds, check_surroundings, find_bitcoind, find_electrs, BinaryError, Found, Regtest, Surrounding,
+};
 
 #[derive(Args)]
 pub struct Doctor {}
@@ -24,7 +26,8 @@ impl Doctor {
             }
         }
         let electrs = tell("electrs", &style("missing ").yellow(), find_electrs())?;
-        let node = bitcoind && node(electrs)?;
+        let machine = machine()?;
+        let node = bitcoind && machine && node(electrs)?;
         if stop.is_set() {
             return Ok(ExitCode::from(INTERRUPTED));
         }
@@ -54,6 +57,22 @@ fn line(verdict: &impl Display, program: &str, found: &Found) -> String {
     } = found;
     let path = path.display();
     format!("{verdict}  {program:<9} {version}\n{:20}{path} ({source})\n", "")
+}
+
+/// What a node needs of the machine.
+fn machine() -> Result<bool> {
+    let mut is_well = true;
+    for Surrounding { name, found } in check_surroundings() {
+        let (verdict, text) = match found {
+            Ok(found) => (style("ok      ").green(), found),
+            Err(trouble) => {
+                is_well = false;
+                (style("failed  ").red().bold(), trouble)
+            }
+        };
+        super::print(&format!("{verdict}  {name:<9} {text}\n"))?;
+    }
+    Ok(is_well)
 }
 
 /// A program that says its version may still not start a node. Only `--watch electrs` needs electrs, but one that is

@@ -35,7 +35,7 @@ impl fmt::Display for Surrounding {
 pub fn check_surroundings() -> Vec<Surrounding> {
     vec![
         Surrounding {
-            name: "temporary folder",
+            name: "folder",
             found: temporary_folder(),
         },
         Surrounding {
@@ -43,7 +43,7 @@ pub fn check_surroundings() -> Vec<Surrounding> {
             found: loopback(),
         },
         Surrounding {
-            name: "open files",
+            name: "files",
             found: open_files(),
         },
         Surrounding {

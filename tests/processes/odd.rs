@@ -373,7 +373,6 @@ fn what_the_machine_lacks_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");
     fs::write(&file, "").unwrap();
-    let bitcoind = find_bitcoind().unwrap().path;
     let here = scratch.path().display().to_string();
     let (missing, file) = (format!("{here}/missing"), file.display().to_string());
     for (before, variable, place, expected) in [
@@ -405,37 +404,52 @@ fn what_the_machine_lacks_is_named() {
             "mount -t tmpfs -o size=40m none $0 && ",
             "TEMPDIR_ROOT",
             &here,
-            "cannot be used: 40 MiB are free, a node needs 70 MiB",
+            "cannot be used|MiB are free, a node needs 70 MiB",
         ),
         (
             "ulimit -n 100 && ",
             "TEMPDIR_ROOT",
             &here,
-            "file descriptors|open files: 100 may be open at once",
+            "file descriptors|files: 100 may be open at once",
         ),
     ] {
-        isolated(&["--mount"], before, TEST, expected)
-            .arg(&here)
-            .env_remove("TEMPDIR_ROOT")
-            .env(variable, place)
-            .env("BITCOIND_EXE", &bitcoind)
-            .succeeds();
+        lacks(&["--mount"], before, TEST, (variable, place), expected);
     }
     // A new network has a loopback interface that is down.
-    isolated(
-        &["--net"],
-        "",
-        TEST,
-        "did not start|loopback: 127.0.0.1 does not answer",
-    )
-    .env("TEMPDIR_ROOT", &here)
-    .env("BITCOIND_EXE", &bitcoind)
-    .succeeds();
+    let expected = "did not start|loopback: 127.0.0.1 does not answer";
+    lacks(&["--net"], "", TEST, ("TEMPDIR_ROOT", &here), expected);
 }
 
-/// This test as a child, in name spaces of its own.
-fn isolated(spaces: &[&str], before: &str, test: &str, expected: &str) -> Command {
-    let child = child_of(test, expected);
+/// What a test with a node says in such a place, and what the doctor does: the end of each part.
+fn lacks(spaces: &[&str], before: &str, test: &str, (variable, place): (&str, &str), expected: &str) {
+    let run = |child: Command| {
+        let output = isolated(spaces, before, &child)
+            .arg(place)
+            .env_remove("TEMPDIR_ROOT")
+            .env(variable, place)
+            .env("BITCOIND_EXE", find_bitcoind().unwrap().path)
+            .output()
+            .expect("unshare, of the package util-linux");
+        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+        (output.status.success(), said.concat())
+    };
+    let (passed, said) = run(child_of(test, expected));
+    assert!(passed, "{said}");
+    #[cfg(feature = "cli")]
+    {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_spilman"));
+        doctor.arg("doctor");
+        let (passed, said) = run(doctor);
+        let part = expected.rsplit(['|', ':']).next().unwrap().trim();
+        assert!(
+            !passed && said.contains("failed  ") && said.contains(part),
+            "no {part:?} in: {said}"
+        );
+    }
+}
+
+/// A command in name spaces of its own.
+fn isolated(spaces: &[&str], before: &str, child: &Command) -> Command {
     let run = std::iter::once(child.get_program()).chain(child.get_args());
     let run: Vec<_> = run.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut command = Command::new("unshare");
@@ -443,16 +457,4 @@ fn isolated(spaces: &[&str], before: &str, test: &str, expected: &str) -> Comman
     command.args(["sh", "-c", &format!("{before}exec {}", run.join(" "))]);
     command.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command
-}
-
-trait Succeeds {
-    fn succeeds(&mut self);
-}
-
-impl Succeeds for Command {
-    fn succeeds(&mut self) {
-        let output = self.output().expect("unshare, of the package util-linux");
-        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-        assert!(output.status.success(), "{}", said.concat());
-    }
 }
