@@ -103,6 +103,8 @@ impl ElectrsBuilder {
         let ports = [port()?, port()?];
         let [address, monitoring] = ports.each_ref().map(Reserved::address);
         let (process, client) = launch(node, &folder, &program, &self.arguments, address, monitoring)?;
+        node.evidence
+            .add_file("electrs.log", folder.path().join("stderr"));
         let electrs = Electrs {
             client,
             _process: process,
@@ -397,9 +399,7 @@ fn unexpected(call: &'static str, answer: &impl ToString) -> Error {
 
 impl Drop for Electrs {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.node.attach("electrs.log", self.folder.stderr());
-        }
+        self.node.attach("electrs.log", self.folder.stderr());
     }
 }
 

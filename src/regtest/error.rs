@@ -79,10 +79,15 @@ pub enum NodeError {
     #[error("the node had ended by itself, {0}")]
     Ended(String),
     /// The evidence of a failure could not be written.
-    #[error("could not keep evidence in {}: {source}", place.display())]
+    #[error(
+        "could not keep evidence in {} ({chosen_by}): {source}; set SPILMAN_EVIDENCE to a folder that can be written",
+        place.display()
+    )]
     Evidence {
         /// The folder for all evidence.
         place: PathBuf,
+        /// The environment variable that names it, or `the system's default`.
+        chosen_by: &'static str,
         /// What the operating system said.
         source: std::io::Error,
     },

@@ -1,164 +1,250 @@
-//! What is kept of a node when its test fails.
+//! What is kept of a node when its test fails. Which failures are noticed, and whose node it is, is in `failures.rs`;
+//! where it goes, in `place.rs`; what the node is asked, in `asking.rs`.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod asking;
+mod failures;
+mod place;
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
-use std::{env, fs, io};
+use std::{fs, thread};
 
-use bitcoincore_rpc::{Client, RpcApi};
-use serde_json::{json, Value};
+use bitcoincore_rpc::Client;
+
+pub(super) use failures::keep_all_of_this_test;
 
 use super::error::{Error, NodeError};
 use super::node::Node;
-use super::process::{keeps_everything, place_in, temporary};
+use super::process::keeps_everything;
+use failures::{Failing, Users};
 
 /// The journal keeps so many lines; a test that does more is not read line by line.
 const LONGEST_JOURNAL: usize = 10_000;
 
-/// What there is to keep beside the node's own files.
-pub(super) struct Evidence {
+/// What there is to keep of a node beside its own files. The list of all nodes of this process has it, too, since a node
+/// in a `static` is never dropped.
+#[derive(Default)]
+pub(super) struct Evidence(Arc<Kept>);
+
+struct Kept {
     since: Instant,
     journal: Mutex<Vec<String>>,
     attached: Mutex<Vec<(String, Vec<u8>)>>,
+    /// Files beside the node's own, such as what electrs says.
+    files: Mutex<Vec<(&'static str, PathBuf)>>,
+    source: OnceLock<Source>,
+    users: Mutex<Users>,
+    /// The test that has failed while the node was there.
+    failing: Mutex<Option<Failing>>,
+    unwanted: AtomicBool,
 }
 
-impl Default for Evidence {
+/// How a node is asked, and where its files are.
+pub(super) struct Source {
+    pub data_dir: PathBuf,
+    pub client: Box<dyn Fn() -> Client + Send + Sync>,
+    /// Why the node cannot answer, if that is known.
+    pub absence: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+impl Default for Kept {
     fn default() -> Self {
         Self {
             since: Instant::now(),
             journal: Mutex::default(),
             attached: Mutex::default(),
+            files: Mutex::default(),
+            source: OnceLock::new(),
+            users: Mutex::default(),
+            failing: Mutex::default(),
+            unwanted: AtomicBool::new(false),
         }
     }
 }
 
 impl Node {
     /// Keeps the node's debug log, what it wrote to standard error, its mempool, tip and peers, a journal of what
-    /// was done to it, and what was [attached](Node::attach), in a folder named after the test. The answer is
-    /// that folder.
+    /// was done to it, and what was [attached](Node::attach), in a folder named after the test, and returns that folder.
     ///
-    /// This is done by itself when a node is dropped by a panic; the last line that is printed then names the folder.
+    /// This happens by itself when a test panics, and when it returns a [`TestFailure`](super::TestFailure); the last
+    /// line of the failure then names the folder. [The guide](super::guide#when-a-test-fails) says when exactly.
     /// Evidence goes to `spilman-evidence` in the temporary directory, or where `SPILMAN_EVIDENCE` points.
     /// Of a test that passes nothing is kept, unless `SPILMAN_KEEP` is set: then every folder stays as it was.
     ///
     /// # Errors
     ///
-    /// If the files cannot be written.
+    /// If a file cannot be written; the others are.
     pub fn keep_evidence(&self) -> Result<PathBuf, Error> {
-        self.evidence.save(self).map_err(|source| {
-            NodeError::Evidence {
-                place: evidence_root(),
-                source,
-            }
-            .into()
-        })
+        let saved = self.save_evidence()?;
+        if saved.lost.is_empty() {
+            return Ok(saved.folder);
+        }
+        Err(NodeError::Evidence {
+            place: saved.folder,
+            chosen_by: place::chosen_by(),
+            source: io::Error::other(saved.lost.join("; ")),
+        }
+        .into())
+    }
+
+    pub(super) fn save_evidence(&self) -> Result<Saved, Error> {
+        self.evidence.0.save_now()
+    }
+
+    /// Keeps no evidence of this node when its test fails: for a test that expects a panic (`#[should_panic]`), which
+    /// the harness cannot tell from one that fails.
+    pub fn without_evidence(&self) {
+        self.evidence.0.unwanted.store(true, Ordering::Relaxed);
     }
 
     /// Something to be kept with the [evidence](Node::keep_evidence), as a file of this name: for what the
     /// program under test knows, such as its own log. It replaces what had that name.
     pub fn attach(&self, name: &str, content: impl Into<Vec<u8>>) {
-        let mut attached = lock(&self.evidence.attached);
+        let mut attached = lock(&self.evidence.0.attached);
         attached.retain(|(earlier, _)| earlier != name);
         attached.push((name.to_owned(), content.into()));
     }
 
     /// Writes a line into the journal that is kept with the [evidence](Node::keep_evidence).
     pub fn note(&self, line: impl Into<String>) {
-        self.evidence.note(line);
+        self.evidence.used();
+        let mut journal = lock(&self.evidence.0.journal);
+        if journal.len() < LONGEST_JOURNAL {
+            let (line, since) = (line.into(), self.evidence.0.since);
+            journal.push(format!("{:9.3} s  {line}", since.elapsed().as_secs_f64()));
+        }
     }
 }
 
 impl Evidence {
-    pub fn note(&self, line: impl Into<String>) {
-        let mut journal = lock(&self.journal);
-        if journal.len() < LONGEST_JOURNAL {
-            let line = line.into();
-            journal.push(format!("{:9.3} s  {line}", self.since.elapsed().as_secs_f64()));
-        }
+    /// A node that has just been started.
+    pub fn of(source: Source) -> Self {
+        let evidence = Self::default();
+        // It is new, so it has none yet.
+        let _ = evidence.0.source.set(source);
+        evidence.used();
+        failures::watch(&evidence.0);
+        evidence
     }
 
+    /// A file to be kept too, as it is by then.
+    #[cfg(feature = "electrs")]
+    pub fn add_file(&self, name: &'static str, path: PathBuf) {
+        lock(&self.0.files).push((name, path));
+    }
+
+    /// This thread uses the node.
+    pub fn used(&self) {
+        failures::goes_on();
+        lock(&self.0.users).add_this_thread();
+    }
+
+    /// The node goes.
+    pub fn node_goes(&self) {
+        if thread::panicking() {
+            self.0.keep(&self.0.name_of_test());
+            return;
+        }
+        // A panic of this thread was caught, or nothing would be dropped here now.
+        failures::goes_on();
+        let failing = lock(&self.0.failing).take();
+        match failing {
+            Some(failing) => self.0.keep(&failing.test),
+            None if keeps_everything() => self.0.keep(&self.0.name_of_test()),
+            None => {}
+        }
+    }
+}
+
+/// What was written, and what was not.
+pub(super) struct Saved {
+    pub folder: PathBuf,
+    /// What could not be written, and why.
+    pub lost: Vec<String>,
+}
+
+impl Kept {
     /// Keeps the evidence of a test that fails and says where, as the last line of the failure.
-    pub fn keep(&self, node: &Node) {
-        match self.save(node) {
-            Ok(_) if keeps_everything() => {}
-            Ok(folder) => say_once(&folder),
-            Err(error) => eprintln!("spilman: the evidence could not be kept: {error}"),
+    fn keep(&self, test: &str) {
+        if self.unwanted.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.save(test) {
+            Ok(saved) => {
+                for lost in saved.lost {
+                    eprintln!("spilman: this part of the evidence could not be kept: {lost}");
+                }
+                if !keeps_everything() {
+                    place::say_once(&saved.folder);
+                }
+            }
+            Err(error) => eprintln!("spilman: {}", place::failed(error)),
         }
     }
 
-    fn save(&self, node: &Node) -> io::Result<PathBuf> {
-        let own = node
-            .data_dir()
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
+    fn save_now(&self) -> Result<Saved, Error> {
+        self.save(&self.name_of_test()).map_err(place::failed)
+    }
+
+    /// Writes what can be written. What is small comes first, so that it has room on a disk that is nearly full.
+    fn save(&self, test: &str) -> io::Result<Saved> {
+        let data_dir = self.source.get().map(|source| source.data_dir.clone());
+        let data_dir = data_dir.unwrap_or_default();
+        let own = data_dir.parent().map(Path::to_path_buf).unwrap_or_default();
         let (folder, of_node) = if keeps_everything() {
             (own.clone(), own.clone())
         } else {
-            let folder = folder_of_this_test()?;
-            let name = own.file_name().unwrap_or_default();
-            let of_node = folder.join(name);
+            let folder = place::folder_of(test)?;
+            let of_node = folder.join(own.file_name().unwrap_or_default());
             (folder, of_node)
         };
         fs::create_dir_all(&of_node)?;
-        if own != of_node {
-            copy(
-                &node.data_dir().join("regtest/debug.log"),
-                &of_node.join("debug.log"),
-            )?;
-            copy(&own.join("stderr"), &of_node.join("stderr"))?;
-        }
-        fs::write(of_node.join("journal.txt"), lock(&self.journal).join("\n") + "\n")?;
+        let mut lost = Vec::new();
+        let mut tell = |name: &str, written: io::Result<()>| {
+            if let Err(error) = written {
+                lost.push(format!("{}: {error}", of_node.join(name).display()));
+            }
+        };
+        let journal = lock(&self.journal).join("\n") + "\n";
+        tell("journal.txt", fs::write(of_node.join("journal.txt"), journal));
         for (name, content) in lock(&self.attached).iter() {
-            let file = of_node.join(name);
-            // A name may have folders in it.
-            fs::create_dir_all(file.parent().unwrap_or(&of_node))?;
-            fs::write(file, content)?;
+            tell(name, write_below(&of_node, name, content));
         }
-        for (name, content) in asked(node) {
-            fs::write(of_node.join(name), content)?;
+        for (name, content) in self.source.get().map(asking::asked).unwrap_or_default() {
+            tell(name, fs::write(of_node.join(name), content));
         }
-        Ok(folder)
+        for (name, path) in lock(&self.files).iter() {
+            tell(name, copy(path, &of_node.join(name)));
+        }
+        if own != of_node {
+            for (name, from) in [
+                ("stderr", own.join("stderr")),
+                ("debug.log", data_dir.join("regtest/debug.log")),
+            ] {
+                tell(name, copy(&from, &of_node.join(name)));
+            }
+        }
+        Ok(Saved { folder, lost })
     }
+}
+
+/// A name may have folders in it, but leads nowhere else.
+fn write_below(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let is_below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(name).components().all(is_below) {
+        return Err(io::Error::other("it would be outside of the folder"));
+    }
+    let file = folder.join(name);
+    fs::create_dir_all(file.parent().unwrap_or(folder))?;
+    fs::write(file, content)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Half a journal is better than none.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What only the node itself can tell; if it does not, its error.
-fn asked(node: &Node) -> Vec<(&'static str, String)> {
-    // The node's usual client may be in the hands of whoever panicked.
-    let client = node.new_client();
-    let ask = |call: &str, arguments: &[Value]| -> Value {
-        client
-            .call(call, arguments)
-            .unwrap_or_else(|error| json!({ "error": error.to_string() }))
-    };
-    let mempool = ask("getrawmempool", &[json!(true)]);
-    let raw = raw_transactions(&client, &mempool);
-    let pretty = |value: &Value| format!("{value:#}\n");
-    let tip = json!({ "chain": ask("getblockchaininfo", &[]), "tips": ask("getchaintips", &[]) });
-    vec![
-        ("tip.json", pretty(&tip)),
-        ("peers.json", pretty(&ask("getpeerinfo", &[]))),
-        ("mempool.json", pretty(&mempool)),
-        ("mempool.hex", raw),
-    ]
-}
-
-/// A line for each transaction.
-fn raw_transactions(client: &Client, mempool: &Value) -> String {
-    let mut lines = String::new();
-    for txid in mempool.as_object().into_iter().flat_map(|entries| entries.keys()) {
-        if let Ok(Value::String(raw)) = client.call("getrawtransaction", &[json!(txid)]) {
-            let _ = writeln!(lines, "{raw}");
-        }
-    }
-    lines
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
@@ -167,69 +253,4 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         fs::copy(from, to)?;
     }
     Ok(())
-}
-
-fn evidence_root() -> PathBuf {
-    let root = place_in("SPILMAN_EVIDENCE").unwrap_or_else(|| temporary().join("spilman-evidence"));
-    // Who reads where it is may be elsewhere.
-    std::path::absolute(&root).unwrap_or(root)
-}
-
-/// One folder for all nodes of a test, new in this process.
-fn folder_of_this_test() -> io::Result<PathBuf> {
-    static FOLDERS: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
-    let test = name_of_this_test();
-    let mut folders = lock(&FOLDERS);
-    let folders = folders.get_or_insert_default();
-    if let Some(folder) = folders.get(&test) {
-        return Ok(folder.clone());
-    }
-    let root = evidence_root();
-    fs::create_dir_all(&root)?;
-    let base = format!("{test}-{}", std::process::id());
-    for number in 1.. {
-        let name = if number == 1 {
-            base.clone()
-        } else {
-            format!("{base}-{number}")
-        };
-        match fs::create_dir(root.join(&name)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-            Ok(()) => {
-                let folder = root.join(name);
-                folders.insert(test, folder.clone());
-                return Ok(folder);
-            }
-        }
-    }
-    unreachable!("one of endlessly many names is free")
-}
-
-/// As far as it can be known: test runners name the thread after the test, or run it in a process that is told its name.
-fn name_of_this_test() -> String {
-    let thread = std::thread::current().name().map(ToOwned::to_owned);
-    let name = thread
-        .filter(|name| name != "main")
-        .or_else(|| {
-            let mut arguments = env::args().skip(1);
-            arguments.any(|argument| argument == "--exact").then_some(())?;
-            env::args().skip(1).find(|argument| !argument.starts_with('-'))
-        })
-        .or_else(|| {
-            let program = env::current_exe().ok()?;
-            Some(program.file_stem()?.to_string_lossy().into_owned())
-        })
-        .unwrap_or_else(|| "test".to_owned());
-    name.replace("::", "-")
-        .replace(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-', "_")
-}
-
-fn say_once(folder: &Path) {
-    static SAID: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    let mut said = lock(&SAID);
-    if !said.iter().any(|earlier| earlier == folder) {
-        said.push(folder.to_owned());
-        eprintln!("evidence: {}", folder.display());
-    }
 }

@@ -22,7 +22,7 @@ pub use builder::NodeBuilder;
 use super::error::{Error, Misuse};
 use super::evidence::Evidence;
 use super::fleet::Fleet;
-use super::process::{keeps_everything, Launch};
+use super::process::Launch;
 use super::rpc;
 use super::transport::client;
 use super::wait::SLICE;
@@ -58,7 +58,7 @@ impl fmt::Display for Tip {
 /// A `bitcoind` on regtest with a folder of its own, without wallet and without peers.
 ///
 /// It is killed, and its folder removed, when this is dropped, and also when the process ends in any other way,
-/// `kill -9` included. If the test fails by a panic, its [evidence](Node::keep_evidence) is kept.
+/// `kill -9` included. If the test fails, its [evidence](Node::keep_evidence) is kept.
 pub struct Node {
     // Dropped before the daemon, so that no connection is cut.
     client: Client,
@@ -105,6 +105,7 @@ impl Node {
     /// Do not call `setmocktime` through it: [`Node::mock_time`] would not know.
     #[must_use]
     pub fn client(&self) -> &Client {
+        self.evidence.used();
         &self.client
     }
 
@@ -292,9 +293,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() || keeps_everything() {
-            self.evidence.keep(self);
-        }
+        self.evidence.node_goes();
         // Now, and not when the last client is done with asking whether it lives: its folder is removed next.
         self.life.over();
     }

@@ -1,18 +1,40 @@
 //! Tests that return an error.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{error, fmt};
 
 use super::cluster::{Cluster, ClusterBuilder};
 use super::error::Error;
+use super::evidence::{keep_all_of_this_test, Saved};
 use super::node::Node;
 use super::regtest::{Regtest, RegtestBuilder};
 
-/// A test that returned an error, and where its [evidence](super::Node::keep_evidence) is.
+/// The error of a test that returns one, and where its [evidence](super::Node::keep_evidence) is.
+///
+/// Every error becomes one by `?`, and in that moment, while the nodes are still there, their evidence is kept: of each
+/// node that this thread has started or called.
+///
+/// ```
+/// use spilman::regtest::{Regtest, TestFailure};
+///
+/// // #[test]
+/// fn two_blocks() -> Result<(), TestFailure> {
+///     let chain = Regtest::start()?;
+///     chain.mine(2)?;
+///     let seven: u32 = "7".parse()?;
+///     if chain.tip()?.height < seven {
+///         return Err(TestFailure::new("the chain is too short"));
+///     }
+///     Ok(())
+/// }
+/// # two_blocks()?;
+/// # Ok::<(), TestFailure>(())
+/// ```
 ///
 /// What a test returns is printed as by `{:?}`, so that this says the same in both forms: the error, and as the last
-/// line the folder.
+/// line the folder. It is no [`std::error::Error`] itself, or not every error could become one, but it becomes a
+/// `Box<dyn Error>`.
 #[derive(Clone)]
 pub struct TestFailure {
     message: String,
@@ -20,6 +42,12 @@ pub struct TestFailure {
 }
 
 impl TestFailure {
+    /// A failure for which there is no error. It keeps the evidence, too.
+    #[must_use]
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self::with_evidence(message.to_string(), keep_all_of_this_test())
+    }
+
     /// The folder with the evidence; there is none of a node that did not start.
     #[must_use]
     pub fn evidence(&self) -> Option<&Path> {
@@ -27,11 +55,15 @@ impl TestFailure {
     }
 }
 
+fn evidence_line(folder: &Path) -> String {
+    format!("\nevidence: {}", folder.display())
+}
+
 impl fmt::Display for TestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         let evidence = self.evidence.as_ref();
-        evidence.map_or(Ok(()), |folder| write!(f, "\nevidence: {}", folder.display()))
+        evidence.map_or(Ok(()), |folder| f.write_str(&evidence_line(folder)))
     }
 }
 
@@ -41,12 +73,39 @@ impl fmt::Debug for TestFailure {
     }
 }
 
-impl std::error::Error for TestFailure {}
+impl<E: error::Error> From<E> for TestFailure {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            let said = error.to_string();
+            // Many errors have the words of their source in their own.
+            if !message.contains(&said) {
+                message = format!("{message}: {said}");
+            }
+            source = error.source();
+        }
+        Self::new(message)
+    }
+}
+
+impl From<TestFailure> for Box<dyn error::Error> {
+    fn from(failure: TestFailure) -> Self {
+        failure.to_string().into()
+    }
+}
+
+impl From<TestFailure> for Box<dyn error::Error + Send + Sync> {
+    fn from(failure: TestFailure) -> Self {
+        failure.to_string().into()
+    }
+}
 
 impl Regtest {
     /// Runs a test that returns an error where another would panic, and keeps the evidence if it does.
     ///
-    /// A node cannot know that the test it was dropped in has failed, unless by a panic. Here it does:
+    /// A node cannot know that the test it was dropped in has failed, unless by a panic. Here it does, whatever the type
+    /// of the error; where every error becomes a [`TestFailure`] by `?`, this is not needed.
     ///
     /// ```
     /// use spilman::regtest::{Error, Regtest, TestFailure};
@@ -125,17 +184,40 @@ impl TestFailure {
     }
 
     fn after(error: &impl fmt::Display, nodes: &[&Arc<Node>]) -> Self {
+        let saved = nodes.iter().map(|node| node.save_evidence()).collect();
+        Self::with_evidence(error.to_string(), saved)
+    }
+
+    fn with_evidence(message: String, saved: Vec<Result<Saved, Error>>) -> Self {
         let mut failure = Self {
-            message: error.to_string(),
+            message,
             evidence: None,
         };
-        for node in nodes {
-            match node.keep_evidence() {
-                // All nodes of a test share a folder.
-                Ok(folder) => failure.evidence = Some(folder),
-                Err(lost) => failure.message = format!("{} ({lost})", failure.message),
+        for saved in saved {
+            match saved {
+                Ok(Saved { folder, lost }) => {
+                    for lost in lost {
+                        failure.add(&format!("this part of the evidence could not be kept: {lost}"));
+                    }
+                    // All nodes of a test share a folder.
+                    failure.evidence = Some(folder);
+                }
+                Err(lost) => failure.add(&lost.to_string()),
+            }
+        }
+        if let Some(folder) = &failure.evidence {
+            // It is there already if the error was such a failure.
+            if let Some(before) = failure.message.strip_suffix(&evidence_line(folder)) {
+                failure.message = before.to_owned();
             }
         }
         failure
+    }
+
+    /// A place where nothing can be written is named once, however many nodes there are.
+    fn add(&mut self, line: &str) {
+        if !self.message.ends_with(line) {
+            self.message = format!("{}\n{line}", self.message);
+        }
     }
 }

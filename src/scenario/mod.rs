@@ -196,7 +196,7 @@ impl Scenario {
     }
 
     /// With an error comes where its evidence is kept; there is none if there was no node.
-    fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), (ScenarioError, Option<PathBuf>)> {
+    fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), (ScenarioError, Evidence)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| (ScenarioError::Runtime(error), None))?;
         let world = World::start(node, self.watch, recorder.clone(), &self.name, self.construction);
@@ -204,7 +204,10 @@ impl Scenario {
         let played = runtime.block_on((self.play)(&mut world));
         played.map_err(|error| {
             world.attach_transcript();
-            (error, world.node().keep_evidence().ok())
+            (
+                error,
+                Some(world.node().keep_evidence().map_err(|lost| lost.to_string())),
+            )
         })
     }
 
@@ -229,17 +232,24 @@ fn full_name(construction: Construction, protocol: Protocol, story: &str) -> Str
 
 /// A scenario that came out otherwise than it should.
 #[derive(Debug, Error)]
-#[error("{name}: {error}{}", last_line(evidence.as_deref()))]
+#[error("{name}: {error}{}", last_line(evidence.as_ref()))]
 pub struct Failure {
     name: String,
     #[source]
     error: ScenarioError,
     transcript: Box<Transcript>,
-    evidence: Option<PathBuf>,
+    evidence: Evidence,
 }
 
-fn last_line(evidence: Option<&Path>) -> String {
-    evidence.map_or_else(String::new, |folder| format!("\nevidence: {}", folder.display()))
+/// The folder, or why it could not be written; none if there was no node.
+type Evidence = Option<Result<PathBuf, String>>;
+
+fn last_line(evidence: Option<&Result<PathBuf, String>>) -> String {
+    match evidence {
+        None => String::new(),
+        Some(Ok(folder)) => format!("\nevidence: {}", folder.display()),
+        Some(Err(lost)) => format!("\n{lost}"),
+    }
 }
 
 impl Failure {
@@ -253,7 +263,7 @@ impl Failure {
     /// the node had to say.
     #[must_use]
     pub fn evidence(&self) -> Option<&Path> {
-        self.evidence.as_deref()
+        self.evidence.as_ref()?.as_deref().ok()
     }
 }
 

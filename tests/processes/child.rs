@@ -25,7 +25,8 @@ pub fn child_of(test: &str, what: &str) -> Command {
     command
         .arg("--default-signal=INT")
         .arg(env::current_exe().expect("this program"))
-        .args(["--exact", test, "--test-threads", "2"])
+        .args(["--exact", test])
+        .env("RUST_TEST_THREADS", "2")
         .env(CHILD, what);
     command
 }

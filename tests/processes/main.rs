@@ -1,6 +1,7 @@
 //! Nodes as processes: stopped and started again, many at once, and none left behind, however a test ends.
 
 mod child;
+mod evidence;
 mod odd;
 mod proc;
 
@@ -18,9 +19,7 @@ use std::time::Duration;
 use child::write_program;
 use child::{child_of, is_child};
 use proc::{daemons_of, is_alive, listening};
-use spilman::regtest::{
-    wait_until, Error, Look, Misuse, Node, Regtest, TestFailure, BLOCK_INTERVAL, START_TIME,
-};
+use spilman::regtest::{wait_until, Error, Look, Misuse, Node, Regtest, BLOCK_INTERVAL, START_TIME};
 
 /// Generous: what is waited for takes a few hundredths of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -278,108 +277,6 @@ fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
             })
         })
         .unwrap();
-    }
-}
-
-#[test]
-fn the_last_line_of_a_failure_leads_to_the_evidence() {
-    if is_child(|_| {
-        let chain = Regtest::start().unwrap();
-        chain
-            .node()
-            .attach("logs/own.log", "what the program under test knows");
-        chain.mine(1).unwrap();
-        panic!("as it should");
-    }) {
-        return;
-    }
-    let evidence = tempfile::tempdir().unwrap();
-    let output = child_of("the_last_line_of_a_failure_leads_to_the_evidence", "panic")
-        .env("SPILMAN_EVIDENCE", evidence.path())
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let failure = said.rsplit_once("\n\nfailures:\n").expect("a failure").0;
-    let last = failure.trim_end().lines().last().unwrap();
-    let folder = last
-        .strip_prefix("evidence: ")
-        .unwrap_or_else(|| panic!("{said}"));
-    assert!(folder.contains("the_last_line_of_a_failure"), "{folder}");
-    let of_node = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-    for (file, part) in [
-        ("debug.log", "UpdateTip"),
-        ("logs/own.log", "what the program under test knows"),
-        ("journal.txt", "block "),
-        ("tip.json", "\"blocks\": 102"),
-        ("mempool.json", "{}"),
-        ("peers.json", "[]"),
-    ] {
-        let text = fs::read_to_string(of_node.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        assert!(text.contains(part), "{file} has no {part}: {text}");
-    }
-}
-
-/// An error that a test returns is printed after its nodes are gone; it has to bring the path along.
-#[test]
-fn a_test_that_returns_an_error_keeps_its_evidence() -> Result<(), TestFailure> {
-    if is_child(|_| ()) {
-        return Regtest::run(|chain| {
-            chain.mine(2).map_err(|error| error.to_string())?;
-            Err("as it should".to_owned())
-        });
-    }
-    let evidence = tempfile::tempdir().unwrap();
-    let output = child_of("a_test_that_returns_an_error_keeps_its_evidence", "fail")
-        .env("SPILMAN_EVIDENCE", evidence.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let failure = said.rsplit_once("\n\nfailures:\n").expect("a failure").0;
-    let mut last = failure.trim_end().lines().rev();
-    let folder = last.next().and_then(|line| line.strip_prefix("evidence: "));
-    let folder = folder.unwrap_or_else(|| panic!("{said}"));
-    assert!(last.next().unwrap().contains("as it should"), "{said}");
-    let of_node = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-    let tip = fs::read_to_string(of_node.join("tip.json")).unwrap();
-    assert!(tip.contains("\"blocks\": 103"), "{tip}");
-    Ok(())
-}
-
-#[test]
-fn everything_is_kept_only_if_asked_for() {
-    if is_child(|_| drop(Regtest::start().unwrap())) {
-        return;
-    }
-    for (keep, stays) in [("", false), ("1", true)] {
-        let scratch = tempfile::tempdir().unwrap();
-        let mut child = child_of("everything_is_kept_only_if_asked_for", "pass")
-            .env("TMPDIR", scratch.path())
-            .env("TEMPDIR_ROOT", "")
-            .env("SPILMAN_KEEP", keep)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = child.id();
-        assert!(child.wait().unwrap().success());
-        wait_until("the reaper to have ended", PATIENCE, || {
-            let left = daemons_of(process);
-            Ok(if left.is_empty() {
-                Look::Done(())
-            } else {
-                Look::Saw(format!("{left:?}"))
-            })
-        })
-        .unwrap();
-        let roots: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
-        assert_eq!(!roots.is_empty(), stays, "SPILMAN_KEEP={keep:?}: {roots:?}");
-        for root in roots {
-            let node = root.unwrap().path().join("0-bitcoind");
-            for file in ["data/regtest/debug.log", "journal.txt", "tip.json"] {
-                assert!(node.join(file).exists(), "{file} in {}", node.display());
-            }
-        }
     }
 }
 

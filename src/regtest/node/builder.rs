@@ -9,7 +9,7 @@ use super::life::{absence, Life};
 use super::{arguments, mock_time_argument, Node, Time, START_TIME};
 use crate::regtest::binary;
 use crate::regtest::error::Error;
-use crate::regtest::evidence::Evidence;
+use crate::regtest::evidence::{Evidence, Source};
 use crate::regtest::policy::Policy;
 use crate::regtest::process::Launch;
 use crate::regtest::transport::client;
@@ -150,6 +150,17 @@ impl NodeBuilder {
         first.push(mock_time_argument(self.start_time));
         let launch = Launch::new(program, self.p2p, self.patience)?;
         let life = Arc::new(Life::new(launch.start(&first)?));
+        let (living, absence_of, rpc) = (Arc::downgrade(&life), absence(&life), launch.rpc());
+        let patience = self.patience;
+        let source = Source {
+            data_dir: launch.data(),
+            client: Box::new(move || client(rpc, patience, None)),
+            // A node that runs is not waited for, in case it is about to end.
+            absence: Arc::new(move || match living.upgrade() {
+                Some(life) if life.is_running() => None,
+                _ => absence_of(),
+            }),
+        };
         Ok(Node {
             client: client(launch.rpc(), self.patience, Some(absence(&life))),
             life,
@@ -162,7 +173,7 @@ impl NodeBuilder {
             fleet: OnceLock::new(),
             arguments: lasting,
             patience: self.patience,
-            evidence: Evidence::default(),
+            evidence: Evidence::of(source),
             launch,
         })
     }
