@@ -71,7 +71,7 @@ const STOPPED: &[(&str, &str, &str)] = &[
     (
         "rubbish",
         "closed-by-payee",
-        "it announced a message of 20336 bytes",
+        "it wrote text to standard output: \"Op",
     ),
     (
         "long-frame",

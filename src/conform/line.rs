@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
 
-use super::frames::{Fault, Frames, MOST_MESSAGES};
+use super::frames::{text_in, Begun, Fault, Frames, MOST_MESSAGES};
 use super::program::{Killer, Pipes};
 use crate::channel::{Kind, Message};
 use crate::malice::{Forger, Malice};
@@ -73,6 +73,8 @@ pub(super) struct Heard {
 pub(super) struct Line {
     pub heard: watch::Receiver<Heard>,
     pub observer: Observer,
+    /// What there is of the program's next frame.
+    pub begun: Begun,
     task: JoinHandle<()>,
 }
 
@@ -113,11 +115,13 @@ impl Line {
         let heard = watch::Sender::new(Heard::default());
         let receiver = heard.subscribe();
         let observer = observer(setup.side, &setup.recorder, &heard);
+        let begun = Begun::default();
+        let frames = Frames { begun: begun.clone() };
         let wire = Wire {
             side: setup.side,
             ours: Framed::new(ours, codec()),
             input: Some(pipes.input),
-            output: FramedRead::new(pipes.output, Frames),
+            output: FramedRead::new(pipes.output, frames),
             rule: setup.rule,
             forger: setup.forger,
             killer: setup.killer,
@@ -128,6 +132,7 @@ impl Line {
         let line = Self {
             heard: receiver,
             observer,
+            begun,
             task: tokio::spawn(wire.run()),
         };
         (line, end)
@@ -245,8 +250,12 @@ impl Wire {
         let envelope = match wire::decode(frame) {
             Ok(envelope) => envelope,
             Err(error) => {
-                let head = frame[..frame.len().min(16)].to_lower_hex_string();
                 let len = frame.len();
+                let header = u16::try_from(len).unwrap_or_default().to_be_bytes();
+                if let Some(text) = text_in(&[&header, frame].concat()) {
+                    return fail(&self.heard, Fault::Text(text));
+                }
+                let head = frame[..frame.len().min(16)].to_lower_hex_string();
                 return fail(&self.heard, Fault::Malformed { len, error, head });
             }
         };

@@ -97,7 +97,10 @@ impl Table<'_> {
                 self.deadline.as_secs()
             ),
         };
-        format!("{said}; {state}")
+        match self.line.begun.told() {
+            Some(begun) => format!("{said}; {begun}; {state}"),
+            None => format!("{said}; {state}"),
+        }
     }
 
     /// Waits for something that our side does when the program has done its part. Ends as soon as it cannot come any

@@ -5,7 +5,33 @@ use super::{conform, peer, report, said};
 /// What a bad program does in the case `closed-by-payer`, and what is said of it.
 const BAD: &[(&str, &str, &str)] = &[
     ("exit 3", "opening", "it ended with status 3"),
-    ("exec yes", "opening", "it announced a message of 30986 bytes"),
+    (
+        "exec yes",
+        "opening",
+        r#"it wrote text to standard output: "y\ny\n"#,
+    ),
+    (
+        "echo 'INFO listening on 127.0.0.1'; exec sleep 600",
+        "opening",
+        r#"it wrote text to standard output: "INFO listening on 127.0.0.1\n" (only frames belong there"#,
+    ),
+    (
+        "exec python3 -c 'import sys; sys.stderr = sys.stdout; print(1 / 0)'",
+        "opening",
+        r#"it wrote text to standard output: "Traceback (most recent call last):\n"#,
+    ),
+    // As a length, a line feed and a capital letter are short enough for a message.
+    (
+        r"printf '\n'; exec printf 'Bye'",
+        "opening",
+        r#"it wrote text to standard output: "\nBye" "#,
+    ),
+    // A whole frame of text.
+    (
+        r#"exec python3 -c 'print("\n" + "a" * 3000)'"#,
+        "opening",
+        r#"it wrote text to standard output: "\naaaa"#,
+    ),
     (
         r"printf '\377\377'; exec sleep 600",
         "opening",
@@ -110,6 +136,32 @@ fn a_program_that_hangs_is_given_up() {
                 "{hangs}: {kept} bytes"
             );
         }
+    }
+}
+
+/// Of a frame that is begun, it is said how much there is.
+#[test]
+fn an_unfinished_frame_at_the_deadline_is_told() {
+    for (begins, words) in [
+        (
+            r"printf '\000\003ab'",
+            "it left a frame unfinished, 2 of 3 bytes; ",
+        ),
+        (
+            r"printf '\000'",
+            "it left a frame unfinished, 1 of the 2 bytes of a length; ",
+        ),
+        (
+            r"printf '\nBye'",
+            r#"it left a frame unfinished, 2 of 2626 bytes; as text: "\nBye"; "#,
+        ),
+    ] {
+        let command = format!("{begins}; exec sleep 600");
+        let case = "p2wsh/example-7/closed-by-payer";
+        let report = report(1, &["--payee", &command, case, "--deadline", "1"]);
+        let seen = report["cases"][0]["seen"].as_str().expect("a text");
+        let whole = format!("it has said nothing; {words}it still runs at the deadline, after 1 s");
+        assert_eq!(seen, whole, "{begins}");
     }
 }
 

@@ -123,6 +123,7 @@ fn every_transaction_is_written() {
     assert_eq!(
         files,
         [
+            ".spilman-files",
             "01-funding.hex",
             "02-payment-1.hex",
             "03-payment-2.hex",
