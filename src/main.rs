@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         // As if the signal had ended it that most programs die of here.
         Err(error) if cli::is_closed_pipe(&error) => ExitCode::from(141),
         Err(error) => {
-            eprintln!("spilman: {error:#}");
+            eprintln!("spilman: {}", cli::told(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,11 @@
 //! The command, as a user calls it.
 
+#[path = "cli/out.rs"]
+mod out;
+#[path = "cli/signals.rs"]
+mod signals;
+
+use std::path::Path;
 use std::process::{Command, Output};
 
 use spilman::regtest::find_bitcoind;
@@ -19,6 +25,15 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// By another process: what this one has open for writing, no child of it can execute.
+fn write_program(path: &Path, text: &str) {
+    let write = Command::new("sh")
+        .args(["-c", "printf %s \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"])
+        .args([path.as_os_str(), text.as_ref()])
+        .status();
+    assert!(write.expect("sh").success());
+}
+
 /// By the number that it says of itself, or by its path, here that of a script which writes down how it is called.
 #[test]
 fn a_scenario_is_played_on_the_core_that_is_asked_for() {
@@ -30,12 +45,7 @@ fn a_scenario_is_played_on_the_core_that_is_asked_for() {
         calls.display(),
         here.path.display()
     );
-    // By another process: what this one has open for writing, no child of it can execute.
-    let write = Command::new("sh")
-        .args(["-c", "printf %s \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"])
-        .args([script.as_os_str(), text.as_ref()])
-        .status();
-    assert!(write.expect("sh").success());
+    write_program(&script, &text);
 
     let number = here.number().expect("Bitcoin Core says its number");
     for core in [number, script.to_str().expect("text")] {

@@ -91,11 +91,11 @@ impl Conform {
             super::print(&chosen.iter().map(line).collect::<String>())?;
             return Ok(ExitCode::SUCCESS);
         }
+        let stop = Stop::on_signals()?;
         let core = self.core.find()?;
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }
-        let stop = Stop::on_signals()?;
         let runner = Runner::new(command, side).deadline(Duration::from_secs(self.deadline));
         let bar = progress(chosen.len(), "cases");
         let mut played = Vec::new();

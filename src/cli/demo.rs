@@ -47,8 +47,8 @@ pub struct Demo {
 
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
-        let core = self.core.find()?.path;
         let stop = Stop::on_signals()?;
+        let core = self.core.find()?.path;
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }

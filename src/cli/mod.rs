@@ -85,6 +85,18 @@ fn print(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
+/// An error with its causes. What has the words of its cause in its own is not followed by them again.
+pub fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let said = cause.to_string();
+        match told.as_str() {
+            "" => said,
+            _ if told.contains(&said) => told,
+            _ => format!("{told}: {said}"),
+        }
+    })
+}
+
 /// Whether nobody reads the output any more (`spilman list | head -1`): no failure to speak of.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

@@ -72,6 +72,7 @@ impl Run {
                 return Ok(ExitCode::from(super::USAGE));
             }
         };
+        let stop = Stop::on_signals()?;
         // Before anything starts, so that a missing program is said once and not by every scenario.
         let core = self.core.find()?;
         if self.watch == Through::Electrs {
@@ -80,7 +81,6 @@ impl Run {
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }
-        let stop = Stop::on_signals()?;
         let bar = progress(chosen.len(), "scenarios");
         let mut failed = Vec::new();
         let play = |scenario: &Scenario| {
