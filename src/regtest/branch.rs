@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use bitcoin::{Block, Transaction, Txid};
+use bitcoin::{Block, OutPoint, Transaction, Txid};
 
 use super::error::Misuse;
 
@@ -12,6 +12,14 @@ pub(super) enum Change {
     Drop,
     MoveTo(u32),
     Replace(Transaction),
+}
+
+/// What is to become of the transactions of the replaced blocks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Changes {
+    pub of: Vec<(Txid, Change)>,
+    /// Whether all others are dropped, too.
+    pub drop_others: bool,
 }
 
 /// The ids of a block's transactions, with that of the coinbase.
@@ -24,11 +32,12 @@ pub(super) fn contents(
     old: &[Block],
     first: u32,
     length: u32,
-    changes: &[(Txid, Change)],
+    changes: &Changes,
 ) -> Result<Vec<Vec<Transaction>>, Misuse> {
     let mut contents: Vec<_> = old.iter().map(|block| block.txdata[1..].to_vec()).collect();
     let mut moved = Vec::new();
-    for (txid, change) in changes {
+    let mut replacements = Vec::new();
+    for (txid, change) in &changes.of {
         let (block, position) = find(&contents, *txid).ok_or(Misuse::NotInBranch {
             txid: *txid,
             first,
@@ -40,7 +49,16 @@ pub(super) fn contents(
             Change::Replace(other) => {
                 check_conflict(&contents[block][position], other)?;
                 contents[block][position] = other.clone();
+                replacements.push(other);
             }
+        }
+    }
+    let placed = moved.iter().map(|(_, transaction)| transaction);
+    let placed = placed.chain(replacements.iter().copied());
+    let placed: HashSet<Txid> = placed.map(Transaction::compute_txid).collect();
+    if changes.drop_others {
+        for block in &mut contents {
+            block.retain(|transaction| placed.contains(&transaction.compute_txid()));
         }
     }
     contents.resize_with(length as usize, Vec::new);
@@ -55,6 +73,7 @@ pub(super) fn contents(
         };
         block.push(transaction);
     }
+    drop_dependents(old, &mut contents, &placed, &replacements);
     let contents: Vec<_> = contents.into_iter().map(parents_first).collect();
     check_parents(old, &contents)?;
     Ok(contents)
@@ -95,6 +114,40 @@ pub(super) fn parents_first(mut left: Vec<Transaction>) -> Vec<Transaction> {
 
 fn parents(transaction: &Transaction) -> impl Iterator<Item = Txid> + '_ {
     transaction.input.iter().map(|input| input.previous_output.txid)
+}
+
+/// Drops what spends from a transaction that the branch does not have, or spends what a replacement spends. What was
+/// placed by name stays, for [`check_parents`] to name the contradiction.
+fn drop_dependents(
+    old: &[Block],
+    contents: &mut [Vec<Transaction>],
+    placed: &HashSet<Txid>,
+    replacements: &[&Transaction],
+) {
+    let inputs = replacements.iter().flat_map(|other| &other.input);
+    let taken: HashSet<OutPoint> = inputs.map(|input| input.previous_output).collect();
+    loop {
+        let kept: HashSet<Txid> = contents.iter().flatten().map(Transaction::compute_txid).collect();
+        // The coinbases are among them: every branch has its own.
+        let absent: HashSet<Txid> = old
+            .iter()
+            .flat_map(txids)
+            .filter(|txid| !kept.contains(txid))
+            .collect();
+        let mut dropped = false;
+        for block in contents.iter_mut() {
+            block.retain(|transaction| {
+                let mut inputs = transaction.input.iter().map(|input| input.previous_output);
+                let stays = placed.contains(&transaction.compute_txid())
+                    || !inputs.any(|input| absent.contains(&input.txid) || taken.contains(&input));
+                dropped |= !stays;
+                stays
+            });
+        }
+        if !dropped {
+            return;
+        }
+    }
 }
 
 /// Whatever a transaction spends from the replaced blocks has to come before it in the new ones.

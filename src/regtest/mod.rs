@@ -66,6 +66,7 @@ pub(crate) mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
 mod regtest;
 mod reorg;
+mod resubmit;
 mod rpc;
 mod run;
 mod start;

@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use bitcoin::hashes::{sha256, Hash, HashEngine};
 use bitcoin::{Amount, Block, BlockHash, Transaction, Txid};
 
-use super::branch::{self, Change};
+use super::branch::{self, Change, Changes};
 use super::clock::{later, ChainClock, BLOCK_INTERVAL};
 use super::error::{Error, Misuse};
 use super::miner::{MinedBlock, Parent};
 use super::node::{Node, Tip};
 use super::peers::Peer;
+use super::resubmit::{mempool, resubmit, Below};
+use super::verdict::Rejection;
 
 /// The node puts the transactions of so many blocks back into its mempool when one call takes blocks back.
 const RETURNED: u32 = 10;
@@ -21,7 +23,11 @@ const RETURNED: u32 = 10;
 /// further ones step on as [`ChainClock`] does. They claim the subsidy and no fees, and their coinbases are tagged
 /// with a hash of what they replace and of what is new, so that the same calls give the same blocks on every run.
 ///
-/// If a call fails, the node has the chain that it had before; its mock time may have moved.
+/// However the branch comes about, the mempool is the same afterwards: what was in it or in the replaced blocks is in it,
+/// unless the branch has it or the node refuses it at the new tip ([`Reorganised::lost`]). What is below the feerate of
+/// the node's policy returns as well, as it does when a node reorganises by itself.
+///
+/// If a call fails, the node has the chain and the mempool that it had before; its mock time may have moved.
 ///
 /// ```
 /// use spilman::regtest::{CoinKind, Regtest};
@@ -44,7 +50,7 @@ pub struct Reorg<'a> {
     clock: &'a ChainClock,
     depth: u32,
     length: Option<u32>,
-    changes: Vec<(Txid, Change)>,
+    changes: Changes,
 }
 
 /// What a [`Reorg`] did.
@@ -58,8 +64,12 @@ pub struct Reorganised {
     pub old: Vec<MinedBlock>,
     /// The blocks that replace them.
     pub new: Vec<MinedBlock>,
-    /// The transactions that are in none of the new blocks, but were in an old one.
+    /// The transactions that are in none of the new blocks, but were in an old one: those that were to be dropped or
+    /// replaced, and all that spend from them.
     pub dropped: Vec<Transaction>,
+    /// The dropped ones, and those of the earlier mempool, that the node does not have in its mempool now, with its
+    /// reason: the other spend of a coin whose first was replaced, say.
+    pub lost: Vec<(Transaction, Rejection)>,
 }
 
 /// A branch that is built, but that no node has yet.
@@ -83,18 +93,25 @@ impl<'a> Reorg<'a> {
             clock,
             depth,
             length: None,
-            changes: Vec::new(),
+            changes: Changes::default(),
         }
     }
 
     fn change(mut self, txid: Txid, change: Change) -> Self {
-        self.changes.push((txid, change));
+        self.changes.of.push((txid, change));
         self
     }
 
-    /// Leaves a transaction out. The node takes it back into its mempool if it still can.
+    /// Leaves a transaction out, with all that spend from it. The node takes them back into its mempool if it still can.
     pub fn drop_tx(self, txid: Txid) -> Self {
         self.change(txid, Change::Drop)
+    }
+
+    /// Leaves all transactions out that are not moved or replaced by name. The node takes them back into its mempool if it
+    /// still can.
+    pub fn drop_all(mut self) -> Self {
+        self.changes.drop_others = true;
+        self
     }
 
     /// Puts a transaction into the new block of this height.
@@ -102,7 +119,8 @@ impl<'a> Reorg<'a> {
         self.change(txid, Change::MoveTo(height))
     }
 
-    /// Puts another transaction that spends a coin of the first one in its place, so that the first is gone for good.
+    /// Puts another transaction that spends a coin of the first one in its place, so that the first is gone for good, and
+    /// with it all that spend from it.
     pub fn replace(self, txid: Txid, conflicting: Transaction) -> Self {
         self.change(txid, Change::Replace(conflicting))
     }
@@ -118,7 +136,8 @@ impl<'a> Reorg<'a> {
     /// # Errors
     ///
     /// [`Misuse::ReorgDepth`], [`Misuse::BranchLength`] if it is not longer than what it replaces,
-    /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`],
+    /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`] if what
+    /// was moved or put in by name spends from what comes later or not at all,
     /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
     pub fn apply(self) -> Result<Reorganised, Error> {
         let _turn = self.node.turn()?;
@@ -130,11 +149,10 @@ impl<'a> Reorg<'a> {
             .iter()
             .try_for_each(|block| self.node.submit_block(block));
         if given.is_ok() && self.node.tip()?.hash == branch.tip() {
-            return branch.done(self.node);
+            return branch.done(self.node, mempool);
         }
         // It may have changed over before it came to the block that it refuses.
-        restore(self.node, &branch, &[])?;
-        resubmit(self.node, &mempool)?;
+        restore(self.node, &branch, &[], mempool)?;
         given?;
         // The node tried, and went back; block by block it says why.
         self.take_back_and_mine(b"why")
@@ -171,12 +189,13 @@ impl<'a> Reorg<'a> {
         for height in shared + 1..=branch.fork.height {
             rival.submit_block(&self.node.block_at(height)?)?;
         }
+        let (ours, theirs) = (mempool(self.node)?, mempool(rival)?);
         self.node.set_mock_time(branch.time)?;
         let given = branch.new.iter().try_for_each(|block| rival.submit_block(block));
         if let Err(error) = given {
             // They may be connected, so that both have changed over.
-            restore(rival, &branch, &[])?;
-            restore(self.node, &branch, &[])?;
+            restore(rival, &branch, &[], theirs)?;
+            restore(self.node, &branch, &[], ours)?;
             return Err(error);
         }
         let tip = rival.tip()?;
@@ -191,8 +210,7 @@ impl<'a> Reorg<'a> {
             return Reorg { node: rival, ..self }.take_back_and_mine(b"why");
         }
         connect(self.node, rival)?;
-        self.node.wait_for_tip(branch.tip())?;
-        branch.done(self.node)
+        branch.done(self.node, ours)
     }
 
     fn take_back_and_mine(&self, mark: &[u8]) -> Result<Reorganised, Error> {
@@ -207,11 +225,10 @@ impl<'a> Reorg<'a> {
                 .try_for_each(|block| self.node.submit_block(block))
         });
         if let Err(error) = mined {
-            restore(self.node, &branch, &invalid)?;
-            resubmit(self.node, &mempool)?;
+            restore(self.node, &branch, &invalid, mempool)?;
             return Err(error);
         }
-        branch.done(self.node)
+        branch.done(self.node, mempool)
     }
 
     fn build(&self, least_length: u32, mark: &[u8]) -> Result<Branch, Error> {
@@ -293,12 +310,15 @@ impl Branch {
         self.new.last().expect("no branch is empty").block_hash()
     }
 
-    fn done(self, node: &Node) -> Result<Reorganised, Error> {
+    /// Waits until the branch is the chain, and gives the node what it should have in its mempool now: some it could not
+    /// take while it changed over, as they were not final then.
+    fn done(self, node: &Node, mempool: Vec<Transaction>) -> Result<Reorganised, Error> {
         let to = node.wait_for_tip(self.tip())?;
         let kept: HashSet<Txid> = self.new.iter().flat_map(branch::txids).collect();
         let transactions = self.old.iter().flat_map(|block| &block.txdata[1..]);
         let mut dropped = transactions.cloned().collect::<Vec<_>>();
         dropped.retain(|transaction| !kept.contains(&transaction.compute_txid()));
+        let lost = resubmit(node, [dropped.clone(), mempool].concat(), Below::Taken)?;
         let mined = |blocks: &[Block]| {
             (self.fork.height + 1..)
                 .zip(blocks)
@@ -311,6 +331,7 @@ impl Branch {
             old: mined(&self.old),
             new: mined(&self.new),
             dropped,
+            lost,
         })
     }
 }
@@ -332,8 +353,13 @@ fn take_back_to(node: &Node, fork: BlockHash, invalid: &mut Vec<BlockHash>) -> R
     }
 }
 
-/// Makes the chain what it was before, though blocks of the new branch were mined.
-fn restore(node: &Node, branch: &Branch, invalid: &[BlockHash]) -> Result<(), Error> {
+/// Makes chain and mempool what they were before, though blocks of the new branch were mined.
+fn restore(
+    node: &Node,
+    branch: &Branch,
+    invalid: &[BlockHash],
+    mempool: Vec<Transaction>,
+) -> Result<(), Error> {
     let first = branch.new[0].block_hash();
     if node.block_hash_at(branch.fork.height + 1).ok() == Some(first) {
         node.invalidate_block(first)?;
@@ -341,25 +367,8 @@ fn restore(node: &Node, branch: &Branch, invalid: &[BlockHash]) -> Result<(), Er
     for hash in invalid.iter().rev() {
         node.reconsider_block(*hash)?;
     }
-    Ok(())
-}
-
-fn mempool(node: &Node) -> Result<Vec<Transaction>, Error> {
-    let transactions = node.mempool()?.into_iter();
-    let found = transactions.map(|txid| node.transaction_in_mempool(txid));
-    Ok(found
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .collect())
-}
-
-/// Gives the node back what it had in its mempool. What it does not take any more, it has lost for a reason of its own.
-fn resubmit(node: &Node, transactions: &[Transaction]) -> Result<(), Error> {
-    for transaction in branch::parents_first(transactions.to_vec()) {
-        let _ = node.submit(&transaction)?;
-    }
-    Ok(())
+    // What it does not take any more, it has lost for a reason of its own.
+    resubmit(node, mempool, Below::Taken).map(drop)
 }
 
 /// Connects two nodes, unless they are.

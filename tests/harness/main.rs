@@ -9,6 +9,7 @@ mod package;
 mod refused;
 mod relative;
 mod reorg;
+mod ways;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;

@@ -63,7 +63,7 @@ fn a_plan_that_cannot_be_is_refused() {
     }
 
     let orphan = format!("transaction {child} spends from {parent}, which is not before it");
-    refused(3, &|reorg| reorg.drop_tx(parent), &orphan);
+    refused(3, &|reorg| reorg.drop_tx(parent).move_to(child, LAST), &orphan);
     refused(3, &|reorg| reorg.move_to(parent, LAST + 1), &orphan);
     let expected = format!("transaction {funding} cannot replace {parent}: it spends none of its coins");
     refused(

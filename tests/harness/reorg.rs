@@ -106,10 +106,11 @@ fn a_longer_branch_keeps_transactions_where_they_were() {
         old,
         new,
         dropped,
+        lost,
     } = family.chain.reorg(3).apply().unwrap();
 
     assert_eq!((from, to), (before, family.chain.tip().unwrap()));
-    assert_eq!((old.len(), new.len(), dropped), (3, 4, vec![]));
+    assert_eq!((old.len(), new.len(), dropped, lost), (3, 4, vec![], vec![]));
     assert_eq!((to.height, to.time), (LAST + 1, before.time + BLOCK_INTERVAL));
     for (old, new) in old.iter().zip(&new) {
         assert_ne!(old.hash, new.hash);

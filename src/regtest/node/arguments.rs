@@ -23,6 +23,8 @@ const ARGUMENTS: &[&str] = &[
     "-rpcallowip=127.0.0.1",
     // What is in the mempool gets mined.
     "-blockmintxfee=0",
+    // On regtest each new block would have the whole block index checked, which takes longer with every block.
+    "-checkblockindex=0",
     // The debug log is kept in its file, and need not be printed as well.
     "-printtoconsole=0",
     // electrs up to 0.11 needs a field that Core after 31 shows only on demand.
