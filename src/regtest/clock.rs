@@ -98,7 +98,7 @@ impl ChainClock {
             let some = left.min(AT_ONCE);
             let last = later(now, some * BLOCK_INTERVAL)?;
             let times = (1..=some).map(|number| now + number * BLOCK_INTERVAL);
-            let blocks = self.miner.build_empty(parent, times)?;
+            let blocks = self.miner.build_empty(node.segwit_height(), parent, times)?;
             (left, now) = (left - some, last);
             node.set_mock_time(now)?;
             node.extend_chain(&blocks)?;

@@ -304,6 +304,17 @@ pub enum Misuse {
         /// What the faucet could spend in the next block.
         available: Amount,
     },
+    /// The faucet's coins are segwit outputs, which nobody can spend before blocks may have witnesses.
+    #[error(
+        "the faucet cannot pay at height {height}: its coins can be spent from height {segwit} on, by \
+         -testactivationheight=segwit@{segwit}; mine up to height {} first", segwit.saturating_sub(1)
+    )]
+    NoSegwitYet {
+        /// The height of the next block.
+        height: u32,
+        /// The height from which on blocks may have witnesses.
+        segwit: u32,
+    },
     /// A transaction cannot pay out more than it takes in.
     #[error("outputs of {outputs} exceed the inputs of {inputs}")]
     OutputsExceedInputs {

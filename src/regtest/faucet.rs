@@ -1,7 +1,8 @@
 //! Money for tests, from keys that anybody can recompute.
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::transaction::{predict_weight, InputWeightPrediction};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 
 use super::clock::ChainClock;
 use super::coin::{spend_coins, Coin, CoinKind};
@@ -9,19 +10,22 @@ use super::error::{Error, Misuse, NodeError};
 use super::keys::labelled_key;
 use super::miner::{BlockContent, MinedBlock};
 use super::node::Node;
-use super::rpc::ScannedUtxo;
+use super::scan::ScannedUtxo;
 
 /// A coinbase can be spent once so many blocks follow, its own included.
 const MATURITY: u32 = 100;
 
 /// Pays out what was mined to its script.
 ///
-/// Its payments go straight into a block of their own, so they need no fee, and amounts stay round. It keeps no
-/// account: what it can spend, it asks the node, so blocks that are taken back take nothing from it for good.
+/// Its payments go straight into a block of their own. They pay an ordinary fee nevertheless, so that one whose block is
+/// taken back is relayed and outlasts a restart: 1 sat/vB, or the least that the node takes, if that is more. It comes out
+/// of the change, so that amounts are exact; a payment that leaves less than the fee pays what it leaves. With
+/// [`Faucet::with_feerate`] of zero it pays none, and the change is round, too. The faucet keeps no account: what it can spend, it asks the node, so blocks that are taken back take nothing from it for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faucet {
     key: SecretKey,
     coins_made: u32,
+    feerate: FeeRate,
 }
 
 impl Default for Faucet {
@@ -29,6 +33,7 @@ impl Default for Faucet {
         Self {
             key: labelled_key("spilman/faucet"),
             coins_made: 0,
+            feerate: FeeRate::BROADCAST_MIN,
         }
     }
 }
@@ -38,6 +43,13 @@ impl Faucet {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same faucet, whose payments pay this feerate, or the least that the node takes if that is more; zero for no
+    /// fee at all.
+    #[must_use]
+    pub fn with_feerate(self, feerate: FeeRate) -> Self {
+        Self { feerate, ..self }
     }
 
     /// Where a [`Miner`](super::Miner) has to pay for this faucet to have funds.
@@ -60,7 +72,7 @@ impl Faucet {
     ///
     /// # Errors
     ///
-    /// [`Misuse::FundsShort`], or if the node fails.
+    /// [`Misuse::FundsShort`], [`Misuse::NoSegwitYet`], or if the node fails.
     pub fn fund(
         &mut self,
         node: &Node,
@@ -78,7 +90,7 @@ impl Faucet {
     ///
     /// # Errors
     ///
-    /// [`Misuse::FundsShort`], or if the node fails.
+    /// [`Misuse::FundsShort`], [`Misuse::NoSegwitYet`], or if the node fails.
     pub fn fund_key(
         &self,
         node: &Node,
@@ -107,7 +119,7 @@ impl Faucet {
     ///
     /// # Errors
     ///
-    /// [`Misuse::FundsShort`], or if the node fails.
+    /// [`Misuse::FundsShort`], [`Misuse::NoSegwitYet`], or if the node fails.
     pub fn pay(
         &self,
         node: &Node,
@@ -115,31 +127,53 @@ impl Faucet {
         mut outputs: Vec<TxOut>,
     ) -> Result<(Transaction, MinedBlock), Error> {
         let _turn = node.turn()?;
+        let segwit = node.segwit_height();
+        if segwit > 0 {
+            let height = node.tip()?.height + 1;
+            if height < segwit {
+                return Err(Misuse::NoSegwitYet { height, segwit }.into());
+            }
+        }
         let needed = outputs
             .iter()
             .try_fold(Amount::ZERO, |sum, output| sum.checked_add(output.value))
             .unwrap_or(Amount::MAX);
+        let feerate = self.feerate_on(node)?;
+        let mut lengths: Vec<_> = outputs.iter().map(|output| output.script_pubkey.len()).collect();
+        lengths.push(self.script().len());
         let mut coins = Vec::new();
         let mut available = Amount::ZERO;
+        let mut fee = Amount::ZERO;
         for utxo in self.mature(node)? {
-            if available >= needed && !coins.is_empty() {
+            if !coins.is_empty() && needed.checked_add(fee).is_some_and(|sum| available >= sum) {
                 break;
             }
             available += utxo.output.value;
             coins.push(self.coin(node, utxo)?);
+            fee = fee_of(feerate, coins.len(), &lengths);
         }
-        let change = available
+        let rest = available
             .checked_sub(needed)
             .ok_or(Misuse::FundsShort { needed, available })?;
-        if change > Amount::ZERO {
+        // What is not worth an output goes to the miner, which is the faucet itself.
+        let change = rest.checked_sub(fee).unwrap_or(Amount::ZERO);
+        let script_pubkey = self.script();
+        if change > Amount::ZERO && (fee == Amount::ZERO || change >= script_pubkey.minimal_non_dust()) {
             outputs.push(TxOut {
                 value: change,
-                script_pubkey: self.script(),
+                script_pubkey,
             });
         }
         let transaction = spend_coins(&coins, outputs)?;
         let block = clock.step_no_earlier_than(node, 0, BlockContent::Exactly(vec![transaction.clone()]))?;
         Ok((transaction, block))
+    }
+
+    fn feerate_on(&self, node: &Node) -> Result<FeeRate, Error> {
+        if self.feerate == FeeRate::ZERO {
+            return Ok(FeeRate::ZERO);
+        }
+        Ok(self.feerate.max(node.least_feerate()?))
     }
 
     /// The own outputs that the next block may spend, oldest first.
@@ -174,4 +208,14 @@ impl Faucet {
             funding,
         })
     }
+}
+
+/// What a transaction with so many coins of the faucet, and outputs with scripts of these lengths, pays; all money if that
+/// is beyond counting.
+fn fee_of(feerate: FeeRate, coins: usize, lengths: &[usize]) -> Amount {
+    let inputs = vec![InputWeightPrediction::P2WPKH_MAX; coins];
+    let weight = predict_weight(inputs, lengths.iter().copied());
+    feerate
+        .fee_vb(weight.to_vbytes_ceil())
+        .unwrap_or(Amount::MAX_MONEY)
 }

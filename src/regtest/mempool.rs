@@ -238,7 +238,11 @@ impl Node {
         // The node shows the template it made before, without what the mempool got since, until by its own clock
         // some seconds have passed. That clock stands still, so it is put forward for the moment.
         let mut time = self.time();
-        let fresh = time.now.max(time.template.saturating_add(TEMPLATE_AGE));
+        // A second at least, since the median time past may be as far ahead of the clock as a block may be.
+        let fresh = time
+            .now
+            .saturating_add(1)
+            .max(time.template.saturating_add(TEMPLATE_AGE));
         set_mock_time(self.client(), fresh)?;
         time.template = fresh;
         let answer = call(self.client(), CALL, &[json!({ "rules": ["segwit"] })]);

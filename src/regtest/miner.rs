@@ -27,6 +27,9 @@ const FILLER: &[u8; 7] = b"regtest";
 /// What an input script of at most 100 bytes has left.
 const MAX_TAG: usize = 75;
 
+/// A block may be so many seconds ahead of a node's clock.
+const MOST_AHEAD: u32 = 7_200;
+
 /// Which transactions go into a block, after the coinbase.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum BlockContent {
@@ -55,7 +58,7 @@ pub struct MineParams {
     pub content: BlockContent,
     /// The header's time in seconds since 1970. It has to be after the median time past, and at most two hours
     /// after the node's mock time. If absent, the mock time or the first second after the median time past,
-    /// whichever is later.
+    /// whichever is later; if that is too far ahead, mock time moves as far as is needed.
     pub time: Option<u32>,
     /// Up to 75 bytes for the coinbase, so that two blocks that would be equal differ: needed to mine again what
     /// was invalidated.
@@ -127,9 +130,10 @@ impl Miner {
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
         let _turn = node.turn()?;
         let tip = node.tip()?;
-        let time = params
-            .time
-            .unwrap_or_else(|| node.mock_time().max(tip.mtp.saturating_add(1)));
+        let time = match params.time {
+            Some(time) => time,
+            None => next_time(node, &tip)?,
+        };
         self.mine_on(node, Parent::from(tip), time, params.content, &params.tag)
     }
 
@@ -150,7 +154,7 @@ impl Miner {
                 (transactions, fees)
             }
         };
-        let block = self.build(parent, time, fees, transactions, tag)?;
+        let block = self.build(node.segwit_height(), parent, time, fees, transactions, tag)?;
         node.extend_chain(slice::from_ref(&block))?;
         Ok(MinedBlock::new(parent.height + 1, &block))
     }
@@ -162,20 +166,28 @@ impl Miner {
     /// If the node fails.
     pub(super) fn propose(&self, node: &Node, transactions: &[Transaction]) -> Result<Option<String>, Error> {
         let tip = node.tip()?;
-        let time = node.mock_time().max(tip.mtp.saturating_add(1));
+        let time = next_time(node, &tip)?;
         let fees = fees_of(node, transactions)?;
-        let block = self.build(Parent::from(tip), time, fees, transactions.to_vec(), b"")?;
+        let block = self.build(
+            node.segwit_height(),
+            Parent::from(tip),
+            time,
+            fees,
+            transactions.to_vec(),
+            b"",
+        )?;
         node.propose_block(&block)
     }
 
     /// Empty blocks of these times, each on the one before, not yet given to any node.
     pub(super) fn build_empty(
         &self,
+        segwit_height: u32,
         mut parent: Parent,
         times: impl IntoIterator<Item = u32>,
     ) -> Result<Vec<Block>, Error> {
         let blocks = times.into_iter().map(|time| {
-            let block = self.build(parent, time, Amount::ZERO, Vec::new(), b"")?;
+            let block = self.build(segwit_height, parent, time, Amount::ZERO, Vec::new(), b"")?;
             parent = Parent {
                 height: parent.height + 1,
                 hash: block.block_hash(),
@@ -185,9 +197,11 @@ impl Miner {
         blocks.collect()
     }
 
-    /// A block with proof of work, not yet given to any node.
+    /// A block with proof of work, not yet given to any node. Below the height from which on there may be witnesses, the
+    /// coinbase has none, and nothing that commits to them.
     pub(super) fn build(
         &self,
+        segwit_height: u32,
         parent: Parent,
         time: u32,
         fees: Amount,
@@ -210,12 +224,15 @@ impl Miner {
             txdata: vec![coinbase],
         };
         block.txdata.extend(transactions);
-        let commitment = block.witness_root().map(|root| {
+        if height < segwit_height {
+            block.txdata[0].input[0].witness = Witness::new();
+            block.txdata[0].output.truncate(1);
+        } else {
+            let root = block.witness_root();
+            let root = root.expect("a block with a coinbase has a witness root");
             let commitment = Block::compute_witness_commitment(&root, &[0; 32]);
-            witness_commitment_script(commitment)
-        });
-        block.txdata[0].output[1].script_pubkey =
-            commitment.expect("a block with a coinbase has a witness root");
+            block.txdata[0].output[1].script_pubkey = witness_commitment_script(commitment);
+        }
         block.header.merkle_root = block
             .compute_merkle_root()
             .expect("a block with a coinbase has a merkle root");
@@ -266,6 +283,18 @@ impl Miner {
             output,
         })
     }
+}
+
+/// The time of the next block if nothing else is asked for. The median time past can be so far ahead that the node's clock
+/// has to move before it takes a block that is later.
+fn next_time(node: &Node, tip: &Tip) -> Result<u32, Error> {
+    let now = node.mock_time();
+    let time = now.max(tip.mtp.saturating_add(1));
+    let earliest = time.saturating_sub(MOST_AHEAD);
+    if earliest > now {
+        node.set_mock_time(earliest)?;
+    }
+    Ok(time)
 }
 
 /// What a block may claim beside the fees.

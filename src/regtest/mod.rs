@@ -69,6 +69,7 @@ mod reorg;
 mod resubmit;
 mod rpc;
 mod run;
+mod scan;
 mod start;
 mod surroundings;
 mod transport;

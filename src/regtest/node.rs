@@ -69,7 +69,8 @@ pub struct Node {
     /// The blocks that this node was told to treat as invalid, and that its peers may well build on.
     pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
-    fleet: OnceLock<Arc<Fleet>>,
+    pub(super) fleet: OnceLock<Arc<Fleet>>,
+    segwit_height: u32,
     arguments: Vec<OsString>,
     pub(super) patience: Duration,
     pub(super) evidence: Evidence,
@@ -163,6 +164,11 @@ impl Node {
     #[must_use]
     pub fn mock_time(&self) -> u32 {
         self.time().now
+    }
+
+    /// From which height on blocks may have witnesses.
+    pub(super) fn segwit_height(&self) -> u32 {
+        self.segwit_height
     }
 
     /// Sets the node's clock, in seconds since 1970, without mining: time locks look at the median time of

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{Amount, Transaction, TxOut, Txid};
+use bitcoin::{Amount, FeeRate, Transaction, TxOut, Txid};
 
 use super::clock::ChainClock;
 use super::coin::{Coin, CoinKind};
@@ -155,6 +155,11 @@ impl Regtest {
         Reorg::new(&self.node, &self.clock, depth)
     }
 
+    /// As [`Faucet::with_feerate`], for the payments from now on.
+    pub fn set_faucet_feerate(&mut self, feerate: FeeRate) {
+        self.faucet = self.faucet.clone().with_feerate(feerate);
+    }
+
     /// As [`Faucet::fund`]: a coin of exactly this amount with a new key, in a block.
     ///
     /// # Errors
@@ -188,6 +193,7 @@ impl Regtest {
 pub struct RegtestBuilder {
     node: NodeBuilder,
     height: u32,
+    faucet: Faucet,
     #[cfg(feature = "electrs")]
     electrs: bool,
 }
@@ -197,6 +203,7 @@ impl Default for RegtestBuilder {
         Self {
             node: Node::builder(),
             height: START_HEIGHT,
+            faucet: Faucet::new(),
             #[cfg(feature = "electrs")]
             electrs: false,
         }
@@ -226,6 +233,13 @@ impl RegtestBuilder {
         self
     }
 
+    /// As [`Faucet::with_feerate`]: what the payments of the faucet pay, unless told otherwise 1 sat/vB.
+    #[must_use]
+    pub fn faucet_feerate(mut self, feerate: FeeRate) -> Self {
+        self.faucet = self.faucet.with_feerate(feerate);
+        self
+    }
+
     /// Starts [`Electrs`] beside the node, which then listens for peers. It has all blocks when it is handed out.
     #[cfg(feature = "electrs")]
     #[must_use]
@@ -240,7 +254,7 @@ impl RegtestBuilder {
     ///
     /// If there is no `bitcoind`, or it does not start.
     pub fn start(self) -> Result<Regtest, Error> {
-        let faucet = Faucet::new();
+        let faucet = self.faucet;
         let miner = Miner::new(faucet.script());
         let node = self.node;
         // Only now, since a node that is named after `electrs` has not heard of it.

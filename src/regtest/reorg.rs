@@ -279,6 +279,7 @@ impl<'a> Reorg<'a> {
         for transaction in contents.iter().flatten() {
             hash.input(transaction.compute_wtxid().as_byte_array());
         }
+        let segwit_height = self.node.segwit_height();
         let (mut parent, mut now) = (fork, self.node.mock_time());
         let mut new = Vec::with_capacity(contents.len());
         for (index, transactions) in contents.into_iter().enumerate() {
@@ -291,10 +292,14 @@ impl<'a> Reorg<'a> {
             let mut tag = hash.clone();
             tag.input(replaced.map_or(parent.hash, Block::block_hash).as_byte_array());
             let tag = sha256::Hash::from_engine(tag);
-            let block =
-                self.clock
-                    .miner()
-                    .build(parent, time, Amount::ZERO, transactions, tag.as_byte_array())?;
+            let block = self.clock.miner().build(
+                segwit_height,
+                parent,
+                time,
+                Amount::ZERO,
+                transactions,
+                tag.as_byte_array(),
+            )?;
             parent = Parent {
                 height: parent.height + 1,
                 hash: block.block_hash(),

@@ -6,7 +6,7 @@ use std::slice;
 use std::sync::{MutexGuard, PoisonError};
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, TxOut, Txid};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, TxOut};
 use bitcoincore_rpc::{jsonrpc, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
@@ -27,15 +27,6 @@ pub struct Utxo {
     /// The number of blocks from its own to the tip, both included; 0 in the mempool.
     pub confirmations: u32,
     /// Whether a coinbase made it, so that it needs 100 blocks on top before it can be spent.
-    pub coinbase: bool,
-}
-
-/// An unspent output that pays to a script asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ScannedUtxo {
-    pub outpoint: OutPoint,
-    pub output: TxOut,
-    pub height: u32,
     pub coinbase: bool,
 }
 
@@ -125,44 +116,6 @@ impl Node {
             confirmations: answer.confirmations,
             coinbase: answer.coinbase,
         }))
-    }
-
-    /// All outputs to a script that no block spends, oldest first.
-    pub(super) fn scan(&self, script: &ScriptBuf) -> Result<Vec<ScannedUtxo>, Error> {
-        #[derive(Deserialize)]
-        struct Answer {
-            unspents: Vec<Unspent>,
-        }
-        #[derive(Deserialize)]
-        struct Unspent {
-            txid: Txid,
-            vout: u32,
-            #[serde(with = "bitcoin::amount::serde::as_btc")]
-            amount: Amount,
-            height: u32,
-            coinbase: bool,
-        }
-        let descriptor = format!("raw({})", script.to_hex_string());
-        let answer: Answer = call(
-            self.client(),
-            "scantxoutset",
-            &[json!("start"), json!([descriptor])],
-        )?;
-        let mut found: Vec<_> = answer
-            .unspents
-            .into_iter()
-            .map(|unspent| ScannedUtxo {
-                outpoint: OutPoint::new(unspent.txid, unspent.vout),
-                output: TxOut {
-                    value: unspent.amount,
-                    script_pubkey: script.clone(),
-                },
-                height: unspent.height,
-                coinbase: unspent.coinbase,
-            })
-            .collect();
-        found.sort_unstable_by_key(|utxo| (utxo.height, utxo.outpoint));
-        Ok(found)
     }
 
     /// A block by its hash.

@@ -39,7 +39,7 @@ pub(super) fn start_at_height(node: NodeBuilder, miner: &Miner, height: u32) -> 
     }
     let times = (0..height).rev();
     let times = times.map(|left| now.saturating_sub(left.saturating_mul(BLOCK_INTERVAL)));
-    let blocks = miner.build_empty(parent, times)?;
+    let blocks = miner.build_empty(node.segwit_height(), parent, times)?;
     let Some(tip) = blocks.last().map(Block::block_hash) else {
         return node.start();
     };

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{Amount, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 
 use super::error::{expect, ScenarioError};
 use super::live::Channel;
@@ -35,7 +35,7 @@ impl World {
         scenario: &str,
         construction: Construction,
     ) -> Result<Self, ScenarioError> {
-        let chain = watch.start(Regtest::builder().node(node))?;
+        let chain = watch.start(Regtest::builder().node(node).faucet_feerate(FeeRate::ZERO))?;
         let world = Self {
             chain,
             recorder,

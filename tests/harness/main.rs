@@ -1,6 +1,8 @@
 //! The harness on real nodes, each test on one of its own.
 
+mod activation;
 mod blocks;
+mod faucet;
 mod feerates;
 mod locks;
 mod mempool;

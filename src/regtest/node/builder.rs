@@ -143,6 +143,7 @@ impl NodeBuilder {
             Program::Version(version) => binary::find_bitcoind_version(version)?.path,
             Program::Any => binary::find_bitcoind()?.path,
         };
+        let segwit_height = self.segwit_height();
         let lasting = arguments::lasting(&self.arguments, self.p2p, self.policy);
         let mut first = lasting.clone();
         first.extend(self.once.into_iter().map(OsString::from));
@@ -171,10 +172,23 @@ impl NodeBuilder {
             turn: Mutex::default(),
             invalidated: Mutex::default(),
             fleet: OnceLock::new(),
+            segwit_height,
             arguments: lasting,
             patience: self.patience,
             evidence: Evidence::of(source),
             launch,
         })
+    }
+
+    /// From which height on blocks may have witnesses: on regtest from the first, unless an argument says otherwise.
+    pub(in crate::regtest) fn segwit_height(&self) -> u32 {
+        let all = self.arguments.iter().chain(&self.once);
+        let mut heights = all.filter_map(|argument| {
+            let argument = argument.trim_start_matches('-');
+            argument.strip_prefix("testactivationheight=segwit@")
+        });
+        // Of several the last counts; what is no number is for `bitcoind` to refuse.
+        let last = heights.next_back();
+        last.and_then(|height| height.parse().ok()).unwrap_or(0)
     }
 }
