@@ -2,6 +2,7 @@
 
 mod agree;
 mod builder;
+mod pass_on;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,7 @@ use serde_json::json;
 
 pub use agree::{wait_for_same_mempool, wait_for_same_tip};
 pub use builder::ClusterBuilder;
+pub use pass_on::HeldBack;
 
 use super::error::{Error, Misuse};
 use super::fleet::Fleet;
@@ -92,6 +94,7 @@ pub struct Cluster {
     aside: BTreeSet<usize>,
     /// Each with the address from which the lower number called.
     connected: BTreeMap<Edge, String>,
+    held_back: Vec<HeldBack>,
 }
 
 impl Cluster {
@@ -138,7 +141,7 @@ impl Cluster {
     }
 
     /// Cuts all connections between these nodes and the others, and waits until they are gone. An earlier cut is
-    /// healed.
+    /// healed, as by [`Cluster::heal`].
     ///
     /// # Errors
     ///
@@ -146,10 +149,13 @@ impl Cluster {
     pub fn split(&mut self, aside: &[usize]) -> Result<(), Error> {
         aside.iter().try_for_each(|&index| self.check(index))?;
         self.aside = aside.iter().copied().collect();
-        self.connect()
+        self.reconnect()
     }
 
-    /// Connects what a cut had separated, and waits until it is.
+    /// Connects what a cut had separated, waits until it is and blocks have arrived, and gives each node the transactions
+    /// that are in the mempools of the others: Bitcoin Core tells its peers only of what is new, so that they would never
+    /// come by themselves. They are submitted, parents first, and a parent that is too cheap with the child that pays for
+    /// it. What conflicts stays where it is; [`Cluster::held_back`] says what was not taken, and why.
     ///
     /// # Errors
     ///
@@ -165,7 +171,7 @@ impl Cluster {
     /// [`Misuse::NoSuchNode`], or as there.
     pub fn stop(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.stop()?;
-        self.connect()
+        self.reconnect()
     }
 
     /// As [`Node::kill`]; the others notice.
@@ -175,17 +181,18 @@ impl Cluster {
     /// [`Misuse::NoSuchNode`], or as there.
     pub fn kill(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.kill()?;
-        self.connect()
+        self.reconnect()
     }
 
-    /// As [`Node::restart`], and connects the node again. It then has the time of the others.
+    /// As [`Node::restart`], and connects the node again. It then has the time of the others, and, as after
+    /// [`Cluster::heal`], their transactions.
     ///
     /// # Errors
     ///
     /// [`Misuse::NoSuchNode`], or as there.
     pub fn restart(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.restart()?;
-        self.connect()
+        self.reconnect()
     }
 
     /// Waits until all nodes that run have the same tip.
@@ -206,7 +213,8 @@ impl Cluster {
         wait_for_same_tip(&self.these(indices)?)
     }
 
-    /// Waits until all nodes that run have the same transactions in their mempools.
+    /// Waits until all nodes that run have the same transactions in their mempools; the clock as in
+    /// [`Node::wait_for_unconfirmed`].
     ///
     /// # Errors
     ///
@@ -215,7 +223,8 @@ impl Cluster {
         wait_for_same_mempool(&self.running())
     }
 
-    /// Waits until these nodes have the same transactions in their mempools.
+    /// Waits until these nodes have the same transactions in their mempools; the clock as in
+    /// [`Node::wait_for_unconfirmed`].
     ///
     /// # Errors
     ///
@@ -239,6 +248,17 @@ impl Cluster {
 
     fn these(&self, indices: &[usize]) -> Result<Vec<&Node>, Error> {
         indices.iter().map(|&index| Ok(&**self.node(index)?)).collect()
+    }
+
+    fn reconnect(&mut self) -> Result<(), Error> {
+        let before = self.connected.clone();
+        self.connect()?;
+        // A node that was started again calls from another port.
+        let is_new = |(edge, caller)| before.get(edge) != Some(caller);
+        if self.connected.iter().any(is_new) {
+            self.pass_on()?;
+        }
+        Ok(())
     }
 
     /// Makes the connections be what they should be now, whatever they were, and waits until both ends know. Nodes may

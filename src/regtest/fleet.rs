@@ -10,7 +10,7 @@ use serde_json::json;
 use super::error::Error;
 use super::node::Node;
 use super::peers::Peer;
-use super::rpc::{call, raw};
+use super::rpc::{call, raw, set_mock_time};
 use super::wait::{wait_until, Look};
 
 /// The nodes of a cluster, as far as the time concerns them.
@@ -66,6 +66,32 @@ impl Fleet {
             })?;
         }
         Ok(())
+    }
+}
+
+impl Node {
+    /// Lets the clocks of this node and its cluster be so many seconds ahead of the mock time, of which nothing else knows.
+    /// Without peers there is nothing to run ahead for.
+    pub(super) fn run_ahead(&self, seconds: u32) -> Result<(), Error> {
+        match self.fleet.get() {
+            Some(fleet) => fleet.nodes().try_for_each(|node| node.clock_ahead(seconds)),
+            None if self.p2p_address().is_some() => self.clock_ahead(seconds),
+            None => Ok(()),
+        }
+    }
+
+    fn clock_ahead(&self, seconds: u32) -> Result<(), Error> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        let time = self.time();
+        let set = set_mock_time(self.client(), time.now.saturating_add(seconds));
+        drop(time);
+        match set {
+            // Another thread has stopped it just now; it starts again with the mock time.
+            Err(_) if !self.is_running() => Ok(()),
+            set => set,
+        }
     }
 }
 

@@ -87,7 +87,7 @@ pub use binary::{
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
 pub use clock::{ChainClock, BLOCK_INTERVAL};
-pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, Topology};
+pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, HeldBack, Topology};
 pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
 #[cfg(feature = "electrs")]
 pub use electrs::{ConfirmationProof, Electrs, ElectrsBuilder, HistoryEntry};

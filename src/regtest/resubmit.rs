@@ -43,12 +43,12 @@ pub(super) fn resubmit(
         let Some(rejection) = give(node, &transaction, below)? else {
             continue;
         };
-        let spends_from = |parent: &Transaction| {
-            let parent = parent.compute_txid();
+        // A child can pay for parents that are too cheap; whatever else they are refused for, they stay refused.
+        let (parents, others): (Vec<_>, _) = refused.into_iter().partition(|(parent, why)| {
+            let txid = parent.compute_txid();
             let mut inputs = transaction.input.iter();
-            inputs.any(|input| input.previous_output.txid == parent)
-        };
-        let (parents, others): (Vec<_>, _) = refused.into_iter().partition(|(parent, _)| spends_from(parent));
+            why.reason == RejectReason::MinRelayFee && inputs.any(|input| input.previous_output.txid == txid)
+        });
         refused = others;
         if !parents.is_empty() {
             let package = parents.iter().map(|(parent, _)| parent).chain([&transaction]);

@@ -72,6 +72,41 @@ pub fn wait_until<T>(
     )
 }
 
+/// In a wait for transactions, the clocks step a second with each of so many looks, and then with every
+/// [`LOOKS_A_STEP`]th.
+const QUICK_STEPS: u32 = 60;
+const LOOKS_A_STEP: u32 = 8;
+/// Steps end here. A node to whose clock ten minutes pass while it waits for a block gives its peer up.
+const MOST_STEPS: u32 = 300;
+
+/// As [`wait_until`], for what peers relay. A node asks for some transactions only seconds after it has heard of them by
+/// its own clock, which stands still: a parent that pays no fee, say, after its child has come. So the clocks of this node
+/// and its cluster run ahead while this waits, five minutes at most, and are back at the mock time when it is over. Times
+/// of blocks and locks follow the mock time, and know nothing of it.
+pub(super) fn wait_for_relay<T>(
+    awaited: &str,
+    node: &Node,
+    mut look: impl FnMut() -> Result<Look<T>, Error>,
+) -> Result<T, Error> {
+    let mut looks: u32 = 0;
+    let end = wait_until(awaited, node.patience, || {
+        let seen = look()?;
+        if let Look::Saw(_) = seen {
+            looks += 1;
+            let steps = looks.min(QUICK_STEPS) + looks.saturating_sub(QUICK_STEPS) / LOOKS_A_STEP;
+            node.run_ahead(steps.min(MOST_STEPS))?;
+        }
+        Ok(seen)
+    });
+    if looks > 0 {
+        let back = node.run_ahead(0);
+        if end.is_ok() {
+            back?;
+        }
+    }
+    end
+}
+
 /// The loop under all waits. `look` gets the time that is left and may wait up to it.
 pub(super) fn wait<T>(
     awaited: impl Fn() -> String,
@@ -156,13 +191,15 @@ impl Node {
         })
     }
 
-    /// Waits until a transaction is in the mempool.
+    /// Waits until a transaction is in the mempool. If the node has peers, the clocks of it and its cluster run ahead
+    /// meanwhile, by five minutes at most, as some of what nodes tell each other takes seconds by their clocks;
+    /// [`Node::mock_time`] does not change, nor does anything become final.
     ///
     /// # Errors
     ///
     /// [`NodeError::Timeout`], or if the node fails.
     pub fn wait_for_unconfirmed(&self, txid: Txid) -> Result<(), Error> {
-        wait_until(&format!("{txid} in the mempool"), self.patience, || {
+        wait_for_relay(&format!("{txid} in the mempool"), self, || {
             let mempool = self.mempool()?;
             Ok(if mempool.binary_search(&txid).is_ok() {
                 Look::Done(())
@@ -172,7 +209,7 @@ impl Node {
         })
     }
 
-    /// Waits until just these transactions are in the mempool.
+    /// Waits until just these transactions are in the mempool; the clock as in [`Node::wait_for_unconfirmed`].
     ///
     /// # Errors
     ///
@@ -181,7 +218,7 @@ impl Node {
         let wanted: BTreeSet<_> = txids.iter().copied().collect();
         let wanted: Vec<_> = wanted.into_iter().collect();
         let awaited = format!("a mempool of {}", list(&wanted));
-        wait_until(&awaited, self.patience, || {
+        wait_for_relay(&awaited, self, || {
             let mempool = self.mempool()?;
             Ok(if mempool == wanted {
                 Look::Done(())

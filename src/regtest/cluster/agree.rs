@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::regtest::error::{Error, Misuse};
 use crate::regtest::node::{Node, Tip};
-use crate::regtest::wait::{announced, list, wait, wait_until, Look, SHORT_SLICE, SLICE};
+use crate::regtest::wait::{announced, list, wait, wait_for_relay, Look, SHORT_SLICE, SLICE};
 
 /// Waits until these nodes have the same tip.
 ///
@@ -48,6 +48,8 @@ pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
 
 /// Waits until these nodes have the same transactions in their mempools; the answer is their sorted ids.
 ///
+/// The clock as in [`Node::wait_for_unconfirmed`].
+///
 /// # Errors
 ///
 /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout) with the mempool of each, or if a node fails.
@@ -56,7 +58,7 @@ pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
         return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
     };
     let awaited = format!("{} nodes to have the same mempool", nodes.len());
-    wait_until(&awaited, first.patience, || {
+    wait_for_relay(&awaited, first, || {
         let mempools = nodes
             .iter()
             .map(|node| node.mempool())

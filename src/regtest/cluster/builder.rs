@@ -97,6 +97,7 @@ impl ClusterBuilder {
             topology: self.topology,
             aside: BTreeSet::new(),
             connected: BTreeMap::new(),
+            held_back: Vec::new(),
         };
         cluster.connect()?;
         Ok(cluster)
