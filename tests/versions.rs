@@ -1,6 +1,9 @@
 //! The same on every version of Bitcoin Core: chains to the byte, and refusals by their reason. Needs all three versions
 //! (`ci/provision 28 29 31`), and is run by `just matrix`.
 
+#[path = "versions/typed.rs"]
+mod typed;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};

@@ -102,6 +102,7 @@ pub use mempool::{BlockTemplate, MempoolEntry, MempoolFees, TemplateTransaction}
 pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
 pub use node::{Node, NodeBuilder, Tip, RPC_PASSWORD, RPC_USER, START_TIME};
 pub use package::PackageVerdict;
+pub use peers::Peer;
 pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use reorg::{Reorg, Reorganised};

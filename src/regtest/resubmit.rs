@@ -76,12 +76,8 @@ fn give(node: &Node, transaction: &Transaction, below: Below) -> Result<Option<R
         node.prioritise(txid, -PRIORITY)?;
     }
     Ok(match verdict {
-        Verdict::Accepted { .. } => None,
-        Verdict::Rejected(Rejection {
-            reason: RejectReason::AlreadyKnown,
-            ..
-        }) => None,
-        Verdict::Rejected(rejection) => Some(rejection),
+        Verdict::Rejected(rejection) if rejection.reason != RejectReason::AlreadyKnown => Some(rejection),
+        _ => None,
     })
 }
 

@@ -44,7 +44,7 @@ fn mining_goes_on_ahead_of_the_clock() {
         ("mine_empty", |chain| drop(chain.mine_empty(20).unwrap())),
         ("mine_exactly", |chain| drop(chain.mine_exactly(&[]).unwrap())),
         ("the faucet", |chain| {
-            drop(chain.fund(sat(10_000), CoinKind::Segwit).unwrap())
+            drop(chain.fund(sat(10_000), CoinKind::Segwit).unwrap());
         }),
         ("propose", |chain| assert_eq!(chain.propose(&[]).unwrap(), None)),
         ("a template", |chain| drop(chain.node().block_template().unwrap())),
