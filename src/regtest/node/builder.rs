@@ -151,19 +151,21 @@ impl NodeBuilder {
         first.push(mock_time_argument(self.start_time));
         let launch = Launch::new(program, self.p2p, self.patience)?;
         let life = Arc::new(Life::new(launch.start(&first)?));
-        let (living, absence_of, rpc) = (Arc::downgrade(&life), absence(&life), launch.rpc());
-        let patience = self.patience;
+        let (living, absence) = (Arc::downgrade(&life), absence(&life));
+        let (rpc, patience, why) = (launch.rpc(), self.patience, Arc::clone(&absence));
+        let client = move || client(rpc, patience, Some(Arc::clone(&why)));
+        let own_client = client();
         let source = Source {
             data_dir: launch.data(),
-            client: Box::new(move || client(rpc, patience, None)),
+            client: Box::new(client),
             // A node that runs is not waited for, in case it is about to end.
             absence: Arc::new(move || match living.upgrade() {
                 Some(life) if life.is_running() => None,
-                _ => absence_of(),
+                _ => absence(),
             }),
         };
         Ok(Node {
-            client: client(launch.rpc(), self.patience, Some(absence(&life))),
+            client: own_client,
             life,
             time: Mutex::new(Time {
                 now: self.start_time,
