@@ -23,8 +23,10 @@ const ARGUMENTS: &[&str] = &[
     "-rpcallowip=127.0.0.1",
     // What is in the mempool gets mined.
     "-blockmintxfee=0",
-    // On regtest each new block would have the whole block index checked, which takes longer with every block.
+    // On regtest, the whole block index would be checked with each block, and the whole mempool with each transaction:
+    // that takes longer with each of them.
     "-checkblockindex=0",
+    "-checkmempool=0",
     // The debug log is kept in its file, and need not be printed as well.
     "-printtoconsole=0",
     // electrs up to 0.11 needs a field that Core after 31 shows only on demand.
@@ -240,5 +242,21 @@ mod tests {
             assert_eq!(refused(argument, argument), None);
         }
         assert_eq!(refused("", "-reindex"), None);
+    }
+
+    /// Otherwise a chain takes the longer for each block the longer it is.
+    #[test]
+    fn whole_states_are_checked_only_on_demand() {
+        for (own, other) in [
+            ("-checkblockindex=1", "-checkmempool=0"),
+            ("-checkmempool=5", "-checkblockindex=0"),
+        ] {
+            let all = of(&[own]);
+            let checks: Vec<_> = all
+                .iter()
+                .filter(|argument| argument.starts_with("-check"))
+                .collect();
+            assert_eq!(checks, [other, own]);
+        }
     }
 }
