@@ -24,6 +24,7 @@ use super::evidence::Evidence;
 use super::fleet::Fleet;
 use super::process::Launch;
 use super::rpc;
+use super::scan::ReadBlock;
 use super::transport::client;
 use super::wait::SLICE;
 use life::Life;
@@ -70,6 +71,8 @@ pub struct Node {
     pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
     pub(super) fleet: OnceLock<Arc<Fleet>>,
+    /// The blocks of the best chain that were read, from height 1 on.
+    pub(super) read: Mutex<Vec<ReadBlock>>,
     segwit_height: u32,
     arguments: Vec<OsString>,
     pub(super) patience: Duration,

@@ -1,18 +1,15 @@
-//! What a script can spend.
+//! What a script can spend, from the blocks.
+//!
+//! The node could tell it at once by `scantxoutset`, but it does one scan at a time and refuses any other: the harness
+//! would fail beside a program under test that scans, and that program beside the harness.
 
 use std::collections::HashSet;
+use std::sync::PoisonError;
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut, Txid};
-use bitcoincore_rpc::jsonrpc;
-use serde::Deserialize;
-use serde_json::json;
+use bitcoin::{Block, BlockHash, OutPoint, Script, TxOut};
 
 use super::error::Error;
 use super::node::Node;
-use super::rpc::{failed, parse, raw};
-
-/// What `scantxoutset` says while it scans for somebody else: a node does one scan at a time.
-const SCANS_ALREADY: i32 = -8;
 
 /// An unspent output that pays to a script asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,114 +20,132 @@ pub(super) struct ScannedUtxo {
     pub coinbase: bool,
 }
 
+/// What a block of the best chain makes and spends. A node remembers them, so that each is read once.
+pub(super) struct ReadBlock {
+    hash: BlockHash,
+    made: Vec<ScannedUtxo>,
+    spent: Vec<OutPoint>,
+}
+
+impl ReadBlock {
+    fn of(block: &Block, height: u32) -> Self {
+        let made = block.txdata.iter().flat_map(|transaction| {
+            let (txid, coinbase) = (transaction.compute_txid(), transaction.is_coinbase());
+            (0..)
+                .zip(&transaction.output)
+                .map(move |(vout, output)| ScannedUtxo {
+                    outpoint: OutPoint { txid, vout },
+                    output: output.clone(),
+                    height,
+                    coinbase,
+                })
+        });
+        let inputs = block.txdata.iter().flat_map(|transaction| &transaction.input);
+        Self {
+            hash: block.block_hash(),
+            made: made.collect(),
+            spent: inputs.map(|input| input.previous_output).collect(),
+        }
+    }
+}
+
 impl Node {
     /// All outputs to a script that no block spends, oldest first.
-    pub(super) fn scan(&self, script: &ScriptBuf) -> Result<Vec<ScannedUtxo>, Error> {
-        const CALL: &str = "scantxoutset";
-        let descriptor = format!("raw({})", script.to_hex_string());
-        let mut found = match raw(self.client(), CALL, &[json!("start"), json!([descriptor])]) {
-            Ok(answer) => parse::<Answer>(CALL, &answer)?.utxos(script),
-            // A program under test scans. That may last, and begin anew as soon as it is over: rather than wait for a gap,
-            // look at the blocks themselves, which any number can do at once.
-            Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)))
-                if error.code == SCANS_ALREADY =>
-            {
-                self.scan_blocks(script)?
-            }
-            Err(error) => return Err(failed(CALL, error)),
-        };
-        found.sort_unstable_by_key(|utxo| (utxo.height, utxo.outpoint));
-        Ok(found)
-    }
-
-    /// The same from the blocks, from the tip down: slower, and nobody is in the way.
-    fn scan_blocks(&self, script: &ScriptBuf) -> Result<Vec<ScannedUtxo>, Error> {
+    pub(super) fn scan(&self, script: &Script) -> Result<Vec<ScannedUtxo>, Error> {
         let tip = self.tip()?;
-        let mut spent = HashSet::new();
-        let mut found = Vec::new();
-        let mut hash = tip.hash;
-        // The output of the genesis block cannot be spent.
+        // Half of a chain is no worse than none: the rest is read again.
+        let mut chain = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut hash, mut new) = (tip.hash, Vec::new());
+        // The genesis block has height 0 and an output that nobody can spend, so that the first one read has height 1.
         for height in (1..=tip.height).rev() {
+            let index = height as usize - 1;
+            if chain.get(index).is_some_and(|known| known.hash == hash) {
+                break;
+            }
             let block = self.block(hash)?;
             hash = block.header.prev_blockhash;
-            // Spends come after what they spend, within a block, too.
-            for transaction in block.txdata.iter().rev() {
-                let txid = transaction.compute_txid();
-                for (vout, output) in (0..).zip(&transaction.output) {
-                    let outpoint = OutPoint { txid, vout };
-                    if output.script_pubkey == *script && !spent.contains(&outpoint) {
-                        found.push(ScannedUtxo {
-                            outpoint,
-                            output: output.clone(),
-                            height,
-                            coinbase: transaction.is_coinbase(),
-                        });
-                    }
-                }
-                spent.extend(transaction.input.iter().map(|input| input.previous_output));
-            }
+            new.push(ReadBlock::of(&block, height));
         }
+        chain.truncate(tip.height as usize - new.len());
+        chain.extend(new.into_iter().rev());
+        let spent: HashSet<_> = chain.iter().flat_map(|block| &block.spent).collect();
+        let made = chain.iter().flat_map(|block| &block.made);
+        let mut found: Vec<_> = made
+            .filter(|utxo| *utxo.output.script_pubkey == *script && !spent.contains(&utxo.outpoint))
+            .cloned()
+            .collect();
+        found.sort_unstable_by_key(|utxo| (utxo.height, utxo.outpoint));
         Ok(found)
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    unspents: Vec<Unspent>,
-}
-
-#[derive(Deserialize)]
-struct Unspent {
-    txid: Txid,
-    vout: u32,
-    #[serde(with = "bitcoin::amount::serde::as_btc")]
-    amount: Amount,
-    height: u32,
-    coinbase: bool,
-}
-
-impl Answer {
-    fn utxos(self, script: &ScriptBuf) -> Vec<ScannedUtxo> {
-        let unspents = self.unspents.into_iter();
-        let utxos = unspents.map(|unspent| ScannedUtxo {
-            outpoint: OutPoint::new(unspent.txid, unspent.vout),
-            output: TxOut {
-                value: unspent.amount,
-                script_pubkey: script.clone(),
-            },
-            height: unspent.height,
-            coinbase: unspent.coinbase,
-        });
-        utxos.collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bitcoin::{Amount, TxOut};
+    use bitcoin::{Amount, OutPoint, TxOut, Txid};
+    use serde::Deserialize;
+    use serde_json::json;
 
+    use super::ScannedUtxo;
+    use crate::regtest::rpc::call;
     use crate::regtest::{CoinKind, Regtest};
 
-    /// From the blocks comes what comes from the node's set of unspent outputs.
+    /// As the node itself tells it.
+    fn asked(chain: &Regtest) -> Vec<ScannedUtxo> {
+        #[derive(Deserialize)]
+        struct Answer {
+            unspents: Vec<Unspent>,
+        }
+        #[derive(Deserialize)]
+        struct Unspent {
+            txid: Txid,
+            vout: u32,
+            #[serde(with = "bitcoin::amount::serde::as_btc")]
+            amount: Amount,
+            height: u32,
+            coinbase: bool,
+        }
+        let script_pubkey = chain.faucet().script();
+        let descriptor = format!("raw({})", script_pubkey.to_hex_string());
+        let arguments = [json!("start"), json!([descriptor])];
+        let answer: Answer = call(chain.node().client(), "scantxoutset", &arguments).unwrap();
+        let unspents = answer.unspents.into_iter();
+        let utxos = unspents.map(|unspent| ScannedUtxo {
+            outpoint: OutPoint::new(unspent.txid, unspent.vout),
+            output: TxOut {
+                value: unspent.amount,
+                script_pubkey: script_pubkey.clone(),
+            },
+            height: unspent.height,
+            coinbase: unspent.coinbase,
+        });
+        let mut utxos: Vec<_> = utxos.collect();
+        utxos.sort_unstable_by_key(|utxo| (utxo.height, utxo.outpoint));
+        utxos
+    }
+
     #[test]
-    fn blocks_tell_the_same_as_the_scan() {
+    fn blocks_tell_the_same_as_the_nodes_own_scan() {
         let mut chain = Regtest::start().unwrap();
-        chain.fund(Amount::from_int_btc(60), CoinKind::Segwit).unwrap();
         let script = chain.faucet().script();
         let to_itself = TxOut {
             value: Amount::ONE_BTC,
             script_pubkey: script.clone(),
         };
-        chain.pay(vec![to_itself; 3]).unwrap();
-        chain.mine(2).unwrap();
-        chain.reorg(1).apply().unwrap();
-        let mut found = chain.node().scan_blocks(&script).unwrap();
-        found.sort_unstable_by_key(|utxo| (utxo.height, utxo.outpoint));
-        assert_eq!(found, chain.node().scan(&script).unwrap());
-        assert!(
-            found.iter().any(|utxo| !utxo.coinbase) && found.len() > 100,
-            "{}",
-            found.len()
-        );
+        let steps: [fn(&mut Regtest, &TxOut); 6] = [
+            |_, _| (),
+            |chain, _| drop(chain.fund(Amount::from_int_btc(60), CoinKind::Segwit).unwrap()),
+            |chain, output| drop(chain.pay(vec![output.clone(); 3]).unwrap()),
+            |chain, _| drop(chain.reorg(1).drop_all().apply().unwrap()),
+            |chain, _| drop(chain.reorg(2).length(1).by_invalidation().unwrap()),
+            |chain, _| drop(chain.mine(2).unwrap()),
+        ];
+        for (number, step) in steps.into_iter().enumerate() {
+            step(&mut chain, &to_itself);
+            assert_eq!(
+                chain.node().scan(&script).unwrap(),
+                asked(&chain),
+                "step {number}"
+            );
+        }
     }
 }

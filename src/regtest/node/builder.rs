@@ -174,6 +174,7 @@ impl NodeBuilder {
             turn: Mutex::default(),
             invalidated: Mutex::default(),
             fleet: OnceLock::new(),
+            read: Mutex::default(),
             segwit_height,
             arguments: lasting,
             patience: self.patience,
