@@ -199,9 +199,9 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As [`wait_for_same_tip`].
+    /// [`NodeError::Ended`](super::NodeError::Ended) if one has ended by itself, or as [`wait_for_same_tip`].
     pub fn wait_for_same_tip(&self) -> Result<Tip, Error> {
-        wait_for_same_tip(&self.running())
+        wait_for_same_tip(&self.running()?)
     }
 
     /// Waits until these nodes have the same tip.
@@ -220,7 +220,7 @@ impl Cluster {
     ///
     /// As [`wait_for_same_mempool`].
     pub fn wait_for_same_mempool(&self) -> Result<Vec<Txid>, Error> {
-        wait_for_same_mempool(&self.running())
+        wait_for_same_mempool(&self.running()?)
     }
 
     /// Waits until these nodes have the same transactions in their mempools; the clock as in
@@ -241,9 +241,12 @@ impl Cluster {
         Err(Misuse::NoSuchNode { index, nodes }.into())
     }
 
-    fn running(&self) -> Vec<&Node> {
+    /// The nodes that run. One that was stopped or killed is away by the will of the test; one that ended by itself is an
+    /// error.
+    fn running(&self) -> Result<Vec<&Node>, Error> {
         let nodes = self.chains.iter().map(|chain| &**chain.node());
-        nodes.filter(|node| node.is_running()).collect()
+        nodes.clone().try_for_each(Node::check_not_ended)?;
+        Ok(nodes.filter(|node| node.is_running()).collect())
     }
 
     fn these(&self, indices: &[usize]) -> Result<Vec<&Node>, Error> {
@@ -251,6 +254,7 @@ impl Cluster {
     }
 
     fn reconnect(&mut self) -> Result<(), Error> {
+        self.running()?;
         let before = self.connected.clone();
         self.connect()?;
         // A node that was started again calls from another port.

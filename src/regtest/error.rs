@@ -39,7 +39,10 @@ impl fmt::Debug for Error {
 #[non_exhaustive]
 pub enum NodeError {
     /// The node or electrs did not come up.
-    #[error("{} did not start in {} with {arguments:?}: {reason}", path.display(), folder.display())]
+    #[error(
+        "{} did not start: {reason}\nfolder: {}\narguments: {}",
+        path.display(), folder.display(), arguments.join(" ")
+    )]
     Start {
         /// The program.
         path: PathBuf,
@@ -75,7 +78,7 @@ pub enum NodeError {
         /// Why not.
         reason: String,
     },
-    /// The node was to be stopped or killed, but had ended by itself.
+    /// The node was to be used, but had ended by itself.
     #[error("the node had ended by itself, {0}")]
     Ended(String),
     /// The evidence of a failure could not be written.
@@ -170,7 +173,7 @@ pub enum Misuse {
         coin: OutPoint,
     },
     /// A chain cannot be replaced deeper than to its first block.
-    #[error("of a chain of height {height} one can replace the last 1 to {height} blocks, not {depth}")]
+    #[error("cannot replace the last {depth} blocks: the chain has {height} after the genesis block")]
     ReorgDepth {
         /// The number of blocks to replace.
         depth: u32,
@@ -186,7 +189,7 @@ pub enum Misuse {
         least: u32,
     },
     /// A transaction is in none of the blocks that are to be replaced, or was changed already.
-    #[error("transaction {txid} is not in the blocks {first} to {last}, which are to be replaced")]
+    #[error("transaction {txid} is not in the blocks {first} to {last} that are replaced, or was dropped, moved or replaced already")]
     NotInBranch {
         /// The transaction.
         txid: Txid,

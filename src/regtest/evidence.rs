@@ -37,7 +37,7 @@ struct Kept {
     files: Mutex<Vec<(&'static str, PathBuf)>>,
     source: OnceLock<Source>,
     users: Mutex<Users>,
-    /// The test that has failed while the node was there.
+    /// The test that failed while the node existed.
     failing: Mutex<Option<Failing>>,
     unwanted: AtomicBool,
 }

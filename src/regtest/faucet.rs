@@ -210,8 +210,8 @@ impl Faucet {
     }
 }
 
-/// What a transaction with so many coins of the faucet, and outputs with scripts of these lengths, pays; all money if that
-/// is beyond counting.
+/// Returns the fee of a transaction that spends this number of the faucet's coins to scripts of these lengths, or more
+/// than all money if it overflows.
 fn fee_of(feerate: FeeRate, coins: usize, lengths: &[usize]) -> Amount {
     let inputs = vec![InputWeightPrediction::P2WPKH_MAX; coins];
     let weight = predict_weight(inputs, lengths.iter().copied());

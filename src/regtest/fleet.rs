@@ -70,8 +70,8 @@ impl Fleet {
 }
 
 impl Node {
-    /// Lets the clocks of this node and its cluster be so many seconds ahead of the mock time, of which nothing else knows.
-    /// Without peers there is nothing to run ahead for.
+    /// Sets the clocks of this node and its cluster this far ahead of the mock time, in seconds. [`Node::mock_time`] does
+    /// not change. A node without peers is left alone.
     pub(super) fn run_ahead(&self, seconds: u32) -> Result<(), Error> {
         match self.fleet.get() {
             Some(fleet) => fleet.nodes().try_for_each(|node| node.clock_ahead(seconds)),

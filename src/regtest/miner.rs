@@ -27,7 +27,7 @@ const FILLER: &[u8; 7] = b"regtest";
 /// What an input script of at most 100 bytes has left.
 const MAX_TAG: usize = 75;
 
-/// A block may be so many seconds ahead of a node's clock.
+/// How far a block may be ahead of a node's clock, in seconds.
 const MOST_AHEAD: u32 = 7_200;
 
 /// Which transactions go into a block, after the coinbase.

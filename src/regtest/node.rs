@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use builder::NodeBuilder;
 
-use super::error::{Error, Misuse};
+use super::error::{Error, Misuse, NodeError};
 use super::evidence::Evidence;
 use super::fleet::Fleet;
 use super::process::Launch;
@@ -245,18 +245,26 @@ impl Node {
         self.life.is_running()
     }
 
+    /// An error if the daemon has ended by itself.
+    pub(super) fn check_not_ended(&self) -> Result<(), Error> {
+        self.life
+            .ended()
+            .map_or(Ok(()), |how| Err(NodeError::Ended(how).into()))
+    }
+
     /// Stops the node cleanly and waits until it has ended. Its data and its ports stay, for [`Node::restart`].
     ///
     /// To be rid of a node, drop it: that is faster.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it is stopped already, [`NodeError::Ended`](super::NodeError::Ended) if it had ended by
+    /// [`Misuse::NodeState`] if it is stopped already, [`NodeError::Ended`] if it had ended by
     /// itself, or if it cannot be reached, ends with an error, or does not end within the node's patience: then it is
     /// killed.
     pub fn stop(&self) -> Result<(), Error> {
-        self.life.end("being stopped", "stopped", |daemon| {
+        self.life.end("being stopped", "stopped", |mut daemon| {
             self.note("stop");
+            daemon.will_end();
             let told = client(self.launch.rpc(), self.patience, None).call::<Value>("stop", &[]);
             told.map_err(|error| rpc::failed("stop", error))?;
             daemon.wait(self.patience)
@@ -268,7 +276,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it is stopped already, and [`NodeError::Ended`](super::NodeError::Ended) if it had ended
+    /// [`Misuse::NodeState`] if it is stopped already, and [`NodeError::Ended`] if it had ended
     /// by itself.
     pub fn kill(&self) -> Result<(), Error> {
         self.life.end("being killed", "killed", |daemon| {
@@ -279,7 +287,8 @@ impl Node {
     }
 
     /// Starts a node again that was stopped or killed or that ended by itself, on the same data and the same ports, and
-    /// with the same mock time. Its [clients](Node::client) go on working.
+    /// with the same mock time. Unless it was stopped, it has only what it had written to disk, which may be no block at
+    /// all: see [`Node::flush`]. Its [clients](Node::client) go on working.
     ///
     /// # Errors
     ///

@@ -23,6 +23,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// No call waits shorter than this, so that a test with little patience can still use a busy node.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Nor longer than this, since no clock counts that far.
+const MOST_PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Says why the node cannot have answered, if it is known.
 pub(super) type Absence = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -33,13 +36,17 @@ pub(super) enum NoAnswer {
     Late(Duration),
     #[error("{0}")]
     Absent(String),
-    #[error("{0}")]
+    #[error("nobody listens on {0}")]
+    Refused(String),
+    #[error("the node answered HTTP {0}")]
+    Status(String),
+    #[error("the connection broke before the answer came, so the call may have been carried out: {0}")]
     Broken(String),
 }
 
 /// A client whose calls wait so long.
 pub(super) fn client(rpc: SocketAddrV4, patience: Duration, absence: Option<Absence>) -> Client {
-    let patience = patience.max(LEAST_PATIENCE);
+    let patience = patience.clamp(LEAST_PATIENCE, MOST_PATIENCE);
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(patience))
         .http_status_as_error(false)
@@ -78,11 +85,8 @@ impl Http {
             }
             let said = String::from_utf8_lossy(&answer);
             let said = said.trim();
-            let said = format!(
-                "the node answered HTTP {status}{}{said}",
-                if said.is_empty() { "" } else { ": " }
-            );
-            jsonrpc::Error::Transport(Box::new(NoAnswer::Broken(said)))
+            let said = format!("{status}{}{said}", if said.is_empty() { "" } else { ": " });
+            jsonrpc::Error::Transport(Box::new(NoAnswer::Status(said)))
         })
     }
 
@@ -107,11 +111,9 @@ impl Http {
         }
         match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                NoAnswer::Broken(format!("nobody listens on {}", self.url))
+                NoAnswer::Refused(self.url.clone())
             }
-            error => NoAnswer::Broken(format!(
-                "the connection broke before the answer came, so the call may have been carried out: {error}"
-            )),
+            error => NoAnswer::Broken(error.to_string()),
         }
     }
 }
@@ -203,7 +205,7 @@ mod tests {
             ),
             (|stream, _| stream.write_all(b"rubbish\r\n\r\n").unwrap(), "the connection broke"),
             (
-                |_, _| thread::sleep(Duration::from_secs(3)),
+                |stream, _| drop(stream.read(&mut [0])),
                 "waited 1s for an answer to generatetoaddress, and saw none; the node may still carry the call out",
             ),
         ] {

@@ -72,8 +72,8 @@ pub fn wait_until<T>(
     )
 }
 
-/// In a wait for transactions, the clocks step a second with each of so many looks, and then with every
-/// [`LOOKS_A_STEP`]th.
+/// While a call waits for transactions, the clocks step one second with each of the first looks, and then one second with
+/// every [`LOOKS_A_STEP`]th.
 const QUICK_STEPS: u32 = 60;
 const LOOKS_A_STEP: u32 = 8;
 /// Steps end here. A node to whose clock ten minutes pass while it waits for a block gives its peer up.

@@ -2,6 +2,7 @@
 
 mod child;
 mod evidence;
+mod machine;
 mod odd;
 mod proc;
 

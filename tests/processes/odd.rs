@@ -1,11 +1,9 @@
 //! Odd programs in odd places: wrappers, shims, daemons that end by themselves, folders that cannot be used.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use bitcoin::Address;
@@ -15,13 +13,17 @@ use spilman::regtest::{
 };
 
 use super::child::{child_of, is_child, write_program};
-use super::proc::{marked, reaper_of};
+use super::proc::{entries, is_alive, marked, reaper_of};
 use super::{signal, PATIENCE, READY};
 
 /// Programs that start the real one in some way, `$REAL`.
 const WRAPPERS: &[(&str, &str)] = &[
     ("without exec", r#""$REAL" "$@""#),
     ("with a helper", r#"sleep 1000 & exec "$REAL" "$@""#),
+    (
+        "with a helper that hides",
+        r#"case $* in *-datadir=/\ *) ;; *) setsid env -i sleep 4321 & echo $! >"${0%/*}/helper" ;; esac; exec "$REAL" "$@""#,
+    ),
     ("in the background", r#""$REAL" "$@" & wait $!"#),
     ("in a session of its own", r#"setsid "$REAL" "$@" & wait $!"#),
     ("without its environment", r#"env -i "$REAL" "$@"; exit $?"#),
@@ -54,6 +56,15 @@ fn wrapper(folder: &Path, script: &str) -> PathBuf {
     program
 }
 
+/// A process that a wrapper has left beside the node, without any mark.
+fn helper_of(folder: &Path) -> Option<i32> {
+    fs::read_to_string(folder.join("helper"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
 #[test]
 fn a_wrapped_node_starts_stops_and_leaves_nothing() {
     for (how, script) in WRAPPERS {
@@ -61,14 +72,22 @@ fn a_wrapped_node_starts_stops_and_leaves_nothing() {
         let node = Node::builder().program(wrapper(folder.path(), script)).start();
         let node = node.unwrap_or_else(|error| panic!("{how}: {error}"));
         let place = node.data_dir().parent().unwrap().to_owned();
+        let nothing_is_left = || {
+            let helper = helper_of(folder.path());
+            assert_eq!(
+                (marked(&place), helper.is_some_and(is_alive)),
+                (Vec::new(), false),
+                "{how}"
+            );
+        };
         node.stop().unwrap_or_else(|error| panic!("{how}: {error}"));
-        assert_eq!(marked(&place), [""; 0], "{how}");
+        nothing_is_left();
         node.restart().unwrap();
         node.kill().unwrap();
-        assert_eq!(marked(&place), [""; 0], "{how}");
+        nothing_is_left();
         node.restart().unwrap();
         drop(node);
-        assert_eq!(marked(&place), [""; 0], "{how}");
+        nothing_is_left();
         assert!(!place.exists(), "{how}");
     }
 }
@@ -84,8 +103,9 @@ fn kill_9_leaves_nothing_of_a_wrapped_node() {
         let program = wrapper(folder.path(), script);
         let (scratch, _) = run_to_node(TEST, &program, |child| signal(&child.id().to_string(), "KILL"));
         wait_until(&format!("nothing to be left of one {how}"), PATIENCE, || {
-            let left = (marked(scratch.path()), entries(scratch.path()));
-            Ok(if left.0.is_empty() && left.1 == ["ready"] {
+            let helper = helper_of(folder.path()).filter(|&helper| is_alive(helper));
+            let left = (marked(scratch.path()), entries(scratch.path()), helper);
+            Ok(if left.0.is_empty() && left.1 == ["ready"] && left.2.is_none() {
                 Look::Done(())
             } else {
                 Look::Saw(format!("{left:?}"))
@@ -120,15 +140,6 @@ fn run_to_node(
     end(&child);
     child.wait().unwrap();
     (scratch, data.parent().and_then(Path::parent).unwrap().to_owned())
-}
-
-fn entries(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 /// As in a container, whose first process is the test, and whose temporary folder outlives it.
@@ -312,149 +323,4 @@ fn arguments_that_take_the_node_away_are_refused() {
         error.contains("it refuses the harness's login: the node answered HTTP 403"),
         "{error}"
     );
-}
-
-/// Whatever the bytes of its name are.
-#[test]
-fn a_temporary_folder_may_have_any_name() {
-    const TEST: &str = "odd::a_temporary_folder_may_have_any_name";
-    if is_child(|_| {
-        let chain = Regtest::start().unwrap();
-        chain.mine(1).unwrap();
-        chain.node().stop().unwrap();
-        chain.node().restart().unwrap();
-    }) {
-        return;
-    }
-    let scratch = tempfile::tempdir().unwrap();
-    for name in [
-        &b"with a space and 'quotes\""[..],
-        b"\xff\xfe not UTF-8",
-        b"$(touch x)\n",
-    ] {
-        let folder = scratch.path().join(OsStr::from_bytes(name));
-        fs::create_dir(&folder).unwrap();
-        let output = child_of(TEST, "start")
-            .env("TEMPDIR_ROOT", &folder)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        wait_until("nothing to be left", PATIENCE, || {
-            let left = entries(&folder);
-            Ok(if left.is_empty() {
-                Look::Done(())
-            } else {
-                Look::Saw(format!("{left:?}"))
-            })
-        })
-        .unwrap();
-    }
-}
-
-/// Not the program is missing, but what it needs of the machine.
-#[test]
-fn what_the_machine_lacks_is_named() {
-    const TEST: &str = "odd::what_the_machine_lacks_is_named";
-    if is_child(|expected| {
-        let said = Regtest::start().unwrap_err().to_string();
-        for part in expected.split('|') {
-            assert!(said.contains(part), "no {part:?} in: {said}");
-        }
-        for other in ["no bitcoind found", "did not answer within"] {
-            assert!(!said.contains(other), "{said}");
-        }
-    }) {
-        return;
-    }
-    let scratch = tempfile::tempdir().unwrap();
-    let file = scratch.path().join("file");
-    fs::write(&file, "").unwrap();
-    let here = scratch.path().display().to_string();
-    let (missing, file) = (format!("{here}/missing"), file.display().to_string());
-    for (before, variable, place, expected) in [
-        (
-            "",
-            "TEMPDIR_ROOT",
-            &missing,
-            "missing (TEMPDIR_ROOT) cannot be used: No such file",
-        ),
-        (
-            "",
-            "TMPDIR",
-            &missing,
-            "missing (TMPDIR) cannot be used: No such file",
-        ),
-        (
-            "",
-            "TEMPDIR_ROOT",
-            &file,
-            "file (TEMPDIR_ROOT) cannot be used: Not a directory",
-        ),
-        (
-            "mount -t tmpfs -o ro none $0 && ",
-            "TEMPDIR_ROOT",
-            &here,
-            "cannot be used: Read-only file system",
-        ),
-        (
-            "mount -t tmpfs -o size=40m none $0 && ",
-            "TEMPDIR_ROOT",
-            &here,
-            "cannot be used|MiB are free, a node needs 70 MiB",
-        ),
-        (
-            "ulimit -n 100 && ",
-            "TEMPDIR_ROOT",
-            &here,
-            "file descriptors|files: 100 may be open at once",
-        ),
-    ] {
-        lacks(&["--mount"], before, TEST, (variable, place), expected);
-    }
-    // A new network has a loopback interface that is down.
-    let expected = "did not start|loopback: 127.0.0.1 does not answer";
-    lacks(&["--net"], "", TEST, ("TEMPDIR_ROOT", &here), expected);
-}
-
-/// What a test with a node says in such a place, and what the doctor does: the end of each part.
-fn lacks(spaces: &[&str], before: &str, test: &str, (variable, place): (&str, &str), expected: &str) {
-    let run = |child: Command| {
-        let output = isolated(spaces, before, &child)
-            .arg(place)
-            .env_remove("TEMPDIR_ROOT")
-            .env(variable, place)
-            .env("BITCOIND_EXE", find_bitcoind().unwrap().path)
-            .output()
-            .expect("unshare, of the package util-linux");
-        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
-        (output.status.success(), said.concat())
-    };
-    let (passed, said) = run(child_of(test, expected));
-    assert!(passed, "{said}");
-    #[cfg(feature = "cli")]
-    {
-        let mut doctor = Command::new(env!("CARGO_BIN_EXE_spilman"));
-        doctor.arg("doctor");
-        let (passed, said) = run(doctor);
-        let part = expected.rsplit(['|', ':']).next().unwrap().trim();
-        assert!(
-            !passed && said.contains("failed  ") && said.contains(part),
-            "no {part:?} in: {said}"
-        );
-    }
-}
-
-/// A command in name spaces of its own.
-fn isolated(spaces: &[&str], before: &str, child: &Command) -> Command {
-    let run = std::iter::once(child.get_program()).chain(child.get_args());
-    let run: Vec<_> = run.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user"]).args(spaces);
-    command.args(["sh", "-c", &format!("{before}exec {}", run.join(" "))]);
-    command.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command
 }

@@ -89,3 +89,13 @@ pub fn reaper_of(process: u32) -> i32 {
         .parse()
         .expect("a number")
 }
+
+/// The names in a folder, sorted.
+pub fn entries(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Found;
 use crate::regtest::process::{self, Supervised};
@@ -57,6 +57,15 @@ static KNOWN: LazyLock<Mutex<HashMap<(PathBuf, SystemTime), String>>> = LazyLock
 /// For how long a program may think about its version: it takes a few milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a program printed before its end is read within this time.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often a program is looked at that was asked.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What to do about a wrapper script that forgets its arguments.
+const PASS_ON: &str = r#"a wrapper script has to pass its arguments on: exec bitcoind "$@""#;
+
 /// Each time a program is asked has a name of its own.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
@@ -87,42 +96,79 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // Without a folder of the harness, a program that hangs is ended here, if not by the reaper. Whoever wants to start
-    // the program hears of the folder then.
+    // If there is no temporary folder, the start of the program says so. Until then a program that hangs is ended here.
     let folder = process::unused_name("version").unwrap_or_else(|_| {
         let number = ASKED.fetch_add(1, Ordering::Relaxed);
         PathBuf::from(format!("{}/version-{number}", std::process::id()))
     });
-    let mut asked = Supervised::spawn(&mut command, &folder).map_err(|error| error.to_string())?;
-    let (stdout, stderr) = (asked.child().stdout.take(), asked.child().stderr.take());
-    let (stdout, stderr) = (in_background(stdout), in_background(stderr));
-    let ended = asked.ends_within(PATIENCE);
-    // Now nobody holds the pipes any more.
+    let mut asked = Supervised::spawn(&mut command, &folder).map_err(|error| process::advised(&error))?;
+    let stdout = Output::of(asked.child().stdout.take());
+    let stderr = Output::of(asked.child().stderr.take());
+    let start = Instant::now();
+    let ended = loop {
+        let ended = asked.ends_within(LOOK);
+        // A node that was started instead is ended before it has spoken to anybody.
+        let is_node = process::tells_of_another_folder(&stdout.so_far(), None);
+        if ended.is_some() || is_node || start.elapsed() >= PATIENCE {
+            break ended.filter(|_| !is_node);
+        }
+    };
     asked.kill();
-    let (stdout, stderr) = (
-        stdout.join().unwrap_or_default(),
-        stderr.join().unwrap_or_default(),
-    );
+    let is_node = process::tells_of_another_folder(&stdout.so_far(), None);
+    let (stdout, stderr) = (stdout.all(), stderr.all());
     match ended {
-        None => Err(format!("--version did not answer within {PATIENCE:?}")),
-        Some(ended) if !ended.is_success() => Err(format!("--version ended {ended}: {}", stderr.trim())),
+        _ if is_node => Err(format!(
+            "it starts a node where it should print its version: {PASS_ON}"
+        )),
+        None => Err(format!("--version did not answer within {PATIENCE:?}; {PASS_ON}")),
+        Some(ended) if !ended.is_success() => match stderr.trim() {
+            "" => Err(format!("--version ended {ended}, without a word")),
+            said => Err(format!("--version ended {ended}: {said}")),
+        },
         Some(_) => version_line(&stdout, begins).ok_or_else(|| {
             let said = stdout.lines().next().unwrap_or_default();
-            format!("--version printed no version, but {said:?}")
+            format!("--version printed no version, but {said:?}; {PASS_ON}")
         }),
     }
 }
 
-/// Reads to the end, so that the program never has to wait.
-fn in_background(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut said = Vec::new();
-        if let Some(pipe) = pipe {
+/// What a program prints, read in the background so that it never has to wait.
+struct Output {
+    said: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let so_far = Arc::clone(&said);
+        let reader = thread::spawn(move || {
+            let Some(mut pipe) = pipe.map(|pipe| pipe.take(MOST)) else {
+                return;
+            };
+            let mut some = [0; 4096];
             // What came before an error is all there is.
-            let _ = pipe.take(MOST).read_to_end(&mut said);
-        }
+            while let Ok(count @ 1..) = pipe.read(&mut some) {
+                let mut said = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+                said.extend_from_slice(&some[..count]);
+            }
+        });
+        Self { said, reader }
+    }
+
+    fn so_far(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&said).into_owned()
-    })
+    }
+
+    /// What there is now that the program has ended. What it left behind may hold the pipe open for ever.
+    fn all(self) -> String {
+        let start = Instant::now();
+        while !self.reader.is_finished() && start.elapsed() < LAST_WORDS {
+            thread::sleep(LOOK);
+        }
+        self.so_far()
+    }
 }
 
 /// The first line with a version; wrappers may print others before.

@@ -22,7 +22,7 @@ pub(super) fn asked(source: &Source) -> Vec<File> {
     if let Some(why) = (source.absence)() {
         return files_without_answers(&why);
     }
-    // The node's usual client may be in the hands of whoever panicked.
+    // The thread that panicked may hold the node's usual client.
     let client = (source.client)();
     let (tell, told) = mpsc::channel();
     // Left to itself if the node hangs: it ends when the node does.

@@ -37,7 +37,7 @@ const ARGUMENTS: &[&str] = &[
 /// with each other.
 const ADDED_TO: &[&str] = &["-rpcauth", "-whitelist"];
 
-const PORTS: &str = "the harness reserves the ports; Node::rpc_address and Node::p2p_address tell them";
+const PORTS: &str = "the harness reserves the ports; see Node::rpc_address and Node::p2p_address";
 const CHAIN: &str = "the harness knows regtest alone";
 const PASSWORD: &str = "it switches the cookie off; RPC_USER can log in, and -rpcauth adds a user";
 const DETACHES: &str = "the node would leave the harness; it is started in the background in any case";
@@ -55,16 +55,18 @@ const REFUSED: &[(&str, &str)] = &[
     ("signet", CHAIN),
     ("regtest", CHAIN),
     ("server", "the harness speaks to the node by RPC"),
+    (
+        "stopatheight",
+        "the node would end while its first blocks come; Node::stop ends it",
+    ),
+    ("stopafterblockimport", "the node would end at once"),
     ("rpcport", PORTS),
     ("rpcbind", PORTS),
     ("listen", "NodeBuilder::p2p lets it listen"),
     ("rpcuser", PASSWORD),
     ("rpcpassword", PASSWORD),
-    ("rpccookiefile", "Node::cookie_file tells where it is"),
-    (
-        "datadir",
-        "the harness makes a folder; Node::data_dir tells which",
-    ),
+    ("rpccookiefile", "see Node::cookie_file"),
+    ("datadir", "the harness makes a folder; see Node::data_dir"),
     (
         "mocktime",
         "NodeBuilder::start_time and Node::set_mock_time set the clock",
@@ -119,6 +121,9 @@ fn refuse(argument: &str, refused: &[(&str, &'static str)]) -> Result<(), Misuse
         return Err(refusal("what follows it would be ignored"));
     }
     let positive = name.strip_prefix("no").unwrap_or(name);
+    if name != positive && ADDED_TO.iter().any(|added| added[1..] == *positive) {
+        return Err(refusal("it would lock the harness or the other nodes out"));
+    }
     match refused
         .iter()
         .find(|(known, _)| *known == name || *known == positive)
@@ -221,6 +226,9 @@ mod tests {
             "-rpcpassword=x",
             "-norpccookiefile",
             "-version",
+            "-norpcauth",
+            "-nowhitelist",
+            "-stopatheight=5",
             "-?",
             "-",
             "--",

@@ -1,10 +1,17 @@
 //! Whether a node's daemon runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::regtest::error::{Error, Misuse, NodeError};
 use crate::regtest::process::Daemon;
 use crate::regtest::transport::Absence;
+
+/// A daemon whose connection broke has ended within this time, if it is about to.
+const ENDING: Duration = Duration::from_millis(500);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The daemon, or why there is none. Nobody holds the lock while a daemon is started or stopped.
 pub(super) struct Life(Mutex<State>);
@@ -89,6 +96,14 @@ impl Life {
         result
     }
 
+    /// How the daemon ended, if it did so by itself and was not started again.
+    pub fn ended(&self) -> Option<String> {
+        match &*self.now() {
+            State::Ended(how) => Some(how.clone()),
+            _ => None,
+        }
+    }
+
     /// Ends the daemon at once, for good.
     pub fn over(&self) {
         *self.state() = State::Over("dropped");
@@ -103,14 +118,17 @@ pub(super) fn absence(life: &Arc<Life>) -> Absence {
         let Some(life) = life.upgrade() else {
             return Some("the node was dropped".to_owned());
         };
-        let mut state = life.state();
-        if let State::Running(daemon) = &*state {
-            *state = State::Ended(daemon.ends_soon()?);
-        }
-        Some(match &*state {
-            State::Ended(how) => {
-                format!("the node has ended by itself, {how}; Node::restart starts it again")
+        // It may be about to end. Nobody else has to wait for that.
+        let start = Instant::now();
+        while life.is_running() {
+            if start.elapsed() >= ENDING {
+                return None;
             }
+            thread::sleep(LOOK);
+        }
+        let state = life.state();
+        Some(match &*state {
+            State::Ended(how) => format!("the node has ended by itself, {how}"),
             State::Changing(known) => format!("the node is {known}"),
             State::Running(_) => return None,
             State::Over(known) => format!("the node was {known}; Node::restart starts it again"),

@@ -1,7 +1,6 @@
 //! A `bitcoind` process, in a folder of its own.
 
 use std::ffi::OsString;
-use std::fs;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::thread;
@@ -10,16 +9,16 @@ use std::time::{Duration, Instant};
 use bitcoincore_rpc::{jsonrpc, Client, RpcApi};
 use serde_json::Value;
 
-use super::{Ended, Folder, Reserved, Supervised};
+use super::{advised, Ended, Folder, Reserved, Supervised};
 use crate::regtest::error::{Error, NodeError};
 use crate::regtest::surroundings;
-use crate::regtest::transport::client;
+use crate::regtest::transport::{client, NoAnswer};
 use crate::regtest::wait::Look;
 
 /// How often a daemon that comes up is looked at.
 const PAUSE: Duration = Duration::from_millis(2);
-/// A daemon whose connection broke has ended within this time, if it is about to.
-const ENDING: Duration = Duration::from_millis(500);
+/// A daemon that comes up and does not answer is asked again after so long.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// What the node answers while it comes up.
 const IN_WARMUP: i32 = -28;
 
@@ -69,15 +68,13 @@ impl Launch {
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&self, arguments: &[OsString]) -> Result<Daemon, Error> {
-        // Of a daemon that was killed; it would be taken for the sign of life of the new one.
-        let _ = fs::remove_file(self.cookie());
         let all: Vec<_> = self
             .own_arguments()
             .into_iter()
             .chain(arguments.iter().cloned())
             .collect();
         let process = self.folder.spawn(&self.program, &all);
-        let process = process.map_err(|error| self.failed(&all, error.to_string()))?;
+        let process = process.map_err(|error| self.failed(&all, advised(&error)))?;
         match self.wait(&process) {
             Ok(()) => Ok(Daemon {
                 process,
@@ -90,10 +87,6 @@ impl Launch {
         }
     }
 
-    fn cookie(&self) -> PathBuf {
-        self.folder.data().join("regtest/.cookie")
-    }
-
     /// What no test decides.
     fn own_arguments(&self) -> Vec<OsString> {
         let mut data = OsString::from("-datadir=");
@@ -103,18 +96,27 @@ impl Launch {
             Some(address) => format!("-bind={address}"),
             None => "-listen=0".to_owned(),
         };
-        vec![data, rpc.into(), peers.into()]
+        // A configuration file cannot take these back.
+        let [serve, stay] = ["-server=1", "-daemon=0"].map(OsString::from);
+        vec![data, rpc.into(), peers.into(), serve, stay]
     }
 
     /// Waits until the daemon answers, or says why it will not.
     fn wait(&self, process: &Supervised) -> Result<(), String> {
         let start = Instant::now();
-        let client = client(self.rpc(), self.patience, None);
+        let client = client(self.rpc(), self.patience.min(LONGEST_LOOK), None);
         loop {
             if let Some(ended) = process.ended() {
                 return Err(self.ended_early(ended));
             }
-            match self.look(&client)? {
+            if self.folder.is_left_aside() {
+                return Err(
+                    "it runs on other data than it was told to: a wrapper script has to pass its arguments \
+                            on: exec bitcoind \"$@\""
+                        .to_owned(),
+                );
+            }
+            match Self::look(&client)? {
                 Look::Done(()) => return Ok(()),
                 Look::Saw(seen) if start.elapsed() >= self.patience => {
                     let said = self.folder.last_words();
@@ -132,30 +134,30 @@ impl Launch {
     }
 
     /// Whether the daemon answers; an error if it never will.
-    fn look(&self, client: &Client) -> Result<Look<()>, String> {
-        // The node writes it when it begins to listen.
-        if !self.cookie().exists() {
-            return Ok(Look::Saw("it does not listen for RPCs".to_owned()));
-        }
+    fn look(client: &Client) -> Result<Look<()>, String> {
         match client.call::<Value>("getblockchaininfo", &[]) {
             Ok(_) => Ok(Look::Done(())),
             Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error))) if error.code == IN_WARMUP => {
                 Ok(Look::Saw(error.message))
             }
             Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Transport(error))) => {
-                let said = error.to_string();
-                if said.contains("HTTP 40") {
-                    return Err(format!("it refuses the harness's login: {said}"));
-                }
-                // What the machine lacks will not come while the node is waited for.
-                if !surroundings::troubles().is_empty() {
-                    return Err(said);
-                }
-                Ok(Look::Saw(said))
+                Self::without_answer(error.downcast_ref(), &error.to_string())
             }
             Err(error) => Err(format!(
                 "it is no Bitcoin Core: getblockchaininfo failed: {error}"
             )),
+        }
+    }
+
+    fn without_answer(why: Option<&NoAnswer>, said: &str) -> Result<Look<()>, String> {
+        match why {
+            Some(NoAnswer::Refused(_)) => Ok(Look::Saw("it does not listen for RPCs".to_owned())),
+            Some(NoAnswer::Status(status)) if status.starts_with("40") => {
+                Err(format!("it refuses the harness's login: {said}"))
+            }
+            // What the machine lacks will not come while the node is waited for.
+            _ if !surroundings::troubles().is_empty() => Err(said.to_owned()),
+            _ => Ok(Look::Saw(said.to_owned())),
         }
     }
 
@@ -194,15 +196,15 @@ impl Daemon {
         self.process.ended().map(|ended| self.tell(ended))
     }
 
-    /// As [`Daemon::ended`], of one that seems to be about to.
-    pub fn ends_soon(&self) -> Option<String> {
-        self.process.ends_within(ENDING).map(|ended| self.tell(ended))
-    }
-
     fn tell(&self, ended: Ended) -> String {
         let said = super::last_words_in(&self.folder);
-        let said = said.map_or(String::new(), |said| format!("; its last words: {said}"));
-        format!("{ended}{said}")
+        let said = said.map_or(String::new(), |said| format!(" Its last words:\n{said}"));
+        format!("{ended}; Node::restart starts it again.{said}")
+    }
+
+    /// It is about to be told to end.
+    pub fn will_end(&mut self) {
+        self.process.will_end();
     }
 
     /// Waits until it has ended, after it was told to, and kills it if it does not.

@@ -1,8 +1,13 @@
 //! A process and all that it starts, wherever they go: they share a variable of the environment.
 
+#[cfg(target_os = "linux")]
+use std::collections::HashSet;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+use rustix::process::Pid;
 
 /// The variable, whose value is the folder that the process was started for. Children inherit it, whether or not they
 /// leave their group or their session.
@@ -13,37 +18,98 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// What is killed is gone after a few of these.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Ends every process that was started for this folder or one in it, and waits until none is left.
-pub(super) fn end(folder: &Path) {
-    let start = Instant::now();
-    while kill_all(folder) && start.elapsed() < GIVE_UP {
-        thread::sleep(LOOK);
+impl Family {
+    /// Ends all of them, and waits until none with the mark is left.
+    pub fn end(mut self) {
+        let start = Instant::now();
+        while self.kill() && start.elapsed() < GIVE_UP {
+            thread::sleep(LOOK);
+        }
     }
 }
 
-/// Kills them, and says whether there was any.
+/// The processes with the mark, and those that descend from one, whatever they have done to their own marks.
 #[cfg(target_os = "linux")]
-fn kill_all(folder: &Path) -> bool {
-    use rustix::process::{pidfd_open, pidfd_send_signal, PidfdFlags, Signal};
+pub(super) struct Family {
+    marks: Marks,
+    /// Held on to, since a number may be another's as soon as its process has ended.
+    descendants: Vec<std::os::fd::OwnedFd>,
+}
 
-    let marks = Marks::of(folder);
-    let mut found = false;
-    for pid in all().filter(|&pid| marks.are_on(pid)) {
-        found = true;
-        // The number may be another's by now, so it is held on to, and looked at once more.
-        if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
-            if marks.are_on(pid) {
-                let _ = pidfd_send_signal(process, Signal::KILL);
+#[cfg(target_os = "linux")]
+impl Family {
+    /// Those that are there now. To be asked before the first of them is killed: a child whose parent has ended is
+    /// nobody's descendant any more.
+    pub fn of(folder: &Path) -> Self {
+        use rustix::process::{pidfd_open, PidfdFlags};
+
+        let marks = Marks::of(folder);
+        let all: Vec<_> = all().collect();
+        let mut known: HashSet<_> = all.iter().copied().filter(|&pid| marks.are_on(pid)).collect();
+        let parents: Vec<_> = all.iter().map(|&pid| (pid, parent_of(pid))).collect();
+        let mut descendants = Vec::new();
+        loop {
+            let is_new = |(pid, parent): &&(Pid, Option<Pid>)| {
+                !known.contains(pid) && parent.is_some_and(|parent| known.contains(&parent))
+            };
+            let new: Vec<_> = parents.iter().filter(is_new).map(|(pid, _)| *pid).collect();
+            if new.is_empty() {
+                return Self { marks, descendants };
+            }
+            for pid in new {
+                known.insert(pid);
+                if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+                    // It is still the child that it was.
+                    if parent_of(pid).is_some_and(|parent| known.contains(&parent)) {
+                        descendants.push(process);
+                    }
+                }
             }
         }
     }
-    found
+
+    /// Kills them, and says whether there was any with the mark.
+    fn kill(&mut self) -> bool {
+        use rustix::process::{pidfd_open, pidfd_send_signal, PidfdFlags, Signal};
+
+        for process in self.descendants.drain(..) {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+        let mut found = false;
+        for pid in all().filter(|&pid| self.marks.are_on(pid)) {
+            found = true;
+            if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+                if self.marks.are_on(pid) {
+                    let _ = pidfd_send_signal(process, Signal::KILL);
+                }
+            }
+        }
+        found
+    }
 }
 
-/// The group that was killed before is all that can be told.
+/// Elsewhere the process group is all that can be told.
 #[cfg(not(target_os = "linux"))]
-fn kill_all(_: &Path) -> bool {
-    false
+pub(super) struct Family;
+
+#[cfg(not(target_os = "linux"))]
+impl Family {
+    pub fn of(_: &Path) -> Self {
+        Self
+    }
+
+    fn kill(&mut self) -> bool {
+        false
+    }
+}
+
+/// The fourth field of `stat`; the second, the name, is in brackets and may have any letter in it.
+#[cfg(target_os = "linux")]
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+    Pid::from_raw(parent.parse().ok()?)
 }
 
 /// What tells a process that was started for a folder: the variable, or, if a wrapper has cleared the environment, that
@@ -66,7 +132,7 @@ impl Marks {
         }
     }
 
-    fn are_on(&self, pid: rustix::process::Pid) -> bool {
+    fn are_on(&self, pid: Pid) -> bool {
         // What belongs to another user cannot be read, and is none of ours.
         let read = |file| std::fs::read(format!("/proc/{}/{file}", pid.as_raw_pid())).unwrap_or_default();
         has(&read("environ"), |entry| entry.strip_prefix(&self.variable[..]))
@@ -91,11 +157,11 @@ fn has<'a>(strings: &'a [u8], rest: impl Fn(&'a [u8]) -> Option<&'a [u8]>) -> bo
 
 /// All processes but this one.
 #[cfg(target_os = "linux")]
-fn all() -> impl Iterator<Item = rustix::process::Pid> {
+fn all() -> impl Iterator<Item = Pid> {
     let own = i32::try_from(std::process::id()).ok();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers
         .filter(move |number| Some(*number) != own)
-        .filter_map(rustix::process::Pid::from_raw)
+        .filter_map(Pid::from_raw)
 }

@@ -114,10 +114,38 @@ impl Folder {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Whether the daemon, by what it has printed so far, keeps its data elsewhere.
+    pub fn is_left_aside(&self) -> bool {
+        let printed = end_of(&self.path.join("stdout"), LAST_WORDS);
+        tells_of_another_folder(&printed, Some(&self.path))
+    }
+
     /// The end of what the daemon printed, or else logged, since it was last started.
     pub fn last_words(&self) -> Option<String> {
         last_words_in(&self.path)
     }
+}
+
+/// Whether a node logs that its data is elsewhere than in this folder: it was started without its arguments, on the
+/// user's own data and perhaps on mainnet. It says so long before it speaks to its peers.
+pub(super) fn tells_of_another_folder(said: &str, folder: Option<&Path>) -> bool {
+    let own = folder.map(|folder| folder.to_string_lossy());
+    said.lines()
+        .filter(|line| line.contains("Using data directory "))
+        .any(|line| own.as_ref().is_none_or(|own| !line.contains(own.as_ref())))
+}
+
+/// Why a program cannot be executed, and what to do about it.
+pub(super) fn advised(error: &io::Error) -> String {
+    /// `ENOEXEC`.
+    const NO_FORMAT: i32 = 8;
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; make it executable: chmod +x",
+        io::ErrorKind::NotFound => "; give the full path of a program that is there",
+        _ if error.raw_os_error() == Some(NO_FORMAT) => "; a script begins with the line #!/bin/sh",
+        _ => "",
+    };
+    format!("{error}{advice}")
 }
 
 /// As [`Folder::last_words`].

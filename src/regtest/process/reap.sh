@@ -25,12 +25,40 @@ left() {
   done
 }
 
+# Prints the number of each process and that of its parent.
+parents() {
+  [ -e /proc/self/stat ] || exec ps -A -o pid= -o ppid=
+  for stat in /proc/[0-9]*/stat; do
+    # The second field, the name, is in brackets and may have any letter in it.
+    read -r line <"$stat" || continue
+    pid=${stat#/proc/}
+    set -- ${line##*)}
+    echo "${pid%/stat} $2"
+  done
+}
+
+# Adds the children of these, and theirs, whatever they have done to their environment.
+with_children() {
+  family=" $(echo $1) " more=yes
+  while [ -n "$more" ]; do
+    more=
+    while read -r pid parent; do
+      case $family in
+        *" $pid "*) ;;
+        *" $parent "*) family="$family$pid " more=yes ;;
+      esac
+    done <<END
+$(parents)
+END
+  done
+  echo $family
+}
+
 # What forks while it is being ended is found by the next look.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   pids=$(left "$1" "$2")
   [ -n "$3" ] || rm -rf "$1"
   [ -n "$pids" ] || break
-  # Numbers, one a line.
-  kill -9 $pids
+  kill -9 $(with_children "$pids")
   sleep 0.1
 done

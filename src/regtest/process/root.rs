@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{flock, FlockOperation};
 
-use super::family::{self, MARK};
+use super::family::{Family, MARK};
 use super::place::{check_room, keeps_everything, temporary};
 
 const REAP: &str = include_str!("reap.sh");
@@ -33,9 +33,10 @@ pub(super) struct Root {
 impl Root {
     /// That of this process; made when it is first needed.
     pub fn path() -> io::Result<PathBuf> {
-        static ROOT: Mutex<Option<Root>> = Mutex::new(None);
-        let mut root = ROOT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = &*root {
+        // One that somebody has removed is kept: with its reaper ends what still runs on it.
+        static ROOTS: Mutex<Vec<Root>> = Mutex::new(Vec::new());
+        let mut roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = roots.last().filter(|root| root.path.exists()) {
             check_room(&root.path)?;
             return Ok(root.path.clone());
         }
@@ -43,7 +44,9 @@ impl Root {
         sweep(&place);
         check_room(&place)?;
         let made = Self::make(&place)?;
-        Ok(root.insert(made).path.clone())
+        let path = made.path.clone();
+        roots.push(made);
+        Ok(path)
     }
 
     fn make(place: &Path) -> io::Result<Self> {
@@ -68,7 +71,7 @@ fn start_reaper(folder: &Path) -> io::Result<Child> {
         .args(["-c", REAP, "spilman-reaper"])
         .arg(folder)
         .args([MARK, keep])
-        // Whoever may end this process has to leave its reaper alone.
+        // A harness around this one that ends this process must not end its reaper.
         .env_remove(MARK)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -116,7 +119,7 @@ fn sweep(place: &Path) {
     for folder in entries.filter(|entry| is_name(&entry.file_name().to_string_lossy())) {
         let folder = folder.path();
         if is_abandoned(&folder) {
-            family::end(&folder);
+            Family::of(&folder).end();
             // If it does not work now, then at another time.
             let _ = fs::remove_dir_all(folder);
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOptions};
 
-use super::family::{self, MARK};
+use super::family::{Family, MARK};
 
 /// How often a process is looked at that is about to end.
 const LOOK: Duration = Duration::from_millis(1);
@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(crate) struct Supervised {
     child: Child,
     folder: PathBuf,
+    /// Those that were there when it was told to end.
+    family: Option<Family>,
     is_over: bool,
 }
 
@@ -32,6 +34,7 @@ impl Supervised {
         Ok(Self {
             child,
             folder: folder.to_owned(),
+            family: None,
             is_over: false,
         })
     }
@@ -63,16 +66,27 @@ impl Supervised {
         &mut self.child
     }
 
+    /// Remembers what it has started, since it is about to end: later nobody could tell whose children those were.
+    pub fn will_end(&mut self) {
+        self.family = Some(Family::of(&self.folder));
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        // Before anybody loses their parent.
+        let family = Family::of(&self.folder);
         // It may have ended by itself, or have left for another group.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
-        family::end(&self.folder);
+        self.family
+            .take()
+            .into_iter()
+            .chain([family])
+            .for_each(Family::end);
     }
 
     pub fn pid(&self) -> Pid {
