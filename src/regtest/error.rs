@@ -173,7 +173,7 @@ pub enum Misuse {
         coin: OutPoint,
     },
     /// A chain cannot be replaced deeper than to its first block.
-    #[error("cannot replace the last {depth} blocks: the chain has {height} after the genesis block")]
+    #[error("cannot replace the last {depth} blocks of a chain of height {height}: replace at least one, and not the genesis block")]
     ReorgDepth {
         /// The number of blocks to replace.
         depth: u32,
