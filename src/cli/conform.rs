@@ -92,7 +92,7 @@ impl Conform {
             return Ok(ExitCode::SUCCESS);
         }
         let stop = Stop::on_signals()?;
-        let core = self.core.find()?;
+        let core = self.core.find_for(chosen.len())?;
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use clap::Args;
-use spilman::regtest::{bitcoind_at, find_bitcoind, find_bitcoind_version, BinaryError, Found};
+use spilman::regtest::{bitcoind_at, find_bitcoind, find_bitcoind_version, BinaryError, Error, Found, Node};
 
 #[derive(Args)]
 pub struct Core {
@@ -25,5 +25,15 @@ impl Core {
             }
             Some(path) => bitcoind_at(Path::new(path)),
         }
+    }
+
+    /// The same, for a list of so many plays with a node for each. A node that does not start, as in a full folder, is said
+    /// once before a long list, and not by every play.
+    pub fn find_for(&self, plays: usize) -> Result<Found, Error> {
+        let core = self.find()?;
+        if plays > 1 {
+            Node::builder().program(&core.path).start()?;
+        }
+        Ok(core)
     }
 }

@@ -73,8 +73,8 @@ impl Run {
             }
         };
         let stop = Stop::on_signals()?;
-        // Before anything starts, so that a missing program is said once and not by every scenario.
-        let core = self.core.find()?;
+        // What is missing is said once and not by every scenario.
+        let core = self.core.find_for(chosen.len())?;
         if self.watch == Through::Electrs {
             find_electrs()?;
         }

@@ -120,6 +120,11 @@ fn each_error_is_said_once() {
         (&["fixtures", "check", "--core", "/nonexistent"], "No such file"),
         (&["demo", "--core", text(&broken)], "the disk is on fire"),
         (&["run", SCENARIO, "--core", text(&broken)], "the disk is on fire"),
+        (&["run", "--all", "--core", text(&broken)], "the disk is on fire"),
+        (
+            &["conform", "--payee", "true", "--core", text(&broken)],
+            "the disk is on fire",
+        ),
         (
             &["fixtures", "check", "--core", text(&broken)],
             "the disk is on fire",
