@@ -145,10 +145,15 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], or if a node fails.
+    /// [`Misuse::NoSuchNode`], [`Misuse::NothingToCut`] if all nodes are named, or if a node fails.
     pub fn split(&mut self, aside: &[usize]) -> Result<(), Error> {
         aside.iter().try_for_each(|&index| self.check(index))?;
-        self.aside = aside.iter().copied().collect();
+        let aside: BTreeSet<_> = aside.iter().copied().collect();
+        let nodes = self.chains.len();
+        if aside.len() == nodes {
+            return Err(Misuse::NothingToCut { nodes }.into());
+        }
+        self.aside = aside;
         self.reconnect()
     }
 

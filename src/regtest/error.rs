@@ -265,6 +265,12 @@ pub enum Misuse {
         /// How many nodes there are.
         nodes: usize,
     },
+    /// A cut separates some nodes from others.
+    #[error("cannot cut all {nodes} nodes of a cluster off: leave at least one on the other side")]
+    NothingToCut {
+        /// How many nodes there are.
+        nodes: usize,
+    },
     /// electrs waits until the node has a block of the last 24 hours by its own clock.
     #[error("the newest block is too old for electrs, {tip}: mine one first")]
     OldTip {

@@ -226,6 +226,11 @@ fn what_cannot_be_is_named_with_both_values() {
             }))
         ));
     }
+    let error = one.split(&[0]).unwrap_err();
+    assert!(
+        matches!(error, Error::Misuse(Misuse::NothingToCut { nodes: 1 })),
+        "{error}"
+    );
     assert!(wait_for_same_tip(&[]).is_err() && wait_for_same_mempool(&[]).is_err());
 }
 
