@@ -240,8 +240,11 @@ impl Node {
             Ok(if ready == count && peers.len() == count {
                 Look::Done(())
             } else {
-                let peers: Vec<_> = peers.iter().map(|peer| peer.addr.as_str()).collect();
-                Look::Saw(format!("{ready} of {peers:?}"))
+                let addresses: Vec<_> = peers.iter().map(|peer| peer.addr.as_str()).collect();
+                Look::Saw(match peers.len() {
+                    0 => "none".to_owned(),
+                    all => format!("{all}, {ready} of them ready: {}", addresses.join(", ")),
+                })
             })
         })
     }

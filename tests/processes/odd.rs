@@ -282,6 +282,7 @@ fn a_program_that_is_no_node_is_refused_at_once() {
             "--version ended with status 127: no library",
         ),
         ("kill -9 $$", "--version ended by signal 9 (SIGKILL)"),
+        ("echo thinking; sleep 1000", "--version did not answer within 10s"),
         (
             "[ $1 = --version ] && echo version v31.99 && exit; echo is a test; exit 0",
             "it ended at once, with status 0, and said: is a test; a wrapper has to wait for the node",
