@@ -36,7 +36,7 @@ mod sighash;
 mod transaction;
 mod units;
 
-pub use check::{check, Fault, FileReport, FixtureProblem, Progress, Report};
+pub use check::{check, CheckReport, FileReport, FixtureProblem, ProblemKind, Progress};
 pub use compare::{compare, Change, CompareError, Comparison, Fate};
 pub use error::FixtureError;
 pub use life::{life, Life};

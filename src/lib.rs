@@ -6,7 +6,7 @@
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
 //! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it; with `electrum`, through an electrum server |
-//! | `malice` | `scenario` | the messages of a dishonest side, each one change away from an honest one |
+//! | `adversary` | `scenario` | the messages of a dishonest side, each one change away from an honest one |
 //! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; knows nothing of channels |
 //! | `scenario` | `scenario` | the documented stories and the attacks, each on a node of its own |
 //! | `fixtures` | `fixtures` | reference fixtures for other languages: written, read, checked |
@@ -93,12 +93,12 @@
 /// The `bitcoin` crate whose types this crate takes and returns.
 pub use bitcoin;
 
+#[cfg(feature = "scenario")]
+pub mod adversary;
 #[cfg(feature = "channel")]
 pub mod channel;
 #[cfg(feature = "conform")]
 pub mod conform;
-#[cfg(feature = "scenario")]
-pub mod malice;
 #[cfg(feature = "channel")]
 pub mod transcript;
 #[cfg(feature = "channel")]

@@ -25,7 +25,7 @@
 //! Unsigned integers: channel (16 bits), amounts in satoshi, feerates in sat/kwu (32 bits), locks as in `nLockTime`
 //! (the expiry of a construction with a relative lock as in `nSequence`, BIP 68), confirmations (32 bits), the closing
 //! margin in blocks (16 bits), and the numbers of [`Protocol`](crate::channel::Protocol),
-//! [`Construction`](crate::channel::Construction) and [`Reason`](crate::channel::Reason). Byte strings:
+//! [`Construction`](crate::channel::Construction) and [`RefusalReason`](crate::channel::RefusalReason). Byte strings:
 //! compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`; for Taproot those of BIP 340,
 //! always for the default), public nonces (66) and partial signatures (32) of BIP 327, output scripts, transactions in
 //! consensus encoding, txids in the order of their hash. `paid` is always the sum so far.
@@ -53,7 +53,7 @@ mod write;
 
 use minicbor::{Decoder, Encoder};
 
-use crate::channel::{Envelope, Kind};
+use crate::channel::{Envelope, MessageKind};
 use read::Reader;
 use write::write;
 
@@ -110,19 +110,19 @@ pub fn decode(bytes: &[u8]) -> Result<Envelope, WireError> {
 }
 
 /// How many elements a message's array has, kind and channel included.
-const fn elements(kind: Kind) -> u64 {
+const fn elements(kind: MessageKind) -> u64 {
     2 + match kind {
-        Kind::Open => 13,
-        Kind::Accept | Kind::JointSettlement => 4,
-        Kind::Settlement => 3,
-        Kind::Payment | Kind::CloseRequest => 2,
-        Kind::FundingRequest | Kind::Ready => 0,
-        Kind::RefundRequest
-        | Kind::RefundSignature
-        | Kind::Funding
-        | Kind::PaymentRequest
-        | Kind::PaymentAccepted
-        | Kind::Closed
-        | Kind::Refuse => 1,
+        MessageKind::Open => 13,
+        MessageKind::Accept | MessageKind::CooperativeSettlement => 4,
+        MessageKind::Settlement => 3,
+        MessageKind::Payment | MessageKind::CloseRequest => 2,
+        MessageKind::FundingRequest | MessageKind::Ready => 0,
+        MessageKind::RefundRequest
+        | MessageKind::RefundSignature
+        | MessageKind::Funding
+        | MessageKind::PaymentRequest
+        | MessageKind::PaymentAccepted
+        | MessageKind::Closed
+        | MessageKind::Refuse => 1,
     }
 }

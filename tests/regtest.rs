@@ -261,7 +261,7 @@ scenarios! {
             payee_vanishes_before_payment_accepted
             payer_vanishes_before_close_request
             payee_vanishes_before_close_request
-            payer_vanishes_before_joint_settlement
+            payer_vanishes_before_cooperative_settlement
             payee_vanishes_before_closed
         }
     }

@@ -113,7 +113,7 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
     })
     .await;
     parties.payer.pay(sat(10_000)).await.expect("acknowledged");
-    parties.payee.kill();
+    parties.payee.abort();
     say.send(()).expect("the middle listens");
     until(&parties.payer, "hangs up", |status| !status.connected).await;
     middle.await.expect("the middle ends");

@@ -8,8 +8,8 @@ use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 use spilman::regtest::{
-    find_bitcoind_version, labelled_key, Cluster, Coin, CoinKind, Node, Policy, Regtest, RejectReason as R,
-    Spend, Topology, Verdict,
+    find_bitcoind_version, labelled_key, Cluster, Coin, CoinKind, MempoolVerdict, Node, Policy, Regtest,
+    RejectReason as R, Spend, Topology,
 };
 
 const VERSIONS: [&str; 3] = ["28", "29", "31"];
@@ -75,7 +75,7 @@ fn a_chain_is_the_same_to_the_byte() {
     assert!(hashes.len() > 110, "{}", hashes.len());
 }
 
-type Case = (&'static str, Option<R>, Verdict);
+type Case = (&'static str, Option<R>, MempoolVerdict);
 
 /// Each way to be refused that the versions word differently, or might; with the reason that there should be.
 #[test]
@@ -221,7 +221,7 @@ fn a_policy_holds_on_all() {
         let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
         [1_000, 1_200].map(|fee| {
             let tx = coin.spend(paying(&coin, fee)).unwrap();
-            let verdict: Verdict = chain.node().test_accept(&tx).unwrap();
+            let verdict: MempoolVerdict = chain.node().test_accept(&tx).unwrap();
             verdict.rejection().map(|rejection| rejection.reason)
         })
     });

@@ -111,7 +111,7 @@ async fn close_together(world: &World) -> Result<(), ScenarioError> {
 async fn payee_closes_alone(world: &World) -> Result<(), ScenarioError> {
     let channel = open_and_pay(world).await?;
     channel.vanish(Side::Payer).await?;
-    let base = world.base(channel.funding()?)?;
+    let base = world.funding_parent(channel.funding()?)?;
     let settle_from = channel.params()?.terms().settle_from(base).expect("it has begun");
     world.make_final(settle_from.to_lock_time(), &[&channel]).await?;
     world.mine(1, &[&channel]).await

@@ -278,7 +278,7 @@ mod tests {
     /// their keys.)
     #[test]
     fn the_examples_of_bip_143_come_out() {
-        struct Example {
+        struct DigestExample {
             name: &'static str,
             unsigned: &'static str,
             script_code: &'static str,
@@ -286,7 +286,7 @@ mod tests {
             sighash: &'static str,
         }
         let examples = [
-            Example {
+            DigestExample {
                 name: "P2SH-P2WPKH",
                 unsigned: "0100000001db6b1b20aa0fd7b23880be2ecbd4a98130974cf4748fb66092ac4d3ceb1a547701\
                     00000000feffffff02b8b4eb0b000000001976a914a457b684d7f0d539a46a45bbc043f35b59d0d96388ac\
@@ -295,7 +295,7 @@ mod tests {
                 sat: 1_000_000_000,
                 sighash: "64f3b0f4dd2bb3aa1ce8566d220cc74dda9df97d8490cc81d89d735c92e59fb6",
             },
-            Example {
+            DigestExample {
                 name: "P2SH-P2WSH",
                 unsigned: "010000000136641869ca081e70f394c6948e8af409e18b619df2ed74aa106c1ca29787b96e01\
                     00000000ffffffff0200e9a435000000001976a914389ffce9cd9ae88dcc0631e88a821ffdbe9bfe2688ac\
@@ -309,7 +309,7 @@ mod tests {
                 sighash: "185c0be5263dce5b4bb50a047973c1b6272bfbd0103a89444597dc40b248ee7c",
             },
         ];
-        for Example {
+        for DigestExample {
             name,
             unsigned,
             script_code,

@@ -8,10 +8,10 @@ use super::funding::FundingError;
 use super::keys::SignatureError;
 use super::limits::TermsError;
 use super::lock::{Expiry, RefundLock};
-use super::message::Kind;
+use super::message::MessageKind;
 use super::musig::MusigError;
 use super::params::{ChannelId, ParamsError};
-use super::reason::Reason;
+use super::reason::RefusalReason;
 use super::stage::Stage;
 use super::verify::SpendError;
 
@@ -34,7 +34,7 @@ pub enum Refusal {
         /// What this side is doing.
         stage: Stage,
         /// What came.
-        received: Kind,
+        received: MessageKind,
     },
     /// The proposal is out of this side's limits.
     #[error(transparent)]
@@ -347,34 +347,34 @@ pub enum ApplyError {
 impl Refusal {
     /// The reason's place in the closed list, as it is told to the peer.
     #[must_use]
-    pub const fn reason(&self) -> Reason {
+    pub const fn reason(&self) -> RefusalReason {
         match self {
-            Self::WrongChannel { .. } => Reason::WrongChannel,
-            Self::Unexpected { .. } => Reason::UnexpectedMessage,
-            Self::Terms(_) => Reason::TermsOutOfLimits,
-            Self::Params(_) => Reason::BadParams,
-            Self::Refund(RefundError::FinalSequence { .. }) => Reason::RefundFinalSequence,
+            Self::WrongChannel { .. } => RefusalReason::WrongChannel,
+            Self::Unexpected { .. } => RefusalReason::UnexpectedMessage,
+            Self::Terms(_) => RefusalReason::TermsOutOfLimits,
+            Self::Params(_) => RefusalReason::BadParams,
+            Self::Refund(RefundError::FinalSequence { .. }) => RefusalReason::RefundFinalSequence,
             Self::Refund(RefundError::MissingLock { .. } | RefundError::WrongLock { .. }) => {
-                Reason::RefundLock
+                RefusalReason::RefundLock
             }
-            Self::Refund(_) => Reason::RefundTemplate,
-            Self::Funding(_) => Reason::FundingMismatch,
-            Self::Signature(SignatureError::OutOfRange { .. }) => Reason::SignatureOutOfRange,
-            Self::Signature(SignatureError::HighS { .. }) => Reason::SignatureHighS,
-            Self::Signature(SignatureError::Wrong { .. }) => Reason::SignatureWrong,
-            Self::Musig(_) => Reason::PartialSignatureWrong,
-            Self::Spend(_) => Reason::SpendInvalid,
+            Self::Refund(_) => RefusalReason::RefundTemplate,
+            Self::Funding(_) => RefusalReason::FundingMismatch,
+            Self::Signature(SignatureError::OutOfRange { .. }) => RefusalReason::SignatureOutOfRange,
+            Self::Signature(SignatureError::HighS { .. }) => RefusalReason::SignatureHighS,
+            Self::Signature(SignatureError::Wrong { .. }) => RefusalReason::SignatureWrong,
+            Self::Musig(_) => RefusalReason::PartialSignatureWrong,
+            Self::Spend(_) => RefusalReason::SpendInvalid,
             Self::Payment(error) => match error {
-                PaymentError::Decreased { .. } => Reason::PaidDecreased,
-                PaymentError::Repeated { .. } => Reason::PaidRepeated,
-                PaymentError::ExceedsCapacity { .. } => Reason::PaidExceedsCapacity,
-                PaymentError::SettlementDiffers { .. } => Reason::SettlementDiffers,
-                PaymentError::AcknowledgedUnsent { .. } => Reason::AcknowledgedUnsent,
-                PaymentError::Unconfirmed { .. } => Reason::FundingUnconfirmed,
-                PaymentError::Expiring { .. } => Reason::ChannelExpiring,
-                PaymentError::BelowMinimum { .. } => Reason::PaidBelowMinimum,
+                PaymentError::Decreased { .. } => RefusalReason::PaidDecreased,
+                PaymentError::Repeated { .. } => RefusalReason::PaidRepeated,
+                PaymentError::ExceedsCapacity { .. } => RefusalReason::PaidExceedsCapacity,
+                PaymentError::SettlementDiffers { .. } => RefusalReason::SettlementDiffers,
+                PaymentError::AcknowledgedUnsent { .. } => RefusalReason::AcknowledgedUnsent,
+                PaymentError::Unconfirmed { .. } => RefusalReason::FundingUnconfirmed,
+                PaymentError::Expiring { .. } => RefusalReason::ChannelExpiring,
+                PaymentError::BelowMinimum { .. } => RefusalReason::PaidBelowMinimum,
                 PaymentError::SettlementFeerate { .. } | PaymentError::FeeAboveChange { .. } => {
-                    Reason::SettlementFeerate
+                    RefusalReason::SettlementFeerate
                 }
             },
         }

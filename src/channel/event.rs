@@ -5,7 +5,7 @@ use super::bump::CpfpPackage;
 use super::lock::Tip;
 use super::message::Envelope;
 use super::params::ChannelParams;
-use super::reason::Reason;
+use super::reason::RefusalReason;
 use super::transaction::SpendRole;
 
 /// How deep the spend of the funding output has to be in the chain before a channel counts as closed.
@@ -68,7 +68,7 @@ pub struct ChainView {
     pub confirmations: u32,
     /// The chain's end on which the block with the funding transaction was built; none while it is not in the chain.
     /// Relative locks count from it.
-    pub base: Option<Tip>,
+    pub funding_parent: Option<Tip>,
     /// What spends the funding output, in the chain or in the mempool.
     pub spend: Option<SeenSpend>,
 }
@@ -78,7 +78,7 @@ impl ChainView {
     /// never end.
     pub(crate) fn is_possible(&self, params: &ChannelParams, funding: OutPoint) -> bool {
         let relative = params.terms().refund_lock.absolute().is_none();
-        let based = self.confirmations == 0 || self.base.is_some() || !relative;
+        let based = self.confirmations == 0 || self.funding_parent.is_some() || !relative;
         let spends = |spend: &SeenSpend| {
             let mut inputs = spend.tx.input.iter();
             inputs.any(|input| input.previous_output == funding)
@@ -110,7 +110,7 @@ pub struct BroadcastResult {
 impl BroadcastResult {
     /// It is in the mempool.
     #[must_use]
-    pub fn taken(role: SpendRole, tx: &Transaction) -> Self {
+    pub fn accepted(role: SpendRole, tx: &Transaction) -> Self {
         Self {
             role,
             txid: tx.compute_txid(),
@@ -189,7 +189,7 @@ pub enum Notice {
     /// The peer refused what this side sent, and will say nothing more.
     PeerRefused {
         /// Why.
-        reason: Reason,
+        reason: RefusalReason,
     },
     /// The peer has broadcast the settlement.
     PeerSettled {

@@ -30,11 +30,11 @@ pub struct Limits {
     pub closing_margin: RangeInclusive<ClosingMargin>,
     /// Confirmations of the funding transaction. The payee asks for the lower end; the payer accepts up to
     /// the upper. Default 3 to 12. Never less than 1: a funding transaction that is not in a block can still be
-    /// double-spent, or mined under another id. For the payee's exception see [`Limits::unconfirmed`].
+    /// double-spent, or mined under another id. For the payee's exception see [`Limits::zero_conf_limit`].
     pub confirmations: RangeInclusive<u32>,
     /// The payee: up to which sum payments count as soon as the network has taken the funding transaction, and before it
     /// is confirmed, in satoshi. Whoever sets it can lose so much to a double spend. Default 0.
-    pub unconfirmed: Amount,
+    pub zero_conf_limit: Amount,
     /// The least that one payment adds, in satoshi. Default 1 to 100,000.
     pub minimum_payment: RangeInclusive<Amount>,
     /// What the payer keeps in the channel to the end, in satoshi. Default 0 to 100,000.
@@ -61,7 +61,7 @@ impl Default for Limits {
             expiry_blocks: 72..=4_032,
             closing_margin: ClosingMargin::DEFAULT..=ClosingMargin::from_blocks(1_008),
             confirmations: 3..=12,
-            unconfirmed: Amount::ZERO,
+            zero_conf_limit: Amount::ZERO,
             minimum_payment: Amount::ONE_SAT..=Amount::from_sat(100_000),
             reserve: Amount::ZERO..=Amount::from_sat(100_000),
             malleable_funding: false,

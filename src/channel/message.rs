@@ -6,7 +6,7 @@ use super::construction::Construction;
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
 use super::musig::{PartialSignature, PublicNonce};
 use super::params::{ChannelId, Confirmation};
-use super::reason::Reason;
+use super::reason::RefusalReason;
 use super::terms::{Protocol, Terms};
 
 /// A message and the channel that it belongs to.
@@ -94,7 +94,7 @@ pub enum Message {
         signature: UnverifiedSignature,
     },
     /// Payer: the same with one signature of both (BIP 327), and this is my part of it.
-    JointSettlement {
+    CooperativeSettlement {
         /// Cumulative, in satoshi; what was last accepted.
         paid: Amount,
         /// At least the agreed one; what it costs more comes out of the payer's change.
@@ -112,30 +112,30 @@ pub enum Message {
     /// Either: what you sent is refused, and nothing more will be said.
     Refuse {
         /// Why.
-        reason: Reason,
+        reason: RefusalReason,
     },
 }
 
 impl Message {
     /// The message's kind.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> MessageKind {
         match self {
-            Self::Open { .. } => Kind::Open,
-            Self::Accept { .. } => Kind::Accept,
-            Self::RefundRequest { .. } => Kind::RefundRequest,
-            Self::RefundSignature { .. } => Kind::RefundSignature,
-            Self::FundingRequest => Kind::FundingRequest,
-            Self::Funding { .. } => Kind::Funding,
-            Self::Ready => Kind::Ready,
-            Self::PaymentRequest { .. } => Kind::PaymentRequest,
-            Self::Payment { .. } => Kind::Payment,
-            Self::PaymentAccepted { .. } => Kind::PaymentAccepted,
-            Self::CloseRequest { .. } => Kind::CloseRequest,
-            Self::Settlement { .. } => Kind::Settlement,
-            Self::JointSettlement { .. } => Kind::JointSettlement,
-            Self::Closed { .. } => Kind::Closed,
-            Self::Refuse { .. } => Kind::Refuse,
+            Self::Open { .. } => MessageKind::Open,
+            Self::Accept { .. } => MessageKind::Accept,
+            Self::RefundRequest { .. } => MessageKind::RefundRequest,
+            Self::RefundSignature { .. } => MessageKind::RefundSignature,
+            Self::FundingRequest => MessageKind::FundingRequest,
+            Self::Funding { .. } => MessageKind::Funding,
+            Self::Ready => MessageKind::Ready,
+            Self::PaymentRequest { .. } => MessageKind::PaymentRequest,
+            Self::Payment { .. } => MessageKind::Payment,
+            Self::PaymentAccepted { .. } => MessageKind::PaymentAccepted,
+            Self::CloseRequest { .. } => MessageKind::CloseRequest,
+            Self::Settlement { .. } => MessageKind::Settlement,
+            Self::CooperativeSettlement { .. } => MessageKind::CooperativeSettlement,
+            Self::Closed { .. } => MessageKind::Closed,
+            Self::Refuse { .. } => MessageKind::Refuse,
         }
     }
 }
@@ -144,7 +144,7 @@ impl Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is the message of the same name")]
-pub enum Kind {
+pub enum MessageKind {
     Open = 0,
     Accept = 1,
     RefundRequest = 2,
@@ -159,10 +159,10 @@ pub enum Kind {
     Settlement = 11,
     Closed = 12,
     Refuse = 13,
-    JointSettlement = 14,
+    CooperativeSettlement = 14,
 }
 
-impl Kind {
+impl MessageKind {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 15] = [
         Self::Open,
@@ -179,7 +179,7 @@ impl Kind {
         Self::Settlement,
         Self::Closed,
         Self::Refuse,
-        Self::JointSettlement,
+        Self::CooperativeSettlement,
     ];
 
     /// The published name.
@@ -200,7 +200,7 @@ impl Kind {
             Self::Settlement => "settlement",
             Self::Closed => "closed",
             Self::Refuse => "refuse",
-            Self::JointSettlement => "joint-settlement",
+            Self::CooperativeSettlement => "joint-settlement",
         }
     }
 
@@ -212,13 +212,13 @@ impl Kind {
             Self::RefundRequest | Self::RefundSignature => !construction.has_script_refund(),
             Self::FundingRequest | Self::PaymentRequest => matches!(protocol, Protocol::Bond),
             Self::Settlement => !construction.closes_with_one_key(),
-            Self::CloseRequest | Self::JointSettlement => construction.closes_with_one_key(),
+            Self::CloseRequest | Self::CooperativeSettlement => construction.closes_with_one_key(),
             _ => true,
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MessageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -24,7 +24,7 @@
 //! // Steps 1 to 5: nothing is locked before the refund is signed and verified.
 //! let limits = Limits::default;
 //! let (payer, open) = PayerOpening::propose(ChannelId(1), terms, k1, to_payer, limits(), tip)?;
-//! let (Considered::SignsRefund(payee), accept) = PayeeOpening::consider(open, k2, to_payee, limits(), tip)? else {
+//! let (AcceptedProposal::SignsRefund(payee), accept) = PayeeOpening::accept(open, k2, to_payee, limits(), tip)? else {
 //!     panic!("the refund is not in the script");
 //! };
 //! let payer = payer.accept(accept)?;
@@ -34,18 +34,18 @@
 //!     input: vec![TxIn { witness: Witness::from_slice(&[[1; 71]]), ..TxIn::default() }],
 //!     output: vec![payer.funding_output()],
 //! };
-//! let Hold::CoSigned(payer, request) = payer.hold(signed)? else { panic!("nor is it for the payer") };
+//! let FundedOpening::CoSigned(payer, request) = payer.fund(signed)? else { panic!("nor is it for the payer") };
 //! let (payee, answers) = payee.sign_refund(request, tip)?;
 //! let payer = payer.verify_refund(answers[0].clone())?;
 //!
 //! // Step 6: the payer lets go of the funding transaction; the payee checks it and would broadcast it.
-//! let (mut payer, actions) = payer.release();
+//! let (mut payer, actions) = payer.into_payer();
 //! let Some(Action::Send(funding)) = actions.last() else { panic!("example 7 hands it over") };
 //! let (mut payee, _) = payee.receive_funding(funding.clone())?;
 //!
 //! // Three confirmations later payments count.
-//! let deep = ChainView { tip, confirmations: 3, base: Some(tip), spend: None };
-//! let mut inbox = payee.apply(Event::Chain(deep))?;
+//! let confirmed = ChainView { tip, confirmations: 3, funding_parent: Some(tip), spend: None };
+//! let mut inbox = payee.apply(Event::Chain(confirmed))?;
 //! let mut to_payer = true;
 //! while let Some(Action::Send(message)) = inbox.iter().find(|action| matches!(action, Action::Send(_))) {
 //!     let event = Event::Message(message.clone());
@@ -98,7 +98,7 @@ pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use channel_keys::{ChannelKeys, KeyId, KeyRole};
 pub use construction::Construction;
 #[cfg(feature = "scenario")]
-pub(crate) use construction::Path;
+pub(crate) use construction::SpendPath;
 pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{
     Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, BLIND_BLOCKS, SETTLED_DEPTH,
@@ -113,20 +113,23 @@ pub(crate) use keys::{Signer, SECP};
 pub(crate) use limits::check_construction;
 pub use limits::{Limits, TermsError};
 pub use lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip, LOCKED_SEQUENCE};
-pub use message::{Envelope, Kind, Message};
+pub use message::{Envelope, Message, MessageKind};
 pub use musig::{
-    JointKey, JointOutputKey, MusigError, NonceSeed, NonceSource, PartialSignature, PublicNonce, SecretNonce,
+    AggregateKey, AggregateOutputKey, MusigError, NonceSeed, NonceSource, PartialSignature, PublicNonce,
+    SecretNonce,
 };
 #[cfg(feature = "scenario")]
 pub(crate) use params::Parties;
 pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError};
-pub use payee::{Accepted, AwaitsFunding, Considered, Payee, PayeeOpening};
-pub use payer::{Agreed, Held, Hold, HoldError, Payer, PayerOpening, Proposed, Protected, MAX_FUNDING_SIZE};
-pub use reason::Reason;
+pub use payee::{Accepted, AcceptedProposal, AwaitsFunding, Payee, PayeeOpening};
+pub use payer::{
+    Agreed, FundError, Funded, FundedOpening, Payer, PayerOpening, Proposed, Protected, MAX_FUNDING_SIZE,
+};
+pub use reason::RefusalReason;
 pub use stage::Stage;
 pub use terms::{Protocol, Terms};
 #[cfg(feature = "scenario")]
-pub(crate) use transaction::Spend;
+pub(crate) use transaction::SpendTemplate;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
 #[cfg(feature = "electrum")]
 pub(crate) use verify::verify_input;

@@ -41,8 +41,8 @@ use super::keys::{ChannelKey, PayeeKey, PayerKey, SECP};
 /// # let merkle_root = TapNodeHash::from_byte_array([3; 32]);
 /// # let digest = Message::from_digest([4; 32]); // the key-path sighash of the settlement
 /// # let seed = NonceSeed::new([5; 32]); // 32 fresh random bytes
-/// let joint = JointKey::new(PayerKey::new(k1.public_key()), PayeeKey::new(k2.public_key()));
-/// let output = joint.tweaked(Some(merkle_root));
+/// let aggregate = AggregateKey::new(PayerKey::new(k1.public_key()), PayeeKey::new(k2.public_key()));
+/// let output = aggregate.tweaked(Some(merkle_root));
 ///
 /// let asked = SecretNonce::generate(seed, &k2, &output, outpoint);
 /// let (nonce, partial) = output.sign_with(&k1, &asked.public(), &digest)?;
@@ -52,13 +52,13 @@ use super::keys::{ChannelKey, PayeeKey, PayerKey, SECP};
 /// # Ok::<(), MusigError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct JointKey {
+pub struct AggregateKey {
     payer: PayerKey,
     payee: PayeeKey,
     context: KeyAggContext,
 }
 
-impl JointKey {
+impl AggregateKey {
     /// Aggregates the two keys. Neither party can choose its key so that the other's falls out of the sum.
     #[must_use]
     #[expect(
@@ -100,14 +100,14 @@ impl JointKey {
         clippy::missing_panics_doc,
         reason = "no script tree is known that has no output key"
     )]
-    pub fn tweaked(&self, merkle_root: Option<TapNodeHash>) -> JointOutputKey {
+    pub fn tweaked(&self, merkle_root: Option<TapNodeHash>) -> AggregateOutputKey {
         let context = self.context.clone();
         let context = match merkle_root {
             Some(root) => context.with_taproot_tweak(root.as_ref()),
             None => context.with_unspendable_taproot_tweak(),
         }
         .expect("a tweak out of range, or one that cancels the key, would be a chosen SHA-256");
-        JointOutputKey::new(self.payer, self.payee, context)
+        AggregateOutputKey::new(self.payer, self.payee, context)
     }
 }
 
@@ -115,7 +115,7 @@ impl JointKey {
 ///
 /// Its signatures are plain BIP 340 signatures: on chain they look like those of any single key.
 #[derive(Debug, Clone)]
-pub struct JointOutputKey {
+pub struct AggregateOutputKey {
     payer: PayerKey,
     payee: PayeeKey,
     context: KeyAggContext,
@@ -123,7 +123,7 @@ pub struct JointOutputKey {
     parity: Parity,
 }
 
-impl JointOutputKey {
+impl AggregateOutputKey {
     fn new(payer: PayerKey, payee: PayeeKey, context: KeyAggContext) -> Self {
         let (key, parity) = to_public_key(context.aggregated_pubkey()).x_only_public_key();
         Self {

@@ -7,11 +7,11 @@ use miniscript::{DefiniteDescriptorKey, Descriptor};
 use thiserror::Error;
 
 use super::amount::{dust_limit, Balance};
-use super::construction::{Construction, Path, Scripts};
+use super::construction::{Construction, Scripts, SpendPath};
 use super::error::{CommandError, PaymentError};
 use super::keys::{PayeeKey, PayerKey};
 use super::lock::RefundLock;
-use super::musig::JointOutputKey;
+use super::musig::AggregateOutputKey;
 use super::terms::Terms;
 
 /// Names one channel on one connection. The payer chooses it; every message carries it.
@@ -50,7 +50,7 @@ pub struct Confirmation {
     pub depth: u32,
     /// Up to this sum payments count before that, as soon as the network has taken the funding transaction, in satoshi.
     /// The payee bears the risk that it is double-spent. Usually none.
-    pub unconfirmed: Amount,
+    pub zero_conf_limit: Amount,
 }
 
 /// What each party brings.
@@ -67,7 +67,7 @@ pub(crate) struct Parties {
 struct Fees {
     refund: Amount,
     payment: Weight,
-    joint: Weight,
+    cooperative: Weight,
     payer_dust: Amount,
     payee_dust: Amount,
 }
@@ -153,8 +153,8 @@ impl ChannelParams {
 
     /// Up to which sum payments count before that, in satoshi.
     #[must_use]
-    pub const fn unconfirmed_limit(&self) -> Amount {
-        self.confirmation.unconfirmed
+    pub const fn zero_conf_limit(&self) -> Amount {
+        self.confirmation.zero_conf_limit
     }
 
     /// The funding output as a descriptor (BIP 380), from which any wallet can rebuild every script of the channel.
@@ -189,11 +189,11 @@ impl ChannelParams {
     }
 
     /// The key of both, where they can close with one signature.
-    pub(crate) fn joint_key(&self) -> Option<&JointOutputKey> {
-        self.scripts.joint_key()
+    pub(crate) fn aggregate_key(&self) -> Option<&AggregateOutputKey> {
+        self.scripts.aggregate_key()
     }
 
-    pub(crate) const fn refund_path(&self) -> Path {
+    pub(crate) const fn refund_path(&self) -> SpendPath {
         refund_path(self.terms.construction)
     }
 
@@ -229,8 +229,8 @@ impl ChannelParams {
     }
 
     /// The same for a settlement with one signature, which is smaller.
-    pub(crate) fn joint_balance(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
-        self.divide(paid, fee_at(feerate, self.fees.joint)?)
+    pub(crate) fn cooperative_balance(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
+        self.divide(paid, fee_at(feerate, self.fees.cooperative)?)
     }
 
     /// Whether this side's user can have a settlement at this feerate: not below the agreed one, and the change pays for it.
@@ -294,8 +294,8 @@ impl Fees {
         let both = [payer_payout, payee_payout];
         Ok(Self {
             refund: fee(terms, weight(scripts, path, &[payer_payout]))?,
-            payment: weight(scripts, Path::Both, &both),
-            joint: weight(scripts, Path::Joint, &both),
+            payment: weight(scripts, SpendPath::Both, &both),
+            cooperative: weight(scripts, SpendPath::Cooperative, &both),
             payer_dust: dust_limit(payer_payout, terms.dust_feerate),
             payee_dust: dust_limit(payee_payout, terms.dust_feerate),
         })
@@ -319,16 +319,16 @@ impl Fees {
 }
 
 /// Which way the refund goes.
-const fn refund_path(construction: Construction) -> Path {
+const fn refund_path(construction: Construction) -> SpendPath {
     if construction.has_script_refund() {
-        Path::Refund
+        SpendPath::Refund
     } else {
-        Path::Both
+        SpendPath::Both
     }
 }
 
 /// The weight of a spend of the funding output, with signatures of the largest size.
-fn weight(scripts: &Scripts, path: Path, outputs: &[&ScriptBuf]) -> Weight {
+fn weight(scripts: &Scripts, path: SpendPath, outputs: &[&ScriptBuf]) -> Weight {
     let input = scripts.input_weight(path);
     bitcoin::transaction::predict_weight([input], outputs.iter().map(|script| script.len()))
 }

@@ -32,7 +32,7 @@ pub struct Payee {
     payments: Box<PaymentTemplate>,
     stage: Stage,
     /// The newest payment that counts.
-    best: Option<PaymentTx>,
+    latest: Option<PaymentTx>,
     /// A newer one that came while payments did not count: it is settled with, and acknowledged when they count again.
     parked: Option<PaymentTx>,
     settlement: Option<Box<SettlementTx>>,
@@ -42,11 +42,11 @@ pub struct Payee {
     view: Option<ChainView>,
     /// The newest tip, also while the funding output cannot be seen.
     tip: Tip,
-    sight: Sight,
+    sight: ChainAccess,
     /// The tip at the opening.
     opened: Tip,
     /// Whether the network has taken the funding transaction from here.
-    taken: bool,
+    accepted: bool,
     /// Whether this side has said that payments count.
     ready: bool,
     peer_gone: bool,
@@ -59,7 +59,7 @@ pub struct Payee {
 
 /// Whether this side sees the funding output and can broadcast. It acknowledges payments only if both hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Sight {
+struct ChainAccess {
     /// The last look failed.
     blind: bool,
     /// The user was told.
@@ -89,14 +89,14 @@ impl Payee {
 
     /// The newest payment.
     #[must_use]
-    pub const fn best(&self) -> Option<&PaymentTx> {
-        self.best.as_ref()
+    pub const fn latest_payment(&self) -> Option<&PaymentTx> {
+        self.latest.as_ref()
     }
 
     /// What has been paid in all, in satoshi.
     #[must_use]
     pub fn paid(&self) -> Amount {
-        self.best.map_or(Amount::ZERO, |payment| payment.balance().paid)
+        self.latest.map_or(Amount::ZERO, |payment| payment.balance().paid)
     }
 
     /// The newest payment with both signatures: what the payee would broadcast if the payer were gone. It may be for more
@@ -111,7 +111,7 @@ impl Payee {
 
     /// The newest payment that can be settled with, whether it counts or not.
     fn held(&self) -> Option<PaymentTx> {
-        self.parked.or(self.best)
+        self.parked.or(self.latest)
     }
 
     /// What a settlement is for.
@@ -177,19 +177,19 @@ impl Payee {
             ) if self.settlement.is_none() => self.accept_settlement(paid, feerate, signature),
             (
                 Stage::Closing,
-                Message::JointSettlement {
+                Message::CooperativeSettlement {
                     paid,
                     feerate,
                     nonce,
                     partial,
                 },
-            ) if self.asked.is_some() => self.accept_joint(paid, feerate, &nonce, &partial),
+            ) if self.asked.is_some() => self.accept_cooperative(paid, feerate, &nonce, &partial),
             (
                 Stage::AwaitingFunding | Stage::Open | Stage::Closing,
                 Message::CloseRequest { feerate, nonce: None },
-            ) if self.params.joint_key().is_some() => self.on_close_request(feerate),
+            ) if self.params.aggregate_key().is_some() => self.on_close_request(feerate),
             // Both closed at the same moment, and this side's settlement is on its way.
-            (Stage::Closing, Message::Settlement { .. } | Message::JointSettlement { .. })
+            (Stage::Closing, Message::Settlement { .. } | Message::CooperativeSettlement { .. })
                 if self.settlement.is_some() =>
             {
                 Ok(Vec::new())
@@ -212,8 +212,8 @@ impl Payee {
     /// Whether payments up to this sum count: not before the first look, and not once a spend is on its way, because
     /// that divides the capacity already.
     fn counts(&self, paid: Amount) -> bool {
-        let limit = self.params.unconfirmed_limit();
-        let early = self.taken && !self.funding.is_malleable() && paid <= limit && limit > Amount::ZERO;
+        let limit = self.params.zero_conf_limit();
+        let early = self.accepted && !self.funding.is_malleable() && paid <= limit && limit > Amount::ZERO;
         let unspent = self.view.as_ref().is_some_and(|view| view.spend.is_none());
         unspent && (early || self.confirmations() >= self.params.confirmations())
     }
@@ -244,7 +244,7 @@ impl Payee {
             return Vec::new();
         };
         self.parked = None;
-        self.best = Some(payment);
+        self.latest = Some(payment);
         let balance = *payment.balance();
         vec![
             self.send(Message::PaymentAccepted { paid: balance.paid }),
@@ -253,17 +253,17 @@ impl Payee {
     }
 
     fn too_late(&self) -> Option<(Expiry, u32)> {
-        self.params.terms().too_late(self.tip, self.base())
+        self.params.terms().too_late(self.tip, self.funding_parent())
     }
 
     /// Where a relative lock counts from, as far as this side has seen it.
-    fn base(&self) -> Option<Tip> {
-        self.view.as_ref().and_then(|view| view.base)
+    fn funding_parent(&self) -> Option<Tip> {
+        self.view.as_ref().and_then(|view| view.funding_parent)
     }
 
     fn unconfirmed(&self) -> PaymentError {
         PaymentError::Unconfirmed {
-            unconfirmed: self.params.unconfirmed_limit(),
+            unconfirmed: self.params.zero_conf_limit(),
             confirmations: self.confirmations(),
             required: self.params.confirmations(),
         }

@@ -15,7 +15,7 @@ use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::ChannelParams;
 use super::payment::PaymentTemplate;
-use super::reason::Reason;
+use super::reason::RefusalReason;
 use super::stage::Stage;
 use super::terms::Protocol;
 use super::transaction::{RefundTx, SpendRole};
@@ -40,7 +40,7 @@ pub struct Payer {
     acknowledged: Option<Amount>,
     tip: Tip,
     /// Below the block with the funding transaction, in the last view.
-    base: Option<Tip>,
+    funding_parent: Option<Tip>,
     /// The most that a settlement may pay, if the payee wants it to confirm sooner.
     max_feerate: FeeRate,
     broadcast_funding_after: Option<u32>,
@@ -197,7 +197,7 @@ impl Payer {
         Ok(vec![Action::Notify(Notice::PaymentRequested { paid })])
     }
 
-    fn on_refuse(&mut self, reason: Reason) -> Vec<Action> {
+    fn on_refuse(&mut self, reason: RefusalReason) -> Vec<Action> {
         let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
         match self.stage {
             Stage::Closed => {}
@@ -247,14 +247,14 @@ impl Payer {
                 asked: amount,
             });
         }
-        if let Some((expiry, left)) = self.params.terms().too_late(self.tip, self.base) {
+        if let Some((expiry, left)) = self.params.terms().too_late(self.tip, self.funding_parent) {
             return Err(CommandError::Expiring { expiry, left });
         }
         let left = self.params.spendable() - self.paid;
         if amount > left {
             return Err(CommandError::InsufficientBalance { left, asked: amount });
         }
-        let unconfirmed = self.params.unconfirmed_limit();
+        let unconfirmed = self.params.zero_conf_limit();
         let required = self.params.confirmations();
         // Without such a limit the payee's word is enough: it may see a block earlier than the payer does.
         if unconfirmed > Amount::ZERO && self.confirmations < required && self.paid + amount > unconfirmed {

@@ -5,7 +5,7 @@ use super::amount::Balance;
 use super::digest::DigestTemplate;
 use super::keys::{ChannelKey, Scheme, SignatureError, Signer, UnverifiedSignature, VerifiedSignature};
 use super::params::ChannelParams;
-use super::transaction::{outputs, PaymentTx, Spend};
+use super::transaction::{outputs, PaymentTx, SpendTemplate};
 
 /// What all payments of a channel have in common, made once, so that a payment costs little more than its signature.
 ///
@@ -22,7 +22,7 @@ impl PaymentTemplate {
         let nothing = params
             .balance(Amount::ZERO)
             .expect("the capacity was large enough when the parameters were made");
-        let spend = Spend::payment(params, funding, &nothing);
+        let spend = SpendTemplate::payment(params, funding, &nothing);
         let scheme = params.scripts().scheme();
         Self {
             digest: params
@@ -94,7 +94,7 @@ mod tests {
                 let params = &example.params;
                 let balance = params.balance(paid(params, sum)).expect("spendable");
                 let template = PaymentTemplate::new(params, funding);
-                let spend = Spend::payment(params, funding, &balance);
+                let spend = SpendTemplate::payment(params, funding, &balance);
                 prop_assert_eq!(
                     template.digest(params, &balance), *spend.digest(),
                     "{} {} with {} paid", construction, protocol, balance.paid

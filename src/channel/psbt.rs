@@ -8,11 +8,11 @@ use miniscript::psbt::PsbtExt;
 
 use super::funding::FundingTx;
 use super::keys::{Checked, Scheme, VerifiedSignature};
-use super::musig::JointKey;
+use super::musig::AggregateKey;
 use super::params::ChannelParams;
 use super::payee::Payee;
 use super::payer::Payer;
-use super::transaction::{PaymentTx, RefundTx, SettlementTx, Signatures, Spend, SpendRole};
+use super::transaction::{PaymentTx, RefundTx, SettlementTx, Signatures, SpendRole, SpendTemplate};
 
 impl Payer {
     /// The refund (T2) with every signature that it needs, not finalised.
@@ -27,7 +27,7 @@ impl Payee {
     /// does not know can add that one.
     #[must_use]
     pub fn payment_psbt(&self) -> Option<Psbt> {
-        let payment = self.best()?;
+        let payment = self.latest_payment()?;
         Some(payment.psbt(self.params(), self.funding()))
     }
 
@@ -41,28 +41,28 @@ impl Payee {
 
 impl RefundTx {
     fn psbt(&self, params: &ChannelParams, funding: &FundingTx) -> Psbt {
-        Spend::refund(params, funding.outpoint()).psbt(funding, self.signatures())
+        SpendTemplate::refund(params, funding.outpoint()).psbt(funding, self.signatures())
     }
 }
 
 impl PaymentTx {
     fn psbt(&self, params: &ChannelParams, funding: &FundingTx) -> Psbt {
-        Spend::payment(params, funding.outpoint(), self.balance()).psbt(funding, &self.signatures())
+        SpendTemplate::payment(params, funding.outpoint(), self.balance()).psbt(funding, &self.signatures())
     }
 }
 
 impl SettlementTx {
     fn psbt(&self, params: &ChannelParams, funding: &FundingTx) -> Psbt {
         let make = match (self.signatures(), self.role()) {
-            (Signatures::Joint(_), _) => Spend::joint,
-            (Signatures::Each { .. }, SpendRole::Payment) => Spend::payment,
-            (Signatures::Each { .. }, _) => Spend::settlement,
+            (Signatures::Cooperative(_), _) => SpendTemplate::cooperative,
+            (Signatures::Each { .. }, SpendRole::Payment) => SpendTemplate::payment,
+            (Signatures::Each { .. }, _) => SpendTemplate::settlement,
         };
         make(params, funding.outpoint(), self.balance()).psbt(funding, self.signatures())
     }
 }
 
-impl Spend<'_> {
+impl SpendTemplate<'_> {
     fn psbt(&self, funding: &FundingTx, signatures: &Signatures) -> Psbt {
         let (params, descriptor) = (self.params(), self.params().descriptor());
         let mut psbt = Psbt::from_unsigned_tx(self.unsigned().clone()).expect("a template has no signatures");
@@ -83,7 +83,7 @@ impl Spend<'_> {
             Scheme::Ecdsa => input.sighash_type = Some(EcdsaSighashType::All.into()),
             Scheme::Schnorr => {
                 input.sighash_type = Some(TapSighashType::Default.into());
-                name_participants(input, &JointKey::new(params.payer_key(), params.payee_key()));
+                name_participants(input, &AggregateKey::new(params.payer_key(), params.payee_key()));
             }
         }
         self.add_signatures(input, signatures);
@@ -98,7 +98,7 @@ impl Spend<'_> {
                     self.add_signature(input, self.params().payee_key().to_public_key(), payee);
                 }
             }
-            Signatures::Joint(signature) => input.tap_key_sig = Some(whole(signature)),
+            Signatures::Cooperative(signature) => input.tap_key_sig = Some(whole(signature)),
         }
     }
 
@@ -128,14 +128,14 @@ const fn whole(signature: bitcoin::secp256k1::schnorr::Signature) -> taproot::Si
 }
 
 /// Says whose aggregate the internal key is (BIP 373).
-fn name_participants(input: &mut Input, joint: &JointKey) {
+fn name_participants(input: &mut Input, aggregate: &AggregateKey) {
     /// `PSBT_IN_MUSIG2_PARTICIPANT_PUBKEYS`
     const PARTICIPANTS: u8 = 0x1a;
     let key = raw::Key {
         type_value: PARTICIPANTS,
-        key: joint.aggregate().serialize().to_vec(),
+        key: aggregate.aggregate().serialize().to_vec(),
     };
-    let participants = joint.participants().map(|key| key.serialize());
+    let participants = aggregate.participants().map(|key| key.serialize());
     input.unknown.insert(key, participants.concat());
 }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn refund(example: &Example, funding: &FundingTx) -> RefundTx {
-        let spend = Spend::refund(&example.params, funding.outpoint());
+        let spend = SpendTemplate::refund(&example.params, funding.outpoint());
         let payer = spend.sign(&example.payer);
         let needed = !example.params.terms().construction.has_script_refund();
         let payee = needed.then(|| spend.sign(&example.payee));
@@ -187,7 +187,7 @@ mod tests {
 
     fn payment(example: &Example, funding: &FundingTx) -> PaymentTx {
         let balance = example.params.balance(PAID).unwrap();
-        let spend = Spend::payment(&example.params, funding.outpoint(), &balance);
+        let spend = SpendTemplate::payment(&example.params, funding.outpoint(), &balance);
         PaymentTx::new(balance, spend.sign(&example.payer))
     }
 
@@ -195,18 +195,18 @@ mod tests {
     fn settlement(example: &Example, funding: &FundingTx) -> SettlementTx {
         let feerate = FeeRate::from_sat_per_kwu(2_500);
         let balance = example.params.balance_at(PAID, feerate).unwrap();
-        let spend = Spend::settlement(&example.params, funding.outpoint(), &balance);
+        let spend = SpendTemplate::settlement(&example.params, funding.outpoint(), &balance);
         let payment = PaymentTx::new(balance, spend.sign(&example.payer));
         payment
             .settle(&example.params, funding.outpoint(), &example.payee)
             .unwrap()
     }
 
-    fn joint(example: &Example, funding: &FundingTx) -> Option<SettlementTx> {
-        let key = example.params.joint_key()?;
+    fn cooperative(example: &Example, funding: &FundingTx) -> Option<SettlementTx> {
+        let key = example.params.aggregate_key()?;
         let feerate = example.params.terms().feerate;
-        let balance = example.params.joint_balance(PAID, feerate).unwrap();
-        let spend = Spend::joint(&example.params, funding.outpoint(), &balance);
+        let balance = example.params.cooperative_balance(PAID, feerate).unwrap();
+        let spend = SpendTemplate::cooperative(&example.params, funding.outpoint(), &balance);
         let seed = NonceSeed::new([9; 32]);
         let nonce = SecretNonce::generate(seed, &example.payee, key, funding.outpoint());
         let (theirs, part) = key
@@ -215,7 +215,7 @@ mod tests {
         let signature = key
             .complete(nonce, &example.payee, &theirs, &part, spend.digest())
             .unwrap();
-        Some(SettlementTx::joint(balance, spend, signature).unwrap())
+        Some(SettlementTx::cooperative(balance, spend, signature).unwrap())
     }
 
     /// There and back through its text, and then what miniscript makes of it without knowing anything of channels.
@@ -265,7 +265,7 @@ mod tests {
             let settlement = settlement(&example, &funding);
             for spend in [redeemed, settlement]
                 .into_iter()
-                .chain(joint(&example, &funding))
+                .chain(cooperative(&example, &funding))
             {
                 assert_eq!(
                     finish(&spend.psbt(params, &funding)).as_ref(),

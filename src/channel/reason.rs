@@ -10,7 +10,7 @@ macro_rules! reasons {
             $($transaction = $transaction_number, $transaction_name;)*
         );
 
-        impl Reason {
+        impl RefusalReason {
             /// Those that one side tells the other, in the order of their numbers.
             pub const OF_MESSAGES: &'static [Self] = &[$(Self::$message),*];
         }
@@ -22,11 +22,11 @@ macro_rules! reasons {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[allow(missing_docs, reason = "the name says it, and the error that it stands for has the details")]
-        pub enum Reason {
+        pub enum RefusalReason {
             $($variant = $number),*
         }
 
-        impl Reason {
+        impl RefusalReason {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
@@ -89,7 +89,7 @@ reasons! {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -8,7 +8,7 @@ use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxO
 use super::keys::ChannelKey;
 use super::params::{ChannelId, ChannelParams, Confirmation, Parties};
 use super::terms::{Protocol, Terms};
-use super::transaction::Spend;
+use super::transaction::SpendTemplate;
 use super::{Capacity, Construction, PayeeKey, PayerKey, Tip};
 
 pub struct Example {
@@ -52,7 +52,7 @@ pub fn example_of(construction: Construction, protocol: Protocol, payer: Channel
     };
     let confirmation = Confirmation {
         depth: 3,
-        unconfirmed: Amount::ZERO,
+        zero_conf_limit: Amount::ZERO,
     };
     Example {
         params: ChannelParams::new(ChannelId(1), terms.on(construction), parties, confirmation).unwrap(),
@@ -62,7 +62,7 @@ pub fn example_of(construction: Construction, protocol: Protocol, payer: Channel
 }
 
 pub fn finished_refund(example: &Example) -> (Transaction, TxOut) {
-    let spend = Spend::refund(&example.params, OutPoint::new(Txid::from_byte_array([7; 32]), 0));
+    let spend = SpendTemplate::refund(&example.params, OutPoint::new(Txid::from_byte_array([7; 32]), 0));
     let alone = example.params.terms().construction.has_script_refund();
     let payee = (!alone).then(|| spend.sign(&example.payee));
     let payer = spend.sign(&example.payer);
@@ -76,7 +76,7 @@ pub fn finished_refund(example: &Example) -> (Transaction, TxOut) {
 pub fn finished_payment(example: &Example) -> (Transaction, TxOut) {
     let balance = example.params.balance(Amount::from_sat(10_000)).unwrap();
     let funding = OutPoint::new(Txid::from_byte_array([7; 32]), 0);
-    let spend = Spend::payment(&example.params, funding, &balance);
+    let spend = SpendTemplate::payment(&example.params, funding, &balance);
     let (payer, payee) = (spend.sign(&example.payer), spend.sign(&example.payee));
     (
         spend.complete(payer, Some(payee)).unwrap(),

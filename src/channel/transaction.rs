@@ -4,7 +4,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
 use super::amount::Balance;
-use super::construction::Path;
+use super::construction::SpendPath;
 use super::keys::{ChannelKey, SignatureError, Signer, UnverifiedSignature, VerifiedSignature};
 use super::lock::LOCKED_SEQUENCE;
 use super::params::ChannelParams;
@@ -20,14 +20,14 @@ pub const SPEND_VERSION: Version = Version(3);
 /// Nobody signs or accepts a signature over anything else: what the peer sends is compared with this, never
 /// used in its place.
 #[derive(Debug, Clone)]
-pub(crate) struct Spend<'a> {
+pub(crate) struct SpendTemplate<'a> {
     params: &'a ChannelParams,
     tx: Transaction,
-    path: Path,
+    path: SpendPath,
     digest: Message,
 }
 
-impl<'a> Spend<'a> {
+impl<'a> SpendTemplate<'a> {
     /// T2: the whole capacity back to the payer, locked until the expiry.
     pub fn refund(params: &'a ChannelParams, funding: OutPoint) -> Self {
         let output = [(params.refund_amount(), params.payer_payout())];
@@ -40,30 +40,42 @@ impl<'a> Spend<'a> {
     pub fn payment(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
         let lock = params.terms().payment_expiry;
         let fields = lock.map_or(UNLOCKED, |lock| (lock.to_lock_time(), LOCKED_SEQUENCE));
-        Self::new(params, funding, Path::Both, fields, outputs(params, balance))
+        Self::new(params, funding, SpendPath::Both, fields, outputs(params, balance))
     }
 
     /// The same division without any lock, to close at once.
     pub fn settlement(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
-        Self::new(params, funding, Path::Both, UNLOCKED, outputs(params, balance))
+        Self::new(
+            params,
+            funding,
+            SpendPath::Both,
+            UNLOCKED,
+            outputs(params, balance),
+        )
     }
 
     /// The same with one signature: version, lock and sequence are what most wallets write, because nothing is to tell
     /// this from anybody's payment.
-    pub fn joint(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
+    pub fn cooperative(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
         let fields = (LockTime::ZERO, Sequence::ENABLE_RBF_NO_LOCKTIME);
-        Self::new(params, funding, Path::Joint, fields, outputs(params, balance))
+        Self::new(
+            params,
+            funding,
+            SpendPath::Cooperative,
+            fields,
+            outputs(params, balance),
+        )
     }
 
     fn new(
         params: &'a ChannelParams,
         funding: OutPoint,
-        path: Path,
+        path: SpendPath,
         (lock_time, sequence): (LockTime, Sequence),
         outputs: impl Iterator<Item = (Amount, &'a Script)>,
     ) -> Self {
         let tx = Transaction {
-            version: if path == Path::Joint {
+            version: if path == SpendPath::Cooperative {
                 Version::TWO
             } else {
                 SPEND_VERSION
@@ -103,7 +115,7 @@ impl<'a> Spend<'a> {
         self.params
     }
 
-    pub const fn path(&self) -> Path {
+    pub const fn path(&self) -> SpendPath {
         self.path
     }
 
@@ -130,7 +142,7 @@ impl<'a> Spend<'a> {
         payer: VerifiedSignature,
         payee: Option<VerifiedSignature>,
     ) -> Result<Transaction, SpendError> {
-        debug_assert_eq!(payee.is_none(), self.path == Path::Refund);
+        debug_assert_eq!(payee.is_none(), self.path == SpendPath::Refund);
         let mut tx = self.tx;
         self.params.scripts().satisfy(&mut tx, payer, payee);
         verify_spend(self.params.scripts(), &tx, &self.params.funding_output())?;
@@ -138,7 +150,7 @@ impl<'a> Spend<'a> {
     }
 
     /// Adds the one signature of both.
-    pub fn complete_joint(self, signature: &schnorr::Signature) -> Result<Transaction, SpendError> {
+    pub fn complete_cooperative(self, signature: &schnorr::Signature) -> Result<Transaction, SpendError> {
         let mut tx = self.tx;
         tx.input[0].witness = Witness::from_slice(&[signature.serialize()]);
         verify_spend(self.params.scripts(), &tx, &self.params.funding_output())?;
@@ -168,7 +180,7 @@ pub(crate) enum Signatures {
         payee: Option<VerifiedSignature>,
     },
     /// One of both.
-    Joint(schnorr::Signature),
+    Cooperative(schnorr::Signature),
 }
 
 /// The payer's way out: T2 with every signature that it needs, verified.
@@ -181,7 +193,7 @@ pub struct RefundTx {
 
 impl RefundTx {
     pub(crate) fn complete(
-        spend: Spend<'_>,
+        spend: SpendTemplate<'_>,
         payer: VerifiedSignature,
         payee: Option<VerifiedSignature>,
     ) -> Result<Self, SpendError> {
@@ -234,7 +246,7 @@ impl PaymentTx {
         funding: OutPoint,
         key: &ChannelKey,
     ) -> Result<SettlementTx, SpendError> {
-        let spend = Spend::payment(params, funding, &self.balance);
+        let spend = SpendTemplate::payment(params, funding, &self.balance);
         let role = match params.terms().protocol {
             // Still locked, so not what the protocol calls the settlement.
             Protocol::SteppedLocktime => SpendRole::Payment,
@@ -250,14 +262,14 @@ impl PaymentTx {
         funding: OutPoint,
         key: &ChannelKey,
     ) -> Result<SettlementTx, SpendError> {
-        let spend = Spend::settlement(params, funding, &self.balance);
+        let spend = SpendTemplate::settlement(params, funding, &self.balance);
         self.complete(SpendRole::Settlement, spend, key)
     }
 
     fn complete(
         &self,
         role: SpendRole,
-        spend: Spend<'_>,
+        spend: SpendTemplate<'_>,
         key: &ChannelKey,
     ) -> Result<SettlementTx, SpendError> {
         let payee = Some(spend.sign(key));
@@ -284,16 +296,16 @@ pub struct SettlementTx {
 
 impl SettlementTx {
     /// Adds the one signature of both.
-    pub(crate) fn joint(
+    pub(crate) fn cooperative(
         balance: Balance,
-        spend: Spend<'_>,
+        spend: SpendTemplate<'_>,
         signature: schnorr::Signature,
     ) -> Result<Self, SpendError> {
         Ok(Self {
             role: SpendRole::Settlement,
             balance,
-            tx: spend.complete_joint(&signature)?,
-            signatures: Signatures::Joint(signature),
+            tx: spend.complete_cooperative(&signature)?,
+            signatures: Signatures::Cooperative(signature),
         })
     }
 
@@ -322,8 +334,8 @@ impl SettlementTx {
     /// Whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's child can then
     /// pin it.
     #[must_use]
-    pub const fn is_joint(&self) -> bool {
-        matches!(self.signatures, Signatures::Joint(_))
+    pub const fn is_cooperative(&self) -> bool {
+        matches!(self.signatures, Signatures::Cooperative(_))
     }
 }
 

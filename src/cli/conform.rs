@@ -8,12 +8,12 @@ use clap::builder::PossibleValuesParser;
 use clap::Args;
 use console::style;
 use spilman::channel::{Construction, Protocol};
-use spilman::conform::{cases, to_json, Case, Group, Played, Runner};
+use spilman::conform::{cases, to_json, Case, CaseResult, Group, Runner};
 use spilman::regtest::Node;
 use spilman::transcript::Side;
 
 use super::choose::is_meant;
-use super::core::Core;
+use super::core_option::Core;
 use super::out;
 use super::side_by_side::{default_jobs, play_in_order, progress};
 use super::stop::{Stop, INTERRUPTED};
@@ -162,7 +162,7 @@ impl Conform {
         Ok(chosen)
     }
 
-    fn tell(&self, case: &Case, played: &Played, took: Duration) -> Result<()> {
+    fn tell(&self, case: &Case, played: &CaseResult, took: Duration) -> Result<()> {
         let folder = match &self.out {
             Some(dir) => Some(out::write(dir, &played.transcript)?),
             None => None,
@@ -199,7 +199,7 @@ impl Conform {
     }
 }
 
-fn explain(command: &str, failure: &spilman::conform::Failure, stderr: &str) -> String {
+fn explain(command: &str, failure: &spilman::conform::CaseFailure, stderr: &str) -> String {
     /// So many of the program's last lines are shown; the JSON report has more.
     const LINES: usize = 10;
     let mut text = format!(
@@ -220,7 +220,7 @@ fn explain(command: &str, failure: &spilman::conform::Failure, stderr: &str) -> 
     text
 }
 
-fn summary(played: &[(&Case, Played)], core: &str) -> String {
+fn summary(played: &[(&Case, CaseResult)], core: &str) -> String {
     let mut text = "\n".to_owned();
     for group in Group::ALL {
         let of_group = || played.iter().filter(|(case, _)| case.group() == group);

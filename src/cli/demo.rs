@@ -7,9 +7,9 @@ use clap::Args;
 use console::style;
 use spilman::regtest::Node;
 use spilman::scenario;
-use spilman::transcript::{sat, story, Comparison, Transcript};
+use spilman::transcript::{sat, story, BalanceComparison, Transcript};
 
-use super::core::Core;
+use super::core_option::Core;
 use super::out;
 use super::stop::{Stop, INTERRUPTED};
 
@@ -77,7 +77,7 @@ impl Demo {
                 super::print(&format!("\n  written to {}\n", folder.display()))?;
             }
             if transcript.scenario == COMPARED {
-                costs = Comparison::of(&transcript, &["funding", "payment-3"], "separate-payment");
+                costs = BalanceComparison::of(&transcript, &["funding", "payment-3"], "separate-payment");
             }
         }
         let costs = costs.with_context(|| format!("{COMPARED} has no separate payment"))?;
@@ -117,7 +117,7 @@ fn paint(text: &str) -> String {
 }
 
 /// The guide's own sum, from the fees of the raw transactions above.
-fn sum(costs: &Comparison) -> Result<String, std::fmt::Error> {
+fn sum(costs: &BalanceComparison) -> Result<String, std::fmt::Error> {
     let mut text = format!(
         "\n{}\n\nBob feared that hundreds of small payments would cost him thousands in fees. At the feerate of \
          the story:\n\n  {:>9}  {:>17}  {:>12}\n",

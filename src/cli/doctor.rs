@@ -7,7 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use console::style;
 use spilman::regtest::{
-    all_bitcoinds, check_surroundings, find_bitcoind, find_electrs, BinaryError, Found, Regtest, Surrounding,
+    all_bitcoinds, check_surroundings, find_bitcoind, find_electrs, BinaryError, FoundBinary, Regtest,
+    Surrounding,
 };
 
 #[derive(Args)]
@@ -40,7 +41,7 @@ impl Doctor {
     }
 }
 
-fn tell(program: &str, otherwise: &impl Display, found: Result<Found, BinaryError>) -> Result<bool> {
+fn tell(program: &str, otherwise: &impl Display, found: Result<FoundBinary, BinaryError>) -> Result<bool> {
     let (text, is_there) = match found {
         Ok(found) => (line(&style("ok      ").green(), program, &found), true),
         Err(error) => (format!("{otherwise}  {program:<9} {error}\n"), false),
@@ -49,8 +50,8 @@ fn tell(program: &str, otherwise: &impl Display, found: Result<Found, BinaryErro
     Ok(is_there)
 }
 
-fn line(verdict: &impl Display, program: &str, found: &Found) -> String {
-    let Found {
+fn line(verdict: &impl Display, program: &str, found: &FoundBinary) -> String {
+    let FoundBinary {
         path,
         source,
         version,

@@ -30,7 +30,7 @@ Start with:
   spilman fixtures compare OLD NEW          does every test of an earlier version still say the same?")]
 pub enum Fixtures {
     /// Writes every fixture; the same bytes, whenever and wherever.
-    Write(Write),
+    Write(WriteArgs),
     /// Checks fixtures: reads them, makes them again from what they give, and replays them on a real node.
     Check(check::Check),
     /// Compares two versions: no test may change or go without a new major version, and no id be used again.
@@ -40,7 +40,7 @@ pub enum Fixtures {
 const MANIFEST: &str = "manifest.json";
 
 #[derive(Args)]
-pub struct Write {
+pub struct WriteArgs {
     /// The folder to write into.
     #[arg(default_value = "fixtures")]
     dir: PathBuf,
@@ -82,7 +82,7 @@ fn find(dir: &Path, option: &str) -> anyhow::Result<()> {
     )
 }
 
-impl Write {
+impl WriteArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
         Stop::on_signals()?;
         let dir = self.dir;

@@ -2,7 +2,7 @@
 
 mod choose;
 mod conform;
-mod core;
+mod core_option;
 mod demo;
 mod doctor;
 mod fixtures;
@@ -50,7 +50,7 @@ enum Command {
     /// Tests somebody else's payer or payee on a real node.
     Conform(conform::Conform),
     /// The library's own payer or payee as a program under test, for `conform`.
-    Peer(peer::Peer),
+    Peer(peer::PeerArgs),
     /// Tells the three documented channels, and one on Taproot: who does what, why, and what the chain says.
     Demo(demo::Demo),
     /// Says which programs were found where, and what is missing and how to get it.
@@ -66,7 +66,7 @@ impl Cli {
             Command::List(list) => list.run(),
             Command::Run(run) => run.run(),
             Command::Conform(conform) => conform.run(),
-            Command::Peer(_) => peer::Peer::run(),
+            Command::Peer(_) => peer::PeerArgs::run(),
             Command::Demo(demo) => demo.run(),
             Command::Doctor(_) => doctor::Doctor::run(),
             Command::Fixtures(fixtures) => fixtures.run(),

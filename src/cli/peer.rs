@@ -9,9 +9,9 @@ use spilman::conform;
 /// and ends when nothing is left to do. What happens is told on standard error. It is the reference for programs of
 /// your own: `spilman conform --payee 'spilman peer'`.
 #[derive(Args)]
-pub struct Peer {}
+pub struct PeerArgs {}
 
-impl Peer {
+impl PeerArgs {
     pub fn run() -> anyhow::Result<ExitCode> {
         conform::peer()?;
         Ok(ExitCode::SUCCESS)

@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use console::style;
 use spilman::regtest::{find_electrs, Node};
-use spilman::scenario::{self, Failure, Scenario, Watch};
+use spilman::scenario::{self, ChainSource, Scenario, ScenarioFailure};
 use spilman::transcript::{timeline, Transcript};
 
 use super::choose::{choose, HOW};
-use super::core::Core;
+use super::core_option::Core;
 use super::out;
 use super::side_by_side::{default_jobs, play_in_order, progress};
 use super::stop::{Stop, INTERRUPTED};
@@ -49,7 +49,7 @@ enum Through {
     Electrs,
 }
 
-impl From<Through> for Watch {
+impl From<Through> for ChainSource {
     fn from(through: Through) -> Self {
         match through {
             Through::Node => Self::Node,
@@ -58,8 +58,8 @@ impl From<Through> for Watch {
     }
 }
 
-struct Played {
-    result: Result<Transcript, Failure>,
+struct TimedRun {
+    result: Result<Transcript, ScenarioFailure>,
     took: Duration,
 }
 
@@ -87,7 +87,7 @@ impl Run {
             let start = Instant::now();
             let result = scenario.run(Node::builder().program(&core.path));
             let took = start.elapsed();
-            Played { result, took }
+            TimedRun { result, took }
         };
         play_in_order(self.jobs, &chosen, &stop, play, |scenario, played| {
             // What a Ctrl-C broke, its node or itself, is no failure of the scenario.
@@ -129,7 +129,7 @@ impl Run {
         Ok(chosen.into_iter().map(watch).collect())
     }
 
-    fn tell(&self, scenario: &Scenario, played: &Played) -> Result<()> {
+    fn tell(&self, scenario: &Scenario, played: &TimedRun) -> Result<()> {
         let (verdict, transcript) = match &played.result {
             Ok(transcript) => (style("ok    ").green(), transcript),
             Err(failure) => (style("FAILED").red().bold(), failure.transcript()),

@@ -3,13 +3,13 @@
 use bitcoin::{Amount, TxOut};
 use tokio::io::DuplexStream;
 
-use super::agreed::Agreed;
-use super::case::Life;
-use super::failure::{Failure, Halt};
-use super::line::Turn;
+use super::agreed::AgreedChannel;
+use super::case::Ending;
+use super::failure::{CaseFailure, Stop};
+use super::link::Interference;
 use super::opening::{failed, Opened};
-use super::table::{Table, HIGHER};
-use crate::channel::{ChannelId, Kind, Protocol, SpendRole, Stage};
+use super::run::{Run, HIGHER};
+use crate::channel::{ChannelId, MessageKind, Protocol, SpendRole, Stage};
 use crate::regtest::{Coin, RejectReason};
 use crate::scenario::{fund, payout};
 use crate::service::{self, PayerHandle, Proposal};
@@ -23,23 +23,23 @@ pub(super) struct Ours {
     pub key: bitcoin::secp256k1::SecretKey,
 }
 
-pub(super) async fn play(table: &Table<'_>, ours: Ours) -> Result<(), Failure> {
+pub(super) async fn play(table: &Run<'_>, ours: Ours) -> Result<(), CaseFailure> {
     let mut payer = None;
     match converse(table, ours, &mut payer).await {
         Ok(()) => {}
-        Err(Halt::Failed(failure)) => return Err(failure),
-        Err(Halt::Cut) => {
+        Err(Stop::Failed(failure)) => return Err(failure),
+        Err(Stop::Cut) => {
             // Who is gone does nothing more.
             if let Some(payer) = &payer {
-                payer.kill();
+                payer.abort();
             }
-            return aftermath(table, payer.as_deref().map(Agreed::of)).await;
+            return aftermath(table, payer.as_deref().map(AgreedChannel::of)).await;
         }
     }
-    table.buried().await
+    table.confirmed().await
 }
 
-async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle>) -> Result<(), Halt> {
+async fn converse(table: &Run<'_>, ours: Ours, opened: &mut Option<PayerHandle>) -> Result<(), Stop> {
     let feerate = table.terms.feerate;
     let back = payout(&ours.key);
     let wallet = |output: &TxOut| fund(&ours.coin, output, feerate, &back);
@@ -52,7 +52,7 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle
         Opened::Channel(payer) => opened.insert(payer),
         Opened::Not(error) => return Err(failed(table, &error).into()),
     };
-    let agreed = Agreed::of(payer);
+    let agreed = AgreedChannel::of(payer);
     table.funded(&agreed).await?;
     let is_open = |status: &service::Status| status.stage == Stage::Open;
     table
@@ -65,7 +65,7 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayerHandle
 }
 
 /// Every payment, each acknowledged before the next.
-async fn pay(table: &Table<'_>, payer: &PayerHandle) -> Result<Amount, Halt> {
+async fn pay(table: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
     const STAGE: &str = "payment";
     let mut paid = Amount::ZERO;
     for sum in table.case.payments() {
@@ -77,7 +77,7 @@ async fn pay(table: &Table<'_>, payer: &PayerHandle) -> Result<Amount, Halt> {
             let requested = table.heard().requested;
             if requested != Some(sum) {
                 let seen = format!("a payment-request for {requested:?}");
-                return Err(Failure::new(STAGE, request, seen).into());
+                return Err(CaseFailure::new(STAGE, request, seen).into());
             }
         }
         let awaited = format!("payment-accepted for {} sat in all", sum.to_sat());
@@ -90,7 +90,7 @@ async fn pay(table: &Table<'_>, payer: &PayerHandle) -> Result<Amount, Halt> {
             let answer = table.unless_cut(STAGE, &awaited, payer.pay(sum - paid)).await?;
             answer.map_err(|error| {
                 let failure = table.missed(STAGE, &awaited);
-                Failure::new(STAGE, awaited.clone(), format!("{error}; {}", failure.seen()))
+                CaseFailure::new(STAGE, awaited.clone(), format!("{error}; {}", failure.seen()))
             })?;
         }
         paid = sum;
@@ -99,29 +99,31 @@ async fn pay(table: &Table<'_>, payer: &PayerHandle) -> Result<Amount, Halt> {
 }
 
 /// Our part in the end that the case has.
-async fn close(table: &Table<'_>, payer: &PayerHandle, agreed: &Agreed) -> Result<(), Halt> {
+async fn close(table: &Run<'_>, payer: &PayerHandle, agreed: &AgreedChannel) -> Result<(), Stop> {
     match table.case.life {
-        Life::ClosedByPayer => payer.close().await.map_err(Failure::runner)?,
-        Life::HigherFeerate => payer.close_at(HIGHER).await.map_err(Failure::runner)?,
+        Ending::ClosedByPayer => payer.close().await.map_err(CaseFailure::runner)?,
+        Ending::HigherFeerate => payer.close_at(HIGHER).await.map_err(CaseFailure::runner)?,
         // The program does it by itself.
-        Life::ClosedByPayee => {}
-        Life::NeverClosed => table.to_margin(Some(agreed)).await?,
+        Ending::ClosedByPayee => {}
+        Ending::NeverClosed => table.to_margin(Some(agreed)).await?,
     }
     Ok(())
 }
 
-async fn aftermath(table: &Table<'_>, agreed: Option<Agreed>) -> Result<(), Failure> {
+async fn aftermath(table: &Run<'_>, agreed: Option<AgreedChannel>) -> Result<(), CaseFailure> {
     let Some(rule) = table.case.rule else {
-        return Err(Failure::runner("the conversation ended, and no rule says so"));
+        return Err(CaseFailure::runner("the conversation ended, and no rule says so"));
     };
     match (rule.turn, agreed) {
-        (Turn::Kill, Some(agreed)) => refund_holds(table, &agreed).await,
-        (Turn::Kill, None) => Err(table.missed("opening", "an open channel, before the program is killed")),
+        (Interference::Kill, Some(agreed)) => refund_holds(table, &agreed).await,
+        (Interference::Kill, None) => {
+            Err(table.missed("opening", "an open channel, before the program is killed"))
+        }
         (turn, agreed) => {
-            if let Turn::Forge(malice) = turn {
-                table.refused(malice.reason).await?;
+            if let Interference::Forge(forgery) = turn {
+                table.refused(forgery.reason).await?;
             }
-            match agreed.filter(|_| rule.kind > Kind::Funding) {
+            match agreed.filter(|_| rule.kind > MessageKind::Funding) {
                 Some(agreed) => held(table, &agreed).await,
                 None => nothing_at_stake(table, rule.kind).await,
             }
@@ -130,7 +132,7 @@ async fn aftermath(table: &Table<'_>, agreed: Option<Agreed>) -> Result<(), Fail
 }
 
 /// The payee settles with what it had accepted, if that is worth anything; if not, it sees the payer's refund.
-async fn held(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
+async fn held(table: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     const STAGE: &str = "protection";
     let paid = table.heard().accepted.unwrap_or(Amount::ZERO);
     let balance = agreed.params.balance(paid);
@@ -142,25 +144,25 @@ async fn held(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
         table.to_expiry(agreed).await?;
         table.world.submit(Side::Payer, SpendRole::Refund, "refund")?;
     }
-    table.buried().await
+    table.confirmed().await
 }
 
 /// In the article the payer's funding transaction may be out, but that is not the payee's business.
-async fn nothing_at_stake(table: &Table<'_>, kind: Kind) -> Result<(), Failure> {
+async fn nothing_at_stake(table: &Run<'_>, kind: MessageKind) -> Result<(), CaseFailure> {
     table.leaves().await?;
-    let stepped = table.case.protocol == Protocol::SteppedLocktime && kind == Kind::Funding;
+    let stepped = table.case.protocol == Protocol::SteppedLocktime && kind == MessageKind::Funding;
     let ours = stepped.then(|| table.world.recorded("funding")).transpose()?;
     table.mempool_holds_only(ours.map(|tx| tx.compute_txid()))
 }
 
 /// The program is dead. What it signed takes everything back at the lock, and not one block before.
-async fn refund_holds(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
+async fn refund_holds(table: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     let world = table.world;
     if world.height_of(agreed.funding.txid)?.is_none() {
         if !world
             .node()
             .mempool()
-            .map_err(Failure::runner)?
+            .map_err(CaseFailure::runner)?
             .contains(&agreed.funding.txid)
         {
             world.submit(Actor::Outsider, SpendRole::Funding, "funding")?;
@@ -179,9 +181,9 @@ async fn refund_holds(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure>
     table.mine(1).await
 }
 
-fn signed(asked: Result<(), crate::scenario::ScenarioError>) -> Result<(), Failure> {
+fn signed(asked: Result<(), crate::scenario::ScenarioError>) -> Result<(), CaseFailure> {
     asked.map_err(|error| {
-        Failure::new(
+        CaseFailure::new(
             "protection",
             "the refund to be taken at its lock, and not one block before",
             error.to_string(),

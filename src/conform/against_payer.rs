@@ -3,13 +3,13 @@
 use bitcoin::{Amount, ScriptBuf, Transaction};
 use tokio::io::DuplexStream;
 
-use super::agreed::{inputs, outputs, Agreed};
-use super::case::Life;
-use super::failure::{Failure, Halt};
-use super::line::Turn;
+use super::agreed::{inputs, outputs, AgreedChannel};
+use super::case::Ending;
+use super::failure::{CaseFailure, Stop};
+use super::link::Interference;
 use super::opening::{failed, Opened};
-use super::table::{Table, HIGHER};
-use crate::channel::{Kind, Protocol, Stage};
+use super::run::{Run, HIGHER};
+use crate::channel::{MessageKind, Protocol, Stage};
 use crate::regtest::Coin;
 use crate::service::{self, PayeeHandle};
 use crate::transcript::Side;
@@ -23,18 +23,18 @@ pub(super) struct Ours {
     pub change: ScriptBuf,
 }
 
-pub(super) async fn play(table: &Table<'_>, ours: Ours) -> Result<(), Failure> {
+pub(super) async fn play(table: &Run<'_>, ours: Ours) -> Result<(), CaseFailure> {
     let coin = ours.coin.clone();
     let mut payee = None;
     match converse(table, ours, &mut payee).await {
         Ok(()) => {}
-        Err(Halt::Failed(failure)) => return Err(failure),
-        Err(Halt::Cut) => return aftermath(table, payee.as_ref(), &coin).await,
+        Err(Stop::Failed(failure)) => return Err(failure),
+        Err(Stop::Cut) => return aftermath(table, payee.as_ref(), &coin).await,
     }
-    table.buried().await
+    table.confirmed().await
 }
 
-async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle>) -> Result<(), Halt> {
+async fn converse(table: &Run<'_>, ours: Ours, opened: &mut Option<PayeeHandle>) -> Result<(), Stop> {
     let Ours { coin, change, .. } = &ours;
     let (coin, change) = (coin.clone(), change.clone());
     let accepting = service::accept(ours.end, table.view.clone(), ours.setup);
@@ -42,7 +42,7 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
         Opened::Channel(payee) => opened.insert(payee),
         Opened::Not(error) => return Err(failed(table, &error).into()),
     };
-    let agreed = Agreed::of(payee);
+    let agreed = AgreedChannel::of(payee);
     proposed(table, &agreed)?;
     table.funded(&agreed).await?;
     pays_back(&agreed, &table.world.recorded("funding")?, &coin, &change)?;
@@ -53,12 +53,12 @@ async fn converse(table: &Table<'_>, ours: Ours, opened: &mut Option<PayeeHandle
 }
 
 /// The program proposes what it was told to.
-fn proposed(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
+fn proposed(table: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     let (wanted, found) = (&table.terms, agreed.params.terms());
     if wanted == found {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(CaseFailure::new(
         "opening",
         format!("an open with {wanted:?}"),
         format!("{found:?}"),
@@ -66,7 +66,12 @@ fn proposed(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
 }
 
 /// The funding transaction takes the coin that the program was given, and leaves the rest of it to the payer.
-fn pays_back(agreed: &Agreed, tx: &Transaction, coin: &Coin, change: &ScriptBuf) -> Result<(), Failure> {
+fn pays_back(
+    agreed: &AgreedChannel,
+    tx: &Transaction,
+    coin: &Coin,
+    change: &ScriptBuf,
+) -> Result<(), CaseFailure> {
     let (funding, rest): (Vec<_>, Vec<_>) = (0..)
         .zip(&tx.output)
         .partition(|(vout, _)| *vout == agreed.funding.vout);
@@ -77,7 +82,7 @@ fn pays_back(agreed: &Agreed, tx: &Transaction, coin: &Coin, change: &ScriptBuf)
     if spends && funding.len() == 1 && rest.len() == 1 && rest[0].1.script_pubkey == *change {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(CaseFailure::new(
         "funding",
         format!(
             "a funding transaction of {} that pays the change to {}",
@@ -94,7 +99,7 @@ fn pays_back(agreed: &Agreed, tx: &Transaction, coin: &Coin, change: &ScriptBuf)
 }
 
 /// Every payment; in `bond` each is asked for.
-async fn be_paid(table: &Table<'_>, payee: &PayeeHandle) -> Result<Amount, Halt> {
+async fn be_paid(table: &Run<'_>, payee: &PayeeHandle) -> Result<Amount, Stop> {
     const STAGE: &str = "payment";
     let mut paid = Amount::ZERO;
     for (number, sum) in (1..).zip(table.case.payments()) {
@@ -104,7 +109,7 @@ async fn be_paid(table: &Table<'_>, payee: &PayeeHandle) -> Result<Amount, Halt>
                 .party("confirmation", "our payee to be open", payee.status(), open)
                 .await?;
             let asked = payee.request_payment(sum - paid).await;
-            asked.map_err(Failure::runner)?;
+            asked.map_err(CaseFailure::runner)?;
         }
         let awaited = format!("payment {number}, of {} sat in all", sum.to_sat());
         table
@@ -113,7 +118,7 @@ async fn be_paid(table: &Table<'_>, payee: &PayeeHandle) -> Result<Amount, Halt>
         let accepted = table.heard().accepted;
         if accepted != Some(sum) {
             let seen = format!("a payment of {accepted:?} in all");
-            return Err(Failure::new(STAGE, awaited, seen).into());
+            return Err(CaseFailure::new(STAGE, awaited, seen).into());
         }
         record(table, payee, number).await?;
         paid = sum;
@@ -122,8 +127,8 @@ async fn be_paid(table: &Table<'_>, payee: &PayeeHandle) -> Result<Amount, Halt>
 }
 
 /// What our payee could broadcast now.
-async fn record(table: &Table<'_>, payee: &PayeeHandle, number: u32) -> Result<(), Failure> {
-    let payment = payee.redeemable().await.map_err(Failure::runner)?;
+async fn record(table: &Run<'_>, payee: &PayeeHandle, number: u32) -> Result<(), CaseFailure> {
+    let payment = payee.redeemable().await.map_err(CaseFailure::runner)?;
     if let Some(payment) = payment {
         let name = format!("payment-{number}");
         table.world.recorder.built(Side::Payee, &name, payment.tx());
@@ -132,51 +137,51 @@ async fn record(table: &Table<'_>, payee: &PayeeHandle, number: u32) -> Result<(
 }
 
 /// Our part in the end that the case has.
-async fn close(table: &Table<'_>, payee: &PayeeHandle, agreed: &Agreed) -> Result<(), Halt> {
+async fn close(table: &Run<'_>, payee: &PayeeHandle, agreed: &AgreedChannel) -> Result<(), Stop> {
     match table.case.life {
         // The program does it by itself.
-        Life::ClosedByPayer => {}
-        Life::ClosedByPayee => payee.close().await.map_err(Failure::runner)?,
-        Life::HigherFeerate => payee.close_at(HIGHER).await.map_err(Failure::runner)?,
-        Life::NeverClosed => table.to_margin(Some(agreed)).await?,
+        Ending::ClosedByPayer => {}
+        Ending::ClosedByPayee => payee.close().await.map_err(CaseFailure::runner)?,
+        Ending::HigherFeerate => payee.close_at(HIGHER).await.map_err(CaseFailure::runner)?,
+        Ending::NeverClosed => table.to_margin(Some(agreed)).await?,
     }
     Ok(())
 }
 
-async fn aftermath(table: &Table<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> Result<(), Failure> {
+async fn aftermath(table: &Run<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> Result<(), CaseFailure> {
     let Some(rule) = table.case.rule else {
-        return Err(Failure::runner("the conversation ended, and no rule says so"));
+        return Err(CaseFailure::runner("the conversation ended, and no rule says so"));
     };
-    if let (Turn::Kill, Some(payee)) = (rule.turn, payee) {
+    if let (Interference::Kill, Some(payee)) = (rule.turn, payee) {
         return payment_holds(table, payee).await;
     }
     // Who is gone does nothing more.
     if let Some(payee) = payee {
-        payee.kill();
+        payee.abort();
     }
-    if let Turn::Forge(malice) = rule.turn {
-        table.refused(malice.reason).await?;
+    if let Interference::Forge(forgery) = rule.turn {
+        table.refused(forgery.reason).await?;
     }
     match payee {
-        Some(payee) => refunded(table, &Agreed::of(payee)).await,
+        Some(payee) => refunded(table, &AgreedChannel::of(payee)).await,
         None => nothing_at_stake(table, rule.kind, coin).await,
     }
 }
 
 /// The payer gets everything back at the lock, unless the channel was settled already.
-async fn refunded(table: &Table<'_>, agreed: &Agreed) -> Result<(), Failure> {
+async fn refunded(table: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     if table.spender(agreed)?.is_none() {
         table.to_expiry(agreed).await?;
         table
             .spent("protection", Side::Payer, agreed, &agreed.refund())
             .await?;
     }
-    table.buried().await
+    table.confirmed().await
 }
 
 /// Whoever is asked for the funding transaction at the right moment may wait for that, until it is too late for it.
-async fn nothing_at_stake(table: &Table<'_>, kind: Kind, coin: &Coin) -> Result<(), Failure> {
-    if kind == Kind::FundingRequest {
+async fn nothing_at_stake(table: &Run<'_>, kind: MessageKind, coin: &Coin) -> Result<(), CaseFailure> {
+    if kind == MessageKind::FundingRequest {
         table.to_margin(None).await?;
     }
     table.leaves().await?;
@@ -186,19 +191,19 @@ async fn nothing_at_stake(table: &Table<'_>, kind: Kind, coin: &Coin) -> Result<
         .unspent_is("the payer's coin", coin.outpoint, Some(coin.value()));
     unspent.map_err(|error| {
         let expected = "the payer's coin where it was, since there is no channel";
-        Failure::new("protection", expected, error.to_string())
+        CaseFailure::new("protection", expected, error.to_string())
     })
 }
 
 /// The program is dead. What it signed settles the channel.
-async fn payment_holds(table: &Table<'_>, payee: &PayeeHandle) -> Result<(), Failure> {
-    let agreed = Agreed::of(payee);
+async fn payment_holds(table: &Run<'_>, payee: &PayeeHandle) -> Result<(), CaseFailure> {
+    let agreed = AgreedChannel::of(payee);
     // Our payee may still be about to take it.
     let mut status = payee.status();
     let before = table.heard();
     let taken = status.wait_for(|status| status.received >= u64::from(before.messages));
     let taken = tokio::time::timeout(table.deadline, taken).await;
-    taken.map_err(Failure::runner)?.map_err(Failure::runner)?;
+    taken.map_err(CaseFailure::runner)?.map_err(CaseFailure::runner)?;
     let paid = payee.status().borrow().paid;
     table.to_margin(Some(&agreed)).await?;
     let payment = agreed.payment(paid);

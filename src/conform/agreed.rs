@@ -2,17 +2,17 @@
 
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Witness};
 
-use crate::channel::{ChannelParams, Spend, SpendRole};
+use crate::channel::{ChannelParams, SpendRole, SpendTemplate};
 use crate::service::Handle;
 
 /// What both sides know once the channel is there.
 #[derive(Clone)]
-pub(super) struct Agreed {
+pub(super) struct AgreedChannel {
     pub params: ChannelParams,
     pub funding: OutPoint,
 }
 
-impl Agreed {
+impl AgreedChannel {
     pub fn of(handle: &Handle) -> Self {
         Self {
             params: handle.params().clone(),
@@ -28,13 +28,13 @@ pub(super) struct Expected {
     pub tx: Transaction,
 }
 
-impl Agreed {
+impl AgreedChannel {
     pub fn payment(&self, paid: Amount) -> Expected {
         let balance = self
             .params
             .balance(paid)
             .expect("no case pays more than there is");
-        let spend = Spend::payment(&self.params, self.funding, &balance);
+        let spend = SpendTemplate::payment(&self.params, self.funding, &balance);
         expected(
             SpendRole::Payment,
             format!("payment of {} sat", paid.to_sat()),
@@ -48,12 +48,12 @@ impl Agreed {
         expected(
             SpendRole::Settlement,
             format!("settlement that pays {} sat at {feerate} sat/kwu", paid.to_sat()),
-            &Spend::settlement(&self.params, self.funding, &balance),
+            &SpendTemplate::settlement(&self.params, self.funding, &balance),
         )
     }
 
-    pub fn joint(&self, paid: Amount, feerate: FeeRate) -> Expected {
-        let balance = self.params.joint_balance(paid, feerate);
+    pub fn cooperative(&self, paid: Amount, feerate: FeeRate) -> Expected {
+        let balance = self.params.cooperative_balance(paid, feerate);
         let balance = balance.expect("the change of every case pays for it");
         expected(
             SpendRole::Settlement,
@@ -61,26 +61,26 @@ impl Agreed {
                 "settlement with one signature that pays {} sat at {feerate} sat/kwu",
                 paid.to_sat()
             ),
-            &Spend::joint(&self.params, self.funding, &balance),
+            &SpendTemplate::cooperative(&self.params, self.funding, &balance),
         )
     }
 
     /// What both close with.
-    pub fn together(&self, jointly: bool, paid: Amount, feerate: FeeRate) -> Expected {
-        if jointly {
-            self.joint(paid, feerate)
+    pub fn closing(&self, cooperatively: bool, paid: Amount, feerate: FeeRate) -> Expected {
+        if cooperatively {
+            self.cooperative(paid, feerate)
         } else {
             self.settlement(paid, feerate)
         }
     }
 
     pub fn refund(&self) -> Expected {
-        let spend = Spend::refund(&self.params, self.funding);
+        let spend = SpendTemplate::refund(&self.params, self.funding);
         expected(SpendRole::Refund, "refund".to_owned(), &spend)
     }
 }
 
-fn expected(role: SpendRole, name: String, spend: &Spend<'_>) -> Expected {
+fn expected(role: SpendRole, name: String, spend: &SpendTemplate<'_>) -> Expected {
     let tx = spend.unsigned().clone();
     Expected { role, name, tx }
 }

@@ -17,7 +17,7 @@ use crate::service::Proposal;
 use crate::transcript::Side;
 
 /// The environment variable that tells a program its part, as JSON.
-pub const VARIABLE: &str = "SPILMAN_CASE";
+pub const CASE_ENV: &str = "SPILMAN_CASE";
 
 /// The version of this object.
 const VERSION: u32 = 1;
@@ -48,7 +48,7 @@ pub(super) struct Assignment {
     pub joint: Option<bool>,
     /// The payer from here on.
     pub channel: Option<u16>,
-    pub terms: Option<Proposed>,
+    pub terms: Option<TermsText>,
     pub coin: Option<Funds>,
     pub payments: Option<Vec<u64>>,
 }
@@ -89,7 +89,7 @@ pub(super) struct Bounds {
 /// The fields of `open` that are terms, but for protocol and construction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Proposed {
+pub(super) struct TermsText {
     capacity: u64,
     feerate: u64,
     dust_feerate: u64,
@@ -115,10 +115,10 @@ pub(super) struct Funds {
 #[derive(Debug, Error)]
 pub enum AssignmentError {
     /// There is none.
-    #[error("{VARIABLE} is not set: this program is started by `spilman conform`, see fixtures/WIRE.md")]
+    #[error("{CASE_ENV} is not set: this program is started by `spilman conform`, see fixtures/WIRE.md")]
     Missing,
     /// A field is missing, unknown, or of the wrong type.
-    #[error("{VARIABLE}, field `{field}`: {error}")]
+    #[error("{CASE_ENV}, field `{field}`: {error}")]
     Field {
         /// The path of the field.
         field: String,
@@ -126,7 +126,7 @@ pub enum AssignmentError {
         error: String,
     },
     /// The object is of another version.
-    #[error("{VARIABLE} has version {received}, this program knows {VERSION}")]
+    #[error("{CASE_ENV} has version {received}, this program knows {VERSION}")]
     Version {
         /// The version of the object.
         received: u32,
@@ -171,7 +171,7 @@ impl Assignment {
             secret_key: key,
             payout,
             confirmations: *limits.confirmations.start(),
-            unconfirmed_limit: limits.unconfirmed.to_sat(),
+            unconfirmed_limit: limits.zero_conf_limit.to_sat(),
             limits: Bounds::from(&limits),
             close_after: None,
             requests: None,
@@ -197,7 +197,7 @@ impl Assignment {
             closing_margin: ClosingMargin::from_blocks(self.limits.closing_margin.0)
                 ..=ClosingMargin::from_blocks(self.limits.closing_margin.1),
             confirmations: self.confirmations..=self.confirmations,
-            unconfirmed: Amount::from_sat(self.unconfirmed_limit),
+            zero_conf_limit: Amount::from_sat(self.unconfirmed_limit),
             minimum_payment: amounts(self.limits.minimum_payment),
             reserve: amounts(self.limits.reserve),
             ..Limits::default()
@@ -255,7 +255,7 @@ impl From<&Limits> for Bounds {
     }
 }
 
-impl From<&Terms> for Proposed {
+impl From<&Terms> for TermsText {
     fn from(terms: &Terms) -> Self {
         let payment_expiry = terms.payment_expiry;
         Self {
@@ -271,7 +271,7 @@ impl From<&Terms> for Proposed {
     }
 }
 
-impl Proposed {
+impl TermsText {
     fn to_terms(&self, protocol: Protocol, construction: Construction) -> Result<Terms, AssignmentError> {
         let capacity = Capacity::new(Amount::from_sat(self.capacity))
             .map_err(|error| AssignmentError::field("terms.capacity", error))?;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use bitcoin::Amount;
 
-use super::line::{Rule, Turn};
-use crate::channel::{Construction, Kind, Protocol};
-use crate::malice::Malice;
+use super::link::{Interference, InterferenceRule};
+use crate::adversary::Forgery;
+use crate::channel::{Construction, MessageKind, Protocol};
 use crate::scenario::{skip_before, STAGES};
 use crate::transcript::Side;
 
@@ -44,7 +44,7 @@ impl fmt::Display for Group {
 
 /// How the channel is closed, if nothing comes between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Ending {
     ClosedByPayer,
     ClosedByPayee,
     /// Nobody closes, until the payee has to.
@@ -63,10 +63,10 @@ pub struct Case {
     pub(super) protocol: Protocol,
     /// Which side the program is.
     pub(super) program: Side,
-    pub(super) life: Life,
+    pub(super) life: Ending,
     /// Where both can close with one signature: whether the payee offers it.
-    pub(super) joint: bool,
-    pub(super) rule: Option<Rule>,
+    pub(super) cooperative: bool,
+    pub(super) rule: Option<InterferenceRule>,
 }
 
 impl Case {
@@ -108,8 +108,8 @@ impl Case {
     }
 
     /// Whether both close with one signature.
-    pub(super) fn closes_jointly(&self) -> bool {
-        self.construction.closes_with_one_key() && self.joint
+    pub(super) fn closes_cooperatively(&self) -> bool {
+        self.construction.closes_with_one_key() && self.cooperative
     }
 }
 
@@ -120,7 +120,7 @@ pub fn cases(program: Side) -> Vec<Case> {
     for construction in Construction::ALL {
         for protocol in Protocol::ALL {
             if construction.runs(protocol) {
-                let place = Place {
+                let place = CaseContext {
                     construction,
                     protocol,
                     program,
@@ -133,13 +133,13 @@ pub fn cases(program: Side) -> Vec<Case> {
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct CaseContext {
     construction: Construction,
     protocol: Protocol,
     program: Side,
 }
 
-impl Place {
+impl CaseContext {
     fn case(self, group: Group, name: &str, summary: String) -> Case {
         let Self {
             construction,
@@ -153,46 +153,46 @@ impl Place {
             construction,
             protocol,
             program,
-            life: Life::ClosedByPayer,
-            joint: true,
+            life: Ending::ClosedByPayer,
+            cooperative: true,
             rule: None,
         }
     }
 
     fn good(self) -> impl Iterator<Item = Case> {
         let lives = [
-            ("closed-by-payer", Life::ClosedByPayer, true, "The payer closes"),
-            ("closed-by-payee", Life::ClosedByPayee, true, "The payee closes"),
+            ("closed-by-payer", Ending::ClosedByPayer, true, "The payer closes"),
+            ("closed-by-payee", Ending::ClosedByPayee, true, "The payee closes"),
             (
                 "closed-by-payer-apart",
-                Life::ClosedByPayer,
+                Ending::ClosedByPayer,
                 false,
                 "The payer closes, and the payee offers no nonce",
             ),
             (
                 "closed-by-payee-apart",
-                Life::ClosedByPayee,
+                Ending::ClosedByPayee,
                 false,
                 "The payee closes without a nonce",
             ),
             (
                 "never-closed",
-                Life::NeverClosed,
+                Ending::NeverClosed,
                 true,
                 "Nobody closes until the payee has to: it settles by itself at the closing margin",
             ),
             (
                 "higher-feerate",
-                Life::HigherFeerate,
+                Ending::HigherFeerate,
                 true,
                 "The settlement pays a higher feerate than was agreed, out of the payer's change",
             ),
         ];
         let one_key = self.construction.closes_with_one_key();
         let told = lives.into_iter().filter(move |life| life.2 || one_key);
-        told.map(move |(name, life, joint, summary)| Case {
+        told.map(move |(name, life, cooperative, summary)| Case {
             life,
-            joint,
+            cooperative,
             ..self.case(Group::Good, name, summary.to_owned())
         })
     }
@@ -205,11 +205,11 @@ impl Place {
         let vanishes = vanishes.map(move |(who, kind)| {
             let name = format!("{who}-vanishes-before-{kind}");
             let summary = format!("The {who} vanishes instead of sending {kind}");
-            self.with_rule(Group::Vanishing, &name, summary, (kind, Turn::Vanish))
+            self.with_rule(Group::Vanishing, &name, summary, (kind, Interference::Vanish))
         });
         let signed = match self.program {
-            Side::Payee => &[Kind::RefundSignature, Kind::PaymentAccepted][..],
-            Side::Payer => &[Kind::Payment],
+            Side::Payee => &[MessageKind::RefundSignature, MessageKind::PaymentAccepted][..],
+            Side::Payer => &[MessageKind::Payment],
         };
         let signed = signed
             .iter()
@@ -217,33 +217,39 @@ impl Place {
         let killed = signed.map(move |kind| {
             let name = format!("killed-after-{kind}");
             let summary = format!("The program is killed after {kind}; what it signed holds");
-            self.with_rule(Group::Vanishing, &name, summary, (*kind, Turn::Kill))
+            self.with_rule(Group::Vanishing, &name, summary, (*kind, Interference::Kill))
         });
         vanishes.chain(killed)
     }
 
-    fn with_rule(self, group: Group, name: &str, summary: String, (kind, turn): (Kind, Turn)) -> Case {
+    fn with_rule(
+        self,
+        group: Group,
+        name: &str,
+        summary: String,
+        (kind, turn): (MessageKind, Interference),
+    ) -> Case {
         let skip = skip_before(self.protocol, kind);
         Case {
-            rule: Some(Rule { kind, skip, turn }),
+            rule: Some(InterferenceRule { kind, skip, turn }),
             ..self.case(group, name, summary)
         }
     }
 
     fn malicious(self) -> impl Iterator<Item = Case> {
         let ours = self.program.peer();
-        let said = Malice::all()
+        let said = Forgery::all()
             .iter()
-            .filter(move |malice| malice.from == ours && malice.applies(self.protocol, self.construction));
-        said.map(move |malice| {
-            let summary = format!("Has to be refused for {}: {}", malice.reason, malice.comment);
+            .filter(move |forgery| forgery.from == ours && forgery.applies(self.protocol, self.construction));
+        said.map(move |forgery| {
+            let summary = format!("Has to be refused for {}: {}", forgery.reason, forgery.comment);
             Case {
-                rule: Some(Rule {
-                    kind: malice.kind,
-                    skip: malice.skip,
-                    turn: Turn::Forge(malice),
+                rule: Some(InterferenceRule {
+                    kind: forgery.kind,
+                    skip: forgery.skip,
+                    turn: Interference::Forge(forgery),
                 }),
-                ..self.case(Group::Malicious, &format!("refuses-{}", malice.id), summary)
+                ..self.case(Group::Malicious, &format!("refuses-{}", forgery.id), summary)
             }
         })
     }

@@ -5,13 +5,13 @@ use crate::scenario::ScenarioError;
 /// Why a case was not passed: what was awaited at which stage, and what there was instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{stage}: expected {expected}; seen: {seen}")]
-pub struct Failure {
+pub struct CaseFailure {
     pub(super) stage: &'static str,
     pub(super) expected: String,
     pub(super) seen: String,
 }
 
-impl Failure {
+impl CaseFailure {
     pub(super) fn new(stage: &'static str, expected: impl Into<String>, seen: impl Into<String>) -> Self {
         Self {
             stage,
@@ -51,26 +51,26 @@ impl Failure {
     }
 }
 
-impl From<ScenarioError> for Failure {
+impl From<ScenarioError> for CaseFailure {
     fn from(error: ScenarioError) -> Self {
         Self::runner(error)
     }
 }
 
 /// Why a conversation did not come to its end.
-pub(super) enum Halt {
-    Failed(Failure),
+pub(super) enum Stop {
+    Failed(CaseFailure),
     /// As the case has it: somebody is gone, or our side has lied.
     Cut,
 }
 
-impl From<Failure> for Halt {
-    fn from(failure: Failure) -> Self {
+impl From<CaseFailure> for Stop {
+    fn from(failure: CaseFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<ScenarioError> for Halt {
+impl From<ScenarioError> for Stop {
     fn from(error: ScenarioError) -> Self {
         Self::Failed(error.into())
     }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-use crate::channel::{Kind, Reason};
+use crate::channel::{MessageKind, RefusalReason};
 use crate::wire::{self, WireError, FRAME_HEADER};
 
 /// So many messages are more than any case has.
@@ -15,7 +15,7 @@ pub(super) const MOST_MESSAGES: u32 = 200;
 
 /// What ends a conversation, whatever was awaited.
 #[derive(Debug, Clone, Error)]
-pub(super) enum Fault {
+pub(super) enum WireFault {
     #[error(
         "it wrote text to standard output: {0} (only frames belong there; a log goes to standard error)"
     )]
@@ -36,18 +36,21 @@ pub(super) enum Fault {
     #[error("it sent more than {MOST_MESSAGES} messages")]
     Flood,
     #[error("it sent {kind} after its refuse, which is the last message")]
-    SpeaksOn { kind: Kind },
+    SpeaksOn { kind: MessageKind },
     #[error("it left a message of {len} bytes unread on its input for {seconds} s")]
     DoesNotRead { len: usize, seconds: u64 },
     #[error("it refused our {kind} for {reason}")]
-    Refuses { kind: Kind, reason: Reason },
+    Refuses {
+        kind: MessageKind,
+        reason: RefusalReason,
+    },
     #[error("what it sent has to be refused for {reason}: {details}")]
-    Refused { reason: Reason, details: String },
+    Refused { reason: RefusalReason, details: String },
     #[error("its output cannot be read: {0}")]
     Io(String),
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for WireFault {
     fn from(error: io::Error) -> Self {
         Self::Io(error.to_string())
     }
@@ -122,15 +125,15 @@ pub(super) struct Frames {
 
 impl Decoder for Frames {
     type Item = Bytes;
-    type Error = Fault;
+    type Error = WireFault;
 
-    fn decode(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, Fault> {
+    fn decode(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, WireFault> {
         self.begun.set(read);
         let Some(announced) = announced(read) else {
             return Ok(None);
         };
         if announced > wire::MAX_MESSAGE {
-            return Err(text_in(read).map_or(Fault::TooLong { announced }, Fault::Text));
+            return Err(text_in(read).map_or(WireFault::TooLong { announced }, WireFault::Text));
         }
         if read.len() < FRAME_HEADER + announced {
             return Ok(None);
@@ -140,11 +143,11 @@ impl Decoder for Frames {
         Ok(Some(read.split_to(announced).freeze()))
     }
 
-    fn decode_eof(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, Fault> {
+    fn decode_eof(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, WireFault> {
         let frame = self.decode(read)?;
         if frame.is_none() && !read.is_empty() {
-            let cut_off = || Fault::CutOff(Unfinished::of(read));
-            return Err(text_in(read).map_or_else(cut_off, Fault::Text));
+            let cut_off = || WireFault::CutOff(Unfinished::of(read));
+            return Err(text_in(read).map_or_else(cut_off, WireFault::Text));
         }
         Ok(frame)
     }

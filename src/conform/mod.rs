@@ -1,7 +1,7 @@
 //! Somebody else's program as one side of a channel, tested on a real node over its standard input and output.
 //!
 //! `fixtures/WIRE.md` has the wire format and, in its chapter "Conformance", the contract between [`Runner`] and a
-//! program: it is started anew for each [`Case`] with [`VARIABLE`] set, speaks on its standard input and output, sees the
+//! program: it is started anew for each [`Case`] with [`CASE_ENV`] set, speaks on its standard input and output, sees the
 //! chain over the RPC of the node, and ends with status 0 when nothing is left to do. [`peer`] is the library's own side
 //! as such a program.
 //!
@@ -28,18 +28,18 @@ mod assignment;
 mod case;
 mod failure;
 mod frames;
-mod line;
+mod link;
 mod opening;
 mod peer;
 mod program;
 mod report;
 mod rpc_chain;
+mod run;
 mod runner;
-mod table;
 
-pub use assignment::{AssignmentError, VARIABLE};
+pub use assignment::{AssignmentError, CASE_ENV};
 pub use case::{cases, Case, Group};
-pub use failure::Failure;
+pub use failure::CaseFailure;
 pub use peer::{peer, PeerError};
 pub use report::to_json;
-pub use runner::{Played, Runner, DEADLINE};
+pub use runner::{CaseResult, Runner, DEFAULT_DEADLINE};

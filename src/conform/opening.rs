@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use super::failure::{Failure, Halt};
-use super::table::Table;
-use crate::channel::{Kind, Message, Reason, Stage};
+use super::failure::{CaseFailure, Stop};
+use super::run::Run;
+use crate::channel::{Message, MessageKind, RefusalReason, Stage};
 use crate::service::OpenError;
 use crate::transcript::Side;
 
@@ -13,12 +13,12 @@ pub(super) enum Opened<H> {
     Not(OpenError),
 }
 
-impl Table<'_> {
+impl Run<'_> {
     /// Waits for the opening of our side. Every message of it has its own deadline.
     pub async fn opened<H>(
         &self,
         opening: impl Future<Output = Result<H, OpenError>>,
-    ) -> Result<Opened<H>, Halt> {
+    ) -> Result<Opened<H>, Stop> {
         let mut heard = self.line.heard.clone();
         tokio::select! {
             biased;
@@ -27,7 +27,7 @@ impl Table<'_> {
                 if self.heard().fault.is_some() {
                     Err(self.missed("opening", format!("{} and what follows", self.awaited(None))).into())
                 } else {
-                    Err(Halt::Cut)
+                    Err(Stop::Cut)
                 }
             }
             opened = opening => Ok(match opened {
@@ -38,18 +38,18 @@ impl Table<'_> {
     }
 
     /// The message that our side waits for in an opening.
-    fn awaited(&self, stage: Option<Stage>) -> Kind {
+    fn awaited(&self, stage: Option<Stage>) -> MessageKind {
         match (self.ours(), stage) {
-            (Side::Payer, Some(Stage::SigningRefund)) => Kind::RefundSignature,
-            (Side::Payer, _) => Kind::Accept,
-            (Side::Payee, Some(Stage::SigningRefund)) => Kind::RefundRequest,
-            (Side::Payee, Some(Stage::Protected)) => Kind::Funding,
-            (Side::Payee, _) => Kind::Open,
+            (Side::Payer, Some(Stage::SigningRefund)) => MessageKind::RefundSignature,
+            (Side::Payer, _) => MessageKind::Accept,
+            (Side::Payee, Some(Stage::SigningRefund)) => MessageKind::RefundRequest,
+            (Side::Payee, Some(Stage::Protected)) => MessageKind::Funding,
+            (Side::Payee, _) => MessageKind::Open,
         }
     }
 
     /// The program answers a lie with this refusal and with nothing else.
-    pub async fn refused(&self, reason: Reason) -> Result<(), Failure> {
+    pub async fn refused(&self, reason: RefusalReason) -> Result<(), CaseFailure> {
         const STAGE: &str = "refusal";
         let expected = format!("refuse for {reason}");
         let mut heard = self.line.heard.clone();
@@ -59,26 +59,26 @@ impl Table<'_> {
         match self.heard().answer {
             Some(Message::Refuse { reason: said }) if said == reason => Ok(()),
             Some(Message::Refuse { reason: said }) => {
-                Err(Failure::new(STAGE, expected, format!("refuse for {said}")))
+                Err(CaseFailure::new(STAGE, expected, format!("refuse for {said}")))
             }
-            Some(message) => Err(Failure::new(STAGE, expected, message.kind().to_string())),
+            Some(message) => Err(CaseFailure::new(STAGE, expected, message.kind().to_string())),
             None => Err(self.missed(STAGE, expected)),
         }
     }
 }
 
 /// Why there is no channel.
-pub(super) fn failed(table: &Table<'_>, error: &OpenError) -> Failure {
+pub(super) fn failed(table: &Run<'_>, error: &OpenError) -> CaseFailure {
     const STAGE: &str = "opening";
     match error {
         OpenError::Timeout { stage, .. } | OpenError::Disconnected { stage } => {
             table.missed(STAGE, table.awaited(Some(*stage)).to_string())
         }
-        OpenError::Refused(refusal) => Failure::new(
+        OpenError::Refused(refusal) => CaseFailure::new(
             STAGE,
             "a message that our side can take",
             format!("one that it has to refuse for {}: {refusal}", refusal.reason()),
         ),
-        error => Failure::runner(error),
+        error => CaseFailure::runner(error),
     }
 }

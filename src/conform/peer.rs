@@ -4,7 +4,7 @@ use bitcoin::{Amount, Transaction, TxOut};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::assignment::{wanted, Assignment, AssignmentError, Role, VARIABLE};
+use super::assignment::{wanted, Assignment, AssignmentError, Role, CASE_ENV};
 use super::rpc_chain::RpcChain;
 use crate::channel::{ChannelKey, Notice, Protocol};
 use crate::regtest::{bitcoincore_rpc, Coin, CoinKind};
@@ -14,13 +14,13 @@ use crate::service::{
     Setup,
 };
 
-/// The library's own payer or payee as a program under test: reads its [`VARIABLE`], speaks on standard input and output,
+/// The library's own payer or payee as a program under test: reads its [`CASE_ENV`], speaks on standard input and output,
 /// and returns when nothing is left to do. What happens is told on standard error.
 ///
 /// # Errors
 /// If it is told nonsense, or cannot see the chain. That the other side breaks off an opening is none.
 pub fn peer() -> Result<(), PeerError> {
-    let json = std::env::var(VARIABLE).map_err(|_| AssignmentError::Missing)?;
+    let json = std::env::var(CASE_ENV).map_err(|_| AssignmentError::Missing)?;
     let told = Assignment::parse(&json)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

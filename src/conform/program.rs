@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-use super::assignment::VARIABLE;
+use super::assignment::CASE_ENV;
 use crate::regtest::process::{unused_name, Ended, Supervised};
 
 /// So much of what the program says on its standard error is kept, from the end, in bytes.
@@ -51,7 +51,7 @@ impl Program {
         let mut shell = Command::new("/bin/sh");
         shell
             .args(["-c", command])
-            .env(VARIABLE, assignment)
+            .env(CASE_ENV, assignment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -2,7 +2,7 @@ use bitcoin::hex::DisplayHex;
 use serde_json::{json, Map, Value};
 
 use super::case::{Case, Group};
-use super::runner::Played;
+use super::runner::CaseResult;
 use crate::transcript::{RecordedTx, Side};
 
 /// The report of a run as one closed JSON object.
@@ -14,7 +14,7 @@ use crate::transcript::{RecordedTx, Side};
 ///   and `seen` of a case that failed, null for one that passed; `stderr`, the end of the program's standard error;
 ///   `transactions`, each with `name`, `by`, `txid` and `hex`, those of both sides, in the order in which they were made.
 #[must_use]
-pub fn to_json(command: &str, program: Side, played: &[(&Case, Played)]) -> Value {
+pub fn to_json(command: &str, program: Side, played: &[(&Case, CaseResult)]) -> Value {
     let passed = |group: Option<Group>, wanted: bool| {
         let of_group = played
             .iter()
@@ -45,7 +45,7 @@ pub fn to_json(command: &str, program: Side, played: &[(&Case, Played)]) -> Valu
     })
 }
 
-fn entry(case: &Case, played: &Played) -> Value {
+fn entry(case: &Case, played: &CaseResult) -> Value {
     let failure = played.verdict.as_ref().err();
     json!({
         "case": case.name,

@@ -16,7 +16,7 @@ use crate::regtest::RejectReason;
 use crate::service::{Chain, ChainError};
 
 /// How often the node is asked for its tip: a node that has just mined for a test is on the same machine.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,14 +30,14 @@ pub(super) struct RpcChain {
 }
 
 #[derive(Deserialize)]
-struct Info {
+struct BlockchainInfo {
     blocks: u32,
     bestblockhash: BlockHash,
     mediantime: u32,
 }
 
 #[derive(Deserialize)]
-struct Unspent {
+struct TxOutInfo {
     confirmations: u32,
 }
 
@@ -46,7 +46,7 @@ impl RpcChain {
     pub fn new(server: &Server) -> Result<Self, bitcoincore_rpc::Error> {
         let auth = Auth::UserPass(server.user.clone(), server.password.clone());
         let client = Arc::new(Client::new(&server.url, auth)?);
-        let info: Info = client.call("getblockchaininfo", &[])?;
+        let info: BlockchainInfo = client.call("getblockchaininfo", &[])?;
         let chain = Self {
             client,
             changes: watch::Sender::new(0),
@@ -58,7 +58,7 @@ impl RpcChain {
 
     async fn watch(self, mut seen: BlockHash) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let best = self.ask("read the tip", |chain| Ok(chain.call("getbestblockhash", &[])?));
             // A node that does not answer has no news; whoever needs an answer asks by himself.
             if let Ok(best) = best.await {
@@ -91,7 +91,7 @@ impl RpcChain {
         self.client.call(name, arguments)
     }
 
-    fn info(&self) -> Result<Info, bitcoincore_rpc::Error> {
+    fn info(&self) -> Result<BlockchainInfo, bitcoincore_rpc::Error> {
         self.call("getblockchaininfo", &[])
     }
 
@@ -106,8 +106,8 @@ impl RpcChain {
         Ok(tip(height, header.mediantime)?)
     }
 
-    fn look(&self, funding: OutPoint, info: &Info) -> Result<ChainView, Failed> {
-        let unspent: Option<Unspent> = self.call(
+    fn look(&self, funding: OutPoint, info: &BlockchainInfo) -> Result<ChainView, Failed> {
+        let unspent: Option<TxOutInfo> = self.call(
             "gettxout",
             &[json!(funding.txid), json!(funding.vout), json!(false)],
         )?;
@@ -128,7 +128,7 @@ impl RpcChain {
         Ok(ChainView {
             tip: tip(info.blocks, info.mediantime)?,
             confirmations: depth,
-            base: base.transpose()?,
+            funding_parent: base.transpose()?,
             spend,
         })
     }

@@ -6,25 +6,25 @@ use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, Network};
 use tokio::io::DuplexStream;
 
-use super::assignment::{Assignment, Proposed};
-use super::case::{Case, Life};
-use super::failure::Failure;
-use super::line::{self, Line};
+use super::assignment::{Assignment, TermsText};
+use super::case::{Case, Ending};
+use super::failure::CaseFailure;
+use super::link::{self, Link};
 use super::program::Program;
-use super::table::Table;
+use super::run::Run;
 use super::{against_payee, against_payer};
+use crate::adversary::Forger;
 use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
-use crate::malice::Forger;
 use crate::regtest::{Coin, CoinKind, NodeBuilder};
-use crate::scenario::{payout, terms, NodeChain, Recorder, Watch, World};
+use crate::scenario::{payout, terms, ChainSource, NodeChain, Recorder, World};
 use crate::service::{KeyReuse, Setup};
 use crate::transcript::{Names, Side, Transcript, Unit};
 
 /// How long the program may take for each thing that it has to do, unless told otherwise.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often somebody looks whether the run is broken off.
-const STOP_LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const CAPACITY: Amount = Amount::from_sat(1_000_000);
 const COIN: Amount = Amount::from_sat(1_050_000);
@@ -41,9 +41,9 @@ pub struct Runner {
 
 /// A case that was played.
 #[derive(Debug)]
-pub struct Played {
+pub struct CaseResult {
     /// Why it was not passed, if it was not.
-    pub verdict: Result<(), Failure>,
+    pub verdict: Result<(), CaseFailure>,
     /// The run was broken off, and the verdict says nothing.
     pub interrupted: bool,
     /// What happened, with every transaction.
@@ -59,7 +59,7 @@ impl Runner {
         Self {
             command: command.into(),
             program,
-            deadline: DEADLINE,
+            deadline: DEFAULT_DEADLINE,
         }
     }
 
@@ -72,22 +72,31 @@ impl Runner {
     /// Plays one case on a fresh node. Blocks the calling thread, and must not be called from async code. Once `stop` is
     /// set, it comes to its end at once.
     #[must_use]
-    pub fn play(&self, case: &Case, node: NodeBuilder, stop: &AtomicBool) -> Played {
+    pub fn play(&self, case: &Case, node: NodeBuilder, stop: &AtomicBool) -> CaseResult {
         let recorder = Recorder::new(blank(case));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let mut stderr = String::new();
         let verdict = match (&runtime, case.program == self.program) {
-            (Err(error), _) => Err(Failure::runner(error)),
-            (_, false) => Err(Failure::runner(format!("{} is for the other side", case.name))),
+            (Err(error), _) => Err(CaseFailure::runner(error)),
+            (_, false) => Err(CaseFailure::runner(format!(
+                "{} is for the other side",
+                case.name
+            ))),
             (Ok(runtime), true) => {
-                let world = World::start(node, Watch::Node, recorder.clone(), &case.name, case.construction);
+                let world = World::start(
+                    node,
+                    ChainSource::Node,
+                    recorder.clone(),
+                    &case.name,
+                    case.construction,
+                );
                 match world {
-                    Ok(world) => runtime.block_on(self.seat(case, &world, stop, &mut stderr)),
+                    Ok(world) => runtime.block_on(self.connect(case, &world, stop, &mut stderr)),
                     Err(error) => Err(error.into()),
                 }
             }
         };
-        Played {
+        CaseResult {
             interrupted: verdict.is_err() && stop.load(Ordering::Relaxed),
             verdict,
             transcript: recorder.transcript(),
@@ -95,23 +104,23 @@ impl Runner {
         }
     }
 
-    async fn seat(
+    async fn connect(
         &self,
         case: &Case,
         world: &World,
         stop: &AtomicBool,
         stderr: &mut String,
-    ) -> Result<(), Failure> {
-        let cast = Cast::new(case, world)?;
+    ) -> Result<(), CaseFailure> {
+        let cast = CaseParties::new(case, world)?;
         let assignment = cast.assignment(case, world);
-        let assignment = serde_json::to_string(&assignment).map_err(Failure::runner)?;
+        let assignment = serde_json::to_string(&assignment).map_err(CaseFailure::runner)?;
         world.say(format!("The {} is started: {}", case.program, self.command));
         let (program, pipes) = Program::start(&self.command, &assignment).map_err(|error| {
             let expected = format!("`/bin/sh -c '{}'` to start", self.command);
-            Failure::new("start", expected, error.to_string())
+            CaseFailure::new("start", expected, error.to_string())
         })?;
         let ours = case.program.peer();
-        let setup = line::Setup {
+        let setup = link::LinkSetup {
             side: ours,
             rule: case.rule,
             forger: Forger::new(ChannelKey::new(cast.key(ours))),
@@ -119,11 +128,11 @@ impl Runner {
             recorder: world.recorder.clone(),
             deadline: self.deadline,
         };
-        let (line, end) = Line::start(setup, pipes);
-        let table = Table {
+        let (line, end) = Link::start(setup, pipes);
+        let table = Run {
             case,
             world,
-            view: NodeChain::new(world.chain.node().clone()).map_err(Failure::runner)?,
+            view: NodeChain::new(world.chain.node().clone()).map_err(CaseFailure::runner)?,
             line,
             program: RefCell::new(program),
             deadline: self.deadline,
@@ -131,16 +140,21 @@ impl Runner {
         };
         let played = tokio::select! {
             biased;
-            () = stopped(stop) => Err(Failure::runner("the run was broken off")),
+            () = stopped(stop) => Err(CaseFailure::runner("the run was broken off")),
             played = self.play_at(&table, &cast, end) => played,
         };
-        let Table { program, line, .. } = table;
+        let Run { program, line, .. } = table;
         *stderr = program.into_inner().end().await;
         drop(line);
         played
     }
 
-    async fn play_at(&self, table: &Table<'_>, cast: &Cast, end: DuplexStream) -> Result<(), Failure> {
+    async fn play_at(
+        &self,
+        table: &Run<'_>,
+        cast: &CaseParties,
+        end: DuplexStream,
+    ) -> Result<(), CaseFailure> {
         let ours = table.ours();
         let key = cast.key(ours);
         let nonces = NonceSource::new(table.world.key(&format!("{ours}/nonces")).secret_bytes());
@@ -149,7 +163,7 @@ impl Runner {
             key_reuse: KeyReuse::Allow,
             observer: table.line.observer.clone(),
             opening_timeout: self.deadline,
-            nonces: table.case.joint.then_some(nonces),
+            nonces: table.case.cooperative.then_some(nonces),
             ..Setup::new(ChannelKey::new(key), payout(&key))
         };
         let coin = cast.coin.clone();
@@ -179,7 +193,7 @@ impl Runner {
 
 async fn stopped(stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(STOP_LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -198,15 +212,15 @@ fn blank(case: &Case) -> Transcript {
 }
 
 /// What both sides of a case bring.
-struct Cast {
+struct CaseParties {
     payer: SecretKey,
     payee: SecretKey,
     coin: Coin,
     terms: Terms,
 }
 
-impl Cast {
-    fn new(case: &Case, world: &World) -> Result<Self, Failure> {
+impl CaseParties {
+    fn new(case: &Case, world: &World) -> Result<Self, CaseFailure> {
         let (payer, payee) = (world.key("payer"), world.key("payee"));
         let coin = world.payer_coin(COIN, CoinKind::Segwit, ChannelId(1))?.coin;
         let terms = Terms {
@@ -234,8 +248,8 @@ impl Cast {
         let told = Assignment::new(case, world.node(), (key, payout(&key)));
         let sums = case.payments();
         let closes = match case.program {
-            Side::Payer => Life::ClosedByPayer,
-            Side::Payee => Life::ClosedByPayee,
+            Side::Payer => Ending::ClosedByPayer,
+            Side::Payee => Ending::ClosedByPayee,
         };
         let close_after = (case.life == closes).then_some(sums.len());
         let sums: Vec<_> = sums.into_iter().map(Amount::to_sat).collect();
@@ -243,13 +257,16 @@ impl Cast {
             Side::Payee => Assignment {
                 close_after,
                 requests: (case.protocol == Protocol::Bond).then_some(sums),
-                joint: case.construction.closes_with_one_key().then_some(case.joint),
+                joint: case
+                    .construction
+                    .closes_with_one_key()
+                    .then_some(case.cooperative),
                 ..told
             },
             Side::Payer => Assignment {
                 close_after,
                 channel: Some(1),
-                terms: Some(Proposed::from(&self.terms)),
+                terms: Some(TermsText::from(&self.terms)),
                 coin: Some((&self.coin).into()),
                 payments: Some(sums),
                 ..told

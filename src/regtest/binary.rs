@@ -13,7 +13,7 @@ pub use error::BinaryError;
 use version::{line_of, Wanted};
 
 /// The `bitcoind` that `ci/provision` builds.
-const BITCOIND: Program = Program {
+const BITCOIND: ProgramKind = ProgramKind {
     name: "bitcoind",
     variable: "BITCOIND_EXE",
     cached: "bitcoind-31.99",
@@ -22,7 +22,7 @@ const BITCOIND: Program = Program {
     before_version: "version v",
 };
 /// The `electrs` that `ci/provision` builds.
-const ELECTRS: Program = Program {
+const ELECTRS: ProgramKind = ProgramKind {
     name: "electrs",
     variable: "ELECTRS_EXE",
     cached: "electrs-0.10.10",
@@ -32,16 +32,16 @@ const ELECTRS: Program = Program {
 
 /// A program that was found and that starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundBinary {
     /// Where it is.
     pub path: PathBuf,
     /// By which rule it was found.
-    pub source: Source,
+    pub source: BinarySource,
     /// The line that `--version` prints of it.
     pub version: String,
 }
 
-impl Found {
+impl FoundBinary {
     /// The version number in what the program says of itself, such as `29.99.0`.
     #[must_use]
     pub fn number(&self) -> Option<&str> {
@@ -52,7 +52,7 @@ impl Found {
 /// The rule by which a program was found; where several are looked at, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Source {
+pub enum BinarySource {
     /// The caller named it.
     Caller,
     /// The environment variable `BITCOIND_EXE` or `ELECTRS_EXE`.
@@ -65,7 +65,7 @@ pub enum Source {
     Download,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for BinarySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Caller => "as asked",
@@ -84,7 +84,7 @@ impl fmt::Display for Source {
 /// # Errors
 ///
 /// If the variable is set to something that does not start, or nothing is found.
-pub fn find_bitcoind() -> Result<Found, BinaryError> {
+pub fn find_bitcoind() -> Result<FoundBinary, BinaryError> {
     BITCOIND.find(&|name| std::env::var_os(name), downloaded())
 }
 
@@ -97,7 +97,7 @@ pub fn find_bitcoind() -> Result<Found, BinaryError> {
 /// # Errors
 ///
 /// If none has that version; the error says what was found instead, and where.
-pub fn find_bitcoind_version(version: &str) -> Result<Found, BinaryError> {
+pub fn find_bitcoind_version(version: &str) -> Result<FoundBinary, BinaryError> {
     BITCOIND.find_version(version, &|name| std::env::var_os(name), downloaded())
 }
 
@@ -106,8 +106,8 @@ pub fn find_bitcoind_version(version: &str) -> Result<Found, BinaryError> {
 /// # Errors
 ///
 /// If it does not; the error says why.
-pub fn bitcoind_at(path: &Path) -> Result<Found, BinaryError> {
-    let place = (Source::Caller, path.to_owned());
+pub fn bitcoind_at(path: &Path) -> Result<FoundBinary, BinaryError> {
+    let place = (BinarySource::Caller, path.to_owned());
     BITCOIND.at(place).map_err(|reason| BinaryError::Path {
         path: path.to_owned(),
         reason,
@@ -116,7 +116,7 @@ pub fn bitcoind_at(path: &Path) -> Result<Found, BinaryError> {
 
 /// Every `bitcoind` that starts, from all places that [`find_bitcoind_version`] looks at, in the same order.
 #[must_use]
-pub fn all_bitcoinds() -> Vec<Found> {
+pub fn all_bitcoinds() -> Vec<FoundBinary> {
     BITCOIND.all(&|name| std::env::var_os(name), downloaded())
 }
 
@@ -126,7 +126,7 @@ pub fn all_bitcoinds() -> Vec<Found> {
 /// # Errors
 ///
 /// If the variable is set to something that does not start, or nothing is found.
-pub fn find_electrs() -> Result<Found, BinaryError> {
+pub fn find_electrs() -> Result<FoundBinary, BinaryError> {
     #[cfg(feature = "electrs")]
     let downloaded = electrsd::downloaded_exe_path()
         .map(PathBuf::from)
@@ -144,7 +144,7 @@ fn downloaded() -> Option<PathBuf> {
     None
 }
 
-struct Program {
+struct ProgramKind {
     name: &'static str,
     variable: &'static str,
     /// Its folder in the cache.
@@ -158,18 +158,22 @@ struct Program {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where a program may be, and by which rule.
-type Place = (Source, PathBuf);
+type Candidate = (BinarySource, PathBuf);
 
 /// As in the shell scripts, an empty variable counts as unset.
 fn set(environment: Environment<'_>, name: &str) -> Option<OsString> {
     environment(name).filter(|value| !value.is_empty())
 }
 
-impl Program {
-    fn find(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Result<Found, BinaryError> {
+impl ProgramKind {
+    fn find(
+        &self,
+        environment: Environment<'_>,
+        downloaded: Option<PathBuf>,
+    ) -> Result<FoundBinary, BinaryError> {
         if let Some(path) = set(environment, self.variable).map(PathBuf::from) {
             return self
-                .at((Source::Environment, path.clone()))
+                .at((BinarySource::Environment, path.clone()))
                 .map_err(|reason| BinaryError::Variable {
                     variable: self.variable,
                     path,
@@ -184,9 +188,9 @@ impl Program {
         }
         let cached = cache(environment).map(|cache| self.in_folder(&cache.join(self.cached)));
         let candidates = [
-            (Source::Path, on_path),
-            (Source::Cache, cached),
-            (Source::Download, downloaded),
+            (BinarySource::Path, on_path),
+            (BinarySource::Cache, cached),
+            (BinarySource::Download, downloaded),
         ];
         for (source, path) in candidates {
             let Some(path) = path else { continue };
@@ -208,7 +212,7 @@ impl Program {
         version: &str,
         environment: Environment<'_>,
         downloaded: Option<PathBuf>,
-    ) -> Result<Found, BinaryError> {
+    ) -> Result<FoundBinary, BinaryError> {
         let wanted = Wanted::parse(version);
         let mut looked_at = Vec::new();
         for place in self.places(environment, downloaded) {
@@ -231,7 +235,7 @@ impl Program {
         })
     }
 
-    fn all(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Vec<Found> {
+    fn all(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Vec<FoundBinary> {
         let places = self.places(environment, downloaded);
         places
             .into_iter()
@@ -240,20 +244,20 @@ impl Program {
     }
 
     /// Every place where there is a file, or where the variable says that there is one.
-    fn places(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Vec<Place> {
+    fn places(&self, environment: Environment<'_>, downloaded: Option<PathBuf>) -> Vec<Candidate> {
         let variable = set(environment, self.variable).map(PathBuf::from);
-        let mut places = Vec::from_iter(variable.map(|path| (Source::Environment, path)));
+        let mut places = Vec::from_iter(variable.map(|path| (BinarySource::Environment, path)));
         places.extend(
             self.on_path(environment)
                 .into_iter()
-                .map(|path| (Source::Path, path)),
+                .map(|path| (BinarySource::Path, path)),
         );
         places.extend(
             self.in_cache(environment)
                 .into_iter()
-                .map(|path| (Source::Cache, path)),
+                .map(|path| (BinarySource::Cache, path)),
         );
-        places.extend(downloaded.map(|path| (Source::Download, path)));
+        places.extend(downloaded.map(|path| (BinarySource::Download, path)));
         places
     }
 
@@ -287,9 +291,9 @@ impl Program {
 
     /// The program in that place, if it starts. One that cannot even print its version (a shared library is
     /// missing, say) is as good as absent; the error says why.
-    fn at(&self, (source, path): Place) -> Result<Found, String> {
+    fn at(&self, (source, path): Candidate) -> Result<FoundBinary, String> {
         let version = line_of(&path, self.version_arguments, self.before_version)?;
-        Ok(Found {
+        Ok(FoundBinary {
             path,
             source,
             version,

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use bitcoin::{Block, OutPoint, Transaction, Txid};
 
-use super::error::Misuse;
+use super::error::InvalidRequest;
 
 /// What becomes of a transaction in a new branch.
 #[derive(Debug, Clone)]
-pub(super) enum Change {
+pub(super) enum TxChange {
     Drop,
     MoveTo(u32),
     Replace(Transaction),
@@ -16,8 +16,8 @@ pub(super) enum Change {
 
 /// What is to become of the transactions of the replaced blocks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Changes {
-    pub of: Vec<(Txid, Change)>,
+pub(super) struct TxChanges {
+    pub of: Vec<(Txid, TxChange)>,
     /// Whether all others are dropped, too.
     pub drop_others: bool,
 }
@@ -32,21 +32,21 @@ pub(super) fn contents(
     old: &[Block],
     first: u32,
     length: u32,
-    changes: &Changes,
-) -> Result<Vec<Vec<Transaction>>, Misuse> {
+    changes: &TxChanges,
+) -> Result<Vec<Vec<Transaction>>, InvalidRequest> {
     let mut contents: Vec<_> = old.iter().map(|block| block.txdata[1..].to_vec()).collect();
     let mut moved = Vec::new();
     let mut replacements = Vec::new();
     for (txid, change) in &changes.of {
-        let (block, position) = find(&contents, *txid).ok_or(Misuse::NotInBranch {
+        let (block, position) = find(&contents, *txid).ok_or(InvalidRequest::NotInBranch {
             txid: *txid,
             first,
             last: (first..).zip(old).last().map_or(first, |(height, _)| height),
         })?;
         match change {
-            Change::Drop => drop(contents[block].remove(position)),
-            Change::MoveTo(height) => moved.push((*height, contents[block].remove(position))),
-            Change::Replace(other) => {
+            TxChange::Drop => drop(contents[block].remove(position)),
+            TxChange::MoveTo(height) => moved.push((*height, contents[block].remove(position))),
+            TxChange::Replace(other) => {
                 check_conflict(&contents[block][position], other)?;
                 contents[block][position] = other.clone();
                 replacements.push(other);
@@ -65,7 +65,7 @@ pub(super) fn contents(
     for (height, transaction) in moved {
         let index = height.checked_sub(first).map(|index| index as usize);
         let Some(block) = index.and_then(|index| contents.get_mut(index)) else {
-            return Err(Misuse::HeightOutside {
+            return Err(InvalidRequest::HeightOutside {
                 height,
                 first,
                 last: first + length - 1,
@@ -86,12 +86,12 @@ fn find(contents: &[Vec<Transaction>], txid: Txid) -> Option<(usize, usize)> {
     })
 }
 
-fn check_conflict(old: &Transaction, new: &Transaction) -> Result<(), Misuse> {
+fn check_conflict(old: &Transaction, new: &Transaction) -> Result<(), InvalidRequest> {
     let spends = |outpoint| old.input.iter().any(|input| input.previous_output == outpoint);
     if new.input.iter().any(|input| spends(input.previous_output)) {
         return Ok(());
     }
-    Err(Misuse::NotConflicting {
+    Err(InvalidRequest::NotConflicting {
         txid: old.compute_txid(),
         other: new.compute_txid(),
     })
@@ -151,12 +151,12 @@ fn drop_dependents(
 }
 
 /// Whatever a transaction spends from the replaced blocks has to come before it in the new ones.
-fn check_parents(old: &[Block], contents: &[Vec<Transaction>]) -> Result<(), Misuse> {
+fn check_parents(old: &[Block], contents: &[Vec<Transaction>]) -> Result<(), InvalidRequest> {
     let mut missing: HashSet<Txid> = old.iter().flat_map(txids).collect();
     for transaction in contents.iter().flatten() {
         let txid = transaction.compute_txid();
         if let Some(parent) = parents(transaction).find(|parent| missing.contains(parent)) {
-            return Err(Misuse::ParentMissing { txid, parent });
+            return Err(InvalidRequest::ParentMissing { txid, parent });
         }
         missing.remove(&txid);
     }

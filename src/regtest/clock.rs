@@ -1,9 +1,9 @@
 //! Moving a chain through height and time.
 
-use super::error::{Error, Misuse};
-use super::lock::{Crossing, Lock, Needs};
+use super::error::{Error, InvalidRequest};
+use super::lock::{ClockAdvance, Lock, LockRequirement};
 use super::miner::{BlockContent, MinedBlock, Miner, Parent};
-use super::node::{Node, Tip};
+use super::node::{BestBlock, Node};
 
 /// The seconds by which mock time moves with every block.
 pub const BLOCK_INTERVAL: u32 = 600;
@@ -119,10 +119,10 @@ impl ChainClock {
     ///
     /// # Errors
     ///
-    /// [`Misuse::LockTooFar`] if a height is more than 10,000 blocks away or a time after 2105,
-    /// [`Misuse::CoinMissing`] or [`Misuse::CoinUnconfirmed`] if there is no block from which a relative lock
+    /// [`InvalidRequest::LockTooFar`] if a height is more than 10,000 blocks away or a time after 2105,
+    /// [`InvalidRequest::CoinMissing`] or [`InvalidRequest::CoinUnconfirmed`] if there is no block from which a relative lock
     /// counts, or as [`Miner::mine`].
-    pub fn make_final(&self, node: &Node, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+    pub fn make_final(&self, node: &Node, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         let _turn = node.turn()?;
         let (lock, from) = (lock.into(), node.tip()?);
         let needs = crossable(&lock, node, from)?;
@@ -133,7 +133,7 @@ impl ChainClock {
             blocks.push(self.step_no_earlier_than(node, first_final, BlockContent::Mempool)?);
             to = node.tip()?;
         }
-        Ok(Crossing {
+        Ok(ClockAdvance {
             needs,
             blocks,
             from,
@@ -150,17 +150,17 @@ impl ChainClock {
     ///
     /// # Errors
     ///
-    /// [`Misuse::LockPassed`] if the lock is final already, [`Misuse::NotLocked`] if a transaction has none, and as
+    /// [`InvalidRequest::LockPassed`] if the lock is final already, [`InvalidRequest::NotLocked`] if a transaction has none, and as
     /// [`ChainClock::make_final`].
-    pub fn stop_before(&self, node: &Node, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+    pub fn stop_before(&self, node: &Node, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         let _turn = node.turn()?;
         let (lock, from) = (lock.into(), node.tip()?);
         let needs = crossable(&lock, node, from)?;
         match lock {
-            Lock::Spend { txid, .. } if needs == Needs::default() => {
-                return Err(Misuse::NotLocked { txid }.into());
+            Lock::Spend { txid, .. } if needs == LockRequirement::default() => {
+                return Err(InvalidRequest::NotLocked { txid }.into());
             }
-            _ if needs.are_met_by(&from) => return Err(Misuse::LockPassed { lock, tip: from }.into()),
+            _ if needs.are_met_by(&from) => return Err(InvalidRequest::LockPassed { lock, tip: from }.into()),
             _ => {}
         }
         let height = needs.height.unwrap_or(0);
@@ -173,7 +173,7 @@ impl ChainClock {
                 blocks.extend(self.bring_median_to(node, tip, mtp - 1)?);
             }
         }
-        Ok(Crossing {
+        Ok(ClockAdvance {
             needs,
             blocks,
             from,
@@ -182,13 +182,13 @@ impl ChainClock {
     }
 
     /// Mines up to this height.
-    fn climb(&self, node: &Node, from: Tip, height: u32) -> Result<Vec<MinedBlock>, Error> {
+    fn climb(&self, node: &Node, from: BestBlock, height: u32) -> Result<Vec<MinedBlock>, Error> {
         self.steps(node, height.saturating_sub(from.height))
     }
 
     /// Mines one block at exactly `time`, unless there is one, then later ones until one more would lift the
     /// median above it. The block at `time` has then become the median.
-    fn bring_median_to(&self, node: &Node, from: Tip, time: u32) -> Result<Vec<MinedBlock>, Error> {
+    fn bring_median_to(&self, node: &Node, from: BestBlock, time: u32) -> Result<Vec<MinedBlock>, Error> {
         let mut blocks = Vec::new();
         let mut tip = from;
         loop {
@@ -226,17 +226,18 @@ impl ChainClock {
 }
 
 /// A time that many seconds after another.
-pub(super) fn later(now: u32, seconds: u32) -> Result<u32, Misuse> {
-    now.checked_add(seconds).ok_or(Misuse::TimeOver { now, seconds })
+pub(super) fn later(now: u32, seconds: u32) -> Result<u32, InvalidRequest> {
+    now.checked_add(seconds)
+        .ok_or(InvalidRequest::TimeOver { now, seconds })
 }
 
-fn crossable(lock: &Lock, node: &Node, from: Tip) -> Result<Needs, Error> {
-    let needs = lock.needs(node)?;
+fn crossable(lock: &Lock, node: &Node, from: BestBlock) -> Result<LockRequirement, Error> {
+    let needs = lock.requirement(node)?;
     let too_high = needs
         .height
         .is_some_and(|height| height.saturating_sub(from.height) > MOST_BLOCKS);
     if too_high || needs.mtp.is_some_and(|mtp| mtp > LAST_TIME) {
-        return Err(Misuse::LockTooFar {
+        return Err(InvalidRequest::LockTooFar {
             lock: lock.clone(),
             tip: from,
         }

@@ -16,13 +16,13 @@ pub use agree::{wait_for_same_mempool, wait_for_same_tip};
 pub use builder::ClusterBuilder;
 pub use pass_on::HeldBack;
 
-use super::error::{Error, Misuse};
-use super::fleet::Fleet;
-use super::node::{Node, Tip};
+use super::error::{Error, InvalidRequest};
+use super::node::{BestBlock, Node};
 use super::peers::Peer;
 use super::regtest::Regtest;
 use super::rpc;
-use super::wait::{wait_until, Look};
+use super::shared_clock::SharedClock;
+use super::wait::{wait_until, Poll};
 
 /// More nodes make nothing clearer.
 const MOST_NODES: usize = 8;
@@ -88,7 +88,7 @@ struct Edge {
 /// ```
 pub struct Cluster {
     chains: Vec<Regtest>,
-    fleet: Arc<Fleet>,
+    fleet: Arc<SharedClock>,
     topology: Topology,
     /// The nodes on one side of a cut.
     aside: BTreeSet<usize>,
@@ -115,7 +115,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`].
+    /// [`InvalidRequest::NoSuchNode`].
     pub fn chain(&self, index: usize) -> Result<&Regtest, Error> {
         self.check(index)?;
         Ok(&self.chains[index])
@@ -125,7 +125,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`].
+    /// [`InvalidRequest::NoSuchNode`].
     pub fn chain_mut(&mut self, index: usize) -> Result<&mut Regtest, Error> {
         self.check(index)?;
         Ok(&mut self.chains[index])
@@ -135,7 +135,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`].
+    /// [`InvalidRequest::NoSuchNode`].
     pub fn node(&self, index: usize) -> Result<&Arc<Node>, Error> {
         Ok(self.chain(index)?.node())
     }
@@ -145,13 +145,13 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], [`Misuse::NothingToCut`] if all nodes are named, or if a node fails.
+    /// [`InvalidRequest::NoSuchNode`], [`InvalidRequest::NothingToCut`] if all nodes are named, or if a node fails.
     pub fn split(&mut self, aside: &[usize]) -> Result<(), Error> {
         aside.iter().try_for_each(|&index| self.check(index))?;
         let aside: BTreeSet<_> = aside.iter().copied().collect();
         let nodes = self.chains.len();
         if aside.len() == nodes {
-            return Err(Misuse::NothingToCut { nodes }.into());
+            return Err(InvalidRequest::NothingToCut { nodes }.into());
         }
         self.aside = aside;
         self.reconnect()
@@ -173,7 +173,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], or as there.
+    /// [`InvalidRequest::NoSuchNode`], or as there.
     pub fn stop(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.stop()?;
         self.reconnect()
@@ -183,7 +183,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], or as there.
+    /// [`InvalidRequest::NoSuchNode`], or as there.
     pub fn kill(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.kill()?;
         self.reconnect()
@@ -194,7 +194,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], or as there.
+    /// [`InvalidRequest::NoSuchNode`], or as there.
     pub fn restart(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.restart()?;
         self.reconnect()
@@ -205,7 +205,7 @@ impl Cluster {
     /// # Errors
     ///
     /// [`NodeError::Ended`](super::NodeError::Ended) if one has ended by itself, or as [`wait_for_same_tip`].
-    pub fn wait_for_same_tip(&self) -> Result<Tip, Error> {
+    pub fn wait_for_same_tip(&self) -> Result<BestBlock, Error> {
         wait_for_same_tip(&self.running()?)
     }
 
@@ -213,8 +213,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], or as [`wait_for_same_tip`].
-    pub fn wait_for_same_tip_among(&self, indices: &[usize]) -> Result<Tip, Error> {
+    /// [`InvalidRequest::NoSuchNode`], or as [`wait_for_same_tip`].
+    pub fn wait_for_same_tip_among(&self, indices: &[usize]) -> Result<BestBlock, Error> {
         wait_for_same_tip(&self.these(indices)?)
     }
 
@@ -233,7 +233,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoSuchNode`], or as [`wait_for_same_mempool`].
+    /// [`InvalidRequest::NoSuchNode`], or as [`wait_for_same_mempool`].
     pub fn wait_for_same_mempool_among(&self, indices: &[usize]) -> Result<Vec<Txid>, Error> {
         wait_for_same_mempool(&self.these(indices)?)
     }
@@ -243,7 +243,7 @@ impl Cluster {
         if index < nodes {
             return Ok(());
         }
-        Err(Misuse::NoSuchNode { index, nodes }.into())
+        Err(InvalidRequest::NoSuchNode { index, nodes }.into())
     }
 
     /// The nodes that run. One that was stopped or killed is away by the will of the test; one that ended by itself is an
@@ -283,8 +283,8 @@ impl Cluster {
         wanted.retain(|&Edge { low, high }| {
             runs[low] && runs[high] && self.aside.contains(&low) == self.aside.contains(&high)
         });
-        let patience = self.chains[0].node().patience;
-        wait_until("the nodes to be connected as they should", patience, || {
+        let timeout = self.chains[0].node().timeout;
+        wait_until("the nodes to be connected as they should", timeout, || {
             let mut odd = Vec::new();
             let mut peers = Vec::new();
             for (chain, runs) in self.chains.iter().zip(&runs) {
@@ -318,9 +318,9 @@ impl Cluster {
                 odd.push(format!("{low} and {high}"));
             }
             Ok(if odd.is_empty() {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("otherwise between nodes {}", odd.join(", ")))
+                Poll::Pending(format!("otherwise between nodes {}", odd.join(", ")))
             })
         })?;
         self.fleet.set_parts(self.parts());

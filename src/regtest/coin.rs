@@ -12,7 +12,7 @@ use bitcoin::{
     ecdsa, Amount, CompressedPublicKey, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness,
 };
 
-use super::error::Misuse;
+use super::error::InvalidRequest;
 
 /// What an output asks of its spender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,8 +68,8 @@ impl Coin {
     ///
     /// # Errors
     ///
-    /// [`Misuse::OutputsExceedInputs`].
-    pub fn spend(&self, outputs: Vec<TxOut>) -> Result<Transaction, Misuse> {
+    /// [`InvalidRequest::OutputsExceedInputs`].
+    pub fn spend(&self, outputs: Vec<TxOut>) -> Result<Transaction, InvalidRequest> {
         spend_coins(slice::from_ref(self), outputs)
     }
 
@@ -78,14 +78,14 @@ impl Coin {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotSpent`] if no input spends this coin.
+    /// [`InvalidRequest::NotSpent`] if no input spends this coin.
     #[allow(clippy::missing_panics_doc)] // the expect says why it cannot
-    pub fn sign(&self, transaction: &mut Transaction) -> Result<(), Misuse> {
+    pub fn sign(&self, transaction: &mut Transaction) -> Result<(), InvalidRequest> {
         let index = transaction
             .input
             .iter()
             .position(|input| input.previous_output == self.outpoint);
-        let index = index.ok_or_else(|| Misuse::NotSpent {
+        let index = index.ok_or_else(|| InvalidRequest::NotSpent {
             txid: transaction.compute_txid(),
             outpoint: self.outpoint,
         })?;
@@ -183,8 +183,8 @@ impl<'a> Spend<'a> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::OutputsExceedInputs`].
-    pub fn sign(self) -> Result<Transaction, Misuse> {
+    /// [`InvalidRequest::OutputsExceedInputs`].
+    pub fn sign(self) -> Result<Transaction, InvalidRequest> {
         surplus(self.coins, &self.outputs, Amount::ZERO)?;
         let input = self.coins.iter().map(|coin| TxIn {
             previous_output: coin.outpoint,
@@ -209,8 +209,8 @@ impl<'a> Spend<'a> {
 ///
 /// # Errors
 ///
-/// [`Misuse::OutputsExceedInputs`].
-pub fn spend_coins(coins: &[Coin], outputs: Vec<TxOut>) -> Result<Transaction, Misuse> {
+/// [`InvalidRequest::OutputsExceedInputs`].
+pub fn spend_coins(coins: &[Coin], outputs: Vec<TxOut>) -> Result<Transaction, InvalidRequest> {
     Spend::of(coins).to(outputs).sign()
 }
 
@@ -218,20 +218,25 @@ pub fn spend_coins(coins: &[Coin], outputs: Vec<TxOut>) -> Result<Transaction, M
 ///
 /// # Errors
 ///
-/// [`Misuse::OutputsExceedInputs`].
-pub fn change(coins: &[Coin], outputs: &[TxOut], fee: Amount, script: ScriptBuf) -> Result<TxOut, Misuse> {
+/// [`InvalidRequest::OutputsExceedInputs`].
+pub fn change(
+    coins: &[Coin],
+    outputs: &[TxOut],
+    fee: Amount,
+    script: ScriptBuf,
+) -> Result<TxOut, InvalidRequest> {
     Ok(TxOut {
         value: surplus(coins, outputs, fee)?,
         script_pubkey: script,
     })
 }
 
-fn surplus(coins: &[Coin], outputs: &[TxOut], fee: Amount) -> Result<Amount, Misuse> {
+fn surplus(coins: &[Coin], outputs: &[TxOut], fee: Amount) -> Result<Amount, InvalidRequest> {
     // No sum of 64 bits can hold a nonsensical output of more than all money many times over.
     let saturating = |sum: Amount, value: Amount| sum.checked_add(value).unwrap_or(Amount::MAX);
     let inputs = coins.iter().map(Coin::value).fold(Amount::ZERO, saturating);
     let outputs = outputs.iter().map(|output| output.value).fold(fee, saturating);
     inputs
         .checked_sub(outputs)
-        .ok_or(Misuse::OutputsExceedInputs { inputs, outputs })
+        .ok_or(InvalidRequest::OutputsExceedInputs { inputs, outputs })
 }

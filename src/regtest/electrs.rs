@@ -16,15 +16,15 @@ use electrsd::electrum_client::{self, ElectrumApi, GetMerkleRes};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::binary::{find_electrs, Found};
-use super::error::{Error, Misuse, NodeError};
+use super::binary::{find_electrs, FoundBinary};
+use super::error::{Error, InvalidRequest, NodeError};
 use super::node::Node;
 use super::process::{Folder, Reserved, Supervised};
 use super::rpc::call;
-use super::wait::{list, wait_until, Look};
+use super::wait::{list, wait_until, Poll};
 
 /// How often an electrs that comes up is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// An [electrs](https://github.com/romanz/electrs) that indexes the chain of a node, with a folder of its own.
 ///
@@ -37,7 +37,7 @@ pub struct Electrs {
     _ports: [Reserved; 2],
     address: SocketAddrV4,
     node: Arc<Node>,
-    patience: Duration,
+    timeout: Duration,
     /// Removed after the daemon has ended.
     folder: Folder,
 }
@@ -91,11 +91,11 @@ impl ElectrsBuilder {
             initialblockdownload: bool,
         }
         if node.p2p_address().is_none() {
-            return Err(Misuse::NoPort.into());
+            return Err(InvalidRequest::NoPort.into());
         }
         let info: Info = call(node.client(), "getblockchaininfo", &[])?;
         if info.initialblockdownload {
-            return Err(Misuse::OldTip { tip: node.tip()? }.into());
+            return Err(InvalidRequest::OldTip { tip: node.tip()? }.into());
         }
         let program = find_electrs()?;
         let folder = Folder::new("electrs")?;
@@ -110,7 +110,7 @@ impl ElectrsBuilder {
             _process: process,
             _ports: ports,
             address,
-            patience: node.patience,
+            timeout: node.timeout,
             node: Arc::clone(node),
             folder,
         };
@@ -137,8 +137,8 @@ impl Electrs {
 
     /// For how long the calls that wait do so; as long as those of its node unless told otherwise.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -161,18 +161,18 @@ impl Electrs {
     /// [`NodeError::Timeout`], or if electrs fails.
     pub fn wait_for_tip(&self, hash: BlockHash) -> Result<(), Error> {
         let awaited = format!("block {hash} to be the tip of electrs");
-        wait_until(&awaited, self.patience, || self.look_at_tip(hash))
+        wait_until(&awaited, self.timeout, || self.look_at_tip(hash))
     }
 
     /// Every request makes electrs look for new blocks right after its answer, so that nothing else has to.
-    fn look_at_tip(&self, hash: BlockHash) -> Result<Look<()>, Error> {
+    fn look_at_tip(&self, hash: BlockHash) -> Result<Poll<()>, Error> {
         let tip = self.client.block_headers_subscribe();
         let tip = tip.map_err(|error| unexpected("blockchain.headers.subscribe", &error))?;
         let found = tip.header.block_hash();
         Ok(if found == hash {
-            Look::Done(())
+            Poll::Ready(())
         } else {
-            Look::Saw(format!("{found} at height {}", tip.height))
+            Poll::Pending(format!("{found} at height {}", tip.height))
         })
     }
 
@@ -186,11 +186,11 @@ impl Electrs {
         self.wait_for_tip(tip.hash)?;
         let mempool = self.node.mempool()?;
         let awaited = format!("{} in the mempool of electrs", list(&mempool));
-        wait_until(&awaited, self.patience, || self.look_at_mempool(&mempool))
+        wait_until(&awaited, self.timeout, || self.look_at_mempool(&mempool))
     }
 
     /// electrs does not list its mempool. All that the node has are in it, and their sizes add up to that of all.
-    fn look_at_mempool(&self, mempool: &[Txid]) -> Result<Look<()>, Error> {
+    fn look_at_mempool(&self, mempool: &[Txid]) -> Result<Poll<()>, Error> {
         #[derive(Deserialize)]
         struct Info {
             bytes: u64,
@@ -199,12 +199,12 @@ impl Electrs {
         for &txid in mempool {
             // What has left the node's mempool meanwhile is waited for in vain, and told in the end.
             let Some(tx) = self.node.transaction_in_mempool(txid)? else {
-                return Ok(Look::Saw(format!("the node without {txid}")));
+                return Ok(Poll::Pending(format!("the node without {txid}")));
             };
             if let Some(output) = tx.output.first() {
                 let history = self.history(&output.script_pubkey)?;
                 if !history.iter().any(|entry| entry.txid == txid) {
-                    return Ok(Look::Saw(format!("nothing of {txid}")));
+                    return Ok(Poll::Pending(format!("nothing of {txid}")));
                 }
             }
         }
@@ -214,9 +214,9 @@ impl Electrs {
         let bins = Vec::<(f64, u64)>::deserialize(&answer).map_err(|_| unexpected(CALL, &answer))?;
         let bytes: u64 = bins.iter().map(|(_, bytes)| bytes).sum();
         Ok(if bytes == info.bytes {
-            Look::Done(())
+            Poll::Ready(())
         } else {
-            Look::Saw(format!(
+            Poll::Pending(format!(
                 "{bytes} virtual bytes, where the node has {}",
                 info.bytes
             ))
@@ -247,14 +247,14 @@ impl Electrs {
         let mut wanted = txids.to_vec();
         wanted.sort_unstable();
         let awaited = format!("{} in the history of script {script:x}", list(&wanted));
-        wait_until(&awaited, self.patience, || {
+        wait_until(&awaited, self.timeout, || {
             let history = self.history(script)?;
             let mut found: Vec<_> = history.iter().map(|entry| entry.txid).collect();
             found.sort_unstable();
             Ok(if found == wanted {
-                Look::Done(history)
+                Poll::Ready(history)
             } else {
-                Look::Saw(list(&found))
+                Poll::Pending(list(&found))
             })
         })
     }
@@ -271,18 +271,18 @@ impl Electrs {
         }
         let Answer { height } = call(self.node.client(), "getblockheader", &[json!(block)])?;
         let awaited = format!("{txid} in block {block}, in electrs");
-        wait_until(&awaited, self.patience, || {
+        wait_until(&awaited, self.timeout, || {
             let now = self.node.block_hash_at(height)?;
             if now != block {
-                return Ok(Look::Saw(format!("{now} at height {height} of the node")));
+                return Ok(Poll::Pending(format!("{now} at height {height} of the node")));
             }
             let tip = self.node.tip()?;
-            if let Look::Saw(other) = self.look_at_tip(tip.hash)? {
-                return Ok(Look::Saw(other));
+            if let Poll::Pending(other) = self.look_at_tip(tip.hash)? {
+                return Ok(Poll::Pending(other));
             }
             match self.merkle_branch(txid, height) {
-                Ok(branch) => self.check(txid, height, &branch).map(Look::Done),
-                Err(electrum_client::Error::Protocol(words)) => Ok(Look::Saw(words.to_string())),
+                Ok(branch) => self.check(txid, height, &branch).map(Poll::Ready),
+                Err(electrum_client::Error::Protocol(words)) => Ok(Poll::Pending(words.to_string())),
                 Err(error) => Err(unexpected(MERKLE, &error)),
             }
         })
@@ -329,12 +329,12 @@ const MERKLE: &str = "blockchain.transaction.get_merkle";
 fn launch(
     node: &Node,
     folder: &Folder,
-    program: &Found,
+    program: &FoundBinary,
     own: &[String],
     address: SocketAddrV4,
     monitoring: SocketAddrV4,
 ) -> Result<(Supervised, RawClient<TcpStream>), Error> {
-    let peers = node.p2p_address().ok_or(Misuse::NoPort)?;
+    let peers = node.p2p_address().ok_or(InvalidRequest::NoPort)?;
     let path = |name: &str, path: PathBuf| {
         let mut argument = OsString::from(name);
         argument.push(path);
@@ -374,18 +374,18 @@ fn launch(
         if let Some(ended) = process.ended() {
             return Err(failed(format!("it ended at once, {ended}, and said: {}", said())));
         }
-        if let Ok(client) = RawClient::new(address, Some(node.patience), None) {
+        if let Ok(client) = RawClient::new(address, Some(node.timeout), None) {
             return Ok((process, client));
         }
-        if start.elapsed() >= node.patience {
+        if start.elapsed() >= node.timeout {
             return Err(NodeError::Timeout {
                 awaited: format!("electrs to answer ({})", program.path.display()),
-                within: node.patience,
+                within: node.timeout,
                 seen: format!("{:?} as its last words", said()),
             }
             .into());
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -8,11 +8,11 @@ use bitcoin::{Amount, BlockHash, OutPoint, Txid};
 
 use super::binary::BinaryError;
 use super::lock::Lock;
-use super::node::Tip;
+use super::node::BestBlock;
 
 /// Why a call of the harness failed.
 ///
-/// A transaction that the node refuses is not an error but a [`Verdict`](super::Verdict).
+/// A transaction that the node refuses is not an error but a [`MempoolVerdict`](super::MempoolVerdict).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,7 +24,7 @@ pub enum Error {
     Node(#[from] NodeError),
     /// The caller asked for something that cannot be.
     #[error(transparent)]
-    Misuse(#[from] Misuse),
+    InvalidRequest(#[from] InvalidRequest),
 }
 
 /// The message, since `unwrap` and a test that returns an error show only this, and it says what to do.
@@ -137,14 +137,14 @@ pub enum NodeError {
 /// The caller asked for something that cannot be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Misuse {
+pub enum InvalidRequest {
     /// One cannot stop before a lock that is final already.
     #[error("{lock} is final already at {tip}")]
     LockPassed {
         /// The lock asked for.
         lock: Lock,
         /// Where the chain is.
-        tip: Tip,
+        tip: BestBlock,
     },
     /// A lock is so far away that it must be a mistake, or cannot be reached at all.
     #[error("{lock} is too far away from {tip}")]
@@ -152,7 +152,7 @@ pub enum Misuse {
         /// The lock asked for.
         lock: Lock,
         /// Where the chain is.
-        tip: Tip,
+        tip: BestBlock,
     },
     /// One cannot stop before the lock of a transaction that has none.
     #[error("transaction {txid} is not locked")]
@@ -230,7 +230,7 @@ pub enum Misuse {
         /// The height of the new branch.
         branch: u32,
         /// Where the second node's chain is.
-        tip: Tip,
+        tip: BestBlock,
     },
     /// Of two nodes to be connected, one has to listen; and electrs gets its blocks as a peer of its node.
     #[error("no node here listens for peers: start one with NodeBuilder::p2p(true)")]
@@ -275,7 +275,7 @@ pub enum Misuse {
     #[error("the newest block is too old for electrs, {tip}: mine one first")]
     OldTip {
         /// The newest block.
-        tip: Tip,
+        tip: BestBlock,
     },
     /// Time only moves forwards.
     #[error("mock time cannot go back from {now} to {asked}")]

@@ -35,7 +35,7 @@ struct Kept {
     attached: Mutex<Vec<(String, Vec<u8>)>>,
     /// Files beside the node's own, such as what electrs says.
     files: Mutex<Vec<(&'static str, PathBuf)>>,
-    source: OnceLock<Source>,
+    source: OnceLock<EvidenceSource>,
     users: Mutex<Users>,
     /// The test that failed while the node existed.
     failing: Mutex<Option<Failing>>,
@@ -43,7 +43,7 @@ struct Kept {
 }
 
 /// How a node is asked, and where its files are.
-pub(super) struct Source {
+pub(super) struct EvidenceSource {
     pub data_dir: PathBuf,
     pub client: Box<dyn Fn() -> Client + Send + Sync>,
     /// Why the node cannot answer, if that is known.
@@ -121,7 +121,7 @@ impl Node {
 
 impl Evidence {
     /// A node that has just been started.
-    pub fn of(source: Source) -> Self {
+    pub fn of(source: EvidenceSource) -> Self {
         let evidence = Self::default();
         // It is new, so it has none yet.
         let _ = evidence.0.source.set(source);

@@ -6,7 +6,7 @@ use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 
 use super::clock::ChainClock;
 use super::coin::{spend_coins, Coin, CoinKind};
-use super::error::{Error, Misuse, NodeError};
+use super::error::{Error, InvalidRequest, NodeError};
 use super::keys::labelled_key;
 use super::miner::{BlockContent, MinedBlock};
 use super::node::Node;
@@ -72,7 +72,7 @@ impl Faucet {
     ///
     /// # Errors
     ///
-    /// [`Misuse::FundsShort`], [`Misuse::NoSegwitYet`], or if the node fails.
+    /// [`InvalidRequest::FundsShort`], [`InvalidRequest::NoSegwitYet`], or if the node fails.
     pub fn fund(
         &mut self,
         node: &Node,
@@ -90,7 +90,7 @@ impl Faucet {
     ///
     /// # Errors
     ///
-    /// [`Misuse::FundsShort`], [`Misuse::NoSegwitYet`], or if the node fails.
+    /// [`InvalidRequest::FundsShort`], [`InvalidRequest::NoSegwitYet`], or if the node fails.
     pub fn fund_key(
         &self,
         node: &Node,
@@ -119,7 +119,7 @@ impl Faucet {
     ///
     /// # Errors
     ///
-    /// [`Misuse::FundsShort`], [`Misuse::NoSegwitYet`], or if the node fails.
+    /// [`InvalidRequest::FundsShort`], [`InvalidRequest::NoSegwitYet`], or if the node fails.
     pub fn pay(
         &self,
         node: &Node,
@@ -131,7 +131,7 @@ impl Faucet {
         if segwit > 0 {
             let height = node.tip()?.height + 1;
             if height < segwit {
-                return Err(Misuse::NoSegwitYet { height, segwit }.into());
+                return Err(InvalidRequest::NoSegwitYet { height, segwit }.into());
             }
         }
         let needed = outputs
@@ -154,7 +154,7 @@ impl Faucet {
         }
         let rest = available
             .checked_sub(needed)
-            .ok_or(Misuse::FundsShort { needed, available })?;
+            .ok_or(InvalidRequest::FundsShort { needed, available })?;
         // What is not worth an output goes to the miner, which is the faucet itself.
         let change = rest.checked_sub(fee).unwrap_or(Amount::ZERO);
         let script_pubkey = self.script();

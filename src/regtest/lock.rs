@@ -4,9 +4,9 @@ use std::fmt;
 
 use bitcoin::{absolute, relative, OutPoint, Transaction, Txid};
 
-use super::error::{Error, Misuse};
+use super::error::{Error, InvalidRequest};
 use super::miner::MinedBlock;
-use super::node::{Node, Tip};
+use super::node::{BestBlock, Node};
 
 /// Relative times are counted in units of so many seconds (BIP 68).
 const UNIT: u32 = 512;
@@ -72,32 +72,34 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Misuse::CoinMissing`] or [`Misuse::CoinUnconfirmed`] if the coin of a relative lock is not in a block, or
+    /// [`InvalidRequest::CoinMissing`] or [`InvalidRequest::CoinUnconfirmed`] if the coin of a relative lock is not in a block, or
     /// the node fails.
-    pub fn needs(&self, node: &Node) -> Result<Needs, Error> {
+    pub fn requirement(&self, node: &Node) -> Result<LockRequirement, Error> {
         match self {
             Self::Absolute(absolute::LockTime::Blocks(height)) => {
-                Ok(Needs::height(height.to_consensus_u32()))
+                Ok(LockRequirement::height(height.to_consensus_u32()))
             }
             // No lock time is the largest possible number: only then would this saturate.
             Self::Absolute(absolute::LockTime::Seconds(time)) => {
-                Ok(Needs::mtp(time.to_consensus_u32().saturating_add(1)))
+                Ok(LockRequirement::mtp(time.to_consensus_u32().saturating_add(1)))
             }
             Self::Relative { coin, lock } => {
                 let height = confirmation_height(node, *coin)?;
                 match lock {
-                    relative::LockTime::Blocks(blocks) => Ok(Needs::height(
+                    relative::LockTime::Blocks(blocks) => Ok(LockRequirement::height(
                         height.saturating_add(u32::from(blocks.value())).saturating_sub(1),
                     )),
                     relative::LockTime::Time(units) => {
                         let base = node.median_time_at(height.saturating_sub(1))?;
-                        Ok(Needs::mtp(base.saturating_add(UNIT * u32::from(units.value()))))
+                        Ok(LockRequirement::mtp(
+                            base.saturating_add(UNIT * u32::from(units.value())),
+                        ))
                     }
                 }
             }
-            Self::Spend { locks, .. } => locks
-                .iter()
-                .try_fold(Needs::default(), |all, lock| Ok(all.and(lock.needs(node)?))),
+            Self::Spend { locks, .. } => locks.iter().try_fold(LockRequirement::default(), |all, lock| {
+                Ok(all.and(lock.requirement(node)?))
+            }),
         }
     }
 }
@@ -142,9 +144,9 @@ fn confirmation_height(node: &Node, coin: OutPoint) -> Result<u32, Error> {
         return Ok(node.tip()?.height + 1 - utxo.confirmations);
     }
     Err(if node.transaction_in_mempool(coin.txid)?.is_some() {
-        Misuse::CoinUnconfirmed { coin }
+        InvalidRequest::CoinUnconfirmed { coin }
     } else {
-        Misuse::CoinMissing { coin }
+        InvalidRequest::CoinMissing { coin }
     }
     .into())
 }
@@ -173,14 +175,14 @@ impl fmt::Display for Lock {
 
 /// The least height and median time past of a tip with which a [`Lock`] is final for the next block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Needs {
+pub struct LockRequirement {
     /// The height, if it matters.
     pub height: Option<u32>,
     /// The median time past in seconds since 1970, if it matters.
     pub mtp: Option<u32>,
 }
 
-impl Needs {
+impl LockRequirement {
     fn height(height: u32) -> Self {
         Self {
             height: Some(height),
@@ -205,12 +207,12 @@ impl Needs {
 
     /// Whether this tip is enough.
     #[must_use]
-    pub fn are_met_by(&self, tip: &Tip) -> bool {
+    pub fn are_met_by(&self, tip: &BestBlock) -> bool {
         self.height.is_none_or(|height| tip.height >= height) && self.mtp.is_none_or(|mtp| tip.mtp >= mtp)
     }
 }
 
-impl fmt::Display for Needs {
+impl fmt::Display for LockRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.height, self.mtp) {
             (None, None) => f.write_str("nothing"),
@@ -229,18 +231,18 @@ impl fmt::Display for Needs {
 /// to height 103, time 1700001200, median time past 1699998200
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Crossing {
+pub struct ClockAdvance {
     /// What a tip needs for the lock to be final.
-    pub needs: Needs,
+    pub needs: LockRequirement,
     /// The blocks mined, with their heights and times.
     pub blocks: Vec<MinedBlock>,
     /// The tip before.
-    pub from: Tip,
+    pub from: BestBlock,
     /// The tip after.
-    pub to: Tip,
+    pub to: BestBlock,
 }
 
-impl fmt::Display for Crossing {
+impl fmt::Display for ClockAdvance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             needs,

@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use super::error::Error;
 use super::node::Node;
 use super::rpc::{call, decode, failed, parse, raw, set_mock_time, Raw};
-use super::verdict::{Rejection, Verdict};
+use super::verdict::{MempoolVerdict, Rejection};
 
 /// What the node would put into the next block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +103,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If the node fails; a refusal is a [`Verdict`].
-    pub fn test_accept(&self, transaction: &Transaction) -> Result<Verdict, Error> {
+    /// If the node fails; a refusal is a [`MempoolVerdict`].
+    pub fn test_accept(&self, transaction: &Transaction) -> Result<MempoolVerdict, Error> {
         const CALL: &str = "testmempoolaccept";
         let arguments = [json!([serialize_hex(transaction)]), json!(0)];
         match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
@@ -112,7 +112,7 @@ impl Node {
                 let [tested]: [Tested; 1] = parse(CALL, &answer)?;
                 Ok(tested.verdict())
             }
-            Err(rejection) => Ok(Verdict::Rejected(rejection)),
+            Err(rejection) => Ok(MempoolVerdict::Rejected(rejection)),
         }
     }
 
@@ -121,15 +121,15 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If the node fails; a refusal is a [`Verdict`].
-    pub fn submit(&self, transaction: &Transaction) -> Result<Verdict, Error> {
+    /// If the node fails; a refusal is a [`MempoolVerdict`].
+    pub fn submit(&self, transaction: &Transaction) -> Result<MempoolVerdict, Error> {
         const CALL: &str = "sendrawtransaction";
         let arguments = [json!(serialize_hex(transaction)), json!(0), json!(ALL_MONEY)];
         let verdict = match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
-            Ok(txid) => Verdict::Accepted {
+            Ok(txid) => MempoolVerdict::Accepted {
                 txid: parse(CALL, &txid)?,
             },
-            Err(rejection) => Verdict::Rejected(rejection),
+            Err(rejection) => MempoolVerdict::Rejected(rejection),
         };
         self.note(format!("transaction {}: {verdict}", transaction.compute_txid()));
         Ok(verdict)
@@ -290,13 +290,13 @@ pub(super) struct Tested {
 }
 
 impl Tested {
-    pub fn verdict(self) -> Verdict {
+    pub fn verdict(self) -> MempoolVerdict {
         if self.allowed {
-            return Verdict::Accepted { txid: self.txid };
+            return MempoolVerdict::Accepted { txid: self.txid };
         }
         // Only since version 29 are there details; before that, the reason alone. Of a transaction that the node did
         // not come to there is neither.
         let words = self.reject_details.or(self.reject_reason);
-        Verdict::rejected(words.unwrap_or_else(|| NOT_VALIDATED.to_owned()))
+        MempoolVerdict::rejected(words.unwrap_or_else(|| NOT_VALIDATED.to_owned()))
     }
 }

@@ -14,9 +14,9 @@ use bitcoin::{
     TxOut, Txid, Witness, WitnessCommitment,
 };
 
-use super::error::{Error, Misuse};
+use super::error::{Error, InvalidRequest};
 use super::mempool::TemplateTransaction;
-use super::node::{Node, Tip};
+use super::node::{BestBlock, Node};
 
 /// Every regtest block has this difficulty: half of all hashes are good enough.
 const REGTEST_BITS: u32 = 0x207f_ffff;
@@ -96,8 +96,8 @@ pub(super) struct Parent {
     pub hash: BlockHash,
 }
 
-impl From<Tip> for Parent {
-    fn from(Tip { height, hash, .. }: Tip) -> Self {
+impl From<BestBlock> for Parent {
+    fn from(BestBlock { height, hash, .. }: BestBlock) -> Self {
         Self { height, hash }
     }
 }
@@ -126,7 +126,7 @@ impl Miner {
     /// # Errors
     ///
     /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if the block breaks the consensus rules or somebody
-    /// else's becomes the tip instead, [`Misuse::TagTooLong`], or the node fails.
+    /// else's becomes the tip instead, [`InvalidRequest::TagTooLong`], or the node fails.
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
         let _turn = node.turn()?;
         let tip = node.tip()?;
@@ -246,7 +246,7 @@ impl Miner {
     /// are ever equal (BIP 54). The second output is for the witness commitment (BIP 141).
     fn coinbase(&self, height: u32, value: Amount, tag: &[u8]) -> Result<Transaction, Error> {
         if tag.len() > MAX_TAG {
-            return Err(Misuse::TagTooLong {
+            return Err(InvalidRequest::TagTooLong {
                 length: tag.len(),
                 max: MAX_TAG,
             }
@@ -287,7 +287,7 @@ impl Miner {
 
 /// The time of the next block if nothing else is asked for. The median time past can be so far ahead that the node's clock
 /// has to move before it takes a block that is later.
-fn next_time(node: &Node, tip: &Tip) -> Result<u32, Error> {
+fn next_time(node: &Node, tip: &BestBlock) -> Result<u32, Error> {
     let now = node.mock_time();
     let time = now.max(tip.mtp.saturating_add(1));
     let earliest = time.saturating_sub(MOST_AHEAD);
@@ -316,7 +316,7 @@ fn witness_commitment_script(commitment: WitnessCommitment) -> ScriptBuf {
 fn from_template(node: &Node, left_out: &[Txid]) -> Result<(Vec<Transaction>, Amount), Error> {
     let mempool = node.mempool()?;
     if let Some(&txid) = left_out.iter().find(|txid| mempool.binary_search(txid).is_err()) {
-        return Err(Misuse::NotInMempool { txid }.into());
+        return Err(InvalidRequest::NotInMempool { txid }.into());
     }
     // Most blocks of a test are mined for their height or time alone.
     if mempool.is_empty() {

@@ -9,7 +9,7 @@
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
 //! - `Electrs` (feature `electrs`) is an electrum server beside a node.
-//! - [`Verdict`] is what the node said of a transaction, the same in every Core version; [`PackageVerdict`]
+//! - [`MempoolVerdict`] is what the node said of a transaction, the same in every Core version; [`PackageVerdict`]
 //!   is the same for a package.
 //! - [`Lock`] is what the clock can cross or stop before: absolute, relative, or all that locks a transaction.
 //! - [`Reorg`] replaces the last blocks: transactions dropped, moved or replaced.
@@ -53,7 +53,6 @@ mod electrs;
 mod error;
 mod evidence;
 mod faucet;
-mod fleet;
 mod keys;
 mod lock;
 mod mempool;
@@ -70,6 +69,7 @@ mod resubmit;
 mod rpc;
 mod run;
 mod scan;
+mod shared_clock;
 mod start;
 mod surroundings;
 mod transport;
@@ -81,8 +81,8 @@ pub mod guide {
 }
 
 pub use binary::{
-    all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError, Found,
-    Source,
+    all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError,
+    BinarySource, FoundBinary,
 };
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
@@ -94,20 +94,20 @@ pub use electrs::{ConfirmationProof, Electrs, ElectrsBuilder, HistoryEntry};
 /// The client crate of [`Electrs::client`].
 #[cfg(feature = "electrs")]
 pub use electrsd::electrum_client;
-pub use error::{Error, Misuse, NodeError};
+pub use error::{Error, InvalidRequest, NodeError};
 pub use faucet::Faucet;
 pub use keys::labelled_key;
-pub use lock::{Crossing, Lock, Needs};
+pub use lock::{ClockAdvance, Lock, LockRequirement};
 pub use mempool::{BlockTemplate, MempoolEntry, MempoolFees, TemplateTransaction};
 pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
-pub use node::{Node, NodeBuilder, Tip, RPC_PASSWORD, RPC_USER, START_TIME};
+pub use node::{BestBlock, Node, NodeBuilder, RPC_PASSWORD, RPC_USER, START_TIME};
 pub use package::PackageVerdict;
 pub use peers::Peer;
 pub use policy::Policy;
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
-pub use reorg::{Reorg, Reorganised};
+pub use reorg::{Reorg, ReorgResult};
 pub use rpc::Utxo;
 pub use run::TestFailure;
 pub use surroundings::{check_surroundings, Surrounding};
-pub use verdict::{RejectReason, Rejection, Verdict};
-pub use wait::{wait_until, Look};
+pub use verdict::{MempoolVerdict, RejectReason, Rejection};
+pub use wait::{wait_until, Poll};

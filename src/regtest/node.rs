@@ -19,22 +19,22 @@ use serde_json::Value;
 
 pub use builder::NodeBuilder;
 
-use super::error::{Error, Misuse, NodeError};
+use super::error::{Error, InvalidRequest, NodeError};
 use super::evidence::Evidence;
-use super::fleet::Fleet;
 use super::process::Launch;
 use super::rpc;
 use super::scan::ReadBlock;
+use super::shared_clock::SharedClock;
 use super::transport::client;
 use super::wait::SLICE;
-use life::Life;
+use life::DaemonState;
 
 /// The mock time at which a node starts, in seconds since 1970: 14 November 2023, 22:13:20 UTC.
 pub const START_TIME: u32 = 1_700_000_000;
 
 /// The best block of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Tip {
+pub struct BestBlock {
     /// Its height; the genesis block has 0.
     pub height: u32,
     /// Its hash.
@@ -46,7 +46,7 @@ pub struct Tip {
     pub mtp: u32,
 }
 
-impl fmt::Display for Tip {
+impl fmt::Display for BestBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -63,19 +63,19 @@ impl fmt::Display for Tip {
 pub struct Node {
     // Dropped before the daemon, so that no connection is cut.
     client: Client,
-    life: Arc<Life>,
+    life: Arc<DaemonState>,
     time: Mutex<Time>,
     /// Whose turn it is to mine, unless that is for the fleet to say.
     turn: Mutex<()>,
     /// The blocks that this node was told to treat as invalid, and that its peers may well build on.
     pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
-    pub(super) fleet: OnceLock<Arc<Fleet>>,
+    pub(super) fleet: OnceLock<Arc<SharedClock>>,
     /// The blocks of the best chain that were read, from height 1 on.
     pub(super) read: Mutex<Vec<ReadBlock>>,
     segwit_height: u32,
     arguments: Vec<OsString>,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     pub(super) evidence: Evidence,
     /// Its folder is removed with it, so it goes last.
     launch: Launch,
@@ -114,19 +114,19 @@ impl Node {
     }
 
     /// Another client, which goes on working when the node is started again. Calls wait as long as the node's
-    /// [patience](NodeBuilder::patience) says, and are never sent twice.
+    /// [timeout](NodeBuilder::timeout) says, and are never sent twice.
     #[must_use]
     pub fn new_client(&self) -> Client {
-        self.client_with(self.patience)
+        self.client_with(self.timeout)
     }
 
     /// A client for calls that wait inside the node.
     pub(super) fn client_for_waits(&self) -> Client {
-        self.client_with(self.patience.saturating_add(SLICE))
+        self.client_with(self.timeout.saturating_add(SLICE))
     }
 
-    fn client_with(&self, patience: Duration) -> Client {
-        client(self.launch.rpc(), patience, Some(life::absence(&self.life)))
+    fn client_with(&self, timeout: Duration) -> Client {
+        client(self.launch.rpc(), timeout, Some(life::absence(&self.life)))
     }
 
     /// Where the RPC server listens. It stays the same when the node is restarted.
@@ -186,7 +186,7 @@ impl Node {
         }
         let mut known = self.time();
         if time < known.now {
-            return Err(Misuse::TimeBackwards {
+            return Err(InvalidRequest::TimeBackwards {
                 now: known.now,
                 asked: time,
             }
@@ -206,7 +206,7 @@ impl Node {
     }
 
     /// From now on, [`Node::set_mock_time`] sets the clocks of all these nodes.
-    pub(super) fn join(&self, fleet: Arc<Fleet>) {
+    pub(super) fn join(&self, fleet: Arc<SharedClock>) {
         // A node joins the cluster that started it, and no other.
         let _ = self.fleet.set(fleet);
     }
@@ -258,16 +258,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it is stopped already, [`NodeError::Ended`] if it had ended by
-    /// itself, or if it cannot be reached, ends with an error, or does not end within the node's patience: then it is
+    /// [`InvalidRequest::NodeState`] if it is stopped already, [`NodeError::Ended`] if it had ended by
+    /// itself, or if it cannot be reached, ends with an error, or does not end within the node's timeout: then it is
     /// killed.
     pub fn stop(&self) -> Result<(), Error> {
         self.life.end("being stopped", "stopped", |mut daemon| {
             self.note("stop");
             daemon.will_end();
-            let told = client(self.launch.rpc(), self.patience, None).call::<Value>("stop", &[]);
+            let told = client(self.launch.rpc(), self.timeout, None).call::<Value>("stop", &[]);
             told.map_err(|error| rpc::failed("stop", error))?;
-            daemon.wait(self.patience)
+            daemon.wait(self.timeout)
         })
     }
 
@@ -276,7 +276,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it is stopped already, and [`NodeError::Ended`] if it had ended
+    /// [`InvalidRequest::NodeState`] if it is stopped already, and [`NodeError::Ended`] if it had ended
     /// by itself.
     pub fn kill(&self) -> Result<(), Error> {
         self.life.end("being killed", "killed", |daemon| {
@@ -292,7 +292,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NodeState`] if it runs, or if it does not start.
+    /// [`InvalidRequest::NodeState`] if it runs, or if it does not start.
     pub fn restart(&self) -> Result<(), Error> {
         let now = self.time().now;
         self.life.start(|ended| {

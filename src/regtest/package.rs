@@ -11,7 +11,7 @@ use super::error::Error;
 use super::mempool::{verdict_of, Tested, ALL_MONEY, NOT_VALIDATED};
 use super::node::Node;
 use super::rpc::{parse, raw};
-use super::verdict::{Rejection, Verdict};
+use super::verdict::{MempoolVerdict, Rejection};
 
 /// What a node said of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct PackageVerdict {
     /// Why the package as a whole is refused, or that one of its transactions is; `None` if all is well.
     pub rejection: Option<Rejection>,
     /// What was said of each transaction, in the order given. Some may be
-    /// [accepted](Verdict::Accepted) though the package is not, and with some the node may not have
+    /// [accepted](MempoolVerdict::Accepted) though the package is not, and with some the node may not have
     /// come to a verdict: [`RejectReason::NotValidated`](super::RejectReason::NotValidated).
-    pub transactions: Vec<Verdict>,
+    pub transactions: Vec<MempoolVerdict>,
     /// The transactions that had to leave the mempool for it.
     pub replaced: Vec<Txid>,
 }
@@ -31,7 +31,7 @@ impl PackageVerdict {
     /// Whether the node takes the package and each of its transactions.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
-        self.rejection.is_none() && self.transactions.iter().all(Verdict::is_accepted)
+        self.rejection.is_none() && self.transactions.iter().all(MempoolVerdict::is_accepted)
     }
 
     /// The transactions' ids, in a test that needs all of them accepted.
@@ -46,13 +46,16 @@ impl PackageVerdict {
             let single: Vec<_> = self.transactions.iter().map(ToString::to_string).collect();
             panic!("expected the node to accept the package, but it {rejection}; {single:?}");
         }
-        self.transactions.iter().map(Verdict::expect_accepted).collect()
+        self.transactions
+            .iter()
+            .map(MempoolVerdict::expect_accepted)
+            .collect()
     }
 
     fn refused(words: &str, count: usize) -> Self {
         Self {
             rejection: Some(Rejection::of(words)),
-            transactions: vec![Verdict::rejected(NOT_VALIDATED); count],
+            transactions: vec![MempoolVerdict::rejected(NOT_VALIDATED); count],
             replaced: Vec::new(),
         }
     }
@@ -76,7 +79,7 @@ impl Node {
         let tested: Vec<Tested> = parse(CALL, &answer)?;
         let of_package = tested.iter().find_map(|tested| tested.package_error.clone());
         let transactions: Vec<_> = tested.into_iter().map(Tested::verdict).collect();
-        let first = transactions.iter().find_map(Verdict::rejection);
+        let first = transactions.iter().find_map(MempoolVerdict::rejection);
         Ok(PackageVerdict {
             rejection: of_package.map(Rejection::of).or_else(|| first.cloned()),
             transactions,
@@ -114,7 +117,7 @@ impl Node {
                 Some(result) => result.get("error").and_then(Value::as_str),
             };
             let txid = transaction.compute_txid();
-            words.map_or(Verdict::Accepted { txid }, Verdict::rejected)
+            words.map_or(MempoolVerdict::Accepted { txid }, MempoolVerdict::rejected)
         });
         self.note(format!(
             "package of {} transactions: {}",

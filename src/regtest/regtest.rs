@@ -11,9 +11,9 @@ use super::coin::{Coin, CoinKind};
 use super::electrs::Electrs;
 use super::error::Error;
 use super::faucet::Faucet;
-use super::lock::{Crossing, Lock};
+use super::lock::{ClockAdvance, Lock};
 use super::miner::{BlockContent, MinedBlock, Miner};
-use super::node::{Node, NodeBuilder, Tip};
+use super::node::{BestBlock, Node, NodeBuilder};
 use super::reorg::Reorg;
 use super::start::start_at_height;
 
@@ -79,7 +79,7 @@ impl Regtest {
     /// # Errors
     ///
     /// If the node fails.
-    pub fn tip(&self) -> Result<Tip, Error> {
+    pub fn tip(&self) -> Result<BestBlock, Error> {
         self.node.tip()
     }
 
@@ -118,7 +118,7 @@ impl Regtest {
     /// # Errors
     ///
     /// If the node fails.
-    pub fn propose(&self, transactions: &[Transaction]) -> Result<Option<String>, Error> {
+    pub fn check_block(&self, transactions: &[Transaction]) -> Result<Option<String>, Error> {
         self.clock.miner().propose(&self.node, transactions)
     }
 
@@ -127,7 +127,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotInMempool`](super::Misuse::NotInMempool), or if the node fails.
+    /// [`InvalidRequest::NotInMempool`](super::InvalidRequest::NotInMempool), or if the node fails.
     pub fn mine_all_but(&self, txids: &[Txid]) -> Result<MinedBlock, Error> {
         self.clock.step(&self.node, BlockContent::AllBut(txids.to_vec()))
     }
@@ -137,7 +137,7 @@ impl Regtest {
     /// # Errors
     ///
     /// As there.
-    pub fn make_final(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+    pub fn make_final(&self, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         self.clock.make_final(&self.node, lock)
     }
 
@@ -146,7 +146,7 @@ impl Regtest {
     /// # Errors
     ///
     /// As there.
-    pub fn stop_before(&self, lock: impl Into<Lock>) -> Result<Crossing, Error> {
+    pub fn stop_before(&self, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         self.clock.stop_before(&self.node, lock)
     }
 

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use bitcoin::hashes::{sha256, Hash, HashEngine};
 use bitcoin::{Amount, Block, BlockHash, Transaction, Txid};
 
-use super::branch::{self, Change, Changes};
+use super::branch::{self, TxChange, TxChanges};
 use super::clock::{later, ChainClock, BLOCK_INTERVAL};
-use super::error::{Error, Misuse};
+use super::error::{Error, InvalidRequest};
 use super::miner::{MinedBlock, Parent};
-use super::node::{Node, Tip};
+use super::node::{BestBlock, Node};
 use super::peers::Peer;
 use super::resubmit::{mempool, resubmit, Below};
 use super::verdict::Rejection;
@@ -24,7 +24,7 @@ const RETURNED: u32 = 10;
 /// with a hash of what they replace and of what is new, so that the same calls give the same blocks on every run.
 ///
 /// However the branch comes about, the mempool is the same afterwards: what was in it or in the replaced blocks is in it,
-/// unless the branch has it or the node refuses it at the new tip ([`Reorganised::lost`]). What is below the feerate of
+/// unless the branch has it or the node refuses it at the new tip ([`ReorgResult::lost`]). What is below the feerate of
 /// the node's policy returns as well, as it does when a node reorganises by itself.
 ///
 /// If a call fails, the node has the chain and the mempool that it had before; its mock time may have moved.
@@ -50,16 +50,16 @@ pub struct Reorg<'a> {
     clock: &'a ChainClock,
     depth: u32,
     length: Option<u32>,
-    changes: Changes,
+    changes: TxChanges,
 }
 
 /// What a [`Reorg`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reorganised {
+pub struct ReorgResult {
     /// The tip before.
-    pub from: Tip,
+    pub from: BestBlock,
     /// The tip after.
-    pub to: Tip,
+    pub to: BestBlock,
     /// The blocks that were replaced.
     pub old: Vec<MinedBlock>,
     /// The blocks that replace them.
@@ -73,8 +73,8 @@ pub struct Reorganised {
 }
 
 /// A branch that is built, but that no node has yet.
-struct Branch {
-    from: Tip,
+struct NewBranch {
+    from: BestBlock,
     /// The last block that stays.
     fork: Parent,
     old: Vec<Block>,
@@ -93,18 +93,18 @@ impl<'a> Reorg<'a> {
             clock,
             depth,
             length: None,
-            changes: Changes::default(),
+            changes: TxChanges::default(),
         }
     }
 
-    fn change(mut self, txid: Txid, change: Change) -> Self {
+    fn change(mut self, txid: Txid, change: TxChange) -> Self {
         self.changes.of.push((txid, change));
         self
     }
 
     /// Leaves a transaction out, with all that spend from it. The node takes them back into its mempool if it still can.
     pub fn drop_tx(self, txid: Txid) -> Self {
-        self.change(txid, Change::Drop)
+        self.change(txid, TxChange::Drop)
     }
 
     /// Leaves all transactions out that are not moved or replaced by name. The node takes them back into its mempool if it
@@ -116,13 +116,13 @@ impl<'a> Reorg<'a> {
 
     /// Puts a transaction into the new block of this height.
     pub fn move_to(self, txid: Txid, height: u32) -> Self {
-        self.change(txid, Change::MoveTo(height))
+        self.change(txid, TxChange::MoveTo(height))
     }
 
     /// Puts another transaction that spends a coin of the first one in its place, so that the first is gone for good, and
     /// with it all that spend from it.
     pub fn replace(self, txid: Txid, conflicting: Transaction) -> Self {
-        self.change(txid, Change::Replace(conflicting))
+        self.change(txid, TxChange::Replace(conflicting))
     }
 
     /// The number of blocks in the new branch. What does not fit into a shorter branch is dropped.
@@ -135,11 +135,11 @@ impl<'a> Reorg<'a> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::ReorgDepth`], [`Misuse::BranchLength`] if it is not longer than what it replaces,
-    /// [`Misuse::NotInBranch`], [`Misuse::HeightOutside`], [`Misuse::NotConflicting`], [`Misuse::ParentMissing`] if what
+    /// [`InvalidRequest::ReorgDepth`], [`InvalidRequest::BranchLength`] if it is not longer than what it replaces,
+    /// [`InvalidRequest::NotInBranch`], [`InvalidRequest::HeightOutside`], [`InvalidRequest::NotConflicting`], [`InvalidRequest::ParentMissing`] if what
     /// was moved or put in by name spends from what comes later or not at all,
     /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
-    pub fn apply(self) -> Result<Reorganised, Error> {
+    pub fn apply(self) -> Result<ReorgResult, Error> {
         let _turn = self.node.turn()?;
         let branch = self.build(self.depth.saturating_add(1), b"")?;
         let mempool = mempool(self.node)?;
@@ -164,7 +164,7 @@ impl<'a> Reorg<'a> {
     /// # Errors
     ///
     /// As [`Reorg::apply`], where any length but 0 will do.
-    pub fn by_invalidation(self) -> Result<Reorganised, Error> {
+    pub fn by_invalidation(self) -> Result<ReorgResult, Error> {
         let _turn = self.node.turn()?;
         self.take_back_and_mine(b"invalidated")
     }
@@ -175,10 +175,10 @@ impl<'a> Reorg<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Reorg::apply`]; [`Misuse::RivalAhead`] if the second node has a chain that is as long as the
-    /// branch, [`Misuse::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
+    /// As [`Reorg::apply`]; [`InvalidRequest::RivalAhead`] if the second node has a chain that is as long as the
+    /// branch, [`InvalidRequest::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
     /// the branch does not arrive.
-    pub fn by_rival(self, rival: &Node) -> Result<Reorganised, Error> {
+    pub fn by_rival(self, rival: &Node) -> Result<ReorgResult, Error> {
         let _turn = self.node.turn()?;
         let branch = self.build(self.depth.saturating_add(1), b"")?;
         let mut shared = branch.fork.height.min(rival.tip()?.height);
@@ -200,7 +200,7 @@ impl<'a> Reorg<'a> {
         }
         let tip = rival.tip()?;
         if tip.height >= branch.height && tip.hash != branch.tip() {
-            return Err(Misuse::RivalAhead {
+            return Err(InvalidRequest::RivalAhead {
                 branch: branch.height,
                 tip,
             }
@@ -213,7 +213,7 @@ impl<'a> Reorg<'a> {
         branch.done(self.node, ours)
     }
 
-    fn take_back_and_mine(&self, mark: &[u8]) -> Result<Reorganised, Error> {
+    fn take_back_and_mine(&self, mark: &[u8]) -> Result<ReorgResult, Error> {
         let branch = self.build(1, mark)?;
         let mempool = mempool(self.node)?;
         self.node.set_mock_time(branch.time)?;
@@ -231,10 +231,10 @@ impl<'a> Reorg<'a> {
         branch.done(self.node, mempool)
     }
 
-    fn build(&self, least_length: u32, mark: &[u8]) -> Result<Branch, Error> {
+    fn build(&self, least_length: u32, mark: &[u8]) -> Result<NewBranch, Error> {
         let from = self.node.tip()?;
         if self.depth == 0 || self.depth > from.height {
-            return Err(Misuse::ReorgDepth {
+            return Err(InvalidRequest::ReorgDepth {
                 depth: self.depth,
                 height: from.height,
             }
@@ -242,7 +242,7 @@ impl<'a> Reorg<'a> {
         }
         let length = self.length.unwrap_or(self.depth.saturating_add(1));
         if length < least_length {
-            return Err(Misuse::BranchLength {
+            return Err(InvalidRequest::BranchLength {
                 length,
                 least: least_length,
             }
@@ -257,7 +257,7 @@ impl<'a> Reorg<'a> {
             hash: old[0].header.prev_blockhash,
         };
         let (new, time) = self.mine(fork, &old, contents, mark)?;
-        Ok(Branch {
+        Ok(NewBranch {
             from,
             fork,
             height: fork.height + length,
@@ -310,14 +310,14 @@ impl<'a> Reorg<'a> {
     }
 }
 
-impl Branch {
+impl NewBranch {
     fn tip(&self) -> BlockHash {
         self.new.last().expect("no branch is empty").block_hash()
     }
 
     /// Waits until the branch is the chain, and gives the node what it should have in its mempool now: some it could not
     /// take while it changed over, as they were not final then.
-    fn done(self, node: &Node, mempool: Vec<Transaction>) -> Result<Reorganised, Error> {
+    fn done(self, node: &Node, mempool: Vec<Transaction>) -> Result<ReorgResult, Error> {
         let to = node.wait_for_tip(self.tip())?;
         let kept: HashSet<Txid> = self.new.iter().flat_map(branch::txids).collect();
         let transactions = self.old.iter().flat_map(|block| &block.txdata[1..]);
@@ -330,7 +330,7 @@ impl Branch {
                 .map(|(height, block)| MinedBlock::new(height, block))
                 .collect()
         };
-        Ok(Reorganised {
+        Ok(ReorgResult {
             from: self.from,
             to,
             old: mined(&self.old),
@@ -361,7 +361,7 @@ fn take_back_to(node: &Node, fork: BlockHash, invalid: &mut Vec<BlockHash>) -> R
 /// Makes chain and mempool what they were before, though blocks of the new branch were mined.
 fn restore(
     node: &Node,
-    branch: &Branch,
+    branch: &NewBranch,
     invalid: &[BlockHash],
     mempool: Vec<Transaction>,
 ) -> Result<(), Error> {
@@ -389,7 +389,7 @@ fn connect(node: &Node, other: &Node) -> Result<(), Error> {
     let (caller, address) = match (node.p2p_address(), other.p2p_address()) {
         (_, Some(address)) => (node, address),
         (Some(address), None) => (other, address),
-        (None, None) => return Err(Misuse::NoPort.into()),
+        (None, None) => return Err(InvalidRequest::NoPort.into()),
     };
     caller.call_peer(&address.to_string())
 }

@@ -5,7 +5,7 @@ use bitcoin::{SignedAmount, Transaction, Txid};
 use super::branch;
 use super::error::Error;
 use super::node::Node;
-use super::verdict::{RejectReason, Rejection, Verdict};
+use super::verdict::{MempoolVerdict, RejectReason, Rejection};
 
 /// So much more than it pays a transaction counts for while it is given to a node that would otherwise find it too cheap.
 const PRIORITY: SignedAmount = SignedAmount::ONE_BTC;
@@ -76,7 +76,9 @@ fn give(node: &Node, transaction: &Transaction, below: Below) -> Result<Option<R
         node.prioritise(txid, -PRIORITY)?;
     }
     Ok(match verdict {
-        Verdict::Rejected(rejection) if rejection.reason != RejectReason::AlreadyKnown => Some(rejection),
+        MempoolVerdict::Rejected(rejection) if rejection.reason != RejectReason::AlreadyKnown => {
+            Some(rejection)
+        }
         _ => None,
     })
 }

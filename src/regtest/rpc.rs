@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::error::{Error, NodeError};
-use super::node::{Node, Tip};
+use super::node::{BestBlock, Node};
 use super::transport::NoAnswer;
 
 /// So many blocks fit easily into a message, and are taken long before the client would give up.
@@ -36,7 +36,7 @@ impl Node {
     /// # Errors
     ///
     /// If the node fails.
-    pub fn tip(&self) -> Result<Tip, Error> {
+    pub fn tip(&self) -> Result<BestBlock, Error> {
         #[derive(Deserialize)]
         struct Info {
             blocks: u32,
@@ -45,7 +45,7 @@ impl Node {
             mediantime: u32,
         }
         let info: Info = call(self.client(), "getblockchaininfo", &[])?;
-        Ok(Tip {
+        Ok(BestBlock {
             height: info.blocks,
             hash: info.bestblockhash,
             time: info.time,
@@ -58,7 +58,7 @@ impl Node {
     /// # Errors
     ///
     /// If the chain is not that high, or the node fails.
-    pub fn tip_at(&self, height: u32) -> Result<Tip, Error> {
+    pub fn tip_at(&self, height: u32) -> Result<BestBlock, Error> {
         #[derive(Deserialize)]
         struct Info {
             time: u32,
@@ -66,7 +66,7 @@ impl Node {
         }
         let hash = self.block_hash_at(height)?;
         let info: Info = call(self.client(), "getblockheader", &[json!(hash)])?;
-        Ok(Tip {
+        Ok(BestBlock {
             height,
             hash,
             time: info.time,
@@ -147,7 +147,7 @@ impl Node {
     }
 
     /// The times in the headers of the last blocks, at most eleven, oldest first, in seconds since 1970.
-    pub(super) fn recent_times(&self, tip: &Tip) -> Result<Vec<u32>, Error> {
+    pub(super) fn recent_times(&self, tip: &BestBlock) -> Result<Vec<u32>, Error> {
         #[derive(Deserialize)]
         struct Header {
             time: u32,

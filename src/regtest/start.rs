@@ -9,12 +9,12 @@ use bitcoin::consensus::Encodable;
 use bitcoin::{constants, Block, BlockHash, Network};
 
 use super::clock::BLOCK_INTERVAL;
-use super::error::{Error, Misuse};
+use super::error::{Error, InvalidRequest};
 use super::miner::{Miner, Parent};
 use super::node::{Node, NodeBuilder};
 use super::process::{folder_failed, shared_file};
 use super::rpc::call;
-use super::wait::{wait_until, Look};
+use super::wait::{wait_until, Poll};
 
 /// Starts a node that has so many empty blocks. The first lie in the past and the last is of now: the clock need not be
 /// moved, and the tip is so recent that the node leaves initial block download.
@@ -30,7 +30,7 @@ pub(super) fn start_at_height(node: NodeBuilder, miner: &Miner, height: u32) -> 
         .time
         .saturating_add(height.saturating_mul(BLOCK_INTERVAL));
     if height > 0 && now < earliest {
-        return Err(Misuse::StartTooEarly {
+        return Err(InvalidRequest::StartTooEarly {
             now,
             height,
             earliest,
@@ -78,17 +78,17 @@ fn wait_for_import(node: &Node, height: u32, tip: BlockHash) -> Result<(), Error
         initialblockdownload: bool,
     }
     let awaited = format!("the import of {height} blocks up to {tip}");
-    wait_until(&awaited, node.patience, || {
+    wait_until(&awaited, node.timeout, || {
         let info: Info = call(node.client(), "getblockchaininfo", &[])?;
         Ok(if info.bestblockhash == tip && !info.initialblockdownload {
-            Look::Done(())
+            Poll::Ready(())
         } else {
             let busy = if info.initialblockdownload {
                 ", still importing"
             } else {
                 ""
             };
-            Look::Saw(format!("{} at height {}{busy}", info.bestblockhash, info.blocks))
+            Poll::Pending(format!("{} at height {}{busy}", info.bestblockhash, info.blocks))
         })
     })
 }

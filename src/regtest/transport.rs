@@ -1,4 +1,4 @@
-//! How calls reach a node: each is sent once, and waited for as long as the node's patience says.
+//! How calls reach a node: each is sent once, and waited for as long as the node's timeout says.
 //!
 //! The client crate's own transport sends a call again that takes longer than 15 seconds, so that one
 //! `generatetoaddress` may mine twice.
@@ -20,11 +20,11 @@ use super::node::{RPC_PASSWORD, RPC_USER};
 /// The node closes a connection after half a minute without a call; one that may be closed is not used again, since
 /// nobody could tell whether a call that was sent over it had arrived.
 const IDLE: Duration = Duration::from_secs(10);
-/// No call waits shorter than this, so that a test with little patience can still use a busy node.
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// No call waits shorter than this, so that a test with a short timeout can still use a busy node.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Nor longer than this, since no clock counts that far.
-const MOST_PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Says why the node cannot have answered, if it is known.
 pub(super) type Absence = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -45,10 +45,10 @@ pub(super) enum NoAnswer {
 }
 
 /// A client whose calls wait so long.
-pub(super) fn client(rpc: SocketAddrV4, patience: Duration, absence: Option<Absence>) -> Client {
-    let patience = patience.clamp(LEAST_PATIENCE, MOST_PATIENCE);
+pub(super) fn client(rpc: SocketAddrV4, timeout: Duration, absence: Option<Absence>) -> Client {
+    let timeout = timeout.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
     let config = ureq::Agent::config_builder()
-        .timeout_global(Some(patience))
+        .timeout_global(Some(timeout))
         .http_status_as_error(false)
         .max_redirects(0)
         .max_idle_age(IDLE)
@@ -59,7 +59,7 @@ pub(super) fn client(rpc: SocketAddrV4, patience: Duration, absence: Option<Abse
         agent: config.build().into(),
         url: format!("http://{rpc}/"),
         authorization: format!("Basic {login}"),
-        patience,
+        timeout,
         absence,
     }))
 }
@@ -68,7 +68,7 @@ struct Http {
     agent: ureq::Agent,
     url: String,
     authorization: String,
-    patience: Duration,
+    timeout: Duration,
     absence: Option<Absence>,
 }
 
@@ -104,7 +104,7 @@ impl Http {
 
     fn explain(&self, error: &ureq::Error) -> NoAnswer {
         if matches!(error, ureq::Error::Timeout(_)) {
-            return NoAnswer::Late(self.patience);
+            return NoAnswer::Late(self.timeout);
         }
         if let Some(absence) = self.absence.as_ref().and_then(|absence| absence()) {
             return NoAnswer::Absent(absence);

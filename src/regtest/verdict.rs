@@ -7,7 +7,7 @@ use bitcoin::Txid;
 /// What a node said of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Verdict {
+pub enum MempoolVerdict {
     /// The transaction is, or would be, in the mempool.
     Accepted {
         /// Its id, as the node computed it.
@@ -158,7 +158,7 @@ impl Rejection {
     }
 }
 
-impl Verdict {
+impl MempoolVerdict {
     /// A refusal in the node's own words.
     pub(super) fn rejected(words: impl Into<String>) -> Self {
         Self::Rejected(Rejection::of(words))
@@ -221,7 +221,7 @@ impl fmt::Display for RejectReason {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for MempoolVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { txid } => write!(f, "accepted {txid}"),
@@ -307,6 +307,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "expected the node to reject for NonFinal, but it rejected (Dust): dust")]
     fn another_reason_is_not_good_enough() {
-        Verdict::rejected("dust").expect_rejected(RejectReason::NonFinal);
+        MempoolVerdict::rejected("dust").expect_rejected(RejectReason::NonFinal);
     }
 }

@@ -9,12 +9,12 @@ use bitcoincore_rpc::{Client, RpcApi};
 use serde_json::{json, Value};
 
 use super::error::{Error, NodeError};
-use super::node::{Node, Tip};
+use super::node::{BestBlock, Node};
 use super::rpc;
 
 /// How long calls wait unless a node was told otherwise. What is waited for takes milliseconds; this is for a machine
 /// that is busy with something else.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A call that waits inside the node comes back after so long, well before the client gives up on it.
 pub(super) const SLICE: Duration = Duration::from_secs(5);
@@ -23,11 +23,11 @@ pub(super) const SHORT_SLICE: Duration = Duration::from_millis(200);
 
 /// What a look at something awaited showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look<T> {
+pub enum Poll<T> {
     /// It is there.
-    Done(T),
+    Ready(T),
     /// It is not; this is what there is instead, for the error message.
-    Saw(String),
+    Pending(String),
 }
 
 /// Looks again and again until something is there, at first every millisecond, then less often, at least 20 times a
@@ -35,16 +35,16 @@ pub enum Look<T> {
 ///
 /// ```
 /// use std::time::Duration;
-/// use spilman::regtest::{wait_until, Look};
+/// use spilman::regtest::{wait_until, Poll};
 ///
 /// let mut looks = 0;
 /// let seen = wait_until("the third look", Duration::from_secs(1), || {
 ///     looks += 1;
-///     Ok(if looks == 3 { Look::Done(looks) } else { Look::Saw(format!("look {looks}")) })
+///     Ok(if looks == 3 { Poll::Ready(looks) } else { Poll::Pending(format!("look {looks}")) })
 /// })?;
 /// assert_eq!(seen, 3);
 ///
-/// let error = wait_until("a pig that flies", Duration::from_millis(3), || Ok(Look::<()>::Saw("a pig".into())));
+/// let error = wait_until("a pig that flies", Duration::from_millis(3), || Ok(Poll::<()>::Pending("a pig".into())));
 /// assert_eq!(error.unwrap_err().to_string(), "waited 3ms for a pig that flies, and saw a pig");
 /// # Ok::<(), spilman::regtest::Error>(())
 /// ```
@@ -54,16 +54,16 @@ pub enum Look<T> {
 /// [`NodeError::Timeout`] with what was seen last, or as soon as `look` fails.
 pub fn wait_until<T>(
     awaited: &str,
-    patience: Duration,
-    mut look: impl FnMut() -> Result<Look<T>, Error>,
+    timeout: Duration,
+    mut look: impl FnMut() -> Result<Poll<T>, Error>,
 ) -> Result<T, Error> {
     let mut pause = Duration::from_millis(1);
     wait(
         || awaited.to_owned(),
-        patience,
+        timeout,
         |left| {
             let seen = look()?;
-            if let Look::Saw(_) = seen {
+            if let Poll::Pending(_) = seen {
                 thread::sleep(pause.min(left));
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
@@ -86,12 +86,12 @@ const MOST_STEPS: u32 = 300;
 pub(super) fn wait_for_relay<T>(
     awaited: &str,
     node: &Node,
-    mut look: impl FnMut() -> Result<Look<T>, Error>,
+    mut look: impl FnMut() -> Result<Poll<T>, Error>,
 ) -> Result<T, Error> {
     let mut looks: u32 = 0;
-    let end = wait_until(awaited, node.patience, || {
+    let end = wait_until(awaited, node.timeout, || {
         let seen = look()?;
-        if let Look::Saw(_) = seen {
+        if let Poll::Pending(_) = seen {
             looks += 1;
             let steps = looks.min(QUICK_STEPS) + looks.saturating_sub(QUICK_STEPS) / LOOKS_A_STEP;
             node.run_ahead(steps.min(MOST_STEPS))?;
@@ -110,23 +110,23 @@ pub(super) fn wait_for_relay<T>(
 /// The loop under all waits. `look` gets the time that is left and may wait up to it.
 pub(super) fn wait<T>(
     awaited: impl Fn() -> String,
-    patience: Duration,
-    mut look: impl FnMut(Duration) -> Result<Look<T>, Error>,
+    timeout: Duration,
+    mut look: impl FnMut(Duration) -> Result<Poll<T>, Error>,
 ) -> Result<T, Error> {
     let start = Instant::now();
     loop {
-        let left = patience.saturating_sub(start.elapsed());
+        let left = timeout.saturating_sub(start.elapsed());
         match look(left)? {
-            Look::Done(done) => return Ok(done),
-            Look::Saw(seen) if left.is_zero() => {
+            Poll::Ready(done) => return Ok(done),
+            Poll::Pending(seen) if left.is_zero() => {
                 return Err(NodeError::Timeout {
                     awaited: awaited(),
-                    within: patience,
+                    within: timeout,
                     seen,
                 }
                 .into())
             }
-            Look::Saw(_) => {}
+            Poll::Pending(_) => {}
         }
     }
 }
@@ -137,7 +137,7 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Timeout`], or if the node fails.
-    pub fn wait_for_tip(&self, hash: BlockHash) -> Result<Tip, Error> {
+    pub fn wait_for_tip(&self, hash: BlockHash) -> Result<BestBlock, Error> {
         self.wait_for_block(
             || format!("block {hash} to be the tip"),
             |client, left| announced(client, "waitforblock", Some(json!(hash)), left.min(SLICE)),
@@ -150,7 +150,7 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Timeout`], or if the node fails.
-    pub fn wait_for_height(&self, height: u32) -> Result<Tip, Error> {
+    pub fn wait_for_height(&self, height: u32) -> Result<BestBlock, Error> {
         self.wait_for_block(
             || format!("height {height}"),
             |client, left| announced(client, "waitforblockheight", Some(json!(height)), left.min(SLICE)),
@@ -163,7 +163,7 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Timeout`], or if the node fails.
-    pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<Tip, Error> {
+    pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<BestBlock, Error> {
         self.wait_for_block(
             || format!("another tip than {old}"),
             |client, left| announced(client, "waitfornewblock", None, left.min(SHORT_SLICE)),
@@ -175,19 +175,19 @@ impl Node {
         &self,
         awaited: impl Fn() -> String,
         sleep: impl Fn(&Client, Duration) -> Result<(), Error>,
-        is_it: impl Fn(&Tip) -> bool,
-    ) -> Result<Tip, Error> {
+        is_it: impl Fn(&BestBlock) -> bool,
+    ) -> Result<BestBlock, Error> {
         // A client of its own, since others want to use that of the node meanwhile.
         let client = self.client_for_waits();
-        wait(awaited, self.patience, |left| {
+        wait(awaited, self.timeout, |left| {
             let tip = self.tip()?;
             if is_it(&tip) {
-                return Ok(Look::Done(tip));
+                return Ok(Poll::Ready(tip));
             }
             if !left.is_zero() {
                 sleep(&client, left)?;
             }
-            Ok(Look::Saw(format!("{} at {tip}", tip.hash)))
+            Ok(Poll::Pending(format!("{} at {tip}", tip.hash)))
         })
     }
 
@@ -202,9 +202,9 @@ impl Node {
         wait_for_relay(&format!("{txid} in the mempool"), self, || {
             let mempool = self.mempool()?;
             Ok(if mempool.binary_search(&txid).is_ok() {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(list(&mempool))
+                Poll::Pending(list(&mempool))
             })
         })
     }
@@ -221,9 +221,9 @@ impl Node {
         wait_for_relay(&awaited, self, || {
             let mempool = self.mempool()?;
             Ok(if mempool == wanted {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(list(&mempool))
+                Poll::Pending(list(&mempool))
             })
         })
     }
@@ -234,14 +234,14 @@ impl Node {
     ///
     /// [`NodeError::Timeout`], or if the node fails.
     pub fn wait_for_peers(&self, count: usize) -> Result<(), Error> {
-        wait_until(&format!("{count} peers"), self.patience, || {
+        wait_until(&format!("{count} peers"), self.timeout, || {
             let peers = self.peers()?;
             let ready = peers.iter().filter(|peer| peer.is_ready()).count();
             Ok(if ready == count && peers.len() == count {
-                Look::Done(())
+                Poll::Ready(())
             } else {
                 let addresses: Vec<_> = peers.iter().map(|peer| peer.addr.as_str()).collect();
-                Look::Saw(match peers.len() {
+                Poll::Pending(match peers.len() {
                     0 => "none".to_owned(),
                     all => format!("{all}, {ready} of them ready: {}", addresses.join(", ")),
                 })

@@ -2,13 +2,15 @@
 
 use bitcoin::{Amount, OutPoint, TxOut};
 
+use super::channel::Channel;
 use super::error::{expect, ScenarioError};
-use super::live::Channel;
 use super::locks;
+use super::malleate::malleate;
 use super::plan::{fund, Plan};
-use super::story::{always, told, Story};
-use super::turns::{self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock};
-use super::twin::twin;
+use super::story::{always, told, ScenarioTemplate};
+use super::turns::{
+    self, confirm, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock,
+};
 use super::world::World;
 use super::{play, Scenario};
 use crate::channel::{ChannelId, Construction, Protocol, Stage, Terms};
@@ -16,48 +18,49 @@ use crate::regtest::{CoinKind, RejectReason};
 use crate::transcript::{Actor, Side, Unit};
 
 pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
-    let scenario = |story: &Story| story.scenario(Protocol::Bond, construction).unit(Unit::Millidash);
+    let scenario =
+        |story: &ScenarioTemplate| story.scenario(Protocol::Bond, construction).unit(Unit::Millidash);
     told(STORIES, construction).map(scenario).collect()
 }
 
-const STORIES: &[Story] = &[
-    Story {
+const STORIES: &[ScenarioTemplate] = &[
+    ScenarioTemplate {
         name: "two-days",
         summary: "A day's posts are paid and settled, and the next day has a channel of its own",
         on: always,
         play: play!(two_days),
     },
-    Story {
+    ScenarioTemplate {
         name: "before-the-lock",
         summary: "Nobody closes: the payee settles six hours before the 24 hours are over",
         on: always,
         play: play!(before_the_lock),
     },
-    Story {
+    ScenarioTemplate {
         name: "late-payee",
         summary: "The payee sleeps past the 24 hours, and the refund takes everything although work was paid for",
         on: always,
         play: play!(late_payee),
     },
-    Story {
+    ScenarioTemplate {
         name: "median-time",
         summary: "The clock has passed the 24 hours and the median of the last 11 blocks has not: the refund waits",
         on: always,
         play: play!(median_time),
     },
-    Story {
+    ScenarioTemplate {
         name: "malleated",
         summary: "A legacy bond is mined with another id than it was signed with, and the refund connects to nothing",
         on: always,
         play: play!(malleated),
     },
-    Story {
+    ScenarioTemplate {
         name: "malleated-segwit",
         summary: "The same attempt on a bond with segwit inputs changes nothing",
         on: always,
         play: play!(malleated_segwit),
     },
-    Story {
+    ScenarioTemplate {
         name: "refund-by-height",
         summary: "The lock is a height instead of a time: the refund is final there, and not one block before",
         on: always,
@@ -103,7 +106,7 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Alice is done for the day: she signs the final version and broadcasts it");
     first.close(Side::Payee).await?;
     world.was_taken("payment-3")?;
-    bury(world, &first, "payment-3").await?;
+    confirm(world, &first, "payment-3").await?;
     ended_with_paid(&first, MILLIDASH * 3)?;
 
     refund_is_void(world, &first).await?;
@@ -117,7 +120,7 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     }
     second.close(Side::Payer).await?;
     world.was_taken("day-2-payment-2")?;
-    bury(world, &second, "day-2-payment-2").await?;
+    confirm(world, &second, "day-2-payment-2").await?;
     ended_with_paid(&second, MILLIDASH * 2)?;
     separate_payment(world)
 }
@@ -146,7 +149,7 @@ fn separate_payment(world: &World) -> Result<(), ScenarioError> {
         &CoinKind::Segwit.script(&world.key("payer")),
     )?;
     world.recorder.built(Side::Payer, "separate-payment", &tx);
-    world.would_take("separate-payment")
+    world.would_accept("separate-payment")
 }
 
 async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
@@ -155,7 +158,7 @@ async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
     post(&channel).await?;
     world.say("Nobody closes, and the lock is about to run out");
     payee_settles(world, &channel, "payment-2").await?;
-    bury(world, &channel, "payment-2").await?;
+    confirm(world, &channel, "payment-2").await?;
     ended_with_paid(&channel, MILLIDASH * 2)
 }
 
@@ -176,7 +179,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Alice is back. Her version pays no more than the refund and cannot replace it");
     channel.online(Side::Payee).await?;
     world.was_refused("payment-3", RejectReason::InsufficientFee)?;
-    bury(world, &channel, "refund").await?;
+    confirm(world, &channel, "refund").await?;
     world.would_refuse("payment-3", RejectReason::MissingInputs)?;
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
@@ -206,7 +209,7 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.say("Somebody takes the bond from the network, turns its signature's S round, and gets it mined");
-    let twin = twin(&world.recorded("funding")?)?;
+    let twin = malleate(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
     world.would_refuse("funding-twin", RejectReason::InsufficientFee)?;
     world
@@ -233,7 +236,7 @@ async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
     world.was_taken("funding")?;
     world.say("The same attempt: the twin with the other S is mined, and has the same id");
     let funding = world.recorded("funding")?;
-    let twin = twin(&funding)?;
+    let twin = malleate(&funding)?;
     expect("the twin's txid", &funding.compute_txid(), &twin.compute_txid())?;
     let differs = funding.compute_wtxid() != twin.compute_wtxid();
     expect("another wtxid", &true, &differs)?;

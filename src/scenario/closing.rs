@@ -8,10 +8,10 @@ use bitcoin::{
     TxOut, Weight, Witness,
 };
 
+use super::channel::Channel;
 use super::error::{expect, ScenarioError};
 use super::example7::{open, pay_three, STEP};
-use super::live::Channel;
-use super::turns::{bury, ended_together, range, refund_is_void};
+use super::turns::{confirm, ended_together, range, refund_is_void};
 use super::world::World;
 use crate::channel::Terms;
 use crate::regtest::{CoinKind, RejectReason};
@@ -46,7 +46,7 @@ pub(super) async fn unused_closed_together(world: &mut World) -> Result<(), Scen
 
 async fn settled_together(world: &World, channel: &Channel, paid: Amount) -> Result<(), ScenarioError> {
     world.was_taken("settlement")?;
-    bury(world, channel, "settlement").await?;
+    confirm(world, channel, "settlement").await?;
     refund_is_void(world, channel).await?;
     ended_together(channel, paid, Terms::FEERATE)
 }
@@ -61,7 +61,7 @@ pub(super) async fn higher_feerate(world: &mut World) -> Result<(), ScenarioErro
     world.was_taken("settlement")?;
     world.say("It pays the payee as much as the last T3; what it costs more comes out of the payer's change");
     world.would_refuse("payment-3", RejectReason::InsufficientFee)?;
-    bury(world, &channel, "settlement").await?;
+    confirm(world, &channel, "settlement").await?;
     ended_together(&channel, STEP * 3, ASKED)
 }
 
@@ -75,7 +75,7 @@ fn looks_like_anybodys(world: &World, channel: &Channel) -> Result<(), ScenarioE
     world
         .recorder
         .built(Actor::Outsider, "single-key-payment", &payment);
-    world.would_take("single-key-payment")?;
+    world.would_accept("single-key-payment")?;
     expect(
         "what both have in common",
         &Look::of(&payment),

@@ -55,8 +55,8 @@ pub enum ScenarioError {
     Range(String),
 }
 
-impl From<regtest::Misuse> for ScenarioError {
-    fn from(misuse: regtest::Misuse) -> Self {
+impl From<regtest::InvalidRequest> for ScenarioError {
+    fn from(misuse: regtest::InvalidRequest) -> Self {
         Self::Harness(misuse.into())
     }
 }

@@ -2,18 +2,19 @@
 
 use bitcoin::Amount;
 
+use super::channel::Channel;
 use super::error::{expect, ScenarioError};
-use super::live::Channel;
+use super::interceptor::{Effect, Rule};
 use super::plan::Plan;
-use super::story::{always, closes_with_two_keys, is_co_signed, told, Story};
-use super::tap::{Effect, Rule};
+use super::story::{always, closes_with_two_keys, is_co_signed, told, ScenarioTemplate};
 use super::turns::{
-    self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_waits, refused_to_open,
+    self, confirm, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_waits,
+    refused_to_open,
 };
 use super::world::World;
 use super::{closing, locks, play, script_refund, Scenario};
 use crate::channel::{
-    ChannelId, Construction, Kind, Message, Protocol, Reason, Refusal, SignatureError, Stage,
+    ChannelId, Construction, Message, MessageKind, Protocol, Refusal, RefusalReason, SignatureError, Stage,
     UnverifiedSignature,
 };
 use crate::regtest::CoinKind;
@@ -21,7 +22,7 @@ use crate::service::OpenError;
 use crate::transcript::{Side, Unit};
 
 pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
-    let scenario = |story: &Story| {
+    let scenario = |story: &ScenarioTemplate| {
         story
             .scenario(Protocol::Example7, construction)
             .unit(Unit::Bitcoin)
@@ -29,104 +30,104 @@ pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
     told(STORIES, construction).map(scenario).collect()
 }
 
-const STORIES: &[Story] = &[
-    Story {
+const STORIES: &[ScenarioTemplate] = &[
+    ScenarioTemplate {
         name: "session-end",
         summary: "10 BTC, three payments, and the payee closes when the session ends",
         on: closes_with_two_keys,
         play: play!(session_end),
     },
-    Story {
+    ScenarioTemplate {
         name: "closed-together",
         summary: "10 BTC, three payments, and both close with one signature that looks like anybody's",
         on: Construction::closes_with_one_key,
         play: play!(closing::closed_together),
     },
-    Story {
+    ScenarioTemplate {
         name: "payer-closes-together",
         summary: "The payer asks first; the end is the same one signature",
         on: Construction::closes_with_one_key,
         play: play!(closing::payer_closes_together),
     },
-    Story {
+    ScenarioTemplate {
         name: "higher-feerate",
         summary: "The agreed feerate is too low by now: both settle at a higher one, out of the payer's change",
         on: always,
         play: play!(closing::higher_feerate),
     },
-    Story {
+    ScenarioTemplate {
         name: "near-expiry",
         summary: "The session outlives the closing margin: the payee closes there, and not one block before",
         on: always,
         play: play!(near_expiry),
     },
-    Story {
+    ScenarioTemplate {
         name: "refund-by-time",
         summary: "The refund's lock is a time: it is final when the median time has passed it, and not one block before",
         on: always,
         play: play!(locks::example7_refund_by_time),
     },
-    Story {
+    ScenarioTemplate {
         name: "lifetime-from-confirmation",
         summary: "T1 waits for ten blocks in the mempool, and the refund's lock moves by just as many",
         on: Construction::has_relative_lock,
         play: play!(locks::lifetime_from_confirmation),
     },
-    Story {
+    ScenarioTemplate {
         name: "bad-refund-signature",
         summary: "The signature over T2 arrives wrong; the payer aborts, nothing is on chain, nothing is lost",
         on: is_co_signed,
         play: play!(bad_refund_signature),
     },
-    Story {
+    ScenarioTemplate {
         name: "payee-gone-before-t1",
         summary: "The payee vanishes instead of signing T2; T1 is never broadcast",
         on: is_co_signed,
         play: play!(payee_gone_before_t1),
     },
-    Story {
+    ScenarioTemplate {
         name: "payee-gone-with-t1",
         summary: "The payee vanishes with T1 and never broadcasts it; the payer spends its coin, and T1 is void",
         on: Construction::has_script_refund,
         play: play!(script_refund::payee_gone_with_t1),
     },
-    Story {
+    ScenarioTemplate {
         name: "payee-sits-on-t1",
         summary: "The payee takes T1 and never broadcasts it; the payer does after six blocks, and gets everything back with T2",
         on: always,
         play: play!(payee_sits_on_t1),
     },
-    Story {
+    ScenarioTemplate {
         name: "payee-gone-after-t1",
         summary: "The payee broadcasts T1 and vanishes; the payer waits for T2's lock",
         on: always,
         play: play!(payee_gone_after_t1),
     },
-    Story {
+    ScenarioTemplate {
         name: "payee-gone-mid-session",
         summary: "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything",
         on: always,
         play: play!(payee_gone_mid_session),
     },
-    Story {
+    ScenarioTemplate {
         name: "payer-gone-mid-session",
         summary: "The payer vanishes; the payee closes at the closing margin with the last T3",
         on: always,
         play: play!(payer_gone_mid_session),
     },
-    Story {
+    ScenarioTemplate {
         name: "unused",
         summary: "Nothing was ever paid: the payee gives everything back at once, with the first T3",
         on: closes_with_two_keys,
         play: play!(unused),
     },
-    Story {
+    ScenarioTemplate {
         name: "unused-closed-together",
         summary: "Nothing was ever paid: both give everything back at once, with one signature",
         on: Construction::closes_with_one_key,
         play: play!(closing::unused_closed_together),
     },
-    Story {
+    ScenarioTemplate {
         name: "malleated",
         summary: "A legacy T1 is mined with another id: T3 would be void, and the payer signs T2 anew",
         on: Construction::has_script_refund,
@@ -173,7 +174,7 @@ pub(super) async fn pay_three(world: &World, channel: &Channel) -> Result<(), Sc
     for _ in 0..3 {
         channel.pay(STEP).await?;
     }
-    world.would_take("payment-3")
+    world.would_accept("payment-3")
 }
 
 async fn session_end(world: &mut World) -> Result<(), ScenarioError> {
@@ -182,7 +183,7 @@ async fn session_end(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Step 9: the session ends; the payee signs and broadcasts the last T3");
     channel.close(Side::Payee).await?;
     world.was_taken("payment-3")?;
-    bury(world, &channel, "payment-3").await?;
+    confirm(world, &channel, "payment-3").await?;
     refund_is_void(world, &channel).await?;
     ended_with_paid(&channel, STEP * 3)
 }
@@ -194,7 +195,7 @@ async fn near_expiry(world: &mut World) -> Result<(), ScenarioError> {
     payee_settles(world, &channel, "payment-3").await?;
     world.say("From here on the payer does not pay any more");
     channel.pay_in_vain(STEP).await?;
-    bury(world, &channel, "payment-3").await?;
+    confirm(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, STEP * 3)
 }
 
@@ -202,7 +203,7 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
         from: Side::Payee,
-        kind: Kind::RefundSignature,
+        kind: MessageKind::RefundSignature,
         skip: 0,
         effect: Effect::Replace(Box::new(|mut envelope| {
             if let Message::RefundSignature { signature } = envelope.message {
@@ -227,7 +228,7 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
     let payee_was_told = matches!(
         channel.payee_error(),
         Some(OpenError::PeerRefused {
-            reason: Reason::SignatureWrong,
+            reason: RefusalReason::SignatureWrong,
             ..
         })
     );
@@ -237,7 +238,7 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
 
 async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
-    let (from, kind) = (Side::Payee, Kind::RefundSignature);
+    let (from, kind) = (Side::Payee, MessageKind::RefundSignature);
     plan.rules.push(Rule {
         from,
         kind,
@@ -253,7 +254,7 @@ async fn payee_sits_on_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
         from: Side::Payer,
-        kind: Kind::Funding,
+        kind: MessageKind::Funding,
         skip: 0,
         effect: Effect::VanishReceiver,
     });
@@ -274,7 +275,7 @@ async fn payee_gone_after_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
         from: Side::Payee,
-        kind: Kind::Ready,
+        kind: MessageKind::Ready,
         skip: 0,
         effect: Effect::Vanish,
     });
@@ -299,7 +300,7 @@ async fn payer_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> 
     world.say("The payer vanishes. The payee may wait for more payments until the closing margin");
     channel.vanish(Side::Payer).await?;
     payee_settles(world, &channel, "payment-3").await?;
-    bury(world, &channel, "payment-3").await?;
+    confirm(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, STEP * 3)
 }
 
@@ -308,6 +309,6 @@ async fn unused(world: &mut World) -> Result<(), ScenarioError> {
     world.say("The session ends before it began: the payee closes with the T3 that pays it nothing");
     channel.close(Side::Payee).await?;
     world.was_taken("settlement")?;
-    bury(world, &channel, "settlement").await?;
+    confirm(world, &channel, "settlement").await?;
     ended_with_paid(&channel, Amount::ZERO)
 }

@@ -5,7 +5,7 @@ use bitcoin::absolute::LockTime;
 use super::bond::{self, post};
 use super::error::{expect, ScenarioError};
 use super::plan::Plan;
-use super::turns::{bury, ended_with_paid, payee_settles, payer_refunds, range, refund_waits};
+use super::turns::{confirm, ended_with_paid, payee_settles, payer_refunds, range, refund_waits};
 use super::world::World;
 use super::{example7, stepped};
 use crate::channel::{ChannelId, Expiry, LockKind, RefundLock, Terms};
@@ -37,7 +37,7 @@ pub(super) async fn stepped_payment_by_time(world: &mut World) -> Result<(), Sce
     world.say("The payer vanishes; the payee redeems alone, when the payments' time has passed");
     channel.vanish(Side::Payer).await?;
     payee_settles(world, &channel, "payment-3").await?;
-    bury(world, &channel, "payment-3").await?;
+    confirm(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, stepped::STEP * 3)
 }
 

@@ -41,22 +41,22 @@
 //! ```
 
 mod bond;
+mod channel;
 mod closing;
 mod error;
 mod example7;
-mod live;
+mod interceptor;
 mod locks;
+mod malleate;
 mod node_chain;
+mod participant;
+mod party_chain;
 mod plan;
 mod recorder;
 mod script_refund;
-mod seat;
-mod sight;
 mod stepped;
 mod story;
-mod tap;
 mod turns;
-mod twin;
 mod vanish;
 mod world;
 
@@ -67,12 +67,12 @@ use std::pin::Pin;
 use bitcoin::Network;
 use thiserror::Error;
 
+pub use channel::Channel;
 pub use error::ScenarioError;
-pub use live::Channel;
+pub use interceptor::{Effect, Rule};
 pub use node_chain::NodeChain;
+pub use party_chain::ChainSource;
 pub use plan::{PayerCoin, Plan};
-pub use sight::Watch;
-pub use tap::{Effect, Rule};
 pub use world::World;
 
 use crate::channel::{Construction, Protocol};
@@ -100,7 +100,7 @@ pub struct Scenario {
     summary: String,
     unit: Unit,
     policy: Policy,
-    watch: Watch,
+    watch: ChainSource,
     play: Play,
 }
 
@@ -116,7 +116,7 @@ impl Scenario {
             summary: summary.to_owned(),
             unit: Unit::Satoshi,
             policy: Policy::default(),
-            watch: Watch::default(),
+            watch: ChainSource::default(),
             play,
         }
     }
@@ -145,7 +145,7 @@ impl Scenario {
 
     /// Through what its parties see the chain. The story and all that it leaves are the same either way.
     #[must_use]
-    pub fn watch(self, watch: Watch) -> Self {
+    pub fn watch(self, watch: ChainSource) -> Self {
         Self { watch, ..self }
     }
 
@@ -180,13 +180,13 @@ impl Scenario {
     ///
     /// # Errors
     /// If anything came out otherwise than the story says; the transcript up to there is kept.
-    pub fn run(&self, node: NodeBuilder) -> Result<Transcript, Failure> {
+    pub fn run(&self, node: NodeBuilder) -> Result<Transcript, ScenarioFailure> {
         let recorder = Recorder::new(self.blank());
         let result = self.play(node.policy(self.policy), &recorder);
         let transcript = recorder.transcript();
         match result {
             Ok(()) => Ok(transcript),
-            Err((error, evidence)) => Err(Failure {
+            Err((error, evidence)) => Err(ScenarioFailure {
                 name: self.name.clone(),
                 error,
                 transcript: Box::new(transcript),
@@ -233,7 +233,7 @@ fn full_name(construction: Construction, protocol: Protocol, story: &str) -> Str
 /// A scenario that came out otherwise than it should.
 #[derive(Debug, Error)]
 #[error("{name}: {error}{}", last_line(evidence.as_ref()))]
-pub struct Failure {
+pub struct ScenarioFailure {
     name: String,
     #[source]
     error: ScenarioError,
@@ -252,7 +252,7 @@ fn last_line(evidence: Option<&Result<PathBuf, String>>) -> String {
     }
 }
 
-impl Failure {
+impl ScenarioFailure {
     /// What happened up to the failure.
     #[must_use]
     pub fn transcript(&self) -> &Transcript {

@@ -6,7 +6,7 @@ use bitcoin::{BlockHash, OutPoint, Transaction};
 use tokio::sync::watch;
 
 use crate::channel::{ChainView, CpfpPackage, SeenSpend, Tip};
-use crate::regtest::{self, Node, RejectReason, Verdict};
+use crate::regtest::{self, MempoolVerdict, Node, RejectReason};
 use crate::service::{Chain, ChainError};
 
 /// A regtest node as a party's view of the chain.
@@ -15,12 +15,12 @@ use crate::service::{Chain, ChainError};
 /// decides who hears of a block, and when.
 #[derive(Clone)]
 pub struct NodeChain {
-    inner: Arc<Inner>,
+    inner: Arc<NodeChainShared>,
 }
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-struct Inner {
+struct NodeChainShared {
     node: Arc<Node>,
     /// No block below this can have anything to do with the channel.
     from_height: u32,
@@ -36,7 +36,7 @@ impl NodeChain {
     /// If the node fails.
     pub fn new(node: Arc<Node>) -> Result<Self, regtest::Error> {
         let from_height = node.tip()?.height;
-        let inner = Inner {
+        let inner = NodeChainShared {
             node,
             from_height,
             changes: watch::Sender::new(0),
@@ -62,7 +62,7 @@ impl NodeChain {
     async fn ask<T: Send + 'static>(
         &self,
         task: &'static str,
-        call: impl FnOnce(&Inner) -> Result<T, Failed> + Send + 'static,
+        call: impl FnOnce(&NodeChainShared) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, ChainError> {
         let inner = Arc::clone(&self.inner);
         let answer = tokio::task::spawn_blocking(move || call(&inner)).await;
@@ -99,8 +99,8 @@ impl Chain for NodeChain {
         let tx = tx.clone();
         self.ask("broadcast a transaction", move |inner| {
             Ok(match inner.node.submit(&tx)? {
-                Verdict::Accepted { .. } => None,
-                Verdict::Rejected(rejection) => match rejection.reason {
+                MempoolVerdict::Accepted { .. } => None,
+                MempoolVerdict::Rejected(rejection) => match rejection.reason {
                     RejectReason::AlreadyInMempool | RejectReason::AlreadyKnown => None,
                     _ => Some(rejection.words),
                 },
@@ -114,7 +114,7 @@ impl Chain for NodeChain {
         self.ask("submit a package", move |inner| {
             let verdict = inner.node.submit_package(&package)?;
             // Of a package that is refused because of one of its transactions, the node says no more than that.
-            let single = verdict.transactions.iter().find_map(Verdict::rejection);
+            let single = verdict.transactions.iter().find_map(MempoolVerdict::rejection);
             let rejection = verdict.rejection.as_ref().map(|whole| single.unwrap_or(whole));
             Ok(rejection.map(|rejection| rejection.words.clone()))
         })
@@ -126,14 +126,14 @@ impl Chain for NodeChain {
     }
 }
 
-impl Inner {
-    fn view(&self, funding: OutPoint, tip: &regtest::Tip) -> Result<ChainView, Failed> {
+impl NodeChainShared {
+    fn view(&self, funding: OutPoint, tip: &regtest::BestBlock) -> Result<ChainView, Failed> {
         let spend = self.spend(funding, tip.height)?;
         let confirmations = match &spend {
             Some(SeenSpend {
-                confirmations: deep @ 1..,
+                confirmations: confirmations @ 1..,
                 ..
-            }) => *deep,
+            }) => *confirmations,
             _ => self
                 .node
                 .confirmed_utxo(funding)?
@@ -142,13 +142,13 @@ impl Inner {
         Ok(ChainView {
             tip: channel_tip(tip)?,
             confirmations,
-            base: self.base(funding, tip.height, confirmations)?,
+            funding_parent: self.funding_parent(funding, tip.height, confirmations)?,
             spend,
         })
     }
 
     /// The chain's end below the block with the funding transaction.
-    fn base(&self, funding: OutPoint, tip: u32, confirmations: u32) -> Result<Option<Tip>, Failed> {
+    fn funding_parent(&self, funding: OutPoint, tip: u32, confirmations: u32) -> Result<Option<Tip>, Failed> {
         let depth = match self.node.confirmed_utxo(funding)? {
             Some(utxo) => utxo.confirmations,
             // Spent in a block: what was settled has no lock to wait for.
@@ -207,7 +207,7 @@ impl Inner {
 }
 
 /// The harness counts in plain numbers, the channel in the `bitcoin` crate's types.
-pub(super) fn channel_tip(tip: &regtest::Tip) -> Result<Tip, bitcoin::absolute::ConversionError> {
+pub(super) fn channel_tip(tip: &regtest::BestBlock) -> Result<Tip, bitcoin::absolute::ConversionError> {
     Ok(Tip {
         height: Height::from_consensus(tip.height)?,
         mtp: Time::from_consensus(tip.mtp)?,

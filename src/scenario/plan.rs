@@ -4,14 +4,14 @@ use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, FeeRate, PublicKey, ScriptBuf, Transaction, TxOut, Weight};
 use miniscript::Descriptor;
 
+use super::channel::Channel;
 use super::error::ScenarioError;
-use super::live::Channel;
-use super::seat::Seat;
-use super::sight::Sight;
-use super::tap::{Rule, Tap};
+use super::interceptor::{Interceptor, Rule};
+use super::participant::Participant;
+use super::party_chain::PartyChain;
 use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, PayeeKey, PayerKey, Terms};
-use crate::regtest::{change, Coin, CoinKind, Misuse};
+use crate::regtest::{change, Coin, CoinKind, InvalidRequest};
 use crate::service::{self, KeyReuse, Proposal, Setup};
 use crate::transcript::{sat, Entry, Names, Side};
 
@@ -98,8 +98,8 @@ impl World {
             self.key(&format!("{label}payee")),
         );
         self.name_everything(&terms, &label, &payer_key, &payee_key, &coin);
-        let (payer_chain, payee_chain) = (Sight::of(&self.chain)?, Sight::of(&self.chain)?);
-        let (payer_end, payee_end, tap) = Tap::start(rules, self.recorder.clone());
+        let (payer_chain, payee_chain) = (PartyChain::of(&self.chain)?, PartyChain::of(&self.chain)?);
+        let (payer_end, payee_end, tap) = Interceptor::start(rules, self.recorder.clone());
         let setup = |actor, key: SecretKey| Setup {
             // Published: the same in every run.
             key_reuse: KeyReuse::Allow,
@@ -122,8 +122,8 @@ impl World {
         let accepting = service::accept(payee_end, payee_chain.clone(), setup(Side::Payee, payee_key));
         let (payer, payee) = tokio::join!(opening, accepting);
         let channel = Channel {
-            payer: Seat::new(Side::Payer, payer, payer_chain),
-            payee: Seat::new(Side::Payee, payee, payee_chain),
+            payer: Participant::new(Side::Payer, payer, payer_chain),
+            payee: Participant::new(Side::Payee, payee, payee_chain),
             tap,
             recorder: self.recorder.clone(),
             label,
@@ -201,7 +201,7 @@ pub(crate) fn fund(
     output: &TxOut,
     feerate: FeeRate,
     back: &ScriptBuf,
-) -> Result<Transaction, Misuse> {
+) -> Result<Transaction, InvalidRequest> {
     let coins = std::slice::from_ref(coin);
     if coin.value() == output.value {
         return coin.spend(vec![output.clone()]);

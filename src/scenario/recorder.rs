@@ -6,15 +6,15 @@ use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 use crate::channel::{Notice, SpendRole};
 use crate::regtest::RejectReason;
 use crate::service::{Observer, Report};
-use crate::transcript::{sat, Actor, Entry, RecordedTx, Refusal, Side, Transcript};
+use crate::transcript::{sat, Actor, Entry, RecordedRejection, RecordedTx, Side, Transcript};
 
 /// Writes the transcript while the parties, the wire and the story all speak at once.
 #[derive(Clone)]
 pub(crate) struct Recorder {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<RecorderState>>,
 }
 
-struct Inner {
+struct RecorderState {
     transcript: Transcript,
     outputs: HashMap<OutPoint, TxOut>,
     by_txid: HashMap<Txid, String>,
@@ -24,7 +24,7 @@ struct Inner {
 
 impl Recorder {
     pub fn new(transcript: Transcript) -> Self {
-        let inner = Inner {
+        let inner = RecorderState {
             transcript,
             outputs: HashMap::new(),
             by_txid: HashMap::new(),
@@ -35,7 +35,7 @@ impl Recorder {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, RecorderState> {
         // What was written before a panic is just what is wanted after it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +162,7 @@ impl Recorder {
         label: &str,
         role: SpendRole,
         tx: &Transaction,
-        rejected: Option<Refusal>,
+        rejected: Option<RecordedRejection>,
     ) {
         let by = by.into();
         let name = self.built(by, &format!("{label}{}", role.name()), tx);
@@ -176,8 +176,8 @@ impl Recorder {
 }
 
 /// What a node said, with its words sorted: parties and transcripts know only the words.
-pub(super) fn refusal(words: &str) -> Refusal {
-    Refusal {
+pub(super) fn refusal(words: &str) -> RecordedRejection {
+    RecordedRejection {
         reason: RejectReason::of(words).to_string(),
         words: words.to_owned(),
     }

@@ -4,11 +4,11 @@ use bitcoin::TxOut;
 
 use super::error::{expect, ScenarioError};
 use super::example7::plan;
-use super::tap::{Effect, Rule};
+use super::interceptor::{Effect, Rule};
+use super::malleate::malleate;
 use super::turns::{self, range};
-use super::twin::twin;
 use super::world::World;
-use crate::channel::{ChannelId, Kind, Protocol, SpendRole, Stage};
+use crate::channel::{ChannelId, MessageKind, Protocol, SpendRole, Stage};
 use crate::regtest::{CoinKind, Lock, RejectReason};
 use crate::transcript::{Actor, Side};
 
@@ -18,7 +18,7 @@ pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), Scenario
     plan.limits.broadcast_funding_after = None;
     plan.rules.push(Rule {
         from: Side::Payer,
-        kind: Kind::Funding,
+        kind: MessageKind::Funding,
         skip: 0,
         effect: Effect::VanishReceiver,
     });
@@ -56,7 +56,7 @@ pub(super) async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.say("Somebody takes T1 from the network, turns its signature's S round, and gets it mined");
-    let twin = twin(&world.recorded("funding")?)?;
+    let twin = malleate(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
     world
         .mine_exactly(std::slice::from_ref(&twin), &[&channel])

@@ -2,13 +2,13 @@
 
 use bitcoin::{Amount, FeeRate};
 
+use super::channel::Channel;
 use super::error::ScenarioError;
-use super::live::Channel;
 use super::locks;
 use super::plan::Plan;
-use super::story::{always, told, Story};
+use super::story::{always, told, ScenarioTemplate};
 use super::turns::{
-    self, bury, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock, terms,
+    self, confirm, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock, terms,
 };
 use super::world::World;
 use super::{play, Scenario};
@@ -17,7 +17,7 @@ use crate::regtest::{CoinKind, Policy, RejectReason};
 use crate::transcript::Side;
 
 pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
-    let scenario = |story: &Story| {
+    let scenario = |story: &ScenarioTemplate| {
         let scenario = story.scenario(Protocol::SteppedLocktime, construction);
         match story.name {
             "ordinary-fees" => scenario,
@@ -27,50 +27,50 @@ pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
     told(STORIES, construction).map(scenario).collect()
 }
 
-const STORIES: &[Story] = &[
-    Story {
+const STORIES: &[ScenarioTemplate] = &[
+    ScenarioTemplate {
         name: "settled",
         summary: "The article's seven steps: 1,000 satoshi, payments of 100 satoshi, settled together",
         on: always,
         play: play!(settled),
     },
-    Story {
+    ScenarioTemplate {
         name: "payer-gone",
         summary: "The payer vanishes; the payee redeems the last payment at its own lock, and not one block before",
         on: always,
         play: play!(payer_gone),
     },
-    Story {
+    ScenarioTemplate {
         name: "payee-gone",
         summary: "The payee vanishes; the payer gets its refund at the refund's lock, and not one block before",
         on: always,
         play: play!(payee_gone),
     },
-    Story {
+    ScenarioTemplate {
         name: "late-payee",
         summary: "The payee sleeps past the refund's lock, and the refund wins the race",
         on: always,
         play: play!(late_payee),
     },
-    Story {
+    ScenarioTemplate {
         name: "race-won-by-payee",
         summary: "Both locks have passed, and the payee's payment is first in the mempool",
         on: always,
         play: play!(race_won_by_payee),
     },
-    Story {
+    ScenarioTemplate {
         name: "ordinary-fees",
         summary: "The same seven steps with ordinary amounts and fees under a node's default policy",
         on: always,
         play: play!(ordinary_fees),
     },
-    Story {
+    ScenarioTemplate {
         name: "payment-by-time",
         summary: "Both locks are times: the payee redeems when its own has passed, and not one second before",
         on: always,
         play: play!(locks::stepped_payment_by_time),
     },
-    Story {
+    ScenarioTemplate {
         name: "refund-by-time",
         summary: "Both locks are times: the payer gets its refund when its own has passed, and not one second before",
         on: always,
@@ -129,7 +129,7 @@ async fn settled(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Step 7: the payer signs the final division without a lock; the payee adds its signature");
     channel.close(Side::Payer).await?;
     world.was_taken("settlement")?;
-    bury(world, &channel, "settlement").await?;
+    confirm(world, &channel, "settlement").await?;
     refund_is_void(world, &channel).await?;
     channel.ended_with(Amount::from_sat(700), Amount::from_sat(300))
 }
@@ -141,7 +141,7 @@ async fn payer_gone(world: &mut World) -> Result<(), ScenarioError> {
     channel.vanish(Side::Payer).await?;
     world.would_refuse("payment-3", RejectReason::NonFinal)?;
     payee_settles(world, &channel, "payment-3").await?;
-    bury(world, &channel, "payment-3").await?;
+    confirm(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, STEP * 3)
 }
 
@@ -160,14 +160,14 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     channel.offline(Side::Payee);
     let refund_lock = refund_lock(world, &channel)?;
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
-    world.would_take("payment-3")?;
+    world.would_accept("payment-3")?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
     world.say("The payee is back, too late: the refund is in the mempool, and nothing pays for replacing it");
     channel.online(Side::Payee).await?;
     world.was_refused("payment-3", RejectReason::InsufficientFee)?;
-    bury(world, &channel, "refund").await?;
+    confirm(world, &channel, "refund").await?;
     world.would_refuse("payment-3", RejectReason::MissingInputs)?;
     channel.ended_with(Amount::from_sat(1_000), Amount::ZERO)
 }
@@ -180,15 +180,15 @@ async fn race_won_by_payee(world: &mut World) -> Result<(), ScenarioError> {
     channel.offline(Side::Payee);
     let refund_lock = refund_lock(world, &channel)?;
     world.make_final(refund_lock, &[&channel]).await?;
-    world.would_take("refund")?;
-    world.would_take("payment-3")?;
+    world.would_accept("refund")?;
+    world.would_accept("payment-3")?;
     world.say("The payee is back first");
     channel.online(Side::Payee).await?;
     world.was_taken("payment-3")?;
     world.would_refuse("refund", RejectReason::InsufficientFee)?;
     channel.online(Side::Payer).await?;
     world.was_not_broadcast("refund")?;
-    bury(world, &channel, "payment-3").await?;
+    confirm(world, &channel, "payment-3").await?;
     channel.ended_with(Amount::from_sat(700), Amount::from_sat(300))
 }
 
@@ -211,6 +211,6 @@ async fn ordinary_fees(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Step 7: this time the payee asks for the settlement");
     channel.close(Side::Payee).await?;
     world.was_taken("settlement")?;
-    bury(world, &channel, "settlement").await?;
+    confirm(world, &channel, "settlement").await?;
     ended_with_paid(&channel, Amount::from_sat(100_000))
 }

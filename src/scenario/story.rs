@@ -3,7 +3,7 @@ use super::{Playing, Scenario};
 use crate::channel::{Construction, Protocol};
 
 /// A story as it stands in a table: it is told on every construction that it goes with.
-pub(super) struct Story {
+pub(super) struct ScenarioTemplate {
     pub name: &'static str,
     pub summary: &'static str,
     /// On which constructions.
@@ -11,7 +11,7 @@ pub(super) struct Story {
     pub play: for<'w> fn(&'w mut World) -> Playing<'w>,
 }
 
-impl Story {
+impl ScenarioTemplate {
     pub fn scenario(&self, protocol: Protocol, construction: Construction) -> Scenario {
         Scenario::new(protocol, self.name, self.summary, Box::new(self.play)).on(construction)
     }
@@ -19,9 +19,9 @@ impl Story {
 
 /// The stories of a table that go with this construction.
 pub(super) fn told(
-    stories: &'static [Story],
+    stories: &'static [ScenarioTemplate],
     construction: Construction,
-) -> impl Iterator<Item = &'static Story> {
+) -> impl Iterator<Item = &'static ScenarioTemplate> {
     stories.iter().filter(move |story| (story.on)(construction))
 }
 

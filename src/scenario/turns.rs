@@ -3,8 +3,8 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, FeeRate};
 
+use super::channel::Channel;
 use super::error::ScenarioError;
-use super::live::Channel;
 use super::plan::Plan;
 use super::world::World;
 use crate::channel::{Capacity, ChannelId, Protocol, SpendRole, Terms};
@@ -52,7 +52,7 @@ pub(super) fn refund_waits(world: &World) -> Result<(), ScenarioError> {
 
 /// As long as this lock is not final, the payee waits for more payments; once it is, the payee settles.
 pub(super) fn settle_lock(world: &World, channel: &Channel) -> Result<LockTime, ScenarioError> {
-    let base = world.base(channel.funding()?)?;
+    let base = world.funding_parent(channel.funding()?)?;
     let from = channel.params()?.terms().settle_from(base);
     let from = from.ok_or_else(|| range(&"a relative lock that has not begun"))?;
     Ok(from.to_lock_time())
@@ -87,7 +87,7 @@ pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<()
     world.say("With the next block it is, and the payer takes everything back");
     world.make_final(lock, &[channel]).await?;
     world.was_taken("refund")?;
-    bury(world, channel, "refund").await?;
+    confirm(world, channel, "refund").await?;
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
 
@@ -100,14 +100,14 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
     world.say("With the next block it is: all that the payer needs is the refund that it kept");
     world.make_final(lock, &[channel]).await?;
     world.submit(Side::Payer, SpendRole::Refund, "refund")?;
-    bury(world, channel, "refund").await
+    confirm(world, channel, "refund").await
 }
 
 /// At its lock, the refund of a settled channel spends an output that is gone.
 pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("When the refund's lock is over at last, there is nothing left for it to spend");
     // The node cannot say any more when the coin that is spent was confirmed.
-    let base = world.base(channel.funding()?)?;
+    let base = world.funding_parent(channel.funding()?)?;
     let expiry = channel.params()?.terms().refund_lock.expiry(base);
     let expiry = expiry.ok_or_else(|| range(&"a relative lock that has not begun"))?;
     world.make_final(expiry.to_lock_time(), &[channel]).await?;
@@ -115,7 +115,7 @@ pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(
 }
 
 /// Six blocks over a transaction: deep enough for both sides.
-pub(super) async fn bury(world: &World, channel: &Channel, name: &str) -> Result<(), ScenarioError> {
+pub(super) async fn confirm(world: &World, channel: &Channel, name: &str) -> Result<(), ScenarioError> {
     world.mine(6, &[channel]).await?;
     world.is_mined(name)
 }
@@ -129,7 +129,7 @@ pub(super) fn ended_with_paid(channel: &Channel, paid: Amount) -> Result<(), Sce
 pub(super) fn ended_together(channel: &Channel, paid: Amount, feerate: FeeRate) -> Result<(), ScenarioError> {
     let params = channel.params()?;
     let balance = if params.terms().construction.closes_with_one_key() {
-        params.joint_balance(paid, feerate)
+        params.cooperative_balance(paid, feerate)
     } else {
         params.balance_at(paid, feerate)
     };

@@ -5,16 +5,17 @@
 use bitcoin::Amount;
 
 use super::bond::{self, MILLIDASH};
+use super::channel::Channel;
 use super::error::ScenarioError;
-use super::live::Channel;
+use super::interceptor::{Effect, Rule};
 use super::plan::Plan;
-use super::tap::{Effect, Rule};
 use super::turns::{
-    bury, ended_together, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds, refund_from_backup,
+    confirm, ended_together, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds,
+    refund_from_backup,
 };
 use super::world::World;
 use super::{example7, stepped, Scenario};
-use crate::channel::{ChannelId, Construction, Kind, Protocol};
+use crate::channel::{ChannelId, Construction, MessageKind, Protocol};
 use crate::regtest::{CoinKind, Policy};
 use crate::transcript::{Side, Unit};
 
@@ -36,17 +37,16 @@ enum Ending {
 }
 
 impl Ending {
-    const fn of(protocol: Protocol, who: Side, kind: Kind) -> Self {
+    const fn of(protocol: Protocol, who: Side, kind: MessageKind) -> Self {
         match (kind, protocol, who) {
             // The article's payer broadcasts first and tells then.
-            (Kind::Funding, Protocol::SteppedLocktime, _) => Self::RefundFromBackup,
-            (Kind::Ready | Kind::PaymentRequest | Kind::PaymentAccepted, ..)
-            | (Kind::CloseRequest, _, Side::Payee) => Self::PayerRefunds,
-            (Kind::Payment | Kind::Settlement, ..) | (Kind::CloseRequest, _, Side::Payer) => {
-                Self::PayeeSettles
-            }
-            (Kind::JointSettlement, ..) => Self::PayeeSettlesAtOnce,
-            (Kind::Closed, ..) => Self::Settled,
+            (MessageKind::Funding, Protocol::SteppedLocktime, _) => Self::RefundFromBackup,
+            (MessageKind::Ready | MessageKind::PaymentRequest | MessageKind::PaymentAccepted, ..)
+            | (MessageKind::CloseRequest, _, Side::Payee) => Self::PayerRefunds,
+            (MessageKind::Payment | MessageKind::Settlement, ..)
+            | (MessageKind::CloseRequest, _, Side::Payer) => Self::PayeeSettles,
+            (MessageKind::CooperativeSettlement, ..) => Self::PayeeSettlesAtOnce,
+            (MessageKind::Closed, ..) => Self::Settled,
             _ => Self::NothingOnChain,
         }
     }
@@ -64,28 +64,28 @@ impl Ending {
 }
 
 /// Every message after the proposal, in the order of the conversation.
-pub(crate) const STAGES: [(Side, Kind); 14] = [
-    (Side::Payee, Kind::Accept),
-    (Side::Payer, Kind::RefundRequest),
-    (Side::Payee, Kind::RefundSignature),
-    (Side::Payee, Kind::FundingRequest),
-    (Side::Payer, Kind::Funding),
-    (Side::Payee, Kind::Ready),
-    (Side::Payee, Kind::PaymentRequest),
-    (Side::Payer, Kind::Payment),
-    (Side::Payee, Kind::PaymentAccepted),
-    (Side::Payer, Kind::Settlement),
-    (Side::Payer, Kind::CloseRequest),
-    (Side::Payee, Kind::CloseRequest),
-    (Side::Payer, Kind::JointSettlement),
-    (Side::Payee, Kind::Closed),
+pub(crate) const STAGES: [(Side, MessageKind); 14] = [
+    (Side::Payee, MessageKind::Accept),
+    (Side::Payer, MessageKind::RefundRequest),
+    (Side::Payee, MessageKind::RefundSignature),
+    (Side::Payee, MessageKind::FundingRequest),
+    (Side::Payer, MessageKind::Funding),
+    (Side::Payee, MessageKind::Ready),
+    (Side::Payee, MessageKind::PaymentRequest),
+    (Side::Payer, MessageKind::Payment),
+    (Side::Payee, MessageKind::PaymentAccepted),
+    (Side::Payer, MessageKind::Settlement),
+    (Side::Payer, MessageKind::CloseRequest),
+    (Side::Payee, MessageKind::CloseRequest),
+    (Side::Payer, MessageKind::CooperativeSettlement),
+    (Side::Payee, MessageKind::Closed),
 ];
 
 /// Whether it is worth a scenario: where the refund is signed in advance, the conversation is that of the first
 /// construction, so that one stage shows that it ends like there.
-fn is_told(kind: Kind, construction: Construction) -> bool {
+fn is_told(kind: MessageKind, construction: Construction) -> bool {
     let told_before = construction != Construction::P2sh && !construction.has_script_refund();
-    !told_before || kind == Kind::PaymentAccepted
+    !told_before || kind == MessageKind::PaymentAccepted
 }
 
 pub(super) fn scenarios(protocol: Protocol, construction: Construction) -> Vec<Scenario> {
@@ -96,7 +96,7 @@ pub(super) fn scenarios(protocol: Protocol, construction: Construction) -> Vec<S
         .collect()
 }
 
-fn scenario(protocol: Protocol, who: Side, kind: Kind) -> Scenario {
+fn scenario(protocol: Protocol, who: Side, kind: MessageKind) -> Scenario {
     let name = format!("{who}-vanishes-before-{kind}");
     let ending = Ending::of(protocol, who, kind);
     let summary = format!(
@@ -129,16 +129,21 @@ const fn step(protocol: Protocol) -> Amount {
 }
 
 /// The first payment goes well; what happens, happens at the second.
-pub(crate) const fn skip(protocol: Protocol, kind: Kind) -> u32 {
+pub(crate) const fn skip(protocol: Protocol, kind: MessageKind) -> u32 {
     match (kind, protocol) {
         // Example 7 begins with a payment of nothing.
-        (Kind::Payment | Kind::PaymentAccepted, Protocol::Example7) => 2,
-        (Kind::Payment | Kind::PaymentAccepted | Kind::PaymentRequest, _) => 1,
+        (MessageKind::Payment | MessageKind::PaymentAccepted, Protocol::Example7) => 2,
+        (MessageKind::Payment | MessageKind::PaymentAccepted | MessageKind::PaymentRequest, _) => 1,
         _ => 0,
     }
 }
 
-async fn vanish(world: &mut World, protocol: Protocol, who: Side, kind: Kind) -> Result<(), ScenarioError> {
+async fn vanish(
+    world: &mut World,
+    protocol: Protocol,
+    who: Side,
+    kind: MessageKind,
+) -> Result<(), ScenarioError> {
     let mut plan = plan(world, protocol)?;
     plan.rules.push(Rule {
         from: who,
@@ -153,7 +158,7 @@ async fn vanish(world: &mut World, protocol: Protocol, who: Side, kind: Kind) ->
         world.was_taken("funding")?;
         world.mine(3, &[&channel]).await?;
     }
-    if kind > Kind::Ready {
+    if kind > MessageKind::Ready {
         pay_until_gone(world, &channel, protocol, kind).await?;
     }
     end(world, &channel, ending, protocol).await
@@ -164,7 +169,7 @@ async fn pay_until_gone(
     world: &World,
     channel: &Channel,
     protocol: Protocol,
-    kind: Kind,
+    kind: MessageKind,
 ) -> Result<(), ScenarioError> {
     let step = step(protocol);
     world.say("One payment goes well");
@@ -174,11 +179,11 @@ async fn pay_until_gone(
         channel.pay(step).await?;
     }
     match kind {
-        Kind::PaymentRequest => {
+        MessageKind::PaymentRequest => {
             world.say("Before it asks for the second");
             channel.request(step).await
         }
-        Kind::Payment | Kind::PaymentAccepted => {
+        MessageKind::Payment | MessageKind::PaymentAccepted => {
             world.say("At the second");
             channel.pay_in_vain(step).await.map(drop)
         }
@@ -201,19 +206,19 @@ async fn end(
         Ending::PayerRefunds => payer_refunds(world, channel).await,
         Ending::PayeeSettles => {
             payee_settles(world, channel, "payment-1").await?;
-            bury(world, channel, "payment-1").await?;
+            confirm(world, channel, "payment-1").await?;
             ended_with_paid(channel, step(protocol))
         }
         Ending::PayeeSettlesAtOnce => {
             world.was_taken("payment-1")?;
-            bury(world, channel, "payment-1").await?;
+            confirm(world, channel, "payment-1").await?;
             ended_with_paid(channel, step(protocol))
         }
         Ending::Settled => {
             let again = protocol == Protocol::SteppedLocktime || world.construction().closes_with_one_key();
             let name = if again { "settlement" } else { "payment-1" };
             world.was_taken(name)?;
-            bury(world, channel, name).await?;
+            confirm(world, channel, name).await?;
             ended_together(channel, step(protocol), channel.params()?.terms().feerate)
         }
     }

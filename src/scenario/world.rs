@@ -3,13 +3,13 @@ use std::time::Duration;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 
+use super::channel::Channel;
 use super::error::{expect, ScenarioError};
-use super::live::Channel;
 use super::node_chain::channel_tip;
+use super::party_chain::ChainSource;
 use super::recorder::{refusal, Recorder};
-use super::sight::Watch;
 use crate::channel::{Construction, SpendRole, Tip};
-use crate::regtest::{labelled_key, Lock, Node, NodeBuilder, Regtest, RejectReason, Verdict};
+use crate::regtest::{labelled_key, Lock, MempoolVerdict, Node, NodeBuilder, Regtest, RejectReason};
 use crate::transcript::{sat, timeline, to_json, Actor, Entry};
 
 /// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
@@ -30,7 +30,7 @@ pub struct World {
 impl World {
     pub(crate) fn start(
         node: NodeBuilder,
-        watch: Watch,
+        watch: ChainSource,
         recorder: Recorder,
         scenario: &str,
         construction: Construction,
@@ -75,7 +75,7 @@ impl World {
     ///
     /// # Errors
     /// If the node fails.
-    pub fn base(&self, outpoint: OutPoint) -> Result<Option<Tip>, ScenarioError> {
+    pub fn funding_parent(&self, outpoint: OutPoint) -> Result<Option<Tip>, ScenarioError> {
         let Some(height) = self.height_of(outpoint.txid)? else {
             return Ok(None);
         };
@@ -222,7 +222,7 @@ impl World {
     }
 
     /// Asks the node whether it would take a recorded transaction, and gives it nothing.
-    fn ask(&self, name: &str) -> Result<Verdict, ScenarioError> {
+    fn ask(&self, name: &str) -> Result<MempoolVerdict, ScenarioError> {
         let verdict = self.node().test_accept(&self.recorded(name)?)?;
         let rejected = verdict.rejection().map(|rejection| refusal(&rejection.words));
         self.recorder.add(Entry::Asked {
@@ -248,7 +248,7 @@ impl World {
     ///
     /// # Errors
     /// If it would refuse it.
-    pub fn would_take(&self, name: &str) -> Result<(), ScenarioError> {
+    pub fn would_accept(&self, name: &str) -> Result<(), ScenarioError> {
         expect(
             format!("the node about {name}"),
             &None,
@@ -410,6 +410,6 @@ enum Broadcast {
     Refused(RejectReason),
 }
 
-fn reason_of(verdict: &Verdict) -> Option<RejectReason> {
+fn reason_of(verdict: &MempoolVerdict) -> Option<RejectReason> {
     verdict.rejection().map(|rejection| rejection.reason)
 }

@@ -20,13 +20,13 @@ use proof::Headers;
 mod calls;
 mod error;
 mod link;
-mod look;
 mod pause;
 mod proof;
+mod view;
 mod words;
 
 /// How long a server may take for an answer, unless told otherwise. Shorter than what a party gives its chain.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An [electrum](https://electrum-protocol.readthedocs.io) server as a party's view of the chain, without RPC access to
 /// a node. Connects when it is first asked, and again when the connection broke, with a [pause](Self::backoff) between
@@ -74,29 +74,29 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The connection is plain TCP, for a server on the same machine or behind a tunnel.
 #[derive(Clone)]
 pub struct ElectrumChain {
-    inner: Arc<Inner>,
-    patience: Duration,
+    inner: Arc<ElectrumShared>,
+    timeout: Duration,
     backoff: Backoff,
 }
 
-struct Inner {
+struct ElectrumShared {
     address: String,
     changes: watch::Sender<u64>,
     notifier: Arc<Notifier>,
     /// Held while a connection is made, so that there is one for all who ask.
     connecting: tokio::sync::Mutex<()>,
-    connection: Mutex<Connection>,
-    known: Mutex<Known>,
+    connection: Mutex<LinkState>,
+    known: Mutex<KnownHeaders>,
 }
 
 #[derive(Default)]
-struct Connection {
+struct LinkState {
     link: Option<Arc<Link>>,
     pause: Pause,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownHeaders {
     /// An id commits to inputs and outputs, so neither these nor the innocent can change.
     outputs: HashMap<OutPoint, TxOut>,
     /// Transactions that do not spend the output, although they have to do with its script.
@@ -129,7 +129,7 @@ impl ElectrumChain {
         on_news: impl FnOnce(watch::Sender<u64>) -> Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         let changes = watch::Sender::new(0);
-        let inner = Inner {
+        let inner = ElectrumShared {
             address,
             notifier: Arc::new(Notifier::new(on_news(changes.clone()))),
             changes,
@@ -139,7 +139,7 @@ impl ElectrumChain {
         };
         Self {
             inner: Arc::new(inner),
-            patience: PATIENCE,
+            timeout: TIMEOUT,
             backoff: Backoff::default(),
         }
     }
@@ -147,8 +147,8 @@ impl ElectrumChain {
     /// How long each call waits for the server, 20 seconds unless told otherwise. A party gives up on any chain after
     /// 30 seconds.
     #[must_use]
-    pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The pause between two attempts to connect, counted from the start of the first. The next attempt is due at once if
@@ -193,7 +193,7 @@ impl ElectrumChain {
     ) -> Result<T, ElectrumError> {
         // On the heap: the future holds many calls, and would make the caller's future large.
         let done = timeout_at(call.deadline, Box::pin(work)).await;
-        done.unwrap_or(Err(ElectrumError::Silent(self.patience)))
+        done.unwrap_or(Err(ElectrumError::Silent(self.timeout)))
     }
 
     async fn link(&self, call: &Call) -> Result<Arc<Link>, ChainError> {
@@ -221,7 +221,7 @@ impl ElectrumChain {
     fn call(&self, task: &'static str) -> Call {
         Call {
             task,
-            deadline: Instant::now() + self.patience,
+            deadline: Instant::now() + self.timeout,
             about: None,
         }
     }
@@ -270,7 +270,7 @@ impl Chain for ElectrumChain {
     }
 }
 
-impl Inner {
+impl ElectrumShared {
     /// The connection, made anew if there is none and an attempt is due.
     async fn link(&self, backoff: &Backoff) -> Result<Arc<Link>, ElectrumError> {
         let _connecting = self.connecting.lock().await;
@@ -303,16 +303,16 @@ impl Inner {
 
     // A panic elsewhere leaves neither of the two half changed: entries are inserted whole.
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn connection(&self) -> MutexGuard<'_, LinkState> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownHeaders> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connection {
+impl LinkState {
     fn lose(&mut self, backoff: &Backoff, why: &ElectrumError, forgiven: bool) {
         let lasted = self.link.take().is_some_and(|link| link.age() >= backoff.most);
         self.pause.failed(why);

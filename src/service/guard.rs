@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use thiserror::Error;
 
-use super::report::{Fault, Observer, Report};
+use super::report::{Observer, ObserverPanic, Report};
 
 /// Somebody's code panicked.
 #[derive(Debug, Clone, Error)]
@@ -45,7 +45,7 @@ pub(super) async fn catch_async<T>(future: impl Future<Output = T>) -> Result<T,
 /// Tells the observer, and keeps count of its panics.
 pub(super) struct Teller {
     observer: Observer,
-    pub fault: Option<Fault>,
+    pub fault: Option<ObserverPanic>,
 }
 
 impl Teller {
@@ -59,7 +59,7 @@ impl Teller {
     pub fn tell(&mut self, report: Report<'_>) {
         if let Err(Panicked { message }) = catch(|| (self.observer)(report)) {
             let panics = self.fault.take().map_or(0, |fault| fault.panics) + 1;
-            self.fault = Some(Fault { panics, message });
+            self.fault = Some(ObserverPanic { panics, message });
         }
     }
 }

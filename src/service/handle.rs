@@ -163,7 +163,7 @@ impl Handle {
 
     /// Ends the party's task at once, as if its machine had lost power. The channel goes on without it: nobody settles or
     /// refunds for this side.
-    pub fn kill(&self) {
+    pub fn abort(&self) {
         self.task.abort();
     }
 
@@ -383,7 +383,7 @@ pub enum OutcomeError {
     /// The channel was abandoned: this side no longer had anything at stake.
     #[error("the channel was abandoned: nothing of this side's was at stake any more")]
     Abandoned,
-    /// The party's task was ended, by [`Handle::kill`] or with its runtime. Nobody settles or refunds for this side.
+    /// The party's task was ended, by [`Handle::abort`] or with its runtime. Nobody settles or refunds for this side.
     #[error("the party's task was aborted: nobody watches the channel any more")]
     Aborted,
     /// The party's task panicked: a defect of this crate. Nobody settles or refunds for this side.

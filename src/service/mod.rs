@@ -2,7 +2,7 @@
 //! small [`Chain`] trait, and the state machine of [`crate::channel`] between them.
 //!
 //! - **A party lives in its own task**, from the first act that cannot be taken back until the funding output is spent for
-//!   good. Dropping a future or a handle does not end it; [`Handle::kill`] does, and so does the end of the runtime. Each
+//!   good. Dropping a future or a handle does not end it; [`Handle::abort`] does, and so does the end of the runtime. Each
 //!   method says whether it is cancel safe.
 //! - **Payments are cumulative.** [`PayerHandle::pay_up_to`] takes the total and never pays twice. An error after a
 //!   signature names the sum that the payee may hold.
@@ -67,7 +67,7 @@ pub use handle::{BumpError, Handle, OutcomeError, PayeeHandle, PayerHandle, Requ
 pub use keys::{fresh_key, KeyReuse, RandomnessError};
 pub use open::{accept, open};
 pub use open_error::OpenError;
-pub use report::{no_observer, Fault, Observer, Report, Status};
+pub use report::{no_observer, Observer, ObserverPanic, Report, Status};
 pub use request::PayError;
 pub use setup::{Proposal, Setup};
 pub use timing::{ACKNOWLEDGE_TIMEOUT, OPENING_TIMEOUT};

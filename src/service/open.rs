@@ -13,8 +13,8 @@ use super::report::Report;
 use super::session::{Pace, Session};
 use super::setup::{Proposal, Setup};
 use crate::channel::{
-    Action, ChannelId, Considered, Envelope, Hold, Message, Payee, PayeeOpening, PayerOpening, Proposed,
-    Protected, Reason, Refusal, Stage, Tip,
+    AcceptedProposal, Action, ChannelId, Envelope, FundedOpening, Message, Payee, PayeeOpening, PayerOpening,
+    Proposed, Protected, Refusal, RefusalReason, Stage, Tip,
 };
 
 /// A connection while the channel is being opened.
@@ -53,7 +53,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
                 Ok(envelope)
             }
             Received::Garbled(error) => {
-                self.refuse(Reason::Malformed).await;
+                self.refuse(RefusalReason::Malformed).await;
                 Err(error.into())
             }
         }
@@ -67,7 +67,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
         Ok(result?)
     }
 
-    async fn refuse(&mut self, reason: Reason) {
+    async fn refuse(&mut self, reason: RefusalReason) {
         let channel = self.channel.unwrap_or(ChannelId(0));
         let message = Message::Refuse { reason };
         self.send(&Envelope { channel, message });
@@ -141,7 +141,7 @@ where
     // From here on the funding transaction may be out, and only the party's own task may hold the refund: nothing is
     // awaited before that has begun.
     let refund = opening.refund().clone();
-    let (payer, actions) = opening.release();
+    let (payer, actions) = opening.into_payer();
     let session = Session::new(payer, peer.connection, chain, peer.teller, (pace, tip));
     let (handle, mut launch) = Handle::spawn(session, actions);
     if let Some(reason) = launch.is_under_way().await {
@@ -169,12 +169,12 @@ where
     let accept = peer.receive(Stage::Proposing).await?;
     let opening = peer.check(opening.accept(accept)).await?;
     let signed = wallet(&opening.funding_output()).map_err(|error| OpenError::Wallet(error.into()))?;
-    let opening = match opening.hold(signed)? {
-        Hold::Protected(opening) => {
+    let opening = match opening.fund(signed)? {
+        FundedOpening::Protected(opening) => {
             peer.teller.tell(Report::FundingHeld(opening.funding()));
             opening
         }
-        Hold::CoSigned(opening, message) => {
+        FundedOpening::CoSigned(opening, message) => {
             peer.teller.tell(Report::FundingHeld(opening.funding()));
             peer.send(&message);
             let signature = peer.receive(Stage::SigningRefund).await?;
@@ -241,13 +241,13 @@ where
     C: Chain,
 {
     let key = setup.key.public_key();
-    let considered = PayeeOpening::consider(proposal, setup.key, setup.payout, setup.limits, tip);
+    let considered = PayeeOpening::accept(proposal, setup.key, setup.payout, setup.limits, tip);
     let (considered, message) = peer.check(considered).await?;
     setup.key_reuse.claim(key)?;
     peer.send(&message);
     let opening = match considered {
-        Considered::AwaitsFunding(opening) => opening,
-        Considered::SignsRefund(opening) => {
+        AcceptedProposal::AwaitsFunding(opening) => opening,
+        AcceptedProposal::SignsRefund(opening) => {
             let request = peer.receive(Stage::SigningRefund).await?;
             let tip = in_time("read the tip", async { chain.tip().await }).await?;
             let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
-use crate::channel::{HoldError, Reason, RefundTx, Refusal, Stage, TermsError};
+use crate::channel::{FundError, RefundTx, Refusal, RefusalReason, Stage, TermsError};
 
 /// Why a channel was not opened.
 #[derive(Debug, Error)]
@@ -24,7 +24,7 @@ pub enum OpenError {
     },
     /// This side's wallet returned a transaction that does not fund the channel.
     #[error("the wallet's transaction does not fund the channel: {0}")]
-    Funding(#[from] HoldError),
+    Funding(#[from] FundError),
     /// This side's wallet failed.
     #[error("the wallet made no funding transaction: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),
@@ -54,7 +54,7 @@ pub enum OpenError {
         /// What this side was doing.
         stage: Stage,
         /// Why.
-        reason: Reason,
+        reason: RefusalReason,
     },
     /// The peer sent bytes that are not a valid message.
     #[error(transparent)]

@@ -91,14 +91,14 @@ pub struct Status {
     /// How the channel ended, once it has.
     pub outcome: Option<Outcome>,
     /// Panics of the observer, if there were any.
-    pub fault: Option<Fault>,
+    pub fault: Option<ObserverPanic>,
     /// What the party's own task said when it panicked: nobody watches the channel any more. A defect of this crate.
     pub panicked: Option<String>,
 }
 
 /// The observer panicked. The report it was given is lost; the channel goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ObserverPanic {
     /// How often.
     pub panics: u64,
     /// What it said the last time.

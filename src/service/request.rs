@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::Amount;
 use tokio::sync::oneshot;
 
-use crate::channel::{ApplyError, Balance, Event, Reason, RefundTx, SettlementTx, SpendError};
+use crate::channel::{ApplyError, Balance, Event, RefundTx, RefusalReason, SettlementTx, SpendError};
 
 /// What a handle asks of its session.
 pub(super) enum Request {
@@ -54,7 +54,7 @@ pub enum PayError {
     #[error("the payee refused the payment: {reason}; it may hold a signature for {paid} in total")]
     Refused {
         /// Why.
-        reason: Reason,
+        reason: RefusalReason,
         /// The largest sum that was signed.
         paid: Amount,
     },

@@ -1,5 +1,5 @@
 mod perform;
-mod sight;
+mod poll_schedule;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::channel::{
-    Action, ApplyError, Balance, Envelope, Event, Message, Outcome, PaymentError, Reason, Refusal, Stage, Tip,
+    Action, ApplyError, Balance, Envelope, Event, Message, Outcome, PaymentError, Refusal, RefusalReason,
+    Stage, Tip,
 };
 
 use super::chain::{in_time, Chain, ChainError};
@@ -18,8 +19,8 @@ use super::guard::{catch, Teller};
 use super::party::Party;
 use super::report::{Report, Status};
 use super::request::{PayError, Payment, Request};
-pub(super) use sight::Pace;
-use sight::Sight;
+pub(super) use poll_schedule::Pace;
+use poll_schedule::PollSchedule;
 
 /// How many waiting requests and messages are handled between two looks at the chain.
 const TURN: usize = 64;
@@ -35,7 +36,7 @@ pub(super) struct Session<P, IO, C> {
     unacknowledged: BTreeMap<Amount, Vec<oneshot::Sender<Result<Balance, PayError>>>>,
     seen: u64,
     outcome: Option<Outcome>,
-    sight: Sight,
+    sight: PollSchedule,
     /// This side has ended the connection.
     hung_up: bool,
     /// The end of the connection has been dealt with.
@@ -88,7 +89,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             unacknowledged: BTreeMap::new(),
             seen: 0,
             outcome: None,
-            sight: Sight::new(pace, tip),
+            sight: PollSchedule::new(pace, tip),
             hung_up: false,
             alone: false,
             funding_refused: None,
@@ -263,7 +264,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             Received::Message(envelope) => self.on_message(envelope).await,
             Received::Garbled(error) => {
                 self.teller.tell(Report::Garbled(&error));
-                self.hang_up(Reason::Malformed);
+                self.hang_up(RefusalReason::Malformed);
             }
         }
     }
@@ -293,7 +294,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     }
 
     /// One wrong message ends the connection: what the peer sends next is not worth reading.
-    fn hang_up(&mut self, reason: Reason) {
+    fn hang_up(&mut self, reason: RefusalReason) {
         let message = Message::Refuse { reason };
         self.connection.send(&Envelope {
             channel: self.party.params().id(),

@@ -10,31 +10,31 @@ pub(super) const CHAIN_TIMEOUT: Duration = Duration::from_secs(CHAIN);
 /// the funding transaction or read the tip in between, each within the time that its node may take.
 ///
 /// This includes the time the payer's wallet takes to sign; for slow signers, a payee sets a longer time.
-pub const OPENING_TIMEOUT: Duration = Duration::from_secs(LOOKS + NETWORK);
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(TWO_POLLS + NETWORK);
 
 /// How long a peer may go without reading anything while messages wait for it. An honest one does not read
 /// while it looks at the chain, nor while it broadcasts what follows from that.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(LOOKS + BROADCASTS + NETWORK);
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(TWO_POLLS + BROADCASTS + NETWORK);
 
 /// How long a payer waits for the acknowledgement of a payment. The channel goes on either way.
 ///
 /// An honest payee may be in the middle of a look at the chain and of what follows from it, and may have to look once
 /// more before it can take the payment.
-pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(2 * LOOKS + BROADCASTS + NETWORK);
+pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(2 * TWO_POLLS + BROADCASTS + NETWORK);
 
 /// How long the last messages may take after this side has hung up.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
 /// The time after which a party looks at the chain without any news: news may be lost, and so may their source. The
 /// clock decides only when to look.
-pub(super) const LOOK: Duration = Duration::from_secs(30);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a chain may go without a new block, by default, before the user is told.
 pub(super) const STALE: Duration = Duration::from_secs(3 * 3_600);
 
 const CHAIN: u64 = 30;
 /// A look at the funding output, and, if that fails, at the tip.
-const LOOKS: u64 = 2 * CHAIN;
+const TWO_POLLS: u64 = 2 * CHAIN;
 /// The funding transaction and a settlement, both again with every block.
 const BROADCASTS: u64 = 2 * CHAIN;
 /// What the messages themselves may take.

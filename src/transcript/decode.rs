@@ -9,7 +9,7 @@ use bitcoin::{
     Address, Amount, Network, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxOut, Txid, Weight, Wtxid,
 };
 
-use super::item::{Item, Role, SpendKind};
+use super::item::{ItemRole, SpendKind, StackItem};
 use super::path::Ask;
 use super::problem::Problem;
 use super::script::ScriptKey;
@@ -170,9 +170,9 @@ pub struct DecodedInput {
     /// P2WPKH, multisig and the key path of P2TR, and where the script cannot be followed.
     pub asks: Vec<Ask>,
     /// What the scriptSig pushes.
-    pub script_sig: Vec<Item>,
+    pub script_sig: Vec<StackItem>,
     /// The witness.
-    pub witness: Vec<Item>,
+    pub witness: Vec<StackItem>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
@@ -203,9 +203,9 @@ impl DecodedInput {
     /// Whether a signature is there that was made by no key of the script or cannot be read.
     #[must_use]
     pub fn has_invalid_signature(&self) -> bool {
-        use super::signature::Signer::{Malformed, NoKey};
+        use super::signature::SignatureOwner::{Malformed, NoKey};
         self.script_sig.iter().chain(&self.witness).any(
-            |item| matches!(&item.role, Role::Signature(signature) if matches!(signature.signer, NoKey | Malformed(_))),
+            |item| matches!(&item.role, ItemRole::Signature(signature) if matches!(signature.signer, NoKey | Malformed(_))),
         )
     }
 }

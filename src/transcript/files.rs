@@ -5,7 +5,7 @@ use bitcoin::hex::DisplayHex;
 use super::decode::DecodeError;
 use super::json::to_json;
 use super::record::Transcript;
-use super::text::{render, Context};
+use super::text::{render, TextContext};
 use super::timeline::timeline;
 
 /// Names and contents of the files that hold a transcript: `timeline.txt`, `transcript.json`, and for every
@@ -35,7 +35,7 @@ pub fn page(transcript: &Transcript, name: &str) -> Result<String, DecodeError> 
     let Some(tx) = transcript.transaction(name) else {
         return Ok(String::new());
     };
-    let context = Context {
+    let context = TextContext {
         title: &format!("{name} of {}", transcript.scenario),
         prevouts: &tx.prevouts,
         names: &transcript.names,

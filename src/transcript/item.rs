@@ -11,7 +11,7 @@ use super::taproot::DecodedControlBlock;
 
 /// What an item of a scriptSig or a witness is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
+pub enum ItemRole {
     /// The extra item that `OP_CHECKMULTISIG` removes from the stack.
     Dummy,
     /// A signature.
@@ -27,7 +27,7 @@ pub enum Role {
     /// The witness program that a nested P2SH output hashes.
     WitnessProgram,
     /// It chooses a side of an `OP_IF`.
-    Branch(Branch),
+    Branch(IfBranch),
     /// The script of a leaf (BIP 342), which has this hash.
     Leaf(TapLeafHash),
     /// What ties the leaf to the output key (BIP 341).
@@ -42,7 +42,7 @@ pub enum Role {
 
 /// The side of an `OP_IF` that an item chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Branch {
+pub struct IfBranch {
     /// Whether the item is true.
     pub taken: bool,
     /// What the script asks for on that side.
@@ -51,9 +51,9 @@ pub struct Branch {
 
 /// One item of a scriptSig or a witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
+pub struct StackItem {
     /// What it is for.
-    pub role: Role,
+    pub role: ItemRole,
     /// Its bytes, without the push opcode or length in front.
     pub bytes: Vec<u8>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitcoin::hex::DisplayHex;
 use serde_json::{json, Value};
 
-use super::record::{Actor, Entry, RecordedTx, Refusal, Transcript};
+use super::record::{Actor, Entry, RecordedRejection, RecordedTx, Transcript};
 use crate::channel::Message;
 use crate::wire;
 
@@ -111,7 +111,7 @@ fn entry(entry: &Entry) -> Value {
     }
 }
 
-fn refusal(refusal: &Refusal) -> Value {
+fn refusal(refusal: &RecordedRejection) -> Value {
     json!({ "reason": refusal.reason, "words": refusal.words })
 }
 
@@ -158,7 +158,7 @@ mod tests {
             let (payer, open) =
                 PayerOpening::propose(ChannelId(7), terms, k1, to_payer, Limits::default(), tip).unwrap();
             let (_, accept) =
-                PayeeOpening::consider(open.clone(), k2, to_payee, Limits::default(), tip).unwrap();
+                PayeeOpening::accept(open.clone(), k2, to_payee, Limits::default(), tip).unwrap();
             let mut transcript = Transcript {
                 scenario: String::new(),
                 summary: String::new(),
@@ -192,7 +192,7 @@ mod tests {
     fn a_refusal_has_its_words_on_a_line_of_their_own() {
         let asked = Entry::Asked {
             name: "refund".to_owned(),
-            rejected: Some(Refusal {
+            rejected: Some(RecordedRejection {
                 reason: "missing-inputs".to_owned(),
                 words: "bad-txns-inputs-missingorspent".to_owned(),
             }),

@@ -46,20 +46,20 @@ mod units;
 pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee, ScriptType};
 #[cfg(feature = "scenario")]
 pub use files::{files, page};
-pub use item::{Branch, Item, Role, SpendKind};
+pub use item::{IfBranch, ItemRole, SpendKind, StackItem};
 #[cfg(feature = "scenario")]
 pub use json::to_json;
 pub use locks::ScriptLock;
 pub use names::Names;
 pub use path::Ask;
 pub use problem::Problem;
-pub use record::{Actor, Entry, RecordedTx, Refusal, Side, Transcript, Unit};
+pub use record::{Actor, Entry, RecordedRejection, RecordedTx, Side, Transcript, Unit};
 #[cfg(feature = "fixtures")]
 pub(crate) use script::plain as asm;
 pub use script::ScriptKey;
-pub use signature::{Algorithm, DecodedSignature, Signer};
-pub use story::{story, Comparison};
+pub use signature::{Algorithm, DecodedSignature, SignatureOwner};
+pub use story::{story, BalanceComparison};
 pub use taproot::DecodedControlBlock;
-pub use text::{render, Context};
+pub use text::{render, TextContext};
 pub use timeline::timeline;
 pub use units::{btc, sat, thousands, utc};

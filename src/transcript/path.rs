@@ -34,7 +34,7 @@ pub(super) enum Use {
 }
 
 /// A path through a script.
-pub(super) struct Path {
+pub(super) struct ScriptPath {
     /// In the order in which the script asks.
     pub asks: Vec<Ask>,
     /// One for each item.
@@ -43,13 +43,13 @@ pub(super) struct Path {
     pub problem: Option<Problem>,
 }
 
-enum Value {
+enum StackValue {
     Item(usize),
     Push(Vec<u8>),
     Verdict,
 }
 
-enum Stop {
+enum Obstacle {
     /// There are too few items.
     Missing,
     /// The script does something that is not followed here.
@@ -57,7 +57,7 @@ enum Stop {
 }
 
 /// An open `OP_IF`.
-struct Side {
+struct OpenIf {
     runs: bool,
     /// The item that chose it, and how many asks came before; `None` where it is inside a side that does not run.
     chosen: Option<(usize, usize)>,
@@ -66,13 +66,13 @@ struct Side {
 struct Machine<'a> {
     items: &'a [Vec<u8>],
     tapscript: bool,
-    stack: Vec<Value>,
-    sides: Vec<Side>,
-    path: Path,
+    stack: Vec<StackValue>,
+    sides: Vec<OpenIf>,
+    path: ScriptPath,
 }
 
 /// Follows `items` through the script; `None` where that needs more than is known here.
-pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Option<Path> {
+pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Option<ScriptPath> {
     let parts: Vec<Instruction> = script.instructions().collect::<Result<_, _>>().ok()?;
     // A tapscript with such an opcode is valid whatever else it says (BIP 342), even where it does not run.
     let succeeds = |opcode: Opcode| opcode.classify(ClassifyContext::TapScript) == Class::SuccessOp;
@@ -82,9 +82,9 @@ pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Opt
     let mut machine = Machine {
         items,
         tapscript,
-        stack: (0..items.len()).map(Value::Item).collect(),
+        stack: (0..items.len()).map(StackValue::Item).collect(),
         sides: Vec::new(),
-        path: Path {
+        path: ScriptPath {
             asks: Vec::new(),
             uses: items.iter().map(|_| None).collect(),
             problem: None,
@@ -93,8 +93,8 @@ pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Opt
     for part in &parts {
         match machine.step(part) {
             Ok(()) => {}
-            Err(Stop::Foreign) => return None,
-            Err(Stop::Missing) => {
+            Err(Obstacle::Foreign) => return None,
+            Err(Obstacle::Missing) => {
                 while let Some(side) = machine.sides.pop() {
                     machine.close(&side);
                 }
@@ -113,17 +113,17 @@ pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Opt
 }
 
 impl Machine<'_> {
-    fn step(&mut self, part: &Instruction<'_>) -> Result<(), Stop> {
+    fn step(&mut self, part: &Instruction<'_>) -> Result<(), Obstacle> {
         let runs = self.sides.iter().all(|side| side.runs);
         match part.opcode() {
             Some(opcode @ (OP_IF | OP_NOTIF)) => self.open(opcode == OP_IF, runs),
             Some(OP_ELSE) => {
-                let side = self.sides.last_mut().ok_or(Stop::Foreign)?;
+                let side = self.sides.last_mut().ok_or(Obstacle::Foreign)?;
                 side.runs = !side.runs;
                 Ok(())
             }
             Some(OP_ENDIF) => {
-                let side = self.sides.pop().ok_or(Stop::Foreign)?;
+                let side = self.sides.pop().ok_or(Obstacle::Foreign)?;
                 self.close(&side);
                 Ok(())
             }
@@ -132,16 +132,16 @@ impl Machine<'_> {
         }
     }
 
-    fn open(&mut self, side: bool, runs: bool) -> Result<(), Stop> {
+    fn open(&mut self, side: bool, runs: bool) -> Result<(), Obstacle> {
         if !runs {
-            self.sides.push(Side {
+            self.sides.push(OpenIf {
                 runs: false,
                 chosen: None,
             });
             return Ok(());
         }
-        let Value::Item(item) = self.pop()? else {
-            return Err(Stop::Foreign);
+        let StackValue::Item(item) = self.pop()? else {
+            return Err(Obstacle::Foreign);
         };
         let taken = is_true(&self.items[item]);
         let before = self.path.asks.len();
@@ -149,7 +149,7 @@ impl Machine<'_> {
             taken,
             asks: before..before,
         });
-        self.sides.push(Side {
+        self.sides.push(OpenIf {
             runs: taken == side,
             chosen: Some((item, before)),
         });
@@ -157,7 +157,7 @@ impl Machine<'_> {
     }
 
     /// Lets the item that chose a side know what the side asked for.
-    fn close(&mut self, side: &Side) {
+    fn close(&mut self, side: &OpenIf) {
         let end = self.path.asks.len();
         if let Some((item, before)) = side.chosen {
             if let Some(Use::Branch { asks, .. }) = &mut self.path.uses[item] {
@@ -166,52 +166,52 @@ impl Machine<'_> {
         }
     }
 
-    fn run(&mut self, part: &Instruction<'_>) -> Result<(), Stop> {
+    fn run(&mut self, part: &Instruction<'_>) -> Result<(), Obstacle> {
         if let Some(bytes) = pushed(part) {
-            self.stack.push(Value::Push(bytes));
+            self.stack.push(StackValue::Push(bytes));
             return Ok(());
         }
         match part.opcode() {
             Some(opcode @ (OP_CHECKSIG | OP_CHECKSIGVERIFY)) => {
                 self.check_signature()?;
                 if opcode == OP_CHECKSIG {
-                    self.stack.push(Value::Verdict);
+                    self.stack.push(StackValue::Verdict);
                 }
                 Ok(())
             }
             Some(opcode @ (OP_CLTV | OP_CSV)) => {
-                let Some(Value::Push(operand)) = self.stack.last() else {
-                    return Err(Stop::Foreign);
+                let Some(StackValue::Push(operand)) = self.stack.last() else {
+                    return Err(Obstacle::Foreign);
                 };
-                let lock = ScriptLock::of(opcode, operand).ok_or(Stop::Foreign)?;
+                let lock = ScriptLock::of(opcode, operand).ok_or(Obstacle::Foreign)?;
                 self.path.asks.push(Ask::Lock(lock));
                 Ok(())
             }
             Some(OP_DROP | OP_VERIFY) => self.pop().map(drop),
-            _ => Err(Stop::Foreign),
+            _ => Err(Obstacle::Foreign),
         }
     }
 
-    fn check_signature(&mut self) -> Result<(), Stop> {
-        let Value::Push(key) = self.pop()? else {
-            return Err(Stop::Foreign);
+    fn check_signature(&mut self) -> Result<(), Obstacle> {
+        let StackValue::Push(key) = self.pop()? else {
+            return Err(Obstacle::Foreign);
         };
         let key = match ScriptKey::read(&key) {
             Some(key @ ScriptKey::XOnly(_)) if self.tapscript => key,
             Some(key @ ScriptKey::Full(_)) if !self.tapscript => key,
-            _ => return Err(Stop::Foreign),
+            _ => return Err(Obstacle::Foreign),
         };
         // Asked for even where it is not there, so that a reader learns whose signature is missing.
         self.path.asks.push(Ask::Signature(key));
-        let Value::Item(item) = self.pop()? else {
-            return Err(Stop::Foreign);
+        let StackValue::Item(item) = self.pop()? else {
+            return Err(Obstacle::Foreign);
         };
         self.path.uses[item] = Some(Use::Signature(key));
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<Value, Stop> {
-        self.stack.pop().ok_or(Stop::Missing)
+    fn pop(&mut self) -> Result<StackValue, Obstacle> {
+        self.stack.pop().ok_or(Obstacle::Missing)
     }
 }
 

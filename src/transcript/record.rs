@@ -98,7 +98,7 @@ pub struct RecordedTx {
 
 /// Why a node did not take a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RecordedRejection {
     /// The reason in lower case with hyphens, such as `non-final`: the same in every version of Bitcoin Core.
     pub reason: String,
     /// The node's own words. Of a whole transcript, they alone differ between versions.
@@ -136,14 +136,14 @@ pub enum Entry {
         /// What it is meant to be.
         role: SpendRole,
         /// Why the node did not take it; `None` if it did.
-        rejected: Option<Refusal>,
+        rejected: Option<RecordedRejection>,
     },
     /// The node was asked what it would say, and nothing was given to the network.
     Asked {
         /// The transaction's name.
         name: String,
         /// Why the node did not take it; `None` if it did.
-        rejected: Option<Refusal>,
+        rejected: Option<RecordedRejection>,
     },
     /// Somebody looked at the chain or the mempool, and this is how it was.
     Found(String),

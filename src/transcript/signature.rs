@@ -15,7 +15,7 @@ const NO_CODE_SEPARATOR: u32 = u32::MAX;
 
 /// Who made a signature. The answer comes from verifying it, not from its place in the script.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signer {
+pub enum SignatureOwner {
     /// It verifies against this key of the script.
     Key(ScriptKey),
     /// It verifies against none of the script's keys.
@@ -42,7 +42,7 @@ pub enum Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedSignature {
     /// Who made it.
-    pub signer: Signer,
+    pub signer: SignatureOwner,
     /// The hash type: the last byte, as it stands; 0 (default) for a Schnorr signature of 64 bytes.
     pub hash_type: u8,
     /// How it was made.
@@ -66,25 +66,25 @@ pub(super) enum Digest<'a> {
 }
 
 impl Digest<'_> {
-    fn sighash(&self, tx: &Transaction, index: usize, hash_type: u8) -> Result<[u8; 32], Signer> {
+    fn sighash(&self, tx: &Transaction, index: usize, hash_type: u8) -> Result<[u8; 32], SignatureOwner> {
         let mut cache = SighashCache::new(tx);
         match self {
             // Consensus hashes the byte as it stands, so an undefined hash type is hashed too.
             Self::Legacy { code } => cache
                 .legacy_signature_hash(index, code, u32::from(hash_type))
                 .map(|hash| *hash.as_ref())
-                .map_err(|_| Signer::Unchecked("no such input")),
+                .map_err(|_| SignatureOwner::Unchecked("no such input")),
             Self::SegwitV0 { code, value } => {
-                let value = value.ok_or(Signer::Unchecked(
+                let value = value.ok_or(SignatureOwner::Unchecked(
                     "it signs the amount of the spent output, which is unknown",
                 ))?;
                 let hash_type = EcdsaSighashType::from_standard(u32::from(hash_type))
-                    .map_err(|_| Signer::Unchecked("its hash type is undefined"))?;
+                    .map_err(|_| SignatureOwner::Unchecked("its hash type is undefined"))?;
                 // With the P2PKH script as code this is the digest of P2WPKH as well.
                 cache
                     .p2wsh_signature_hash(index, code, value, hash_type)
                     .map(|hash| *hash.as_ref())
-                    .map_err(|_| Signer::Unchecked("no such input"))
+                    .map_err(|_| SignatureOwner::Unchecked("no such input"))
             }
             Self::Taproot {
                 prevouts,
@@ -92,9 +92,11 @@ impl Digest<'_> {
                 leaf,
             } => {
                 let hash_type = TapSighashType::from_consensus_u8(hash_type)
-                    .map_err(|_| Signer::Malformed("its hash type is undefined (BIP 341)"))?;
+                    .map_err(|_| SignatureOwner::Malformed("its hash type is undefined (BIP 341)"))?;
                 if prevouts.is_empty() {
-                    return Err(Signer::Unchecked("it signs the spent outputs, which are unknown"));
+                    return Err(SignatureOwner::Unchecked(
+                        "it signs the spent outputs, which are unknown",
+                    ));
                 }
                 let annex = annex.and_then(|bytes| Annex::new(bytes).ok());
                 let leaf = leaf.map(|leaf| (leaf, NO_CODE_SEPARATOR));
@@ -102,7 +104,7 @@ impl Digest<'_> {
                 cache
                     .taproot_signature_hash(index, &Prevouts::All(prevouts), annex, leaf, hash_type)
                     .map(|hash| *hash.as_ref())
-                    .map_err(|_| Signer::Malformed("there is no output for SINGLE (BIP 341)"))
+                    .map_err(|_| SignatureOwner::Malformed("there is no output for SINGLE (BIP 341)"))
             }
         }
     }
@@ -124,7 +126,10 @@ pub(super) fn read(
         let hash = digest.sighash(tx, index, parsed.hash_type)?;
         let message = Message::from_digest(hash);
         let signer = keys.iter().find(|key| signature.is_by(key, &message));
-        Ok((hash, signer.map_or(Signer::NoKey, |key| Signer::Key(*key))))
+        Ok((
+            hash,
+            signer.map_or(SignatureOwner::NoKey, |key| SignatureOwner::Key(*key)),
+        ))
     });
     let (sighash, signer) = match checked {
         Ok((hash, signer)) => (Some(hash), signer),
@@ -159,7 +164,7 @@ impl Signature {
 }
 
 struct Parsed {
-    signature: Result<Signature, Signer>,
+    signature: Result<Signature, SignatureOwner>,
     hash_type: u8,
     algorithm: Algorithm,
 }
@@ -169,7 +174,7 @@ impl Parsed {
         let (&hash_type, der) = bytes.split_last().unwrap_or((&0, &[]));
         let Ok(signature) = ecdsa::Signature::from_der(der) else {
             return Self {
-                signature: Err(Signer::Malformed("not DER")),
+                signature: Err(SignatureOwner::Malformed("not DER")),
                 hash_type,
                 algorithm: Algorithm::Ecdsa { low_s: false },
             };
@@ -192,13 +197,13 @@ impl Parsed {
             _ => (0, bytes),
         };
         let signature = if bytes.len() == 65 && hash_type == 0 {
-            Err(Signer::Malformed(
+            Err(SignatureOwner::Malformed(
                 "the default hash type must not be written (BIP 341)",
             ))
         } else {
             schnorr::Signature::from_slice(signature)
                 .map(Signature::Schnorr)
-                .map_err(|_| Signer::Malformed("neither 64 nor 65 bytes (BIP 341)"))
+                .map_err(|_| SignatureOwner::Malformed("neither 64 nor 65 bytes (BIP 341)"))
         };
         Self {
             signature,

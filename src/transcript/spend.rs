@@ -4,21 +4,21 @@ use bitcoin::{PublicKey, Script, ScriptBuf, Transaction, TxOut};
 
 use super::decode::ScriptType;
 use super::infer::{infer, is_key_path};
-use super::item::{Branch, Item, Role, SpendKind};
+use super::item::{IfBranch, ItemRole, SpendKind, StackItem};
 use super::path::{follow, Ask, Use};
 use super::problem::Problem;
 use super::script::{keys_in, multisig, pushes, ScriptKey};
-use super::signature::{self, DecodedSignature, Digest, Signer};
+use super::signature::{self, DecodedSignature, Digest, SignatureOwner};
 
 /// An input's spend, read from its bytes and the spent output, if that is known.
-pub(super) struct Spend {
+pub(super) struct DecodedSpend {
     pub kind: SpendKind,
     pub inferred: bool,
     pub required: usize,
     pub keys: Vec<ScriptKey>,
     pub asks: Vec<Ask>,
-    pub script_sig: Vec<Item>,
-    pub witness: Vec<Item>,
+    pub script_sig: Vec<StackItem>,
+    pub witness: Vec<StackItem>,
     pub problems: Vec<Problem>,
 }
 
@@ -27,15 +27,15 @@ pub(super) struct Reader<'a> {
     index: usize,
     /// The spent outputs of all inputs, or none.
     pub prevouts: &'a [TxOut],
-    pub spend: Spend,
+    pub spend: DecodedSpend,
 }
 
 /// Reads the spend of input `index`, which must exist; `prevouts` holds one output for each input, or none.
-pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Spend {
+pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> DecodedSpend {
     let spent = prevouts.get(index);
     let input = &tx.input[index];
     let witness: Vec<Vec<u8>> = input.witness.to_vec();
-    let mut found = Spend {
+    let mut found = DecodedSpend {
         kind: spent.map_or(SpendKind::Unknown, |out| {
             SpendKind::Output(ScriptType::of(&out.script_pubkey))
         }),
@@ -53,8 +53,8 @@ pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Spend 
     let pushes = match pushes(&input.script_sig) {
         Some(pushes) if !tx.is_coinbase() => pushes,
         _ => {
-            found.script_sig = vec![Item {
-                role: Role::Opaque,
+            found.script_sig = vec![StackItem {
+                role: ItemRole::Opaque,
                 bytes: input.script_sig.to_bytes(),
             }];
             return found;
@@ -115,15 +115,15 @@ impl Reader<'_> {
         match nested.into_iter().find(|(is, _)| *is) {
             Some((_, kind)) if rest.is_empty() => {
                 self.spend.kind = kind;
-                self.spend.script_sig = vec![Item {
-                    role: Role::WitnessProgram,
+                self.spend.script_sig = vec![StackItem {
+                    role: ItemRole::WitnessProgram,
                     bytes: last.clone(),
                 }];
                 self.open_program(&redeem, witness);
             }
             _ => {
                 let digest = Digest::Legacy { code: redeem.clone() };
-                self.spend.script_sig = self.script_stack(&redeem, Role::RedeemScript, &digest, rest);
+                self.spend.script_sig = self.script_stack(&redeem, ItemRole::RedeemScript, &digest, rest);
             }
         }
     }
@@ -149,14 +149,14 @@ impl Reader<'_> {
                 code: script.clone(),
                 value,
             };
-            self.spend.witness = self.script_stack(&script, Role::WitnessScript, &digest, rest);
+            self.spend.witness = self.script_stack(&script, ItemRole::WitnessScript, &digest, rest);
         } else if program.is_p2tr() {
             self.open_taproot(program, witness);
         }
     }
 
     /// A signature and a key whose hash is in `lock`, which is a P2PKH script.
-    fn single_key(&mut self, lock: &Script, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<Item> {
+    fn single_key(&mut self, lock: &Script, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<StackItem> {
         let [signature, key] = stack else {
             return unknown(stack);
         };
@@ -166,10 +166,10 @@ impl Reader<'_> {
         if parsed.is_none_or(|key| ScriptBuf::new_p2pkh(&key.pubkey_hash()) != *lock) {
             self.spend.problems.push(Problem::KeyHash);
         }
-        let role = parsed.map_or(Role::Unknown, Role::PublicKey);
+        let role = parsed.map_or(ItemRole::Unknown, ItemRole::PublicKey);
         vec![
             self.signature(digest, &self.spend.keys, signature),
-            Item {
+            StackItem {
                 role,
                 bytes: key.clone(),
             },
@@ -180,10 +180,10 @@ impl Reader<'_> {
     fn script_stack(
         &mut self,
         script: &Script,
-        role: Role,
+        role: ItemRole,
         digest: &Digest<'_>,
         rest: &[Vec<u8>],
-    ) -> Vec<Item> {
+    ) -> Vec<StackItem> {
         let mut items = match multisig(script) {
             Some((required, keys)) => {
                 self.spend.required = required;
@@ -192,22 +192,22 @@ impl Reader<'_> {
             }
             None => self.path_items(script, digest, rest),
         };
-        items.push(Item {
+        items.push(StackItem {
             role,
             bytes: script.to_bytes(),
         });
         items
     }
 
-    fn multisig_items(&mut self, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<Item> {
+    fn multisig_items(&mut self, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<StackItem> {
         let Some((dummy, signatures)) = stack.split_first() else {
             return Vec::new();
         };
         if !dummy.is_empty() {
             self.spend.problems.push(Problem::DummyNotEmpty);
         }
-        let mut items = vec![Item {
-            role: Role::Dummy,
+        let mut items = vec![StackItem {
+            role: ItemRole::Dummy,
             bytes: dummy.clone(),
         }];
         let keys = &self.spend.keys;
@@ -222,7 +222,7 @@ impl Reader<'_> {
         script: &Script,
         digest: &Digest<'_>,
         stack: &[Vec<u8>],
-    ) -> Vec<Item> {
+    ) -> Vec<StackItem> {
         let keys = keys_in(script);
         let tapscript = matches!(digest, Digest::Taproot { .. });
         let Some(path) = follow(script, stack, tapscript) else {
@@ -242,14 +242,14 @@ impl Reader<'_> {
         let mut items = Vec::new();
         for (bytes, used) in stack.iter().zip(path.uses) {
             items.push(match used {
-                None => Item {
-                    role: Role::Unknown,
+                None => StackItem {
+                    role: ItemRole::Unknown,
                     bytes: bytes.clone(),
                 },
                 Some(Use::Signature(expected)) => self.signature_for(expected, digest, &keys, bytes),
                 Some(Use::Branch { taken, asks }) => {
                     let asks = path.asks[asks].to_vec();
-                    self.branch(Branch { taken, asks }, digest, bytes)
+                    self.branch(IfBranch { taken, asks }, digest, bytes)
                 }
             });
         }
@@ -257,13 +257,13 @@ impl Reader<'_> {
         items
     }
 
-    fn branch(&mut self, branch: Branch, digest: &Digest<'_>, bytes: &[u8]) -> Item {
+    fn branch(&mut self, branch: IfBranch, digest: &Digest<'_>, bytes: &[u8]) -> StackItem {
         let minimal = bytes.is_empty() || bytes == [1];
         if !minimal && !matches!(digest, Digest::Legacy { .. }) {
             self.spend.problems.push(Problem::BranchItem);
         }
-        Item {
-            role: Role::Branch(branch),
+        StackItem {
+            role: ItemRole::Branch(branch),
             bytes: bytes.to_vec(),
         }
     }
@@ -274,7 +274,7 @@ impl Reader<'_> {
         digest: &Digest<'_>,
         keys: &[ScriptKey],
         bytes: &[u8],
-    ) -> Item {
+    ) -> StackItem {
         let item = self.signature(digest, keys, bytes);
         if signers(std::slice::from_ref(&item)).any(|signer| signer != expected) {
             self.spend.problems.push(Problem::OtherKey);
@@ -283,30 +283,30 @@ impl Reader<'_> {
     }
 
     /// A signature if it verifies. In a script that is not understood nothing is claimed about the rest.
-    fn proven(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> Item {
+    fn proven(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> StackItem {
         let item = self.signature(digest, keys, bytes);
         if signers(std::slice::from_ref(&item)).next().is_some() {
             return item;
         }
-        Item {
-            role: Role::Unknown,
+        StackItem {
+            role: ItemRole::Unknown,
             ..item
         }
     }
 
-    pub(super) fn signature(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> Item {
+    pub(super) fn signature(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> StackItem {
         let role = if bytes.is_empty() {
-            Role::NoSignature
+            ItemRole::NoSignature
         } else {
-            Role::Signature(signature::read(self.tx, self.index, digest, keys, bytes))
+            ItemRole::Signature(signature::read(self.tx, self.index, digest, keys, bytes))
         };
-        Item {
+        StackItem {
             role,
             bytes: bytes.to_vec(),
         }
     }
 
-    fn check_order(&mut self, items: &[Item]) {
+    fn check_order(&mut self, items: &[StackItem]) {
         let mut keys = self.spend.keys.iter();
         if !signers(items).all(|signer| keys.any(|key| *key == signer)) {
             self.spend.problems.push(Problem::SignatureOrder);
@@ -315,21 +315,21 @@ impl Reader<'_> {
 }
 
 /// The keys that signed, in the order of their signatures.
-pub(super) fn signers(items: &[Item]) -> impl Iterator<Item = ScriptKey> + '_ {
+pub(super) fn signers(items: &[StackItem]) -> impl Iterator<Item = ScriptKey> + '_ {
     items.iter().filter_map(|item| match &item.role {
-        Role::Signature(DecodedSignature {
-            signer: Signer::Key(key),
+        ItemRole::Signature(DecodedSignature {
+            signer: SignatureOwner::Key(key),
             ..
         }) => Some(*key),
         _ => None,
     })
 }
 
-pub(super) fn unknown(stack: &[Vec<u8>]) -> Vec<Item> {
+pub(super) fn unknown(stack: &[Vec<u8>]) -> Vec<StackItem> {
     stack
         .iter()
-        .map(|bytes| Item {
-            role: Role::Unknown,
+        .map(|bytes| StackItem {
+            role: ItemRole::Unknown,
             bytes: bytes.clone(),
         })
         .collect()

@@ -11,7 +11,7 @@ use super::locks::{relative_lock, wait};
 use super::record::{Actor, Entry, RecordedTx, Side, Transcript};
 use super::timeline::Timeline;
 use super::units::{sat, thousands, utc};
-use crate::channel::{Construction, Kind, Protocol};
+use crate::channel::{Construction, MessageKind, Protocol};
 use crate::wire;
 
 /// Tells the whole transcript. Lines that begin with `#` are headings; everything else is plain text.
@@ -34,7 +34,7 @@ struct Teller<'a> {
     transcript: &'a Transcript,
     timeline: Timeline<'a>,
     /// A message's reason is given once.
-    explained: Vec<(Side, Kind)>,
+    explained: Vec<(Side, MessageKind)>,
 }
 
 impl Teller<'_> {
@@ -141,24 +141,24 @@ impl Teller<'_> {
 }
 
 /// What is different where the refund is in the funding output's script, or where both sign as one key.
-const fn why_here(from: Side, kind: Kind, construction: Construction) -> Option<&'static str> {
+const fn why_here(from: Side, kind: MessageKind, construction: Construction) -> Option<&'static str> {
     Some(match (kind, from) {
-        (Kind::Open, _) if construction.has_script_refund() => {
+        (MessageKind::Open, _) if construction.has_script_refund() => {
             "the funding output takes a key of each side; the payer brings K1 and the terms."
         }
-        (Kind::Funding, _) if construction.has_script_refund() => {
+        (MessageKind::Funding, _) if construction.has_script_refund() => {
             "the funding output itself lets the payer take everything back once its lock is over, so there is \
              no refund for the payee to sign first; the payee broadcasts it."
         }
-        (Kind::CloseRequest, Side::Payer) if construction.closes_with_one_key() => {
+        (MessageKind::CloseRequest, Side::Payer) if construction.closes_with_one_key() => {
             "the payer would like to close, and both can sign as one key. The payee's nonce has to come first, \
              because it is the payee that will complete the signature."
         }
-        (Kind::CloseRequest, Side::Payee) if construction.closes_with_one_key() => {
+        (MessageKind::CloseRequest, Side::Payee) if construction.closes_with_one_key() => {
             "both can sign as one key, and that takes a nonce of each. A nonce is good for one signature and \
              never for another, so the payee makes its own only now, and none was needed while paying."
         }
-        (Kind::JointSettlement, _) => {
+        (MessageKind::CooperativeSettlement, _) => {
             "the payer's part of the one signature. It is worth nothing alone; together with the payee's part, \
              nobody can tell the result from the signature of a single key."
         }
@@ -167,22 +167,22 @@ const fn why_here(from: Side, kind: Kind, construction: Construction) -> Option<
 }
 
 /// Why a message is sent at this point, and not earlier or later.
-const fn why(kind: Kind, protocol: Protocol) -> Option<&'static str> {
+const fn why(kind: MessageKind, protocol: Protocol) -> Option<&'static str> {
     Some(match kind {
-        Kind::Open => "a 2-of-2 output takes a key of each side; the payer brings K1 and the terms.",
-        Kind::Accept => {
+        MessageKind::Open => "a 2-of-2 output takes a key of each side; the payer brings K1 and the terms.",
+        MessageKind::Accept => {
             "the payee has checked the terms against its own limits, and brings K2, fresh for this channel."
         }
-        Kind::RefundRequest => {
+        MessageKind::RefundRequest => {
             "once the money is locked, only both together can move it. So the payer wants its way out signed \
              first; the payee sees the funding transaction's hash and nothing else."
         }
-        Kind::RefundSignature => {
+        MessageKind::RefundSignature => {
             "the payee has built the same refund itself and compared: its lock is the agreed one, and its \
              sequence does not switch the lock off."
         }
-        Kind::FundingRequest => "the refund is signed, so the payer risks nothing any more by handing over the bond.",
-        Kind::Funding => match protocol {
+        MessageKind::FundingRequest => "the refund is signed, so the payer risks nothing any more by handing over the bond.",
+        MessageKind::Funding => match protocol {
             Protocol::SteppedLocktime => {
                 "the payer has broadcast it; the payee checks that it is what the refund spends."
             }
@@ -190,9 +190,9 @@ const fn why(kind: Kind, protocol: Protocol) -> Option<&'static str> {
                 "the payer's refund is safe, so it lets go of the funding transaction; the payee broadcasts it."
             }
         },
-        Kind::Ready => "unconfirmed, the funding could still be double-spent or changed: now payments count.",
-        Kind::PaymentRequest => "the work is done, so the payee asks for the next version.",
-        Kind::Payment => match protocol {
+        MessageKind::Ready => "unconfirmed, the funding could still be double-spent or changed: now payments count.",
+        MessageKind::PaymentRequest => "the work is done, so the payee asks for the next version.",
+        MessageKind::Payment => match protocol {
             Protocol::SteppedLocktime => {
                 "a signature and the sum so far are enough: the payee builds the transaction itself. Its lock \
                  is earlier than the refund's, so the payee can always redeem first."
@@ -202,24 +202,24 @@ const fn why(kind: Kind, protocol: Protocol) -> Option<&'static str> {
                  broadcast it whenever it wants. Each new one pays it more, so it wants the newest."
             }
         },
-        Kind::PaymentAccepted => "the payee has verified the signature and keeps it in place of the last one.",
-        Kind::CloseRequest => "the payee would like to be paid out.",
-        Kind::Settlement => "without a lock, it can be mined at once; both get their share.",
-        Kind::Closed => "the payer need not watch for anything else.",
+        MessageKind::PaymentAccepted => "the payee has verified the signature and keeps it in place of the last one.",
+        MessageKind::CloseRequest => "the payee would like to be paid out.",
+        MessageKind::Settlement => "without a lock, it can be mined at once; both get their share.",
+        MessageKind::Closed => "the payer need not watch for anything else.",
         _ => return None,
     })
 }
 
 /// What a channel cost on chain, against what as many payments of their own would have cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Comparison {
+pub struct BalanceComparison {
     /// Fee of the funding transaction and of the settlement.
     pub channel: Amount,
     /// Fee of one payment as a transaction of its own.
     pub separate: Amount,
 }
 
-impl Comparison {
+impl BalanceComparison {
     /// Reads the fees from the raw transactions of these names; `None` if one is missing.
     #[must_use]
     pub fn of(transcript: &Transcript, channel: &[&str], separate: &str) -> Option<Self> {

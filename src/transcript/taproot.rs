@@ -4,7 +4,7 @@ use bitcoin::secp256k1::Parity;
 use bitcoin::taproot::{ControlBlock, LeafVersion, TAPROOT_ANNEX_PREFIX};
 use bitcoin::{Script, ScriptBuf, TapLeafHash, TapNodeHash, XOnlyPublicKey};
 
-use super::item::{Item, Role, SpendKind};
+use super::item::{ItemRole, SpendKind, StackItem};
 use super::problem::Problem;
 use super::signature::{Digest, SECP};
 use super::spend::{unknown, Reader};
@@ -91,8 +91,8 @@ impl Reader<'_> {
             }
             [items @ .., leaf, control] => self.script_path(program, witness, (items, leaf, control)),
         };
-        self.spend.witness.extend(annex.map(|bytes| Item {
-            role: Role::Annex,
+        self.spend.witness.extend(annex.map(|bytes| StackItem {
+            role: ItemRole::Annex,
             bytes: bytes.to_vec(),
         }));
     }
@@ -103,7 +103,7 @@ impl Reader<'_> {
         output_key: Option<XOnlyPublicKey>,
         annex: Option<&[u8]>,
         signature: &[u8],
-    ) -> Item {
+    ) -> StackItem {
         self.spend.kind = SpendKind::TaprootKeyPath;
         self.spend.required = 1;
         self.spend.keys = output_key.into_iter().map(Into::into).collect();
@@ -120,7 +120,7 @@ impl Reader<'_> {
         program: &Script,
         witness: &[Vec<u8>],
         (stack, leaf, control): (&[Vec<u8>], &[u8], &[u8]),
-    ) -> Vec<Item> {
+    ) -> Vec<StackItem> {
         self.spend.kind = SpendKind::TaprootScriptPath;
         let Some(revealed) = Revealed::read(witness) else {
             self.spend.problems.push(Problem::ControlBlock);
@@ -137,12 +137,12 @@ impl Reader<'_> {
         } else {
             unknown(stack)
         };
-        items.push(Item {
-            role: Role::Leaf(revealed.hash),
+        items.push(StackItem {
+            role: ItemRole::Leaf(revealed.hash),
             bytes: leaf.to_vec(),
         });
-        items.push(Item {
-            role: Role::ControlBlock(revealed.control),
+        items.push(StackItem {
+            role: ItemRole::ControlBlock(revealed.control),
             bytes: control.to_vec(),
         });
         items

@@ -18,7 +18,7 @@ const COLUMNS: usize = 100;
 
 /// What the reader knows beside the raw bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub struct TextContext<'a> {
     /// The first line, such as `refund of example-7`.
     pub title: &'a str,
     /// The spent outputs, one for each input in order; empty for a coinbase or where they are unknown.
@@ -34,7 +34,7 @@ pub struct Context<'a> {
 /// # Errors
 ///
 /// When [`decode`](decode()) cannot decode it.
-pub fn render(raw: &[u8], context: &Context<'_>) -> Result<String, DecodeError> {
+pub fn render(raw: &[u8], context: &TextContext<'_>) -> Result<String, DecodeError> {
     let tx = decode(raw, context.prevouts)?;
     let mut page = Page {
         text: String::new(),

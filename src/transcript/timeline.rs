@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, FeeRate, Transaction};
 
-use super::record::{Entry, Refusal, Side, Transcript, Unit};
+use super::record::{Entry, RecordedRejection, Side, Transcript, Unit};
 use super::units::{sat, thousands, utc};
 use crate::channel::{ChannelId, Expiry, LockKind, Message, PayeeKey, PayerKey, RefundLock, Terms};
 use crate::wire;
@@ -163,8 +163,8 @@ impl<'a> Timeline<'a> {
                     format!("K2 {payee_key}"),
                     format!("payments count from {} confirmations on", confirmation.depth),
                 ];
-                if confirmation.unconfirmed > Amount::ZERO {
-                    let limit = self.amount(confirmation.unconfirmed);
+                if confirmation.zero_conf_limit > Amount::ZERO {
+                    let limit = self.amount(confirmation.zero_conf_limit);
                     lines.push(format!("and up to {limit} before that"));
                 }
                 lines.extend(self.descriptor(channel, *payee_key));
@@ -180,7 +180,8 @@ impl<'a> Timeline<'a> {
             )],
             Message::Funding { tx } => vec![format!("{} {}", self.name_of(tx), tx.compute_txid())],
             Message::PaymentRequest { paid } => vec![self.sum(channel, *paid, false)],
-            Message::Settlement { paid, feerate, .. } | Message::JointSettlement { paid, feerate, .. } => {
+            Message::Settlement { paid, feerate, .. }
+            | Message::CooperativeSettlement { paid, feerate, .. } => {
                 let mut lines = vec![self.sum(channel, *paid, false)];
                 lines.extend(self.raised(channel, *feerate));
                 lines
@@ -301,7 +302,7 @@ impl<'a> Timeline<'a> {
     }
 }
 
-fn verdict(rejected: Option<&Refusal>) -> String {
+fn verdict(rejected: Option<&RecordedRejection>) -> String {
     rejected.map_or_else(
         || "accepted".to_owned(),
         |refusal| format!("rejected, {}", refusal.reason),

@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use crate::channel::Kind;
+use crate::channel::MessageKind;
 
 /// Bytes that are not a message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,7 +25,7 @@ pub enum WireError {
         error: String,
     },
     /// A kind of message that this version does not know.
-    #[error("unknown kind of message {number}, the last known is {}", Kind::ALL.len() - 1)]
+    #[error("unknown kind of message {number}, the last known is {}", MessageKind::ALL.len() - 1)]
     UnknownKind {
         /// The kind's number.
         number: u8,
@@ -34,7 +34,7 @@ pub enum WireError {
     #[error("a message of kind {kind} has {expected} elements, got {received}")]
     FieldCount {
         /// The kind.
-        kind: Kind,
+        kind: MessageKind,
         /// Elements of its array.
         expected: u64,
         /// Elements received.

@@ -6,8 +6,8 @@ use minicbor::Decoder;
 
 use super::{elements, WireError, VERSION};
 use crate::channel::{
-    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Kind, Message,
-    PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce, Reason, RefundLock, Terms,
+    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Message, MessageKind,
+    PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce, RefundLock, RefusalReason, Terms,
     UnverifiedSignature,
 };
 
@@ -19,7 +19,7 @@ impl<'b> Reader<'b> {
         let received = self.0.array().map_err(|e| self.cbor("array", &e))?;
         let received = received.ok_or(WireError::NotCanonical { position: 0 })?;
         let number = self.number::<u8>("kind")?;
-        let kind = *Kind::ALL
+        let kind = *MessageKind::ALL
             .get(usize::from(number))
             .ok_or(WireError::UnknownKind { number })?;
         let expected = elements(kind);
@@ -37,58 +37,58 @@ impl<'b> Reader<'b> {
         })
     }
 
-    fn message(&mut self, kind: Kind) -> Result<Message, WireError> {
+    fn message(&mut self, kind: MessageKind) -> Result<Message, WireError> {
         Ok(match kind {
-            Kind::Open => self.open()?,
-            Kind::Accept => Message::Accept {
+            MessageKind::Open => self.open()?,
+            MessageKind::Accept => Message::Accept {
                 payee_key: PayeeKey::new(self.key("payee key")?),
                 payee_payout: self.script("payee payout")?,
                 confirmation: Confirmation {
                     depth: self.number("confirmations")?,
-                    unconfirmed: self.amount("unconfirmed limit")?,
+                    zero_conf_limit: self.amount("unconfirmed limit")?,
                 },
             },
-            Kind::RefundRequest => Message::RefundRequest {
+            MessageKind::RefundRequest => Message::RefundRequest {
                 tx: self.transaction()?,
             },
-            Kind::RefundSignature => Message::RefundSignature {
+            MessageKind::RefundSignature => Message::RefundSignature {
                 signature: self.signature()?,
             },
-            Kind::FundingRequest => Message::FundingRequest,
-            Kind::Funding => Message::Funding {
+            MessageKind::FundingRequest => Message::FundingRequest,
+            MessageKind::Funding => Message::Funding {
                 tx: self.transaction()?,
             },
-            Kind::Ready => Message::Ready,
-            Kind::PaymentRequest => Message::PaymentRequest {
+            MessageKind::Ready => Message::Ready,
+            MessageKind::PaymentRequest => Message::PaymentRequest {
                 paid: self.amount("paid")?,
             },
-            Kind::Payment => Message::Payment {
+            MessageKind::Payment => Message::Payment {
                 paid: self.amount("paid")?,
                 signature: self.signature()?,
             },
-            Kind::PaymentAccepted => Message::PaymentAccepted {
+            MessageKind::PaymentAccepted => Message::PaymentAccepted {
                 paid: self.amount("paid")?,
             },
-            Kind::CloseRequest => Message::CloseRequest {
+            MessageKind::CloseRequest => Message::CloseRequest {
                 feerate: self.feerate("feerate")?,
                 nonce: self.optional("nonce", Self::nonce)?,
             },
-            Kind::JointSettlement => Message::JointSettlement {
+            MessageKind::CooperativeSettlement => Message::CooperativeSettlement {
                 paid: self.amount("paid")?,
                 feerate: self.feerate("feerate")?,
                 nonce: self.nonce("nonce")?,
                 partial: self.partial("partial signature")?,
             },
-            Kind::Settlement => Message::Settlement {
+            MessageKind::Settlement => Message::Settlement {
                 paid: self.amount("paid")?,
                 feerate: self.feerate("feerate")?,
                 signature: self.signature()?,
             },
-            Kind::Closed => Message::Closed {
+            MessageKind::Closed => Message::Closed {
                 txid: Txid::from_byte_array(self.array("txid")?),
             },
-            Kind::Refuse => Message::Refuse {
-                reason: self.one_of("reason", Reason::OF_MESSAGES)?,
+            MessageKind::Refuse => Message::Refuse {
+                reason: self.one_of("reason", RefusalReason::OF_MESSAGES)?,
             },
         })
     }

@@ -171,33 +171,33 @@ mod tests {
 
     /// What is done to bytes: the heads of all counts and any byte put anywhere, and an end elsewhere.
     #[derive(Debug, Clone)]
-    enum Spoil {
+    enum ByteEdit {
         Put(prop::sample::Index, u8),
         Insert(prop::sample::Index, u8),
         Cut(prop::sample::Index),
         Append(Vec<u8>),
     }
 
-    fn spoil() -> impl Strategy<Value = Spoil> {
+    fn spoil() -> impl Strategy<Value = ByteEdit> {
         let byte = || prop_oneof![0..=3_u8, 0xfc..=0xff_u8, any::<u8>()];
         prop_oneof![
-            6 => (any::<prop::sample::Index>(), byte()).prop_map(|(at, byte)| Spoil::Put(at, byte)),
-            3 => (any::<prop::sample::Index>(), byte()).prop_map(|(at, byte)| Spoil::Insert(at, byte)),
-            1 => any::<prop::sample::Index>().prop_map(Spoil::Cut),
-            1 => vec(byte(), 0..9).prop_map(Spoil::Append),
+            6 => (any::<prop::sample::Index>(), byte()).prop_map(|(at, byte)| ByteEdit::Put(at, byte)),
+            3 => (any::<prop::sample::Index>(), byte()).prop_map(|(at, byte)| ByteEdit::Insert(at, byte)),
+            1 => any::<prop::sample::Index>().prop_map(ByteEdit::Cut),
+            1 => vec(byte(), 0..9).prop_map(ByteEdit::Append),
         ]
     }
 
-    fn apply(bytes: &mut Vec<u8>, spoil: Spoil) {
+    fn apply(bytes: &mut Vec<u8>, spoil: ByteEdit) {
         match spoil {
-            Spoil::Put(at, byte) if !bytes.is_empty() => {
+            ByteEdit::Put(at, byte) if !bytes.is_empty() => {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            Spoil::Put(..) => {}
-            Spoil::Insert(at, byte) => bytes.insert(at.index(bytes.len() + 1), byte),
-            Spoil::Cut(at) => bytes.truncate(at.index(bytes.len() + 1)),
-            Spoil::Append(more) => bytes.extend(more),
+            ByteEdit::Put(..) => {}
+            ByteEdit::Insert(at, byte) => bytes.insert(at.index(bytes.len() + 1), byte),
+            ByteEdit::Cut(at) => bytes.truncate(at.index(bytes.len() + 1)),
+            ByteEdit::Append(more) => bytes.extend(more),
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) fn write(e: &mut Write, envelope: &Envelope) -> Written {
         } => {
             e.bytes(&payee_key.to_public_key().serialize())?;
             e.bytes(payee_payout.as_bytes())?.u32(confirmation.depth)?;
-            e.u64(confirmation.unconfirmed.to_sat())?;
+            e.u64(confirmation.zero_conf_limit.to_sat())?;
         }
         Message::RefundRequest { tx } | Message::Funding { tx } => {
             e.bytes(&consensus_bytes(tx))?;
@@ -61,7 +61,7 @@ pub(super) fn write(e: &mut Write, envelope: &Envelope) -> Written {
                 .u64(feerate.to_sat_per_kwu())?
                 .bytes(&signature.to_compact())?;
         }
-        Message::JointSettlement {
+        Message::CooperativeSettlement {
             paid,
             feerate,
             nonce,

@@ -6,7 +6,7 @@ use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
 use bitcoin::taproot::{LeafVersion, TapLeafHash};
 use bitcoin::{TapSighashType, Transaction};
 use spilman::channel::{
-    ChannelKey, Construction, JointKey, NonceSeed, PayeeKey, PayerKey, Protocol, SecretNonce,
+    AggregateKey, ChannelKey, Construction, NonceSeed, PayeeKey, PayerKey, Protocol, SecretNonce,
 };
 use spilman::regtest::{labelled_key, RejectReason};
 
@@ -59,16 +59,18 @@ fn key_digest(duo: &Duo, tx: &Transaction) -> Message {
 /// Both sign with their aggregate key, and forget the tree that is mixed into the output's.
 fn without_the_tree(duo: &Duo, tx: &Transaction) -> schnorr::Signature {
     let (payer, payee) = (ChannelKey::new(duo.cast.payer), ChannelKey::new(duo.cast.payee));
-    let joint = JointKey::new(duo.params().payer_key(), duo.params().payee_key()).tweaked(None);
+    let aggregate = AggregateKey::new(duo.params().payer_key(), duo.params().payee_key()).tweaked(None);
     let digest = key_digest(duo, tx);
     let asked = SecretNonce::generate(
         NonceSeed::new([9; 32]),
         &payee,
-        &joint,
+        &aggregate,
         tx.input[0].previous_output,
     );
-    let (nonce, partial) = joint.sign_with(&payer, &asked.public(), &digest).expect("signed");
-    joint
+    let (nonce, partial) = aggregate
+        .sign_with(&payer, &asked.public(), &digest)
+        .expect("signed");
+    aggregate
         .complete(asked, &payee, &nonce, &partial, &digest)
         .expect("signed")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use spilman::regtest::{wait_until, Look};
+use spilman::regtest::{wait_until, Poll};
 
 use super::write_program;
 
@@ -38,7 +38,7 @@ fn processes_of(text: &str) -> Vec<String> {
 }
 
 fn wait_for(what: &str, seen: impl Fn() -> Option<String>) {
-    let waited = wait_until(what, SOON, || Ok(seen().map_or(Look::Done(()), Look::Saw)));
+    let waited = wait_until(what, SOON, || Ok(seen().map_or(Poll::Ready(()), Poll::Pending)));
     waited.unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -70,7 +70,7 @@ fn ends(arguments: &[&str], version: &str, signal: &str) {
     assert!(sent.expect("kill").success());
     let code = wait_until(&format!("the end of {what}"), SOON, || {
         let ended = run.try_wait().expect("a child");
-        Ok(ended.map_or_else(|| Look::Saw("it runs".to_owned()), Look::Done))
+        Ok(ended.map_or_else(|| Poll::Pending("it runs".to_owned()), Poll::Ready))
     });
     let code = code.unwrap_or_else(|error| panic!("{error}")).code();
     assert_eq!(code, Some(130), "{what}");

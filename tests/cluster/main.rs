@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bitcoin::{Amount, TxOut};
 use spilman::regtest::{
-    labelled_key, wait_for_same_mempool, wait_for_same_tip, wait_until, Cluster, Coin, CoinKind, Error, Look,
-    Misuse, Node, NodeError, Policy, Regtest, RejectReason, Topology, BLOCK_INTERVAL, START_HEIGHT,
+    labelled_key, wait_for_same_mempool, wait_for_same_tip, wait_until, Cluster, Coin, CoinKind, Error,
+    InvalidRequest, Node, NodeError, Policy, Poll, Regtest, RejectReason, Topology, BLOCK_INTERVAL,
+    START_HEIGHT,
 };
 
 fn cluster(nodes: usize, topology: Topology) -> Cluster {
@@ -137,7 +138,7 @@ fn two_halves_disagree_until_they_meet() {
 
 #[test]
 fn agreement_that_cannot_come_says_what_each_has() {
-    let patient = |millis| Regtest::builder().node(Node::builder().patience(Duration::from_millis(millis)));
+    let patient = |millis| Regtest::builder().node(Node::builder().timeout(Duration::from_millis(millis)));
     let mut cluster = Cluster::builder().each(patient(5_000)).start().unwrap();
     cluster.split(&[1]).unwrap();
     cluster.chain(0).unwrap().mine(1).unwrap();
@@ -220,7 +221,7 @@ fn what_cannot_be_is_named_with_both_values() {
     for error in [one.stop(1), one.split(&[0, 7]).map(drop)] {
         assert!(matches!(
             error,
-            Err(Error::Misuse(Misuse::NoSuchNode {
+            Err(Error::InvalidRequest(InvalidRequest::NoSuchNode {
                 index: 1 | 7,
                 nodes: 1
             }))
@@ -228,7 +229,10 @@ fn what_cannot_be_is_named_with_both_values() {
     }
     let error = one.split(&[0]).unwrap_err();
     assert!(
-        matches!(error, Error::Misuse(Misuse::NothingToCut { nodes: 1 })),
+        matches!(
+            error,
+            Error::InvalidRequest(InvalidRequest::NothingToCut { nodes: 1 })
+        ),
         "{error}"
     );
     assert!(wait_for_same_tip(&[]).is_err() && wait_for_same_mempool(&[]).is_err());
@@ -328,9 +332,9 @@ fn a_node_that_ends_by_itself_is_an_error() {
     let node = Arc::clone(cluster.node(1).unwrap());
     wait_until("its end", Duration::from_secs(20), || {
         Ok(if node.is_running() {
-            Look::Saw("it runs".to_owned())
+            Poll::Pending("it runs".to_owned())
         } else {
-            Look::Done(())
+            Poll::Ready(())
         })
     })
     .unwrap();

@@ -44,16 +44,16 @@ pub fn payout(key: &SecretKey) -> ScriptBuf {
 
 /// The payer's refund is safe: the payee has signed it, unless the script lets the payer have its money back.
 pub fn protect(
-    hold: Hold,
-    considered: Considered,
+    hold: FundedOpening,
+    considered: AcceptedProposal,
     tip: Tip,
 ) -> (PayerOpening<Protected>, PayeeOpening<AwaitsFunding>) {
     match (hold, considered) {
-        (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
+        (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
             let (payee, answers) = payee.sign_refund(request, tip).expect("signed");
             (payer.verify_refund(answers[0].clone()).expect("verified"), payee)
         }
-        (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee),
+        (FundedOpening::Protected(payer), AcceptedProposal::AwaitsFunding(payee)) => (payer, payee),
         other => panic!("the two disagree on who signs the refund: {other:?}"),
     }
 }
@@ -82,26 +82,28 @@ impl Cast {
     }
 
     /// Proposal and answer, and the payer holds its funding transaction.
-    fn hold(&self, chain: &Regtest) -> (Hold, Considered) {
+    fn hold(&self, chain: &Regtest) -> (FundedOpening, AcceptedProposal) {
         let (tip, id) = (tip(chain), ChannelId(1));
         let (key, to) = (ChannelKey::new(self.payer), payout(&self.payer));
         let (terms, limits) = (self.terms.clone(), self.limits.clone());
         let (payer, proposal) = PayerOpening::propose(id, terms, key, to, limits, tip).expect("sound terms");
         let (key, to) = (ChannelKey::new(self.payee), payout(&self.payee));
         let (payee, accept) =
-            PayeeOpening::consider(proposal, key, to, self.limits.clone(), tip).expect("accepted");
+            PayeeOpening::accept(proposal, key, to, self.limits.clone(), tip).expect("accepted");
         let payer = payer.accept(accept).expect("agreed");
         let funding = self
             .coin
             .spend(vec![payer.funding_output()])
             .expect("the coin is large enough");
-        (payer.hold(funding).expect("held"), payee)
+        (payer.fund(funding).expect("held"), payee)
     }
 
     /// Proposal, answer, and the request for the refund's signature.
-    pub fn agree(&self, chain: &Regtest) -> (PayerOpening<Held>, PayeeOpening<Accepted>, Envelope) {
+    pub fn agree(&self, chain: &Regtest) -> (PayerOpening<Funded>, PayeeOpening<Accepted>, Envelope) {
         match self.hold(chain) {
-            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => (payer, payee, request),
+            (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
+                (payer, payee, request)
+            }
             other => panic!("a refund in the script: {other:?}"),
         }
     }
@@ -110,7 +112,7 @@ impl Cast {
     pub fn open(self, chain: &Regtest) -> Duo {
         let (hold, considered) = self.hold(chain);
         let (payer, payee) = protect(hold, considered, tip(chain));
-        let (payer, _) = payer.release();
+        let (payer, _) = payer.into_payer();
         let tx = payer.funding().tx().clone();
         let handed = Envelope {
             channel: ChannelId(1),
@@ -146,7 +148,7 @@ impl Duo {
         let view = ChainView {
             tip: tip(chain),
             confirmations,
-            base: (confirmations > 0).then_some(self.base),
+            funding_parent: (confirmations > 0).then_some(self.base),
             spend: None,
         };
         self.payee.apply(Event::Chain(view)).expect("applied")

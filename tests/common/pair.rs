@@ -112,7 +112,7 @@ impl Pair {
                     (peer, Event::Message(envelope))
                 }
                 Action::Broadcast { role, tx } => {
-                    let result = BroadcastResult::taken(role, &tx);
+                    let result = BroadcastResult::accepted(role, &tx);
                     self.broadcast.push((role, tx));
                     (side, Event::Broadcast(result))
                 }
@@ -133,7 +133,7 @@ impl Pair {
         ChainView {
             tip: self.tip,
             confirmations,
-            base: (confirmations > 0).then_some(self.base),
+            funding_parent: (confirmations > 0).then_some(self.base),
             spend,
         }
     }

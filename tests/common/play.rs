@@ -1,18 +1,18 @@
 //! Scenarios, played for a test.
 
 use spilman::regtest::NodeBuilder;
-use spilman::scenario::{self, Watch};
+use spilman::scenario::{self, ChainSource};
 use spilman::transcript::{page, timeline, Transcript};
 
 #[track_caller]
 pub fn play(name: &str) -> Transcript {
-    play_watching(name, Watch::Node)
+    play_watching(name, ChainSource::Node)
 }
 
 /// Plays the scenario of that name; if it comes out otherwise than it should, the test shows what happened up to
 /// there.
 #[track_caller]
-pub fn play_watching(name: &str, watch: Watch) -> Transcript {
+pub fn play_watching(name: &str, watch: ChainSource) -> Transcript {
     let scenario = scenario::find(name).unwrap_or_else(|| panic!("there is no scenario {name}"));
     match scenario.watch(watch).run(NodeBuilder::default()) {
         Ok(transcript) => transcript,

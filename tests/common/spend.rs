@@ -7,7 +7,7 @@ use bitcoin::secp256k1::{ecdsa, Keypair, Message, Secp256k1, SecretKey};
 use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
 use bitcoin::taproot::{LeafVersion, TapLeafHash, TaprootBuilder};
 use bitcoin::{OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Witness};
-use spilman::channel::{ChannelParams, Construction, JointKey, SPEND_VERSION};
+use spilman::channel::{AggregateKey, ChannelParams, Construction, SPEND_VERSION};
 
 /// Index of the leaf with both keys, and of the one with the payer's and the lock.
 pub const BOTH: usize = 0;
@@ -158,7 +158,7 @@ pub fn control(params: &ChannelParams, leaf: usize) -> Vec<u8> {
     let leaves: Vec<_> = leaves.collect();
     let add = |tree: TaprootBuilder, leaf: &ScriptBuf| tree.add_leaf(1, leaf.clone()).expect("two leaves");
     let tree = leaves.iter().fold(TaprootBuilder::new(), add);
-    let internal = JointKey::new(params.payer_key(), params.payee_key()).internal_key();
+    let internal = AggregateKey::new(params.payer_key(), params.payee_key()).internal_key();
     let info = tree.finalize(&Secp256k1::new(), internal).expect("a whole tree");
     let block = info.control_block(&(leaves[leaf].clone(), LeafVersion::TapScript));
     block.expect("the leaf is in the tree").serialize()

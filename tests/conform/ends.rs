@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use spilman::regtest::{wait_until, Look};
+use spilman::regtest::{wait_until, Poll};
 
 use super::SPILMAN;
 
 /// For what takes hundredths of a second.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Starts a run with a program that ignores every signal, and waits until it and its child have written their numbers.
 ///
@@ -26,13 +26,13 @@ fn start(folder: &Path, before: &str) -> (Child, Vec<i32>) {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let pids = wait_until("two processes", PATIENCE, || {
+    let pids = wait_until("two processes", TIMEOUT, || {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
         Ok(if pids.len() == 2 {
-            Look::Done(pids)
+            Poll::Ready(pids)
         } else {
-            Look::Saw(text)
+            Poll::Pending(text)
         })
     });
     (run, pids.expect("they start"))
@@ -75,12 +75,12 @@ fn no_process_is_left_that_has_gone_its_own_way() {
 }
 
 fn gone(name: &str, pids: &[i32]) {
-    wait_until("the end of the program", PATIENCE, || {
+    wait_until("the end of the program", TIMEOUT, || {
         let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
         Ok(if left.is_empty() {
-            Look::Done(())
+            Poll::Ready(())
         } else {
-            Look::Saw(format!("{left:?}"))
+            Poll::Pending(format!("{left:?}"))
         })
     })
     .unwrap_or_else(|error| panic!("after {name}: {error}"));

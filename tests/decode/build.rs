@@ -9,7 +9,7 @@ use bitcoin::secp256k1::{ecdsa, Message, Secp256k1, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Network, OutPoint, PublicKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid};
-use spilman::transcript::{render, Context, Names};
+use spilman::transcript::{render, Names, TextContext};
 
 pub const LOCK: u32 = 245;
 pub const FUNDED: Amount = Amount::from_sat(100_000);
@@ -136,7 +136,7 @@ pub fn refund_signature(label: &str) -> ecdsa::Signature {
 }
 
 pub fn page(title: &str, tx: &Transaction, prevouts: &[TxOut]) -> String {
-    let context = Context {
+    let context = TextContext {
         title,
         prevouts,
         names: &names(),

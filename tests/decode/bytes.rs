@@ -5,7 +5,7 @@ use bitcoin::opcodes::all::OP_CHECKMULTISIG;
 use bitcoin::opcodes::OP_0;
 use bitcoin::script::Builder;
 use bitcoin::{Network, OutPoint, ScriptBuf, Sequence, Witness};
-use spilman::transcript::{decode, render, Context, DecodeError};
+use spilman::transcript::{decode, render, DecodeError, TextContext};
 
 use crate::build::{
     all, assert_has, funded, names, p2pkh, page, redeem_script, refund, refund_signature, refund_with, spend,
@@ -89,7 +89,7 @@ fn garbage_never_panics() {
                 let mut mutant = raw.clone();
                 mutant[at] = value;
                 for prevouts in [vec![], vec![output.clone()]] {
-                    let context = Context {
+                    let context = TextContext {
                         title: "",
                         prevouts: &prevouts,
                         names: &names,

@@ -12,7 +12,7 @@ use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{relative, PublicKey, ScriptBuf, Sequence, Transaction, TxOut, Witness};
 use miniscript::Descriptor;
-use spilman::transcript::{decode, Ask, DecodedTx, Problem, Role, ScriptLock, Signer, SpendKind};
+use spilman::transcript::{decode, Ask, DecodedTx, ItemRole, Problem, ScriptLock, SignatureOwner, SpendKind};
 
 use crate::build::{
     all, assert_has, funded, high_s, key, legacy, page, refund, script_sig, sign, spend, FUNDED, LOCK,
@@ -387,9 +387,9 @@ fn a_script_that_is_not_followed() {
     let tx = with_items(&tx, &script, &[vec![7; 71], signed(&tx, &script, "payer/K1")]);
     let input = read(&tx, &script).inputs.remove(0);
     assert_eq!((input.required, input.problems.len()), (0, 0));
-    assert_eq!(input.witness[0].role, Role::Unknown);
-    let Role::Signature(signature) = &input.witness[1].role else {
+    assert_eq!(input.witness[0].role, ItemRole::Unknown);
+    let ItemRole::Signature(signature) = &input.witness[1].role else {
         panic!("{:?}", input.witness[1])
     };
-    assert_eq!(signature.signer, Signer::Key(key("payer/K1").into()));
+    assert_eq!(signature.signer, SignatureOwner::Key(key("payer/K1").into()));
 }

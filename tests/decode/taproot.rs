@@ -16,7 +16,9 @@ use bitcoin::{
     XOnlyPublicKey,
 };
 use miniscript::Descriptor;
-use spilman::transcript::{decode, render, Context, DecodedInput, Names, Problem, Role, Signer, SpendKind};
+use spilman::transcript::{
+    decode, render, DecodedInput, ItemRole, Names, Problem, SignatureOwner, SpendKind, TextContext,
+};
 
 use crate::build::{assert_has, funded, key, names, refund, secret, spend, LOCK};
 
@@ -76,7 +78,7 @@ impl Channel {
     }
 
     fn page_with(&self, title: &str, tx: &Transaction, prevouts: &[TxOut]) -> String {
-        let context = Context {
+        let context = TextContext {
             title,
             prevouts,
             names: &self.names(),
@@ -306,10 +308,15 @@ fn wrong_signatures_are_marked() {
             "neither 64 nor 65 bytes (BIP 341)",
         ),
     ] {
-        let Role::Signature(found) = signature(bytes) else {
+        let ItemRole::Signature(found) = signature(bytes) else {
             panic!("no signature: {bytes:?}")
         };
-        assert_eq!(found.signer, Signer::Malformed(why), "{} bytes", bytes.len());
+        assert_eq!(
+            found.signer,
+            SignatureOwner::Malformed(why),
+            "{} bytes",
+            bytes.len()
+        );
     }
     let swapped = [1, 0, 2, 3].map(|at| good.input[0].witness.to_vec()[at].clone());
     assert_eq!(

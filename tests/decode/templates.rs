@@ -5,7 +5,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut, Witness};
-use spilman::transcript::{decode, Algorithm, Fee, Problem, Role, Signer};
+use spilman::transcript::{decode, Algorithm, Fee, ItemRole, Problem, SignatureOwner};
 
 use crate::build::{
     all, assert_has, funded, high_s, key, legacy, p2pkh, p2wpkh, page, redeem_script, refund, refund_page,
@@ -220,10 +220,10 @@ fn facts_of_a_refund() {
         input.signers(),
         [key("payer/K1"), key("payee/K2")].map(Into::into)
     );
-    let Role::Signature(signature) = &input.script_sig[1].role else {
+    let ItemRole::Signature(signature) = &input.script_sig[1].role else {
         panic!("{:?}", input.script_sig[1])
     };
-    assert_eq!(signature.signer, Signer::Key(key("payer/K1").into()));
+    assert_eq!(signature.signer, SignatureOwner::Key(key("payer/K1").into()));
     assert_eq!(
         signature.sighash,
         Some(legacy(&tx, &redeem_script(), EcdsaSighashType::All))

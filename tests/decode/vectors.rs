@@ -3,7 +3,7 @@
 use bitcoin::consensus::encode::serialize;
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Amount, ScriptBuf, Sequence, TxOut, Witness};
-use spilman::transcript::{decode, Item, Problem, Role, SpendKind};
+use spilman::transcript::{decode, ItemRole, Problem, SpendKind, StackItem};
 
 use crate::build::{funded, spend};
 
@@ -207,8 +207,8 @@ fn every_input_of_the_signed_transaction() {
     for (index, hash_type, digest) in KEY_PATHS {
         let input = &decoded.inputs[index];
         assert_eq!(input.kind, SpendKind::TaprootKeyPath, "input {index}");
-        let [Item {
-            role: Role::Signature(signature),
+        let [StackItem {
+            role: ItemRole::Signature(signature),
             ..
         }] = &input.witness[..]
         else {

@@ -18,7 +18,7 @@ use bitcoin::Amount;
 use child::{child_of, is_child, write_program};
 use proc::{daemons_of, listening};
 use spilman::regtest::electrum_client::ElectrumApi;
-use spilman::regtest::{CoinKind, Electrs, Error, Misuse, Node, NodeError, Regtest};
+use spilman::regtest::{CoinKind, Electrs, Error, InvalidRequest, Node, NodeError, Regtest};
 
 fn start() -> Regtest {
     Regtest::builder()
@@ -158,7 +158,7 @@ fn a_wait_in_vain() {
     let genesis = chain.node().block_hash_at(0).expect("the first block");
     let own = Electrs::start(chain.node())
         .expect("electrs")
-        .patience(Duration::from_millis(50));
+        .timeout(Duration::from_millis(50));
     let tip = chain.tip().expect("a tip");
     let seen = |result: Result<(), Error>| match result.expect_err("in vain") {
         Error::Node(NodeError::Timeout { awaited, seen, .. }) => (awaited, seen),
@@ -203,7 +203,7 @@ fn a_mempool_that_electrs_does_not_see() {
         .expect_accepted();
     let own = Electrs::start(chain.node())
         .expect("electrs")
-        .patience(Duration::from_millis(50));
+        .timeout(Duration::from_millis(50));
     let error = own.catch_up().expect_err("in vain").to_string();
     assert!(
         error.contains(&format!(
@@ -236,13 +236,19 @@ fn arguments_of_electrs() {
 fn nodes_that_electrs_cannot_use() {
     let alone = Arc::new(Node::start().expect("a node"));
     let error = Electrs::start(&alone).expect_err("no port for peers");
-    assert!(matches!(error, Error::Misuse(Misuse::NoPort)), "{error}");
+    assert!(
+        matches!(error, Error::InvalidRequest(InvalidRequest::NoPort)),
+        "{error}"
+    );
     let error = Regtest::builder()
         .height(0)
         .electrs(true)
         .start()
         .expect_err("no block");
-    assert!(matches!(error, Error::Misuse(Misuse::OldTip { .. })), "{error}");
+    assert!(
+        matches!(error, Error::InvalidRequest(InvalidRequest::OldTip { .. })),
+        "{error}"
+    );
 }
 
 /// An electrs that ends says why, and one that never answers is broken off.
@@ -252,8 +258,8 @@ fn an_electrs_that_does_not_come_up() {
     if is_child(|expected| {
         // Only what never answers is waited for in vain; the node has to come up in that time, too.
         let never_answers = expected.contains("to answer");
-        let patience = Duration::from_secs(if never_answers { 5 } else { 60 });
-        let node = Node::builder().patience(patience);
+        let timeout = Duration::from_secs(if never_answers { 5 } else { 60 });
+        let node = Node::builder().timeout(timeout);
         let error = Regtest::builder()
             .node(node)
             .electrs(true)

@@ -3,7 +3,7 @@
 use bitcoin::FeeRate;
 use spilman::channel::{Protocol, Stage, SETTLED_DEPTH};
 use spilman::regtest::CoinKind;
-use spilman::scenario::Watch;
+use spilman::scenario::ChainSource;
 use spilman::service::{Chain, ElectrumChain};
 use spilman::transcript::{timeline, to_json};
 
@@ -14,7 +14,7 @@ use crate::{electrs, start};
 
 /// Played with either, a scenario leaves the same bytes: timeline, JSON and every transaction.
 fn is_the_same_either_way(name: &str) {
-    let (node, electrs) = (play(name), play_watching(name, Watch::Electrs));
+    let (node, electrs) = (play(name), play_watching(name, ChainSource::Electrs));
     assert_eq!(timeline(&node), timeline(&electrs), "{name}");
     assert_eq!(to_json(&node), to_json(&electrs), "{name}");
     assert_eq!(pages(&node), pages(&electrs), "{name}");
@@ -85,7 +85,7 @@ async fn parties_that_hear_by_themselves() {
     chain.mine(3).expect("blocks");
     until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
     payer.pay(sat(10_000)).await.expect("acknowledged");
-    payee.kill();
+    payee.abort();
 
     let refund = payer.refund().tx().compute_txid();
     let lock = cast.terms.refund_lock.to_lock_time();

@@ -141,12 +141,12 @@ async fn what_ends_a_connection() {
         let server = Server::start(history());
         let chain = crate::watched(&server);
         server.lie(move |_, call, _| (call == lied).then(reply));
-        let patience = if case == "silence" {
+        let timeout = if case == "silence" {
             Duration::from_millis(300)
         } else {
             DEADLINE
         };
-        let hasty = chain.clone().patience(patience);
+        let hasty = chain.clone().timeout(timeout);
         view(&hasty, funding_output()).await.expect_err(case);
         server.lie(|_, _, _| None);
         view(&chain, funding_output()).await.expect("an honest server");

@@ -47,7 +47,10 @@ async fn an_unspent_output_needs_no_history() {
             .await
             .expect("the unspent outputs");
         assert_eq!((view.confirmations, view.spend), (2, None));
-        assert_eq!(view.base.map(|base| base.height.to_consensus_u32()), Some(11));
+        assert_eq!(
+            view.funding_parent.map(|base| base.height.to_consensus_u32()),
+            Some(11)
+        );
         assert_eq!(server.asked(HISTORY), 0, "no call is made in vain");
     }
 }

@@ -264,12 +264,12 @@ async fn servers_that_do_not_speak_the_protocol() {
         for call in ["server.version", "blockchain.scripthash.get_history"] {
             let (server, funding) = (Server::start(history()), funding_output());
             // Only who is silent is waited for in vain.
-            let patience = if expected.contains("did not answer") {
+            let timeout = if expected.contains("did not answer") {
                 Duration::from_millis(300)
             } else {
                 DEADLINE
             };
-            let chain = watched(&server).patience(patience);
+            let chain = watched(&server).timeout(timeout);
             let reply = *reply;
             server.lie(move |_, asked, _| (asked == call).then(reply));
             let told = told(&view(&chain, funding).await.expect_err(case));
@@ -278,7 +278,7 @@ async fn servers_that_do_not_speak_the_protocol() {
                 "{case} for {call}: expected {expected:?}, found {told:?}"
             );
             server.lie(|_, _, _| None);
-            let view = view(&chain.clone().patience(DEADLINE), funding).await;
+            let view = view(&chain.clone().timeout(DEADLINE), funding).await;
             assert_eq!(
                 view.expect("it speaks again").confirmations,
                 3,

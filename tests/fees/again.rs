@@ -118,8 +118,8 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
         let mut channel = Case::new(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payee, Event::Close).expect("closed");
-        let joint = channel.payee.settlement().expect("settled").clone();
-        assert!(joint.is_joint(), "{construction}");
+        let cooperative = channel.payee.settlement().expect("settled").clone();
+        assert!(cooperative.is_cooperative(), "{construction}");
         let role = SpendRole::Settlement;
         assert_eq!(
             channel.answer(role),
@@ -127,7 +127,7 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
             "{construction}"
         );
         channel.tell(Side::Payee, Event::PeerGone).expect("told");
-        assert_eq!(channel.payee.settlement(), Some(&joint), "{construction}");
+        assert_eq!(channel.payee.settlement(), Some(&cooperative), "{construction}");
 
         channel.tell(Side::Payee, Event::Close).expect("closed again");
         let payment = channel.redeemable();

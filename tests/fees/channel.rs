@@ -91,7 +91,7 @@ impl Case {
     }
 
     /// What both say before anything is signed.
-    pub fn agree(&self, chain: &Regtest) -> Result<(PayerOpening<Agreed>, Considered), Refusal> {
+    pub fn agree(&self, chain: &Regtest) -> Result<(PayerOpening<Agreed>, AcceptedProposal), Refusal> {
         let (tip, id) = (tip(chain), ChannelId(1));
         let (key, to) = (ChannelKey::new(self.payer), self.to_payer.clone());
         let (terms, limits) = (self.terms.clone(), self.limits.clone());
@@ -100,9 +100,9 @@ impl Case {
             *terms = told.clone();
         }
         let (key, to) = (ChannelKey::new(self.payee), self.to_payee.clone());
-        let (payee, mut accept) = PayeeOpening::consider(open, key, to, self.payee_limits.clone(), tip)?;
+        let (payee, mut accept) = PayeeOpening::accept(open, key, to, self.payee_limits.clone(), tip)?;
         if let (Message::Accept { confirmation, .. }, Some(promised)) = (&mut accept.message, self.promised) {
-            confirmation.unconfirmed = promised;
+            confirmation.zero_conf_limit = promised;
         }
         Ok((payer.accept(accept)?, payee))
     }
@@ -114,8 +114,8 @@ impl Case {
         let (payer, payee) = self.agree(chain).expect("sound terms");
         let output = payer.funding_output();
         let funding = self.coin.spend(vec![output]).expect("the coin is large enough");
-        let (payer, payee) = protect(payer.hold(funding).expect("held"), payee, tip(chain));
-        let (payer, mut actions) = payer.release();
+        let (payer, payee) = protect(payer.fund(funding).expect("held"), payee, tip(chain));
+        let (payer, mut actions) = payer.into_payer();
         let Some(Action::Send(handed)) = actions.pop() else {
             panic!("example 7 hands the funding transaction over");
         };

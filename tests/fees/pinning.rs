@@ -159,16 +159,16 @@ fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> Cpfp
 /// 3. It closes once more: its payment does not pay for what it would replace.
 /// 4. With a child that does, it is taken, and what pinned is gone.
 #[test]
-fn a_pinned_joint_settlement_is_replaced_by_the_payment() {
+fn a_pinned_cooperative_settlement_is_replaced_by_the_payment() {
     let chain = start();
     let node = chain.node();
     for construction in Construction::ALL.into_iter().filter(|c| c.closes_with_one_key()) {
         let (mut channel, payment) = paid(&chain, construction);
         channel.tell(Side::Payer, Event::Close).expect("closed");
-        let joint = channel.payee.settlement().expect("both signed").tx().clone();
-        assert_eq!(joint.version, Version::TWO);
+        let cooperative = channel.payee.settlement().expect("both signed").tx().clone();
+        assert_eq!(cooperative.version, Version::TWO);
         assert_eq!(channel.answer(SpendRole::Settlement), None);
-        let change = channel.coin(Side::Payer, &joint);
+        let change = channel.coin(Side::Payer, &cooperative);
         let (large, _) = child(&change, Version::TWO, sat(1_200), 32);
         let verdict = node.submit(&large).expect("verdict");
         assert!(verdict.is_accepted(), "{construction}: {verdict}");

@@ -170,7 +170,9 @@ fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
     }
     for message in &mut messages {
         match message {
-            Message::Settlement { feerate, .. } | Message::JointSettlement { feerate, .. } => *feerate = low,
+            Message::Settlement { feerate, .. } | Message::CooperativeSettlement { feerate, .. } => {
+                *feerate = low
+            }
             other => panic!("no settlement: {other:?}"),
         }
     }

@@ -13,7 +13,7 @@ const LIMIT: Amount = sat(10_000);
 /// The payee counts this much.
 fn case(chain: &Regtest, construction: Construction, kind: CoinKind) -> Case {
     let mut case = Case::funded_by(chain, construction, kind, sat(1_000_000));
-    case.payee_limits.unconfirmed = LIMIT;
+    case.payee_limits.zero_conf_limit = LIMIT;
     case
 }
 

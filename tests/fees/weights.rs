@@ -60,7 +60,7 @@ const fn refund(construction: Construction) -> usize {
 }
 
 /// One signature of both, where they can.
-const JOINT: usize = WITNESS + SCHNORR;
+const COOPERATIVE: usize = WITNESS + SCHNORR;
 
 /// What the signatures are short of the largest, in weight units: DER leaves out leading zeros.
 fn shortness(tx: &Transaction) -> usize {
@@ -124,7 +124,7 @@ fn weights_are_the_derived_ones() {
                 .expect("the payer can close");
             let settlement = channel.payee.settlement().expect("closed").clone();
             let (name, spend) = if construction.closes_with_one_key() {
-                ("joint settlement", JOINT)
+                ("cooperative settlement", COOPERATIVE)
             } else {
                 ("settlement", both(construction))
             };

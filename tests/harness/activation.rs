@@ -3,7 +3,8 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::Amount;
 use spilman::regtest::{
-    BlockContent, CoinKind, Error, MineParams, Misuse, Node, NodeError, Regtest, BLOCK_INTERVAL, START_HEIGHT,
+    BlockContent, CoinKind, Error, InvalidRequest, MineParams, Node, NodeError, Regtest, BLOCK_INTERVAL,
+    START_HEIGHT,
 };
 
 use crate::{chain, outputs, sat};
@@ -46,7 +47,9 @@ fn mining_goes_on_ahead_of_the_clock() {
         ("the faucet", |chain| {
             drop(chain.fund(sat(10_000), CoinKind::Segwit).unwrap());
         }),
-        ("propose", |chain| assert_eq!(chain.propose(&[]).unwrap(), None)),
+        ("propose", |chain| {
+            assert_eq!(chain.check_block(&[]).unwrap(), None);
+        }),
         ("a template", |chain| drop(chain.node().block_template().unwrap())),
         ("make_final", |chain| {
             let tip = chain.tip().unwrap();
@@ -130,7 +133,7 @@ fn segwit_can_come_later() {
     let mut chain = Regtest::builder().node(node).start().unwrap();
     assert_eq!(chain.tip().unwrap().height, START_HEIGHT);
     let error = chain.fund(sat(10_000), CoinKind::Segwit).unwrap_err();
-    let Error::Misuse(Misuse::NoSegwitYet { height, segwit }) = &error else {
+    let Error::InvalidRequest(InvalidRequest::NoSegwitYet { height, segwit }) = &error else {
         panic!("{error}")
     };
     assert_eq!((*height, *segwit), (START_HEIGHT + 1, 110));

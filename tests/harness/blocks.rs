@@ -5,8 +5,8 @@ use std::fs;
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, OutPoint, TxOut};
 use spilman::regtest::{
-    find_bitcoind, labelled_key, CoinKind, Error, MineParams, Miner, Misuse, Node, Regtest, BLOCK_INTERVAL,
-    START_HEIGHT, START_TIME,
+    find_bitcoind, labelled_key, CoinKind, Error, InvalidRequest, MineParams, Miner, Node, Regtest,
+    BLOCK_INTERVAL, START_HEIGHT, START_TIME,
 };
 
 use crate::{chain, chain_hashes, outputs, sat};
@@ -71,7 +71,7 @@ fn starts_with_mature_funds_at_a_fixed_time() {
         .unwrap_err();
     assert!(matches!(
         error,
-        Error::Misuse(Misuse::FundsShort { needed, available })
+        Error::InvalidRequest(InvalidRequest::FundsShort { needed, available })
             if needed == available + sat(1) && available == Amount::from_int_btc(100)
     ));
     let coin = chain.fund(Amount::from_int_btc(100), CoinKind::Legacy).unwrap();
@@ -146,7 +146,7 @@ fn a_spend_cannot_pay_out_more_than_its_coins() {
         .spend(vec![])
         .unwrap();
     assert!(
-        matches!(coin.sign(&mut foreign), Err(Misuse::NotSpent { outpoint, .. }) if outpoint == coin.outpoint)
+        matches!(coin.sign(&mut foreign), Err(InvalidRequest::NotSpent { outpoint, .. }) if outpoint == coin.outpoint)
     );
 }
 

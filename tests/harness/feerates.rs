@@ -6,7 +6,8 @@ use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::PushBytesBuf;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, SignedAmount, Transaction, TxOut};
 use spilman::regtest::{
-    change, spend_coins, Coin, CoinKind, Error, Misuse, Node, Policy, Regtest, RejectReason, Verdict,
+    change, spend_coins, Coin, CoinKind, Error, InvalidRequest, MempoolVerdict, Node, Policy, Regtest,
+    RejectReason,
 };
 
 use crate::{chain, outputs, payee, sat, FEE};
@@ -129,7 +130,7 @@ fn a_full_mempool_asks_for_more() {
         .push_opcode(OP_RETURN)
         .push_slice(load)
         .into_script();
-    let verdicts: Vec<Verdict> = (0..)
+    let verdicts: Vec<MempoolVerdict> = (0..)
         .zip(&coins[1..])
         .map(|(number, coin)| {
             let burnt = TxOut {
@@ -197,7 +198,7 @@ fn a_transaction_can_be_left_in_the_mempool() {
 
     let error = chain.mine_all_but(&block.txids).unwrap_err();
     assert!(
-        matches!(error, Error::Misuse(Misuse::NotInMempool { txid }) if txid == mined.compute_txid()),
+        matches!(error, Error::InvalidRequest(InvalidRequest::NotInMempool { txid }) if txid == mined.compute_txid()),
         "{error}"
     );
     assert_eq!(chain.mine_all_but(&txids[2..]).unwrap().txids, txids[..2]);

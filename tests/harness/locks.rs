@@ -3,7 +3,7 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::Sequence;
 use spilman::regtest::{
-    BlockContent, CoinKind, Error, MineParams, Misuse, NodeError, RejectReason, Spend, START_HEIGHT,
+    BlockContent, CoinKind, Error, InvalidRequest, MineParams, NodeError, RejectReason, Spend, START_HEIGHT,
     START_TIME,
 };
 
@@ -122,7 +122,7 @@ fn the_clock_comes_up_to_a_time_lock_and_crosses_it() {
         assert_eq!(chain.make_final(lock).unwrap().blocks, []);
         assert!(matches!(
             chain.stop_before(lock),
-            Err(Error::Misuse(Misuse::LockPassed { .. }))
+            Err(Error::InvalidRequest(InvalidRequest::LockPassed { .. }))
         ));
         chain.node().submit(&refund).unwrap().expect_accepted();
     }
@@ -147,7 +147,7 @@ fn the_clock_refuses_what_cannot_be() {
     let chain = chain();
     let error = chain.node().set_mock_time(START_TIME - 1).unwrap_err();
     assert!(
-        matches!(error, Error::Misuse(Misuse::TimeBackwards { now: START_TIME, asked }) if asked == START_TIME - 1)
+        matches!(error, Error::InvalidRequest(InvalidRequest::TimeBackwards { now: START_TIME, asked }) if asked == START_TIME - 1)
     );
     for lock in [
         LockTime::from_height(499_999_999).unwrap(),
@@ -155,7 +155,10 @@ fn the_clock_refuses_what_cannot_be() {
     ] {
         for result in [chain.make_final(lock), chain.stop_before(lock)] {
             assert!(
-                matches!(result, Err(Error::Misuse(Misuse::LockTooFar { .. }))),
+                matches!(
+                    result,
+                    Err(Error::InvalidRequest(InvalidRequest::LockTooFar { .. }))
+                ),
                 "{result:?}"
             );
         }

@@ -4,7 +4,8 @@ use std::thread;
 
 use bitcoin::relative;
 use spilman::regtest::{
-    CoinKind, Error, Lock, MineParams, Misuse, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT, START_TIME,
+    CoinKind, Error, InvalidRequest, Lock, MineParams, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT,
+    START_TIME,
 };
 
 use crate::chain;
@@ -113,7 +114,7 @@ fn a_chain_cannot_begin_before_the_genesis_block() {
     let start = |time| Regtest::builder().node(Node::builder().start_time(time)).start();
     let error = start(earliest - 1).unwrap_err();
     assert!(
-        matches!(error, Error::Misuse(Misuse::StartTooEarly { now, height: 101, earliest: found })
+        matches!(error, Error::InvalidRequest(InvalidRequest::StartTooEarly { now, height: 101, earliest: found })
             if now == earliest - 1 && found == earliest),
         "{error}"
     );

@@ -2,7 +2,9 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::Amount;
-use spilman::regtest::{spend_coins, CoinKind, Error, Misuse, Node, NodeError, Regtest, Reorg, START_HEIGHT};
+use spilman::regtest::{
+    spend_coins, CoinKind, Error, InvalidRequest, Node, NodeError, Regtest, Reorg, START_HEIGHT,
+};
 
 use crate::reorg::{sorted, Family, FIRST, LAST};
 use crate::{locked, outputs, sat};
@@ -122,7 +124,7 @@ fn a_rival_has_to_follow_the_branch() {
     other.mine_empty(4).unwrap();
     let error = family.chain.reorg(3).by_rival(other.node()).unwrap_err();
     assert!(
-        matches!(&error, Error::Misuse(Misuse::RivalAhead { branch, tip }) if *branch == LAST + 1 && tip.height == LAST + 1),
+        matches!(&error, Error::InvalidRequest(InvalidRequest::RivalAhead { branch, tip }) if *branch == LAST + 1 && tip.height == LAST + 1),
         "{error}"
     );
 

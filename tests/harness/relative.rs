@@ -5,8 +5,8 @@ use bitcoin::relative;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, Sequence, Transaction};
 use spilman::regtest::{
-    BlockContent, Coin, CoinKind, Error, Lock, MineParams, Misuse, Regtest, RejectReason, Spend, Tip,
-    START_HEIGHT, START_TIME,
+    BestBlock, BlockContent, Coin, CoinKind, Error, InvalidRequest, Lock, MineParams, Regtest, RejectReason,
+    Spend, START_HEIGHT, START_TIME,
 };
 
 use crate::{chain, outputs, payee, sat};
@@ -63,7 +63,7 @@ fn stops_before(chain: &Regtest, transaction: &Transaction, reason: RejectReason
     assert_eq!(chain.make_final(transaction).unwrap().blocks, [], "{case}");
     let passed = chain.stop_before(transaction).unwrap_err();
     assert!(
-        matches!(passed, Error::Misuse(Misuse::LockPassed { .. })),
+        matches!(passed, Error::InvalidRequest(InvalidRequest::LockPassed { .. })),
         "{case}: {passed}"
     );
 }
@@ -156,24 +156,25 @@ fn both_sides_of_the_shortest_relative_time() {
 /// node refuses it where the clock stops before it, and one block before it is crossed.
 #[test]
 fn both_sides_of_spends_with_two_locks() {
-    let height = |tip: &Tip, ahead| LockTime::from_height(tip.height + ahead).unwrap();
-    let time = |tip: &Tip, ahead| LockTime::from_time(tip.mtp + ahead).unwrap();
+    let height = |tip: &BestBlock, ahead| LockTime::from_height(tip.height + ahead).unwrap();
+    let time = |tip: &BestBlock, ahead| LockTime::from_time(tip.mtp + ahead).unwrap();
     let mut chain = chain();
-    let mut both =
-        |case: &str, locks: &dyn Fn(&Tip) -> (LockTime, relative::LockTime), reasons: [RejectReason; 2]| {
-            let runs: [fn(&Regtest, &Transaction, RejectReason, &str); 2] = [stops_before, crosses];
-            for (run, reason) in runs.into_iter().zip(reasons) {
-                // So that the last eleven blocks are ten minutes apart.
-                chain.mine_empty(11).unwrap();
-                let coin = coin(&mut chain);
-                let (absolute, relative) = locks(&chain.tip().unwrap());
-                let waiting = spend(&coin, |tx| {
-                    tx.lock_time = absolute;
-                    tx.input[0].sequence = relative.to_sequence();
-                });
-                run(&chain, &waiting, reason, case);
-            }
-        };
+    let mut both = |case: &str,
+                    locks: &dyn Fn(&BestBlock) -> (LockTime, relative::LockTime),
+                    reasons: [RejectReason; 2]| {
+        let runs: [fn(&Regtest, &Transaction, RejectReason, &str); 2] = [stops_before, crosses];
+        for (run, reason) in runs.into_iter().zip(reasons) {
+            // So that the last eleven blocks are ten minutes apart.
+            chain.mine_empty(11).unwrap();
+            let coin = coin(&mut chain);
+            let (absolute, relative) = locks(&chain.tip().unwrap());
+            let waiting = spend(&coin, |tx| {
+                tx.lock_time = absolute;
+                tx.input[0].sequence = relative.to_sequence();
+            });
+            run(&chain, &waiting, reason, case);
+        }
+    };
     both(
         "absolute height last",
         &|tip| (height(tip, 20), units(3)),
@@ -286,7 +287,7 @@ fn spends_that_are_not_locked() {
             .stop_before(Lock::relative(coin.outpoint, zero))
             .unwrap_err();
         assert!(
-            matches!(error, Error::Misuse(Misuse::LockPassed { .. })),
+            matches!(error, Error::InvalidRequest(InvalidRequest::LockPassed { .. })),
             "{error}"
         );
     }

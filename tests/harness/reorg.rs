@@ -5,7 +5,7 @@ use std::slice;
 use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid};
 use spilman::regtest::{
     change, BlockContent, Cluster, Coin, CoinKind, Error, MineParams, Node, NodeError, Regtest, RejectReason,
-    Reorg, Reorganised, BLOCK_INTERVAL, START_HEIGHT,
+    Reorg, ReorgResult, BLOCK_INTERVAL, START_HEIGHT,
 };
 
 use crate::{chain, outputs, payee, sat, FEE};
@@ -100,7 +100,7 @@ pub fn sorted<const N: usize>(transactions: [&Transaction; N]) -> Vec<Txid> {
 fn a_longer_branch_keeps_transactions_where_they_were() {
     let mut family = Family::new();
     let before = family.chain.tip().unwrap();
-    let Reorganised {
+    let ReorgResult {
         from,
         to,
         old,

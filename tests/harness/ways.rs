@@ -8,7 +8,7 @@ use bitcoin::{OutPoint, Sequence, Transaction, TxOut, Txid};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use spilman::regtest::{
-    change, Coin, CoinKind, Error, Node, Regtest, RejectReason, Reorg, Reorganised, Spend, BLOCK_INTERVAL,
+    change, Coin, CoinKind, Error, Node, Regtest, RejectReason, Reorg, ReorgResult, Spend, BLOCK_INTERVAL,
 };
 
 use crate::reorg::{sorted, Family, FIRST};
@@ -24,7 +24,7 @@ enum Way {
 const WAYS: [Way; 3] = [Way::Apply, Way::Invalidation, Way::Rival];
 
 impl Way {
-    fn go(self, reorg: Reorg<'_>) -> Result<Reorganised, Error> {
+    fn go(self, reorg: Reorg<'_>) -> Result<ReorgResult, Error> {
         match self {
             Self::Apply => reorg.apply(),
             Self::Invalidation => reorg.by_invalidation(),

@@ -7,11 +7,11 @@ use std::process::{Output, Stdio};
 use std::sync::{mpsc, Arc, OnceLock};
 use std::thread;
 
-use spilman::regtest::{wait_until, Look, Node, Regtest, TestFailure};
+use spilman::regtest::{wait_until, Node, Poll, Regtest, TestFailure};
 
 use super::child::{child_of, is_child};
 use super::proc::{daemons_of, is_alive};
-use super::{signal, PATIENCE};
+use super::{signal, TIMEOUT};
 
 fn in_a_static() -> &'static Node {
     static NODE: OnceLock<Node> = OnceLock::new();
@@ -268,11 +268,11 @@ fn a_node_that_does_not_answer_keeps_its_evidence() {
         let pid = pid_of(chain.node());
         signal(&pid.to_string(), how);
         if how == "KILL" {
-            wait_until("its end", PATIENCE, || {
+            wait_until("its end", TIMEOUT, || {
                 Ok(if is_alive(pid) {
-                    Look::Saw("it runs".to_owned())
+                    Poll::Pending("it runs".to_owned())
                 } else {
-                    Look::Done(())
+                    Poll::Ready(())
                 })
             })
             .unwrap();
@@ -466,12 +466,12 @@ fn everything_is_kept_only_if_asked_for() {
             .unwrap();
         let process = child.id();
         assert!(child.wait().unwrap().success());
-        wait_until("the reaper to have ended", PATIENCE, || {
+        wait_until("the reaper to have ended", TIMEOUT, || {
             let left = daemons_of(process);
             Ok(if left.is_empty() {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("{left:?}"))
+                Poll::Pending(format!("{left:?}"))
             })
         })
         .unwrap();

@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use spilman::regtest::{find_bitcoind, wait_until, Look, Regtest};
+use spilman::regtest::{find_bitcoind, wait_until, Poll, Regtest};
 
 use super::child::{child_of, is_child, write_program};
 use super::proc::entries;
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// Whatever the bytes of its name are.
 #[test]
@@ -40,12 +40,12 @@ fn a_temporary_folder_may_have_any_name() {
             "{}",
             String::from_utf8_lossy(&output.stdout)
         );
-        wait_until("nothing to be left", PATIENCE, || {
+        wait_until("nothing to be left", TIMEOUT, || {
             let left = entries(&folder);
             Ok(if left.is_empty() {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("{left:?}"))
+                Poll::Pending(format!("{left:?}"))
             })
         })
         .unwrap();

@@ -20,10 +20,10 @@ use std::time::Duration;
 use child::write_program;
 use child::{child_of, is_child};
 use proc::{daemons_of, is_alive, listening};
-use spilman::regtest::{wait_until, Error, Look, Misuse, Node, Regtest, BLOCK_INTERVAL, START_TIME};
+use spilman::regtest::{wait_until, Error, InvalidRequest, Node, Poll, Regtest, BLOCK_INTERVAL, START_TIME};
 
 /// Generous: what is waited for takes a few hundredths of a second.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a child says that its nodes are up, and where they are.
 const READY: &str = "SPILMAN_TEST_READY";
@@ -72,13 +72,13 @@ fn live(ending: &str) {
             let is_there = daemons.iter().any(|line| line.contains("--electrum-rpc-addr"));
             assert!(is_there, "{daemons:?}");
             announce(chain.node());
-            thread::sleep(PATIENCE * 10);
+            thread::sleep(TIMEOUT * 10);
         }
         _ => {
             let node = Node::start().unwrap();
             announce(&node);
             // It is killed long before; if its parent is killed first, it ends by itself.
-            thread::sleep(PATIENCE * 10);
+            thread::sleep(TIMEOUT * 10);
         }
     }
 }
@@ -98,8 +98,8 @@ fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Out
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = wait_until("the child's node", PATIENCE, || {
-        Ok(fs::read_to_string(&ready).map_or_else(|error| Look::Saw(error.to_string()), Look::Done))
+    let said = wait_until("the child's node", TIMEOUT, || {
+        Ok(fs::read_to_string(&ready).map_or_else(|error| Poll::Pending(error.to_string()), Poll::Ready))
     })
     .unwrap();
     let (pid, folder) = said.split_once('\n').unwrap();
@@ -107,7 +107,7 @@ fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Out
     let process = child.id();
     end(&child);
     let output = child.wait_with_output().unwrap();
-    wait_until(&format!("nothing to be left of {ending}"), PATIENCE, || {
+    wait_until(&format!("nothing to be left of {ending}"), TIMEOUT, || {
         let processes = daemons_of(process);
         let left = fs::read_dir(scratch.path()).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
@@ -116,9 +116,9 @@ fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Out
             .all(|name| name == "ready" || name == "spilman-evidence");
         Ok(
             if processes.is_empty() && only_ours && !is_alive(daemon) && !Path::new(folder).exists() {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("processes {processes:?} and files {left:?}"))
+                Poll::Pending(format!("processes {processes:?} and files {left:?}"))
             },
         )
     })
@@ -178,28 +178,28 @@ fn kill_9_while_electrs_comes_up_leaves_nothing() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("electrs to come up", PATIENCE, || {
+    wait_until("electrs to come up", TIMEOUT, || {
         let daemons = daemons_of(child.id());
         Ok(
             if daemons.iter().any(|line| line.contains("--electrum-rpc-addr")) {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("{daemons:?}"))
+                Poll::Pending(format!("{daemons:?}"))
             },
         )
     })
     .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_until("nothing to be left", PATIENCE, || {
+    wait_until("nothing to be left", TIMEOUT, || {
         let (processes, files) = (
             daemons_of(child.id()),
             fs::read_dir(scratch.path()).unwrap().count(),
         );
         Ok(if processes.is_empty() && files == 0 {
-            Look::Done(())
+            Poll::Ready(())
         } else {
-            Look::Saw(format!("{files} files and processes {processes:?}"))
+            Poll::Pending(format!("{files} files and processes {processes:?}"))
         })
     })
     .unwrap();
@@ -268,13 +268,13 @@ fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
         })
         .collect();
     for (process, scratch) in children {
-        wait_until("nothing to be left", PATIENCE, || {
+        wait_until("nothing to be left", TIMEOUT, || {
             let processes = daemons_of(process);
             let files = fs::read_dir(scratch.path()).unwrap().count();
             Ok(if processes.is_empty() && files == 0 {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("{files} files and processes {processes:?}"))
+                Poll::Pending(format!("{files} files and processes {processes:?}"))
             })
         })
         .unwrap();
@@ -295,11 +295,15 @@ fn a_node_that_restarts_keeps_its_data_ports_and_time() {
     assert!(!node.is_running());
     assert!(matches!(
         node.stop(),
-        Err(Error::Misuse(Misuse::NodeState { state: "stopped" }))
+        Err(Error::InvalidRequest(InvalidRequest::NodeState {
+            state: "stopped"
+        }))
     ));
     assert!(matches!(
         node.kill(),
-        Err(Error::Misuse(Misuse::NodeState { state: "stopped" }))
+        Err(Error::InvalidRequest(InvalidRequest::NodeState {
+            state: "stopped"
+        }))
     ));
     assert!(matches!(chain.tip(), Err(Error::Node(_))), "nobody answers");
 
@@ -307,7 +311,9 @@ fn a_node_that_restarts_keeps_its_data_ports_and_time() {
     assert!(node.is_running());
     assert!(matches!(
         node.restart(),
-        Err(Error::Misuse(Misuse::NodeState { state: "running" }))
+        Err(Error::InvalidRequest(InvalidRequest::NodeState {
+            state: "running"
+        }))
     ));
     assert_eq!(chain.tip().unwrap(), tip);
     assert_eq!((node.rpc_address(), node.p2p_address()), (rpc, p2p));

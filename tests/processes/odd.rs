@@ -9,12 +9,12 @@ use std::time::Duration;
 use bitcoin::Address;
 use spilman::regtest::bitcoincore_rpc::RpcApi;
 use spilman::regtest::{
-    find_bitcoind, wait_until, Error, Look, Misuse, Node, NodeError, Regtest, START_HEIGHT,
+    find_bitcoind, wait_until, Error, InvalidRequest, Node, NodeError, Poll, Regtest, START_HEIGHT,
 };
 
 use super::child::{child_of, is_child, write_program};
 use super::proc::{entries, is_alive, marked, reaper_of};
-use super::{signal, PATIENCE, READY};
+use super::{signal, READY, TIMEOUT};
 
 /// Programs that start the real one in some way, `$REAL`.
 const WRAPPERS: &[(&str, &str)] = &[
@@ -102,13 +102,13 @@ fn kill_9_leaves_nothing_of_a_wrapped_node() {
         let folder = tempfile::tempdir().unwrap();
         let program = wrapper(folder.path(), script);
         let (scratch, _) = run_to_node(TEST, &program, |child| signal(&child.id().to_string(), "KILL"));
-        wait_until(&format!("nothing to be left of one {how}"), PATIENCE, || {
+        wait_until(&format!("nothing to be left of one {how}"), TIMEOUT, || {
             let helper = helper_of(folder.path()).filter(|&helper| is_alive(helper));
             let left = (marked(scratch.path()), entries(scratch.path()), helper);
             Ok(if left.0.is_empty() && left.1 == ["ready"] && left.2.is_none() {
-                Look::Done(())
+                Poll::Ready(())
             } else {
-                Look::Saw(format!("{left:?}"))
+                Poll::Pending(format!("{left:?}"))
             })
         })
         .unwrap();
@@ -132,8 +132,8 @@ fn run_to_node(
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let said = wait_until("the child's node", PATIENCE, || {
-        Ok(fs::read_to_string(&ready).map_or_else(|error| Look::Saw(error.to_string()), Look::Done))
+    let said = wait_until("the child's node", TIMEOUT, || {
+        Ok(fs::read_to_string(&ready).map_or_else(|error| Poll::Pending(error.to_string()), Poll::Ready))
     })
     .unwrap();
     let data = PathBuf::from(said.split_once('\n').unwrap().1);
@@ -203,15 +203,15 @@ fn a_daemon_that_ends_by_itself_is_noticed_and_can_be_started_again() {
             "call" => node.tip().unwrap_err().to_string(),
             "client" => node.client().get_block_count().unwrap_err().to_string(),
             "stop" => {
-                wait_until("the end", PATIENCE, || Ok(over(node))).unwrap();
+                wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
                 node.stop().unwrap_err().to_string()
             }
             "kill" => {
-                wait_until("the end", PATIENCE, || Ok(over(node))).unwrap();
+                wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
                 node.kill().unwrap_err().to_string()
             }
             _ => {
-                wait_until("the end", PATIENCE, || Ok(over(node))).unwrap();
+                wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
                 "ended by itself, by signal 9 (SIGKILL)".to_owned()
             }
         };
@@ -229,18 +229,18 @@ fn a_daemon_that_ends_by_itself_is_noticed_and_can_be_started_again() {
     );
 }
 
-fn over(node: &Node) -> Look<()> {
+fn over(node: &Node) -> Poll<()> {
     if node.is_running() {
-        Look::Saw("it runs".to_owned())
+        Poll::Pending("it runs".to_owned())
     } else {
-        Look::Done(())
+        Poll::Ready(())
     }
 }
 
-/// A call that takes longer than the node's patience is given up, and done once.
+/// A call that takes longer than the node's timeout is given up, and done once.
 #[test]
 fn a_call_that_is_given_up_is_not_sent_again() {
-    let builder = Node::builder().patience(Duration::from_secs(2));
+    let builder = Node::builder().timeout(Duration::from_secs(2));
     let chain = Regtest::builder().node(builder).start().unwrap();
     let node = chain.node();
     let pid = fs::read_to_string(node.data_dir().join("regtest/bitcoind.pid")).unwrap();
@@ -297,7 +297,7 @@ fn a_program_that_is_no_node_is_refused_at_once() {
         ),
     ] {
         let program = wrapper(folder.path(), script);
-        let builder = Node::builder().patience(Duration::from_secs(2));
+        let builder = Node::builder().timeout(Duration::from_secs(2));
         let said = builder.program(&program).start().unwrap_err().to_string();
         assert!(
             said.contains(says) && said.contains(&program.display().to_string()),
@@ -311,7 +311,7 @@ fn arguments_that_take_the_node_away_are_refused() {
     for argument in ["-server=0", "-rpcport=1", "-", "-mocktime=0"] {
         let error = Node::builder().arg(argument).start().unwrap_err();
         assert!(
-            matches!(&error, Error::Misuse(Misuse::Argument { argument: named, .. }) if named == argument),
+            matches!(&error, Error::InvalidRequest(InvalidRequest::Argument { argument: named, .. }) if named == argument),
             "{error}"
         );
     }

@@ -121,7 +121,7 @@ fn a_payee_says_that_it_is_blind() {
 fn a_confirmation_without_its_block_is_not_believed() {
     let mut pair = Case::new(Example7).on(Construction::Csv).funded();
     let baseless = ChainView {
-        base: None,
+        funding_parent: None,
         ..pair.view(3, None)
     };
     pair.apply(Side::Payee, Event::Chain(baseless.clone())).unwrap();
@@ -168,7 +168,7 @@ fn a_payee_that_cannot_broadcast_acknowledges_nothing() {
             pair.raw(Side::Payee, unknown(&pair)).unwrap();
             assert_eq!(pair.payee.paid(), paid, "{at}");
         }
-        let taken = BroadcastResult::taken(SpendRole::Funding, pair.payee.funding().tx());
+        let taken = BroadcastResult::accepted(SpendRole::Funding, pair.payee.funding().tx());
         pair.apply(Side::Payee, Event::Broadcast(taken)).unwrap();
         assert_eq!(pair.payee.paid(), sat(more), "{at}");
     }
@@ -178,7 +178,7 @@ fn a_payee_that_cannot_broadcast_acknowledges_nothing() {
 #[test]
 fn nothing_counts_before_the_first_look() {
     let mut case = Case::new(Example7).on(Construction::Cltv);
-    case.limits.unconfirmed = sat(10_000);
+    case.limits.zero_conf_limit = sat(10_000);
     let mut pair = case.funded();
     assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
     pair.look(Side::Payee, 0, None);

@@ -44,7 +44,7 @@ fn a_payment_below_dust_is_accepted_and_not_enforceable() {
         ] {
             // 1. The payee takes either, and says which it is.
             let mut pair = case.clone().paying(&[paid]).open();
-            let best = *pair.payee.best().unwrap().balance();
+            let best = *pair.payee.latest_payment().unwrap().balance();
             assert_eq!((best.paid, best.is_enforceable()), (sat(paid), enforceable));
             let redeemable = pair.redeemable().unwrap();
             assert_eq!(amounts(redeemable.tx()), outputs);

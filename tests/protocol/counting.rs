@@ -39,7 +39,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
 fn what_the_network_took_once_is_asked_for_again() {
     for mut case in channels() {
         let at = case.name();
-        case.limits.unconfirmed = sat(10_000);
+        case.limits.zero_conf_limit = sat(10_000);
         let mut pair = case.funded();
         pair.chain(0, None);
         assert_eq!(pair.payee.stage(), Stage::Open, "{at}");
@@ -55,7 +55,7 @@ fn what_the_network_took_once_is_asked_for_again() {
         };
         let rejected = BroadcastResult {
             rejected: Some("bad-txns-inputs-missingorspent".to_owned()),
-            ..BroadcastResult::taken(SpendRole::Funding, tx)
+            ..BroadcastResult::accepted(SpendRole::Funding, tx)
         };
         pair.apply(Side::Payee, Event::Broadcast(rejected)).unwrap();
         assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{at}");

@@ -64,7 +64,7 @@ fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
             Example7 => continue,
             Bond => &[],
         };
-        case.limits.unconfirmed = sat(2_000);
+        case.limits.zero_conf_limit = sat(2_000);
         let mut pair = case.funded();
         pair.chain(0, None);
         for payment in paid_before {

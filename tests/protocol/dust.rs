@@ -21,7 +21,7 @@ fn a_dust_limit_is_rounded_up() {
             let pair = case.clone().paying(&[paid]).open();
             let redeemable = pair.redeemable().unwrap();
             assert_eq!(amounts(redeemable.tx()), outputs, "{}: {paid}", case.name());
-            let enforceable = pair.payee.best().unwrap().balance().is_enforceable();
+            let enforceable = pair.payee.latest_payment().unwrap().balance().is_enforceable();
             assert_eq!(enforceable, paid >= 295, "{}: {paid}", case.name());
             assert_spends(pair.payee.params(), redeemable.tx());
         }

@@ -1,8 +1,8 @@
 //! A party with nothing at stake ends, and nothing holds the newest payment back for long.
 
 use spilman::channel::{
-    Action, BroadcastResult, Considered, Construction, Envelope, Event, Message, Notice, Protocol, SpendRole,
-    Stage,
+    AcceptedProposal, Action, BroadcastResult, Construction, Envelope, Event, Message, Notice, Protocol,
+    SpendRole, Stage,
 };
 
 use crate::pair::{channels, says, tip, Case, Pair, Side, HEIGHT, MTP};
@@ -70,13 +70,13 @@ fn a_worthless_funding_transaction_does_not_occupy_the_payee() {
         .unwrap()
         .into();
     let (payer, payee) = case.agreed();
-    let Considered::AwaitsFunding(payee) = payee else {
+    let AcceptedProposal::AwaitsFunding(payee) = payee else {
         panic!("{payee:?}");
     };
     let tx = case.funding(payer.funding_output());
     let rejected = BroadcastResult {
         rejected: Some("bad-txns-inputs-missingorspent".to_owned()),
-        ..BroadcastResult::taken(SpendRole::Funding, &tx)
+        ..BroadcastResult::accepted(SpendRole::Funding, &tx)
     };
     let handed = Envelope {
         channel: case.id,
@@ -151,13 +151,13 @@ fn a_cooperative_settlement_gives_way_at_the_closing_margin() {
     for confirmed in [false, true] {
         let mut pair = case.open();
         pair.apply(Side::Payer, Event::Close).unwrap();
-        let joint = pair.payee.settlement().unwrap().tx().clone();
-        let txid = joint.compute_txid();
+        let cooperative = pair.payee.settlement().unwrap().tx().clone();
+        let txid = cooperative.compute_txid();
         pair.tip = tip(HEIGHT + 107, MTP);
-        pair.look(Side::Payee, 100, Some((&joint, 0)));
-        assert!(pair.payee.settlement().unwrap().is_joint());
+        pair.look(Side::Payee, 100, Some((&cooperative, 0)));
+        assert!(pair.payee.settlement().unwrap().is_cooperative());
         pair.tip = tip(HEIGHT + 108, MTP);
-        let view = pair.view(101, Some((&joint, u32::from(confirmed))));
+        let view = pair.view(101, Some((&cooperative, u32::from(confirmed))));
         let actions = pair.raw(Side::Payee, Event::Chain(view)).unwrap();
         let Some(payment) = pair.redeemable().filter(|_| !confirmed) else {
             assert_eq!(actions, []);
@@ -191,5 +191,5 @@ fn an_unanswered_cooperative_close_is_not_stuck() {
     assert!(matches!(alone[0].message, Message::Settlement { .. }));
     pair.raw(Side::Payer, Event::Close).unwrap_err();
     pair.apply(Side::Payee, Event::Message(alone[0].clone())).unwrap();
-    assert!(!pair.payee.settlement().unwrap().is_joint());
+    assert!(!pair.payee.settlement().unwrap().is_cooperative());
 }

@@ -3,7 +3,7 @@
 
 use bitcoin::{Transaction, Witness};
 use spilman::channel::{
-    Action, CommandError, Construction, Event, HoldError, Limits, Notice, Payer, Protocol, SpendRole, Stage,
+    Action, CommandError, Construction, Event, FundError, Limits, Notice, Payer, Protocol, SpendRole, Stage,
 };
 
 use crate::pair::{assert_spends, channels, tip, Case, Side, HEIGHT, MTP};
@@ -23,10 +23,10 @@ fn a_funding_transaction_with_an_unsigned_input_is_not_held() {
             let mut tx = case.funding(payer.funding_output());
             tx.input.push(tx.input[0].clone());
             (tx.input[1].witness, tx.input[1].script_sig) = (Witness::new(), bitcoin::ScriptBuf::new());
-            let held = payer.hold(tx).map(|_| ());
+            let held = payer.fund(tx).map(|_| ());
             assert_eq!(
                 held,
-                Err(HoldError::UnsignedInput { input: 1 }),
+                Err(FundError::UnsignedInput { input: 1 }),
                 "{}",
                 case.name()
             );
@@ -49,9 +49,9 @@ fn a_malleable_funding_transaction_needs_the_payers_leave() {
             let expected = if allowed || construction.has_script_refund() {
                 Ok(())
             } else {
-                Err(HoldError::Malleable { txid, construction })
+                Err(FundError::Malleable { txid, construction })
             };
-            assert_eq!(payer.hold(tx).map(|_| ()), expected, "{at}");
+            assert_eq!(payer.fund(tx).map(|_| ()), expected, "{at}");
         }
     }
 }
@@ -62,7 +62,7 @@ fn look(payer: &mut Payer, blocks: u32) -> Vec<Action> {
     let view = spilman::channel::ChainView {
         tip,
         confirmations: 0,
-        base: None,
+        funding_parent: None,
         spend: None,
     };
     payer.apply(Event::Chain(view)).unwrap()

@@ -53,7 +53,7 @@ fn opening_proposes_accepts_and_co_signs_the_refund() {
         // 2. and 3. The payer holds the funding transaction and sends the unsigned refund.
         let payer = payer.accept(accept).unwrap();
         let funding = case.funding(payer.funding_output());
-        let (payer, request) = co_signed(payer.hold(funding).unwrap());
+        let (payer, request) = co_signed(payer.fund(funding).unwrap());
         assert_eq!(request.message.kind().name(), "refund-request");
         let (_, answers) = payee.sign_refund(request, case.now).unwrap();
         let kinds: Vec<_> = answers
@@ -70,7 +70,7 @@ fn opening_proposes_accepts_and_co_signs_the_refund() {
         let refund = payer.refund().tx();
         assert_eq!(refund.lock_time, case.terms.refund_lock.to_lock_time());
         assert!(refund.input[0].sequence.enables_absolute_lock_time());
-        let (payer, _) = payer.release();
+        let (payer, _) = payer.into_payer();
         assert_spends(payer.params(), payer.refund().tx());
         assert_eq!(
             amounts(payer.refund().tx()),
@@ -385,7 +385,7 @@ fn a_rejected_funding_transaction_is_not_handed_over() {
         Event::Chain(ChainView {
             tip: tip(height, MTP),
             confirmations,
-            base: None,
+            funding_parent: None,
             spend: None,
         })
     };

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use bitcoin::FeeRate;
 use spilman::channel::{
-    Action, ApplyError, Construction, Envelope, Event, Message, Protocol, PublicNonce, Reason, SpendRole,
-    Stage, Terms,
+    Action, ApplyError, Construction, Envelope, Event, Message, Protocol, PublicNonce, RefusalReason,
+    SpendRole, Stage, Terms,
 };
 
 use crate::pair::{amounts, assert_spends, key, sat, Case, Pair, Side};
@@ -46,7 +46,7 @@ fn asked(actions: &[Action]) -> PublicNonce {
     }
 }
 
-fn reason(refused: Result<Vec<Action>, ApplyError>) -> Reason {
+fn reason(refused: Result<Vec<Action>, ApplyError>) -> RefusalReason {
     match refused {
         Err(ApplyError::Refused(refusal)) => refusal.reason(),
         other => panic!("refused, not {other:?}"),
@@ -68,7 +68,7 @@ fn the_payer_is_asked_again_and_again() {
         };
         let (first, again) = (answer(), answer());
         assert_eq!(first, again, "{feerate} {label}");
-        let Message::JointSettlement { nonce, .. } = first else {
+        let Message::CooperativeSettlement { nonce, .. } = first else {
             panic!("{first:?}")
         };
         assert!(
@@ -79,7 +79,7 @@ fn the_payer_is_asked_again_and_again() {
     // The same question in another channel, or after another payment, has another digest.
     let mut pair = case().paying(&[1_001]).open();
     let event = ask(&pair, 500, Some(nonce("first")));
-    let Message::JointSettlement { nonce, .. } = sent(&pair.raw(Payer, event).unwrap()).clone() else {
+    let Message::CooperativeSettlement { nonce, .. } = sent(&pair.raw(Payer, event).unwrap()).clone() else {
         panic!("an answer")
     };
     assert!(
@@ -98,16 +98,16 @@ fn a_payee_that_was_answered_wrongly_never_uses_the_nonce_again() {
     let channel = pair.payee.params().id();
     let says = |message| Event::Message(Envelope { channel, message });
     let first = asked(&pair.raw(Payee, Event::Close).unwrap());
-    let wrong = pair.joint_settlement(1_000, Terms::FEERATE, &first, "stranger");
+    let wrong = pair.cooperative_settlement(1_000, Terms::FEERATE, &first, "stranger");
     assert_eq!(
         reason(pair.raw(Payee, says(wrong))),
-        Reason::PartialSignatureWrong
+        RefusalReason::PartialSignatureWrong
     );
 
-    let right = pair.joint_settlement(1_000, Terms::FEERATE, &first, "payer");
+    let right = pair.cooperative_settlement(1_000, Terms::FEERATE, &first, "payer");
     assert_eq!(
         reason(pair.raw(Payee, says(right.clone()))),
-        Reason::UnexpectedMessage
+        RefusalReason::UnexpectedMessage
     );
 
     let event = ask(&pair, 500, None);
@@ -115,13 +115,13 @@ fn a_payee_that_was_answered_wrongly_never_uses_the_nonce_again() {
     assert_ne!(second, first, "a nonce was used twice");
     assert_eq!(
         reason(pair.raw(Payee, says(right))),
-        Reason::PartialSignatureWrong
+        RefusalReason::PartialSignatureWrong
     );
 
     let event = ask(&pair, 500, None);
     let third = asked(&pair.raw(Payee, event).unwrap());
     assert!(third != first && third != second, "a nonce was used twice");
-    let right = pair.joint_settlement(1_000, Terms::FEERATE, &third, "payer");
+    let right = pair.cooperative_settlement(1_000, Terms::FEERATE, &third, "payer");
     pair.apply(Payee, says(right)).unwrap();
     let (role, tx) = pair.broadcast.last().unwrap();
     assert_eq!((*role, tx.input[0].witness.len()), (SpendRole::Settlement, 1));
@@ -135,18 +135,18 @@ fn after_a_wrong_answer_the_payee_settles_alone() {
         let mut pair = case().open();
         let channel = pair.payee.params().id();
         let nonce = asked(&pair.raw(Payee, Event::Close).unwrap());
-        let message = pair.joint_settlement(999, Terms::FEERATE, &nonce, "payer");
-        let Message::JointSettlement { partial, nonce, .. } = message else {
+        let message = pair.cooperative_settlement(999, Terms::FEERATE, &nonce, "payer");
+        let Message::CooperativeSettlement { partial, nonce, .. } = message else {
             panic!("{message:?}")
         };
-        let message = Message::JointSettlement {
+        let message = Message::CooperativeSettlement {
             paid: sat(1_000),
             feerate: Terms::FEERATE,
             nonce,
             partial,
         };
         let refused = pair.raw(Payee, Event::Message(Envelope { channel, message }));
-        assert_eq!(reason(refused), Reason::PartialSignatureWrong);
+        assert_eq!(reason(refused), RefusalReason::PartialSignatureWrong);
         let held = pair.redeemable().unwrap();
         pair.apply(Payee, event).unwrap();
         let (role, tx) = pair.broadcast.last().unwrap();
@@ -161,13 +161,16 @@ fn a_settlement_that_nobody_waits_for_is_refused() {
     let mut pair = case().open();
     let channel = pair.payee.params().id();
     let nonce = asked(&pair.raw(Payee, Event::Close).unwrap());
-    let message = pair.joint_settlement(1_000, Terms::FEERATE, &nonce, "payer");
+    let message = pair.cooperative_settlement(1_000, Terms::FEERATE, &nonce, "payer");
     let mut restarted = case().open();
     let answer = || {
         let message = message.clone();
         Event::Message(Envelope { channel, message })
     };
-    assert_eq!(reason(restarted.raw(Payee, answer())), Reason::UnexpectedMessage);
+    assert_eq!(
+        reason(restarted.raw(Payee, answer())),
+        RefusalReason::UnexpectedMessage
+    );
     // Nor once the payee has settled alone.
     pair.apply(Payee, Event::PeerGone).unwrap();
     pair.apply(Payee, answer()).unwrap();

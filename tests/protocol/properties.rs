@@ -3,8 +3,8 @@
 use bitcoin::{Amount, FeeRate, Sequence, Transaction};
 use proptest::prelude::*;
 use spilman::channel::{
-    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, PublicNonce, Reason, SpendRole, Stage,
-    UnverifiedSignature,
+    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, PublicNonce, RefusalReason, SpendRole,
+    Stage, UnverifiedSignature,
 };
 
 use crate::pair::{assert_spends, channels, sat, signature, tip, Case, Pair, Side, HEIGHT, MTP};
@@ -32,7 +32,7 @@ enum Step {
         feerate: u64,
     },
     /// The payer's part for a nonce that the payee has sent, or a spoiled one.
-    Joint {
+    Cooperative {
         index: usize,
         paid: u64,
         spoiled: bool,
@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => side().prop_map(Step::Gone),
         1 => (side(), 400_u64..1_000).prop_map(|(to, feerate)| Step::CloseRequest { to, feerate }),
         2 => (any::<usize>(), prop_oneof![Just(0), 0_u64..400_000], any::<bool>())
-            .prop_map(|(index, paid, spoiled)| Step::Joint { index, paid, spoiled }),
+            .prop_map(|(index, paid, spoiled)| Step::Cooperative { index, paid, spoiled }),
         2 => (side(), 0_u32..200, 0_u32..6, prop::option::of((any::<bool>(), 0_u32..8)))
             .prop_map(|(side, ahead, confirmations, spend)| Step::Look { side, ahead, confirmations, spend }),
         4 => (0_u64..1_100_000, any::<bool>()).prop_map(|(paid, settlement)| Step::Signed { paid, settlement }),
@@ -109,7 +109,7 @@ impl Walk {
                 let nonce = self.nonce(0).filter(|_| *to == Side::Payer);
                 (*to, message(Message::CloseRequest { feerate, nonce }))
             }
-            Step::Joint { index, paid, spoiled } => {
+            Step::Cooperative { index, paid, spoiled } => {
                 let Some(nonce) = self.nonce(*index) else {
                     return;
                 };
@@ -123,7 +123,7 @@ impl Walk {
                 let feerate = self.pair.payee.params().terms().feerate;
                 (
                     Side::Payee,
-                    message(self.pair.joint_settlement(paid, feerate, &nonce, label)),
+                    message(self.pair.cooperative_settlement(paid, feerate, &nonce, label)),
                 )
             }
             Step::Look {
@@ -170,7 +170,7 @@ impl Walk {
             Step::Refuse(side) => (
                 *side,
                 message(Message::Refuse {
-                    reason: Reason::Malformed,
+                    reason: RefusalReason::Malformed,
                 }),
             ),
         };
@@ -208,7 +208,7 @@ impl Walk {
             Err(error) => {
                 // A nonce that has met a wrong answer is spent, and nothing else.
                 let spent = matches!(&error, ApplyError::Refused(refusal)
-                    if refusal.reason() == Reason::PartialSignatureWrong);
+                    if refusal.reason() == RefusalReason::PartialSignatureWrong);
                 assert!(
                     if spent {
                         self.pair.state() == but_nonce

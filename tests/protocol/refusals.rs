@@ -11,8 +11,8 @@ mod scene;
 
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::{
-    Action, ApplyError, ChannelParams, Construction, Envelope, Event, Message, PublicNonce, Reason, Refusal,
-    Stage,
+    Action, ApplyError, ChannelParams, Construction, Envelope, Event, Message, PublicNonce, Refusal,
+    RefusalReason, Stage,
 };
 
 use self::scene::{bare, other_output, tx, Row, World};
@@ -143,7 +143,7 @@ fn refuse_running(row: &Row, by: Side, mut world: World) -> Refusal {
     let refused = pair.raw(by, Event::Message(envelope));
     let refusal = refusal(row, refused);
     // A nonce that has met a wrong answer is spent, and nothing else.
-    let spent = refusal.reason() == Reason::PartialSignatureWrong;
+    let spent = refusal.reason() == RefusalReason::PartialSignatureWrong;
     let after = if spent { pair.state() } else { format!("{pair:?}") };
     assert!(
         after == if spent { state } else { before },
@@ -236,10 +236,10 @@ fn every_wrong_message_is_refused_by_name_and_changes_nothing() {
 /// The table leaves no reason out but those that are none of the state machines'.
 #[test]
 fn the_table_knows_every_reason() {
-    for reason in Reason::OF_MESSAGES {
+    for reason in RefusalReason::OF_MESSAGES {
         // Malformed: bytes that are no message, in tests/wire and tests/service. SpendInvalid: behind the
         // signature check; nothing that passes it is known to fail, see src/channel/verify.rs.
-        let elsewhere = matches!(reason, Reason::Malformed | Reason::SpendInvalid);
+        let elsewhere = matches!(reason, RefusalReason::Malformed | RefusalReason::SpendInvalid);
         let here = rows().any(|row| row.reason == *reason);
         assert_ne!(here, elsewhere, "{reason}");
     }
@@ -303,7 +303,7 @@ fn a_refund_of_a_worthless_funding_transaction() {
             .expect_err(name);
         let text = refusal.to_string();
         let at = format!("{name}, {}", case.name());
-        assert_eq!(refusal.reason(), Reason::FundingMismatch, "{at}: {text}");
+        assert_eq!(refusal.reason(), RefusalReason::FundingMismatch, "{at}: {text}");
         assert!(
             says.iter().all(|words| text.contains(words)),
             "{at}: {text}, not {says:?}"
@@ -320,7 +320,7 @@ fn the_payer_does_not_hold_a_transaction_that_does_not_fund_the_channel() {
             let payer = case.agreed().0;
             let mut tx = case.funding(payer.funding_output());
             change(&mut tx);
-            payer.hold(tx).unwrap_err().to_string()
+            payer.fund(tx).unwrap_err().to_string()
         };
         let missing = with(|tx| tx.output[0].value -= sat(1));
         assert!(

@@ -56,7 +56,7 @@ fn the_life_begins_at_the_confirmation() {
 #[test]
 fn nothing_is_due_before_the_confirmation() {
     let mut case = case();
-    case.limits.unconfirmed = sat(5_000);
+    case.limits.zero_conf_limit = sat(5_000);
     let mut pair = case.funded();
     // 1. A payment that counts without a confirmation.
     pair.look(Payee, 0, None);

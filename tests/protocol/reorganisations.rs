@@ -113,7 +113,7 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
         Event::Chain(ChainView {
             tip,
             confirmations: 0,
-            base: None,
+            funding_parent: None,
             spend: None,
         })
     };
@@ -331,7 +331,7 @@ fn a_channel_that_was_never_funded_is_abandoned() {
         Event::Chain(ChainView {
             tip,
             confirmations: 0,
-            base: None,
+            funding_parent: None,
             spend: None,
         })
     };
@@ -354,7 +354,7 @@ fn a_late_request_for_the_bond_is_refused() {
     let late = ChainView {
         tip: tip(HEIGHT + 100, MTP + 64_799),
         confirmations: 0,
-        base: None,
+        funding_parent: None,
         spend: None,
     };
     payer.apply(Event::Chain(late)).unwrap();

@@ -72,7 +72,7 @@ impl Chain for FakeChain {
         Ok(ChainView {
             tip: state.tip,
             confirmations: state.confirmations,
-            base: None,
+            funding_parent: None,
             spend: state.spend.clone(),
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
 use spilman::channel::{
-    Action, Construction, Envelope, Event, Message, NonceSource, Reason, SeenSpend, Stage,
+    Action, Construction, Envelope, Event, Message, NonceSource, RefusalReason, SeenSpend, Stage,
 };
 use spilman::channel::{Payer, UnverifiedSignature};
 use spilman::service::{accept, PayError, RequestError};
@@ -196,7 +196,7 @@ async fn the_last_messages_arrive_after_the_party_has_moved_on() {
         {
             Message::PaymentAccepted { .. } => accepted += 1,
             Message::Refuse { reason } => {
-                assert_eq!(reason, Reason::SignatureWrong);
+                assert_eq!(reason, RefusalReason::SignatureWrong);
                 break;
             }
             message => panic!("{message:?}"),

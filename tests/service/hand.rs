@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bitcoin::TxOut;
 use spilman::channel::{
-    Action, AwaitsFunding, ChainView, Considered, Envelope, Event, Message, Payee, PayeeOpening, Payer,
-    Reason, Stage,
+    AcceptedProposal, Action, AwaitsFunding, ChainView, Envelope, Event, Message, Payee, PayeeOpening, Payer,
+    RefusalReason, Stage,
 };
 use spilman::service::{
     accept, open, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status,
@@ -103,7 +103,7 @@ impl Hand {
     }
 
     /// Reads until a message of this kind comes.
-    pub async fn refused(&mut self) -> Reason {
+    pub async fn refused(&mut self) -> RefusalReason {
         loop {
             let envelope = soon("a refusal", self.receive())
                 .await
@@ -129,8 +129,8 @@ impl Hand {
         let (considered, accept) = case.considered(self.receive().await.unwrap()).unwrap();
         self.send(&accept).await;
         match considered {
-            Considered::AwaitsFunding(payee) => payee,
-            Considered::SignsRefund(payee) => {
+            AcceptedProposal::AwaitsFunding(payee) => payee,
+            AcceptedProposal::SignsRefund(payee) => {
                 let request = self.receive().await.unwrap();
                 let (payee, answers) = payee.sign_refund(request, case.now).unwrap();
                 // The request for the funding transaction, if there is one, comes last.
@@ -145,7 +145,7 @@ impl Hand {
         let view = ChainView {
             tip: case.now,
             confirmations: 3,
-            base: None,
+            funding_parent: None,
             spend: None,
         };
         self.carry_out(payee.apply(Event::Chain(view)).unwrap()).await;
@@ -159,10 +159,10 @@ impl Hand {
         self.send(&message).await;
         let payer = payer.accept(self.receive().await.unwrap()).unwrap();
         let funding = case.funding(payer.funding_output());
-        let (payer, message) = co_signed(payer.hold(funding).unwrap());
+        let (payer, message) = co_signed(payer.fund(funding).unwrap());
         self.send(&message).await;
         let payer = payer.verify_refund(self.receive().await.unwrap()).unwrap();
-        let (mut payer, actions) = payer.release();
+        let (mut payer, actions) = payer.into_payer();
         self.carry_out(actions).await;
         chain.confirm(3);
         let ready = self.receive().await.unwrap();

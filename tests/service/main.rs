@@ -72,7 +72,7 @@ async fn a_payee_that_dies_in_mid_payment_leaves_it_unacknowledged() {
     until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
     soon("a payment", payer.pay(sat(1_000))).await.unwrap();
     // 1. The payment is on its way when the payee loses power.
-    let (paid, ()) = tokio::join!(soon("an answer", payer.pay(sat(1_000))), async { payee.kill() });
+    let (paid, ()) = tokio::join!(soon("an answer", payer.pay(sat(1_000))), async { payee.abort() });
     assert_eq!(paid, Err(PayError::Unacknowledged { paid: sat(2_000) }.into()));
     // 2. Every later one is not even signed.
     assert_eq!(
@@ -97,7 +97,7 @@ async fn a_payer_that_dies_leaves_the_payee_its_payment() {
         chain.confirm(3);
         until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
         payer.pay(sat(1_000)).await.unwrap();
-        payer.kill();
+        payer.abort();
         until(payee.status(), "the payee notices", |s| !s.connected).await;
         chain.reach(HEIGHT + 108, MTP);
         until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
@@ -114,7 +114,7 @@ async fn a_close_after_the_payer_is_gone_settles_at_once() {
         chain.confirm(3);
         until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
         payer.pay(sat(1_000)).await.unwrap();
-        payer.kill();
+        payer.abort();
         until(payee.status(), "the payee notices", |s| !s.connected).await;
         match feerate {
             None => payee.close().await.unwrap(),
@@ -212,7 +212,7 @@ async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
 #[tokio::test(start_paused = true)]
 async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
     let mut case = Case::new(Example7);
-    case.limits.unconfirmed = sat(10_000);
+    case.limits.zero_conf_limit = sat(10_000);
     let (left, right) = (FakeChain::new(), FakeChain::new());
     let (a, b) = duplex(64 * 1024);
     let payee = Setup {

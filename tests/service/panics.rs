@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::Protocol::{Bond, Example7};
 use spilman::channel::{ChainView, Notice, Stage, Tip};
-use spilman::service::{accept, Chain, ChainError, Fault, OutcomeError, Report, Setup};
+use spilman::service::{accept, Chain, ChainError, ObserverPanic, OutcomeError, Report, Setup};
 use tokio::io::{duplex, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 
@@ -35,7 +35,7 @@ async fn an_observer_that_panics_does_not_end_the_party() {
     assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 900_000);
     let message = format!("cannot book {}", sat(900_000));
     // The empty payment, and this one.
-    assert_eq!(status.fault, Some(Fault { panics: 2, message }));
+    assert_eq!(status.fault, Some(ObserverPanic { panics: 2, message }));
     chain.bury_the_spend();
     assert_eq!(
         soon("the end", payee.outcome()).await.unwrap().to_payee,
@@ -166,7 +166,7 @@ async fn a_connection_that_panics_is_told_of() {
         until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
         payer.pay(sat(1_000)).await.unwrap();
         *broken.lock().unwrap() = true;
-        payer.kill();
+        payer.abort();
         if when_read {
             until(payee.status(), "the end of the connection", |s| !s.connected).await;
             chain.reach(HEIGHT + 108, MTP);
@@ -193,8 +193,8 @@ async fn an_outcome_that_never_comes_says_why() {
     // 2. Both are ended.
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payer, payee) = both(&case, &chain).await;
-    payer.kill();
-    payee.kill();
+    payer.abort();
+    payee.abort();
     assert_eq!(soon("the end", payer.outcome()).await, Err(OutcomeError::Aborted));
     assert_eq!(soon("the end", payee.outcome()).await, Err(OutcomeError::Aborted));
 }

@@ -1,7 +1,7 @@
 //! Peers that do not read, or send what they must not.
 
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{Envelope, Event, Message, Reason, Stage, UnverifiedSignature};
+use spilman::channel::{Envelope, Event, Message, RefusalReason, Stage, UnverifiedSignature};
 use spilman::service::{accept, ConnectionError, OpenError};
 use spilman::wire::MAX_MESSAGE;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
         ),
         "{error}"
     );
-    assert_eq!(hand.refused().await, Reason::Malformed);
+    assert_eq!(hand.refused().await, RefusalReason::Malformed);
     // 2. One byte above the limit, and then a payee that waits for the limit's worth.
     for (len, refused) in [(MAX_MESSAGE + 1, true), (MAX_MESSAGE, false)] {
         let (a, b) = duplex(4_096);
@@ -87,7 +87,7 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     let (payee, mut hand, mut payer, reports) = payee_and_hand(&case, (&chain, &chain), 4_096).await;
     hand.carry_out(payer.apply(Event::Pay(sat(1_000))).unwrap()).await;
     hand.io.write_all(&[0xff, 0xff]).await.unwrap();
-    assert_eq!(hand.refused().await, Reason::Malformed);
+    assert_eq!(hand.refused().await, RefusalReason::Malformed);
     assert!(reports
         .lock()
         .unwrap()
@@ -115,7 +115,7 @@ fn a_refusal_does_not_outlive_the_opening() {
         let opened = accept(b, FakeChain::new(), setup("payee")).await;
         opened.err().expect("no channel");
     });
-    assert_eq!(runtime().block_on(hand.refused()), Reason::Malformed);
+    assert_eq!(runtime().block_on(hand.refused()), RefusalReason::Malformed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +172,7 @@ async fn one_wrong_payment_ends_the_connection() {
         message,
     })
     .await;
-    assert_eq!(hand.refused().await, Reason::SignatureWrong);
+    assert_eq!(hand.refused().await, RefusalReason::SignatureWrong);
     assert!(reports
         .lock()
         .unwrap()
@@ -190,7 +190,7 @@ async fn a_refused_proposal_tells_the_payer_why() {
     strict.limits.capacity = sat(1)..=sat(999_999);
     let (payer, payee) = tokio::join!(open_payer(&case, a, &chain), accept(b, chain.clone(), strict));
     let (payer, payee) = (payer.err().unwrap(), payee.err().unwrap());
-    let expected = Reason::TermsOutOfLimits;
+    let expected = RefusalReason::TermsOutOfLimits;
     assert!(
         matches!(payer, OpenError::PeerRefused { reason, .. } if reason == expected),
         "{payer}"
@@ -218,6 +218,6 @@ async fn a_wrong_refund_signature_aborts_with_nothing_on_chain() {
         hand.refused().await
     });
     assert!(matches!(payer.err().unwrap(), OpenError::Refused(_)));
-    assert_eq!(reason, Reason::SignatureWrong);
+    assert_eq!(reason, RefusalReason::SignatureWrong);
     assert!(chain.broadcast_so_far().is_empty());
 }

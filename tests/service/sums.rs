@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitcoin::Amount;
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{Envelope, Event, Message, Reason};
+use spilman::channel::{Envelope, Event, Message, RefusalReason};
 use spilman::service::{PayError, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
 use tokio::time::timeout;
 
@@ -135,7 +135,7 @@ async fn a_payment_whose_turn_does_not_come_is_told_so() {
 async fn a_refused_payment_is_not_unpaid() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payer, mut hand, mut payee) = payer_and_hand(&case, (&chain, &chain), 64 * 1024).await;
-    let reason = Reason::SignatureWrong;
+    let reason = RefusalReason::SignatureWrong;
     let (paid, ()) = tokio::join!(payer.pay(sat(500_000)), async {
         let payment = hand.receive().await.unwrap();
         payee.apply(Event::Message(payment)).unwrap();
@@ -157,7 +157,7 @@ async fn a_refused_payment_is_not_unpaid() {
 async fn a_refusal_is_heard_over_a_connection_that_is_gone() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payer, mut hand, _payee) = payer_and_hand(&case, (&chain, &chain), 64 * 1024).await;
-    let reason = Reason::Malformed;
+    let reason = RefusalReason::Malformed;
     let message = Message::Refuse { reason };
     // The payer's task has no turn between these, and signs before it reads.
     let (paid, ()) = tokio::join!(payer.pay(sat(1_000)), async {
@@ -186,7 +186,7 @@ async fn a_payment_that_the_task_does_not_survive_names_its_sum() {
     let (payer, mut hand, _payee) = payer_and_hand(&case, (&chain, &chain), 64 * 1024).await;
     let (paid, ()) = tokio::join!(payer.pay(sat(1_000)), async {
         assert_eq!(read_payment(&mut hand).await, sat(1_000));
-        payer.kill();
+        payer.abort();
     });
     assert_eq!(paid, Err(unacknowledged(1_000)));
     assert_eq!(payer.pay(sat(1_000)).await, Err(RequestError::Ended));

@@ -44,7 +44,7 @@ async fn a_blind_payer_still_refunds_at_the_lock() {
     for (view, takes) in [(Answer::Error, 0), (Answer::Panic, 0), (Answer::True, 31)] {
         let (case, chain, odd) = (Case::new(Example7), FakeChain::new(), Odd::new());
         let (payer, payee) = ready(&case, (&odd, &odd.chain), (&chain, &chain), setup("payee")).await;
-        payee.kill();
+        payee.abort();
         odd.change(|mood| (mood.view, mood.view_takes) = (view, Duration::from_secs(takes)));
         odd.chain.reach(HEIGHT + 143, MTP);
         let news = *odd.chain.changes.borrow();

@@ -240,7 +240,7 @@ fn a_nonce_of_another_size_or_off_the_curve() {
     .to_lower_hex_string();
     let settlement = encode(&Envelope {
         channel: ChannelId(7),
-        message: Message::JointSettlement {
+        message: Message::CooperativeSettlement {
             paid: sat(200),
             feerate: Terms::FEERATE,
             nonce: nonce(),

@@ -13,8 +13,8 @@ use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
 use pair::{key, payout, sat, Case};
 use proptest::prelude::*;
 use spilman::channel::{
-    Capacity, ChannelId, Confirmation, Envelope, Kind, Message, PartialSignature, PayeeKey, Protocol,
-    PublicNonce, Reason, Terms, UnverifiedSignature,
+    Capacity, ChannelId, Confirmation, Envelope, Message, MessageKind, PartialSignature, PayeeKey, Protocol,
+    PublicNonce, RefusalReason, Terms, UnverifiedSignature,
 };
 use spilman::wire::{decode, encode, WireError, FRAME_HEADER};
 
@@ -49,7 +49,7 @@ fn golden() -> Vec<Envelope> {
             payee_payout: payout("payee"),
             confirmation: Confirmation {
                 depth: 3,
-                unconfirmed: Amount::ZERO,
+                zero_conf_limit: Amount::ZERO,
             },
         },
         request.message,
@@ -78,7 +78,7 @@ fn golden() -> Vec<Envelope> {
             feerate: Terms::FEERATE,
             signature: signature(),
         },
-        Message::JointSettlement {
+        Message::CooperativeSettlement {
             paid: sat(200),
             feerate: Terms::FEERATE,
             nonce: nonce(),
@@ -88,7 +88,7 @@ fn golden() -> Vec<Envelope> {
             txid: Txid::from_byte_array(std::array::from_fn(|i| u8::try_from(i).unwrap())),
         },
         Message::Refuse {
-            reason: Reason::ChannelExpiring,
+            reason: RefusalReason::ChannelExpiring,
         },
     ]);
     messages
@@ -104,7 +104,7 @@ fn golden() -> Vec<Envelope> {
 fn every_kind_has_one_encoding() {
     let golden = golden();
     // 1. No kind is missing.
-    for kind in Kind::ALL {
+    for kind in MessageKind::ALL {
         assert!(
             golden.iter().any(|envelope| envelope.message.kind() == kind),
             "{kind} is missing"
@@ -202,7 +202,7 @@ fn the_largest_funding_transaction_fits_and_a_larger_one_is_not_held() {
         message: Message::Funding { tx: tx.clone() },
     };
     assert_eq!(decode(&encode(&envelope)), Ok(envelope));
-    assert!(payer.hold(tx.clone()).is_ok());
+    assert!(payer.fund(tx.clone()).is_ok());
 
     tx.output[1].script_pubkey =
         ScriptBuf::from_bytes([tx.output[1].script_pubkey.as_bytes(), &[0]].concat());
@@ -210,7 +210,7 @@ fn the_largest_funding_transaction_fits_and_a_larger_one_is_not_held() {
         size: MAX_FUNDING_SIZE + 1,
         limit: MAX_FUNDING_SIZE,
     };
-    assert_eq!(case.agreed().0.hold(tx).unwrap_err(), expected.into());
+    assert_eq!(case.agreed().0.fund(tx).unwrap_err(), expected.into());
 }
 
 /// How a message of each kind begins: the number of its elements, its kind, its channel.
@@ -220,7 +220,12 @@ fn heads() -> Vec<Vec<u8>> {
         .map(|message| encode(message)[..3].to_vec())
         .collect();
     let kinds: BTreeSet<_> = heads.iter().map(|head| head[1]).collect();
-    assert_eq!(kinds.len(), Kind::ALL.len(), "{kinds:?} of {:?}", Kind::ALL);
+    assert_eq!(
+        kinds.len(),
+        MessageKind::ALL.len(),
+        "{kinds:?} of {:?}",
+        MessageKind::ALL
+    );
     heads
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::FromHex;
 use bitcoin::{consensus, FeeRate, Transaction};
-use spilman::channel::{Construction, Envelope, Event, Expiry, Kind, Message, Protocol, Reason};
+use spilman::channel::{
+    Construction, Envelope, Event, Expiry, Message, MessageKind, Protocol, RefusalReason,
+};
 use spilman::wire::{decode, encode};
 
 use crate::pair::{sat, Case, Side, MTP};
@@ -33,15 +35,18 @@ fn kinds_and_reasons_are_the_librarys() {
         rows.map(|row| (row[0].clone(), row[1].clone()))
             .collect::<Vec<_>>()
     };
-    let kinds = Kind::ALL.map(|kind| ((kind as u8).to_string(), kind.name().to_owned()));
+    let kinds = MessageKind::ALL.map(|kind| ((kind as u8).to_string(), kind.name().to_owned()));
     assert_eq!(numbered("| kind | message | from |"), kinds);
-    let reasons = Reason::OF_MESSAGES.iter();
+    let reasons = RefusalReason::OF_MESSAGES.iter();
     let reasons: Vec<_> = reasons
         .map(|reason| ((*reason as u8).to_string(), reason.name().to_owned()))
         .collect();
     assert_eq!(numbered("| number | reason | when |"), reasons);
 
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Open) {
+    for kind in MessageKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != MessageKind::Open)
+    {
         let start: String = CDDL
             .lines()
             .filter(|line| {
@@ -54,7 +59,7 @@ fn kinds_and_reasons_are_the_librarys() {
             "{kind} in CDDL: {start}"
         );
     }
-    let range = format!("= 0..{}", Reason::OF_MESSAGES.len() - 1);
+    let range = format!("= 0..{}", RefusalReason::OF_MESSAGES.len() - 1);
     let reason = CDDL.lines().find(|line| line.starts_with("reason "));
     assert!(
         reason.is_some_and(|line| line.ends_with(&range)),
@@ -133,14 +138,14 @@ fn the_weights_are_the_librarys() {
 }
 
 #[test]
-fn the_weight_of_a_joint_settlement_is_the_librarys() {
+fn the_weight_of_a_cooperative_settlement_is_the_librarys() {
     let rows = table("| construction | payment, settlement | refund | joint settlement |");
     let row = rows.iter().find(|row| row[0] == "taproot").unwrap();
     let case = Case::new(Protocol::Example7).on(Construction::Taproot);
     let mut pair = case.paying(&[10_000]).open();
     pair.apply(Side::Payee, Event::Close).unwrap();
     let settlement = pair.payee.settlement().unwrap();
-    assert!(settlement.is_joint());
+    assert!(settlement.is_cooperative());
     assert_eq!(measured(settlement.tx()), weight(&row[3], 0));
 }
 
@@ -164,15 +169,15 @@ fn the_conversation_in_full_decodes() {
     let messages: Vec<Envelope> = blocks.iter().filter_map(|block| decode(block).ok()).collect();
     let kinds: Vec<_> = messages.iter().map(|envelope| envelope.message.kind()).collect();
     let mut expected = vec![
-        Kind::Open,
-        Kind::Accept,
-        Kind::RefundRequest,
-        Kind::RefundSignature,
-        Kind::Funding,
-        Kind::Ready,
+        MessageKind::Open,
+        MessageKind::Accept,
+        MessageKind::RefundRequest,
+        MessageKind::RefundSignature,
+        MessageKind::Funding,
+        MessageKind::Ready,
     ];
-    expected.extend([Kind::Payment, Kind::PaymentAccepted].repeat(4));
-    expected.push(Kind::Closed);
+    expected.extend([MessageKind::Payment, MessageKind::PaymentAccepted].repeat(4));
+    expected.push(MessageKind::Closed);
     assert_eq!(kinds, expected);
     for envelope in &messages {
         assert!(blocks.contains(&encode(envelope)), "{envelope:?}");

@@ -5,7 +5,7 @@ use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use super::*;
 use crate::channel::keys::Scheme;
 use crate::channel::test_support::{example, key, payout, Example};
-use crate::channel::transaction::{PaymentTx, Spend};
+use crate::channel::transaction::{PaymentTx, SpendTemplate};
 
 const FIVE: FeeRate = FeeRate::from_sat_per_kwu(1_250);
 
@@ -17,7 +17,7 @@ fn sat(amount: u64) -> Amount {
 fn settlement(example: &Example, paid: Amount) -> SettlementTx {
     let funding = OutPoint::new(Txid::from_byte_array([7; 32]), 0);
     let balance = example.params.balance(paid).unwrap();
-    let signature = Spend::payment(&example.params, funding, &balance).sign(&example.payer);
+    let signature = SpendTemplate::payment(&example.params, funding, &balance).sign(&example.payer);
     let payment = PaymentTx::new(balance, signature);
     payment.redeem(&example.params, funding, &example.payee).unwrap()
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::terms::Protocol;
 
-pub(crate) use scripts::{Path, Scripts};
+pub(crate) use scripts::{Scripts, SpendPath};
 
 /// What the funding output is made of. The numbers are those on the wire.
 ///

@@ -11,7 +11,7 @@ use crate::channel::verify::SpendError;
 const MAX_SCRIPT_SIG: usize = 1_650;
 
 /// What a witness item has to be.
-pub(super) enum Item {
+pub(super) enum WitnessItem {
     Empty,
     One,
     Ecdsa,
@@ -53,7 +53,11 @@ pub(super) fn check_pushes(script_sig: &Script) -> Result<(), SpendError> {
 }
 
 /// Just these items, then the script.
-pub(super) fn check_witness(witness: &Witness, script: &Script, wanted: &[Item]) -> Result<(), SpendError> {
+pub(super) fn check_witness(
+    witness: &Witness,
+    script: &Script,
+    wanted: &[WitnessItem],
+) -> Result<(), SpendError> {
     let expected = wanted.len() + 1;
     let found = witness.len();
     if found != expected || witness.last() != Some(script.as_bytes()) {
@@ -61,11 +65,11 @@ pub(super) fn check_witness(witness: &Witness, script: &Script, wanted: &[Item])
     }
     for (item, wanted) in witness.iter().zip(wanted) {
         match wanted {
-            Item::Empty if item.is_empty() => {}
+            WitnessItem::Empty if item.is_empty() => {}
             // MINIMALIF: policy for a witness, consensus for tapscript.
-            Item::One if item == [1] => {}
-            Item::Ecdsa => check_ecdsa(item)?,
-            Item::Empty | Item::One => return Err(unclean(expected, found)),
+            WitnessItem::One if item == [1] => {}
+            WitnessItem::Ecdsa => check_ecdsa(item)?,
+            WitnessItem::Empty | WitnessItem::One => return Err(unclean(expected, found)),
         }
     }
     Ok(())

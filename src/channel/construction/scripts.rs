@@ -12,18 +12,18 @@ use super::{policy, Construction};
 use crate::channel::digest::DigestTemplate;
 use crate::channel::keys::{PayeeKey, PayerKey, Scheme, VerifiedSignature};
 use crate::channel::lock::RefundLock;
-use crate::channel::musig::{JointKey, JointOutputKey};
+use crate::channel::musig::{AggregateKey, AggregateOutputKey};
 use crate::channel::verify::SpendError;
 
 /// How the funding output is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Path {
+pub(crate) enum SpendPath {
     /// Both sign: a payment, a settlement, or a refund that the payee signed in advance.
     Both,
     /// The payer alone, once the lock in the script is over.
     Refund,
     /// Both with one signature.
-    Joint,
+    Cooperative,
 }
 
 /// The funding output of one channel: everything that follows from construction, keys and lock.
@@ -47,7 +47,7 @@ enum Form {
     Tree {
         both: Leaf,
         refund: Leaf,
-        key: Box<JointOutputKey>,
+        key: Box<AggregateOutputKey>,
     },
 }
 
@@ -103,11 +103,11 @@ impl Scripts {
     ) -> Result<Self, String> {
         let xonly = |key: bitcoin::secp256k1::PublicKey| key.x_only_public_key().0.to_string();
         let (k1, k2) = (payer.to_public_key(), payee.to_public_key());
-        let joint = JointKey::new(payer, payee);
+        let aggregate = AggregateKey::new(payer, payee);
         let text = match construction {
             Construction::Taproot => construction
                 .template()
-                .replace("musig(K1,K2)", &joint.internal_key().to_string())
+                .replace("musig(K1,K2)", &aggregate.internal_key().to_string())
                 .replace("K1", &xonly(k1))
                 .replace("K2", &xonly(k2)),
             _ => construction
@@ -120,7 +120,7 @@ impl Scripts {
         descriptor.sanity_check().map_err(|error| error.to_string())?;
         Ok(Self {
             pubkey: descriptor.script_pubkey(),
-            form: Form::new(construction, &descriptor, &joint)?,
+            form: Form::new(construction, &descriptor, &aggregate)?,
             descriptor,
         })
     }
@@ -149,7 +149,7 @@ impl Scripts {
     }
 
     /// The key of both, where they can close with one signature.
-    pub fn joint_key(&self) -> Option<&JointOutputKey> {
+    pub fn aggregate_key(&self) -> Option<&AggregateOutputKey> {
         match &self.form {
             Form::Script { .. } => None,
             Form::Tree { key, .. } => Some(key),
@@ -164,16 +164,16 @@ impl Scripts {
     }
 
     /// The leaf that a spend goes through, if it does.
-    pub fn leaf_hash(&self, path: Path) -> Option<TapLeafHash> {
+    pub fn leaf_hash(&self, path: SpendPath) -> Option<TapLeafHash> {
         match (&self.form, path) {
-            (Form::Script { .. }, _) | (Form::Tree { .. }, Path::Joint) => None,
-            (Form::Tree { both, .. }, Path::Both) => Some(both.hash()),
-            (Form::Tree { refund, .. }, Path::Refund) => Some(refund.hash()),
+            (Form::Script { .. }, _) | (Form::Tree { .. }, SpendPath::Cooperative) => None,
+            (Form::Tree { both, .. }, SpendPath::Both) => Some(both.hash()),
+            (Form::Tree { refund, .. }, SpendPath::Refund) => Some(refund.hash()),
         }
     }
 
     /// The size of the input that spends the output this way, with signatures of the largest size.
-    pub fn input_weight(&self, path: Path) -> InputWeightPrediction {
+    pub fn input_weight(&self, path: SpendPath) -> InputWeightPrediction {
         let (script_sig, witness) = match &self.form {
             Form::Script {
                 script,
@@ -183,7 +183,7 @@ impl Scripts {
                 let items = match (shape, path) {
                     // The dummy element, two signatures, the script.
                     (Shape::Multisig, _) => vec![0, ECDSA, ECDSA, script.len()],
-                    (Shape::Branches, Path::Refund) => vec![ECDSA, 0, script.len()],
+                    (Shape::Branches, SpendPath::Refund) => vec![ECDSA, 0, script.len()],
                     (Shape::Branches, _) => vec![ECDSA, ECDSA, 1, script.len()],
                 };
                 match wrapping {
@@ -194,9 +194,9 @@ impl Scripts {
                 }
             }
             Form::Tree { both, refund, .. } => match path {
-                Path::Both => (0, vec![SCHNORR, SCHNORR, both.script.len(), both.control.len()]),
-                Path::Refund => (0, vec![SCHNORR, refund.script.len(), refund.control.len()]),
-                Path::Joint => (0, vec![SCHNORR]),
+                SpendPath::Both => (0, vec![SCHNORR, SCHNORR, both.script.len(), both.control.len()]),
+                SpendPath::Refund => (0, vec![SCHNORR, refund.script.len(), refund.control.len()]),
+                SpendPath::Cooperative => (0, vec![SCHNORR]),
             },
         };
         InputWeightPrediction::from_slice(script_sig, &witness)
@@ -204,7 +204,7 @@ impl Scripts {
 
     /// What is signed: every input and output (`SIGHASH_ALL`, or for Schnorr signatures the default, which means the
     /// same and takes no byte).
-    pub fn digest(&self, tx: &Transaction, prevout: &TxOut, path: Path) -> Message {
+    pub fn digest(&self, tx: &Transaction, prevout: &TxOut, path: SpendPath) -> Message {
         const ONE_INPUT: &str = "a template has one input, and its index is 0";
         let mut cache = SighashCache::new(tx);
         match &self.form {
@@ -302,9 +302,17 @@ impl Scripts {
                 &input.witness,
                 script,
                 match (shape, input.witness.len()) {
-                    (Shape::Multisig, _) => &[policy::Item::Empty, policy::Item::Ecdsa, policy::Item::Ecdsa],
-                    (Shape::Branches, 3) => &[policy::Item::Ecdsa, policy::Item::Empty],
-                    (Shape::Branches, _) => &[policy::Item::Ecdsa, policy::Item::Ecdsa, policy::Item::One],
+                    (Shape::Multisig, _) => &[
+                        policy::WitnessItem::Empty,
+                        policy::WitnessItem::Ecdsa,
+                        policy::WitnessItem::Ecdsa,
+                    ],
+                    (Shape::Branches, 3) => &[policy::WitnessItem::Ecdsa, policy::WitnessItem::Empty],
+                    (Shape::Branches, _) => &[
+                        policy::WitnessItem::Ecdsa,
+                        policy::WitnessItem::Ecdsa,
+                        policy::WitnessItem::One,
+                    ],
                 },
             ),
             Form::Tree { .. } => policy::check_tree(&input.witness),
@@ -316,7 +324,7 @@ impl Form {
     fn new(
         construction: Construction,
         descriptor: &Descriptor<DefiniteDescriptorKey>,
-        joint: &JointKey,
+        aggregate: &AggregateKey,
     ) -> Result<Self, String> {
         let (wrapping, shape) = match construction {
             Construction::P2sh => (Wrapping::Legacy, Shape::Multisig),
@@ -335,7 +343,7 @@ impl Form {
                 let (Some(both), Some(refund)) = (leaves.next(), leaves.next()) else {
                     return Err("not a tree of two leaves".to_owned());
                 };
-                let key = Box::new(joint.tweaked(info.merkle_root()));
+                let key = Box::new(aggregate.tweaked(info.merkle_root()));
                 return Ok(Self::Tree { both, refund, key });
             }
         };

@@ -8,7 +8,7 @@ use bitcoin::OutPoint;
 use musig2::secp::{MaybeScalar, Point, Scalar};
 use musig2::{PubNonce, SecNonce};
 
-use super::{to_point, to_scalar, ChannelKey, JointOutputKey, MusigError};
+use super::{to_point, to_scalar, AggregateOutputKey, ChannelKey, MusigError};
 
 /// 32 random bytes for one [`SecretNonce`], never used before and never again.
 ///
@@ -25,7 +25,7 @@ use super::{to_point, to_scalar, ChannelKey, JointOutputKey, MusigError};
 /// # use spilman::channel::*;
 /// # let key = |byte| ChannelKey::new(SecretKey::from_slice(&[byte; 32]).unwrap());
 /// # let (k1, k2, outpoint) = (key(1), key(2), OutPoint::null());
-/// # let output = JointKey::new(PayerKey::new(k1.public_key()), PayeeKey::new(k2.public_key())).tweaked(None);
+/// # let output = AggregateKey::new(PayerKey::new(k1.public_key()), PayeeKey::new(k2.public_key())).tweaked(None);
 /// let seed = NonceSeed::new([5; 32]);
 /// let first = SecretNonce::generate(seed, &k2, &output, outpoint);
 /// let second = SecretNonce::generate(seed, &k2, &output, outpoint); // use of moved value
@@ -52,7 +52,7 @@ impl NonceSeed {
 /// # use spilman::channel::*;
 /// # let key = |byte| ChannelKey::new(SecretKey::from_slice(&[byte; 32]).unwrap());
 /// # let (k1, k2, outpoint) = (key(1), key(2), OutPoint::null());
-/// # let output = JointKey::new(PayerKey::new(k1.public_key()), PayeeKey::new(k2.public_key())).tweaked(None);
+/// # let output = AggregateKey::new(PayerKey::new(k1.public_key()), PayeeKey::new(k2.public_key())).tweaked(None);
 /// # let digest = Message::from_digest([4; 32]);
 /// let asked = SecretNonce::generate(NonceSeed::new([5; 32]), &k2, &output, outpoint);
 /// let (nonce, partial) = output.sign_with(&k1, &asked.public(), &digest)?;
@@ -82,7 +82,12 @@ impl SecretNonce {
         clippy::needless_pass_by_value,
         reason = "a seed that is still there can be used again"
     )]
-    pub fn generate(seed: NonceSeed, key: &ChannelKey, output: &JointOutputKey, funding: OutPoint) -> Self {
+    pub fn generate(
+        seed: NonceSeed,
+        key: &ChannelKey,
+        output: &AggregateOutputKey,
+        funding: OutPoint,
+    ) -> Self {
         let nonce = SecNonce::build_with_seckey(seed.0, to_scalar(key))
             .with_aggregated_pubkey(output.context.aggregated_pubkey::<Point>())
             .with_extra_input(&encode::serialize(&funding))
@@ -96,7 +101,7 @@ impl SecretNonce {
     /// The nonce of `DeterministicSign` in BIP 327, without its optional randomness.
     pub(super) fn derive(
         key: &ChannelKey,
-        output: &JointOutputKey,
+        output: &AggregateOutputKey,
         theirs: &PublicNonce,
         digest: &Message,
     ) -> Self {
@@ -137,7 +142,7 @@ impl fmt::Debug for SecretNonce {
 
 fn derived_scalar(
     secret: &[u8; 32],
-    output: &JointOutputKey,
+    output: &AggregateOutputKey,
     theirs: &PublicNonce,
     digest: &Message,
     index: u8,

@@ -2,7 +2,7 @@ use bitcoin::secp256k1::SecretKey;
 use musig2::secp::{MaybeScalar, Point, Scalar};
 use musig2::{AggNonce, SecNonce};
 
-use super::tests::Channel;
+use super::tests::KeyPair;
 use super::{to_point, to_scalar};
 use crate::channel::keys::SECP;
 
@@ -12,8 +12,8 @@ use crate::channel::keys::SECP;
 /// `s = r·k1 + r·b·k2 + e·a·g·d`, where `r` and `g` are signs.
 #[test]
 fn a_nonce_that_signs_three_times_gives_the_key_away() {
-    let Channel { payer, payee, output } = &Channel::example();
-    let (context, joint) = (&output.context, output.context.aggregated_pubkey::<Point>());
+    let KeyPair { payer, payee, output } = &KeyPair::example();
+    let (context, aggregate) = (&output.context, output.context.aggregated_pubkey::<Point>());
     let (public, secret) = (to_point(&payee.public_key().serialize()), to_scalar(payee));
     let nonce = SecNonce::build_with_seckey([5; 32], secret).build();
     let sign = MaybeScalar::from(Scalar::one());
@@ -24,9 +24,10 @@ fn a_nonce_that_signs_three_times_gives_the_key_away() {
         let sum = AggNonce::sum([nonce.public_nonce(), theirs.public_nonce()]);
         let s: MaybeScalar = musig2::sign_partial(context, secret, nonce.clone(), &sum, message).unwrap();
 
-        let b: MaybeScalar = sum.nonce_coefficient(joint, message);
+        let b: MaybeScalar = sum.nonce_coefficient(aggregate, message);
         let point: Point = sum.final_nonce(b);
-        let e: MaybeScalar = musig2::compute_challenge_hash_tweak(&point.serialize_xonly(), &joint, message);
+        let e: MaybeScalar =
+            musig2::compute_challenge_hash_tweak(&point.serialize_xonly(), &aggregate, message);
         let r = sign.negate_if(point.parity());
         [r, r * b, e * context.key_coefficient(public).unwrap(), s]
     });

@@ -9,19 +9,21 @@ use bitcoin::{
 };
 use proptest::prelude::*;
 
-use super::{JointKey, JointOutputKey, MusigError, NonceSeed, PartialSignature, PublicNonce, SecretNonce};
+use super::{
+    AggregateKey, AggregateOutputKey, MusigError, NonceSeed, PartialSignature, PublicNonce, SecretNonce,
+};
 use crate::channel::keys::{ChannelKey, PayeeKey, PayerKey, SECP};
 use crate::channel::test_support::key;
 
-pub struct Channel {
+pub struct KeyPair {
     pub payer: ChannelKey,
     pub payee: ChannelKey,
-    pub output: JointOutputKey,
+    pub output: AggregateOutputKey,
 }
 
-impl Channel {
+impl KeyPair {
     fn new(payer: ChannelKey, payee: ChannelKey, merkle_root: Option<TapNodeHash>) -> Self {
-        let output = joint(&payer, &payee).tweaked(merkle_root);
+        let output = aggregate(&payer, &payee).tweaked(merkle_root);
         Self { payer, payee, output }
     }
 
@@ -41,8 +43,8 @@ impl Channel {
     }
 }
 
-fn joint(payer: &ChannelKey, payee: &ChannelKey) -> JointKey {
-    JointKey::new(
+fn aggregate(payer: &ChannelKey, payee: &ChannelKey) -> AggregateKey {
+    AggregateKey::new(
         PayerKey::new(payer.public_key()),
         PayeeKey::new(payee.public_key()),
     )
@@ -58,10 +60,10 @@ fn digest(byte: u8) -> Message {
 
 #[test]
 fn a_settlement_is_a_plain_key_path_spend() {
-    // 1. The funding output pays to the joint key.
-    let channel = Channel::example();
+    // 1. The funding output pays to the aggregate key.
+    let channel = KeyPair::example();
     let root = TapNodeHash::from_byte_array([3; 32]);
-    let internal = joint(&channel.payer, &channel.payee).internal_key();
+    let internal = aggregate(&channel.payer, &channel.payee).internal_key();
     let prevout = TxOut {
         value: Amount::from_sat(1_000_000),
         script_pubkey: ScriptBuf::new_p2tr(&SECP, internal, Some(root)),
@@ -124,14 +126,14 @@ proptest! {
         prop_assume!(payer.is_ok() && payee.is_ok());
         let root = root.map(TapNodeHash::from_byte_array);
         let digest = Message::from_digest(digest);
-        let channel = Channel::new(ChannelKey::new(payer.unwrap()), ChannelKey::new(payee.unwrap()), root);
-        let Channel { payer, payee, output } = &channel;
+        let channel = KeyPair::new(ChannelKey::new(payer.unwrap()), ChannelKey::new(payee.unwrap()), root);
+        let KeyPair { payer, payee, output } = &channel;
 
-        let internal = joint(payer, payee).internal_key();
+        let internal = aggregate(payer, payee).internal_key();
         let (expected, parity) = internal.tap_tweak(&SECP, root);
         prop_assert_eq!(output.output_key(), expected.to_x_only_public_key(), "the output key");
         prop_assert_eq!(output.parity(), parity, "its parity");
-        prop_assert_eq!(joint(payee, payer).internal_key(), internal, "the order of the keys");
+        prop_assert_eq!(aggregate(payee, payer).internal_key(), internal, "the order of the keys");
 
         let asked = SecretNonce::generate(NonceSeed::new(seed), payee, output, funding(1));
         let (nonce, partial) = channel.answer(&asked, &digest);
@@ -144,7 +146,7 @@ proptest! {
 
 #[test]
 fn the_payers_nonce_follows_the_request() {
-    let channel = Channel::example();
+    let channel = KeyPair::example();
     let (asked, again) = (channel.asked(5), channel.asked(6));
     let first = channel.answer(&asked, &digest(1));
     assert_eq!(
@@ -153,7 +155,7 @@ fn the_payers_nonce_follows_the_request() {
         "the same request again, as after a restart"
     );
 
-    let other_root = Channel::new(key("spilman/test/payer"), key("spilman/test/payee"), None);
+    let other_root = KeyPair::new(key("spilman/test/payer"), key("spilman/test/payee"), None);
     let others = [
         ("another digest", channel.answer(&asked, &digest(2))),
         ("another nonce of the payee", channel.answer(&again, &digest(1))),
@@ -167,7 +169,7 @@ fn the_payers_nonce_follows_the_request() {
 #[test]
 fn the_payees_nonce_is_made_of_every_input() {
     // NonceGen of BIP 327, written out: the seed, the secret key, the output key, no message, the outpoint.
-    let channel = Channel::example();
+    let channel = KeyPair::example();
     let hash = |tag: &str, parts: &[&[u8]]| {
         let tag = sha256::Hash::hash(tag.as_bytes()).to_byte_array();
         let mut engine = sha256::Hash::engine();
@@ -211,7 +213,7 @@ fn the_payees_nonce_is_made_of_every_input() {
 
 #[test]
 fn a_repeated_seed_stays_in_its_channel() {
-    let channel = Channel::example();
+    let channel = KeyPair::example();
     let first = channel.asked(5).public();
     assert_eq!(
         channel.asked(5).public(),
@@ -220,8 +222,8 @@ fn a_repeated_seed_stays_in_its_channel() {
     );
 
     let seed = || NonceSeed::new([5; 32]);
-    let other_key = Channel::new(key("spilman/test/payer"), key("spilman/test/other"), None);
-    let other_root = Channel::new(key("spilman/test/payer"), key("spilman/test/payee"), None);
+    let other_key = KeyPair::new(key("spilman/test/payer"), key("spilman/test/other"), None);
+    let other_root = KeyPair::new(key("spilman/test/payer"), key("spilman/test/payee"), None);
     let others = [
         (
             "funding outpoint",
@@ -247,8 +249,8 @@ fn a_repeated_seed_stays_in_its_channel() {
 
 #[test]
 fn a_wrong_part_of_the_payer_is_named() {
-    let channel = Channel::example();
-    let stranger = Channel::new(key("spilman/test/stranger"), key("spilman/test/payee"), None);
+    let channel = KeyPair::example();
+    let stranger = KeyPair::new(key("spilman/test/stranger"), key("spilman/test/payee"), None);
     let (signed, asked) = (digest(1), || channel.asked(5));
     let (nonce, partial) = channel.answer(&asked(), &signed);
     let (other_nonce, other_digest) = channel.answer(&asked(), &digest(2));
@@ -298,7 +300,7 @@ fn opposite(nonce: &PublicNonce) -> PublicNonce {
 
 #[test]
 fn each_part_is_signed_with_its_own_key() {
-    let Channel { payer, payee, output } = &Channel::example();
+    let KeyPair { payer, payee, output } = &KeyPair::example();
     let stranger = key("spilman/test/stranger");
     let nonce_of = |key: &ChannelKey| SecretNonce::generate(NonceSeed::new([5; 32]), key, output, funding(1));
     let (theirs, partial) = output
@@ -339,7 +341,7 @@ fn each_part_is_signed_with_its_own_key() {
 
 #[test]
 fn what_is_secret_is_not_printed() {
-    let channel = Channel::example();
+    let channel = KeyPair::example();
     let asked = channel.asked(5);
     let (nonce, partial) = channel.answer(&asked, &digest(1));
     assert_eq!(

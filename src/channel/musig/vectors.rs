@@ -6,7 +6,7 @@ use bitcoin::secp256k1::{Message, PublicKey, SecretKey};
 use bitcoin::{NetworkKind, ScriptBuf};
 use musig2::KeyAggContext;
 
-use super::{add, to_point, JointKey, JointOutputKey, MusigError, PartialSignature, PublicNonce};
+use super::{add, to_point, AggregateKey, AggregateOutputKey, MusigError, PartialSignature, PublicNonce};
 use crate::channel::keys::{ChannelKey, PayeeKey, PayerKey, SECP};
 
 const SECRET: &str = "7fb9e0e687ada1eebf7ecfe2f21e73ebdb51a7d450948dfe8d76d7f2d1007671";
@@ -32,9 +32,9 @@ fn partial(hex: &str) -> PartialSignature {
 }
 
 /// The vectors aggregate the keys in the order that they give, and some have a third signer.
-fn unsorted(keys: &[PublicKey], payer: PublicKey, payee: PublicKey) -> JointOutputKey {
+fn unsorted(keys: &[PublicKey], payer: PublicKey, payee: PublicKey) -> AggregateOutputKey {
     let context = KeyAggContext::new(keys.iter().map(|key| to_point(&key.serialize()))).unwrap();
-    JointOutputKey::new(PayerKey::new(payer), PayeeKey::new(payee), context)
+    AggregateOutputKey::new(PayerKey::new(payer), PayeeKey::new(payee), context)
 }
 
 #[test]
@@ -121,13 +121,13 @@ fn the_key_is_the_one_that_a_descriptor_means() {
         "51207dbed1b89c338df6a1ae137f133a19cae6e03d481196ee6f1a5c7d1aeb56b166",
     ];
     for [payer, payee] in [participants, [participants[1], participants[0]]] {
-        let joint = JointKey::new(PayerKey::new(payer), PayeeKey::new(payee));
+        let aggregate = AggregateKey::new(PayerKey::new(payer), PayeeKey::new(payee));
         let aggregate = Xpub {
             network: NetworkKind::Main,
             depth: 0,
             parent_fingerprint: Fingerprint::default(),
             child_number: ChildNumber::Normal { index: 0 },
-            public_key: super::to_public_key(joint.context.aggregated_pubkey()),
+            public_key: super::to_public_key(aggregate.context.aggregated_pubkey()),
             chain_code: ChainCode::from(bytes(
                 "868087ca02a6f974c4598924c36b57762d32cb45717167e300622c7167e38965",
             )),
@@ -137,7 +137,7 @@ fn the_key_is_the_one_that_a_descriptor_means() {
             let child = aggregate.derive_pub(&SECP, &path).unwrap().to_x_only_pub();
             let tweaked = bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(child);
             let script = ScriptBuf::new_p2tr_tweaked(tweaked);
-            assert_eq!(script.to_hex_string(), expected, "child {index} of {joint:?}");
+            assert_eq!(script.to_hex_string(), expected, "child {index} of {aggregate:?}");
         }
     }
 }

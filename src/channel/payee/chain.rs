@@ -22,15 +22,15 @@ impl Payee {
         }
         if let Some(SeenSpend {
             tx,
-            confirmations: deep @ 1..,
+            confirmations: confirmations @ 1..,
         }) = &view.spend
         {
-            let (tx, deep) = (tx.clone(), *deep);
+            let (tx, confirmations) = (tx.clone(), *confirmations);
             self.see(view);
-            return Ok(self.on_spent(&tx, deep));
+            return Ok(self.on_spent(&tx, confirmations));
         }
         // Before anything is changed, because it may fail.
-        let must_settle = self.params.terms().must_settle(view.tip, view.base);
+        let must_settle = self.params.terms().must_settle(view.tip, view.funding_parent);
         let due = self.due(must_settle, view.spend.is_some())?;
         self.see(view);
         if self.is_pointless() {
@@ -45,7 +45,7 @@ impl Payee {
     fn see(&mut self, view: ChainView) {
         // What fell out of a block has to be taken by the network again.
         if view.confirmations == 0 && self.confirmations() > 0 {
-            (self.taken, self.offered) = (false, None);
+            (self.accepted, self.offered) = (false, None);
         }
         (self.sight.blind, self.sight.told) = (false, false);
         self.tip = view.tip;
@@ -58,7 +58,7 @@ impl Payee {
             self.sight.blind = true;
             return Ok(Vec::new());
         };
-        let must_settle = self.params.terms().must_settle(tip, self.base());
+        let must_settle = self.params.terms().must_settle(tip, self.funding_parent());
         let due = self.due(must_settle, false)?;
         self.sight.blind = true;
         self.tip = tip;
@@ -98,7 +98,7 @@ impl Payee {
         let spent = self.view.as_ref().is_some_and(|view| view.spend.is_some());
         // A relative lock that has not begun counts from the opening: after that time, waiting is pointless.
         let lock = self.params.terms().refund_lock;
-        let expiry = lock.expiry(Some(self.base().unwrap_or(self.opened)));
+        let expiry = lock.expiry(Some(self.funding_parent().unwrap_or(self.opened)));
         let expired = expiry.is_some_and(|expiry| expiry.is_final(self.tip));
         !held && !settled && !spent && (self.peer_gone || expired)
     }
@@ -124,7 +124,7 @@ impl Payee {
     /// in the chain or not: to see whether the node answers.
     fn offer_funding(&mut self, must_settle: bool) -> Option<Action> {
         let terms = self.params.terms();
-        let early = self.params.unconfirmed_limit() > Amount::ZERO;
+        let early = self.params.zero_conf_limit() > Amount::ZERO;
         let mine = terms.protocol != Protocol::SteppedLocktime || early;
         let enforceable = self
             .held()
@@ -164,11 +164,11 @@ impl Payee {
         let Some(settlement) = self.settlement.as_deref() else {
             return Ok(actions);
         };
-        let (txid, joint) = (settlement.tx().compute_txid(), settlement.is_joint());
+        let (txid, cooperative) = (settlement.tx().compute_txid(), settlement.is_cooperative());
         let payment = if must_settle { self.redeemable()? } else { None };
         let payment = payment
             .filter(|payment| payment.balance().is_enforceable() && payment.tx().compute_txid() != txid);
-        if let Some(payment) = payment.clone().filter(|_| joint) {
+        if let Some(payment) = payment.clone().filter(|_| cooperative) {
             actions.push(Action::Notify(Notice::CooperativeCloseUnconfirmed { txid }));
             actions.push(self.settle(payment));
         } else if seen != Some(txid) {
@@ -223,7 +223,7 @@ impl Payee {
                 actions.push(self.send(Message::Closed { txid: result.txid }));
             }
             (SpendRole::Funding, taken) => {
-                self.taken = taken;
+                self.accepted = taken;
                 actions.extend(self.on_depth());
             }
             _ => {}

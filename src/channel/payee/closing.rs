@@ -8,7 +8,7 @@ use crate::channel::keys::UnverifiedSignature;
 use crate::channel::message::Message;
 use crate::channel::musig::{PartialSignature, PublicNonce, SecretNonce};
 use crate::channel::stage::Stage;
-use crate::channel::transaction::{PaymentTx, SettlementTx, Spend};
+use crate::channel::transaction::{PaymentTx, SettlementTx, SpendTemplate};
 use crate::channel::unexpected;
 use crate::channel::verify::SpendError;
 
@@ -25,7 +25,7 @@ impl Payee {
                 if self
                     .settlement
                     .as_ref()
-                    .is_none_or(|settlement| settlement.is_joint()) =>
+                    .is_none_or(|settlement| settlement.is_cooperative()) =>
             {
                 let alone = self.settle_alone()?;
                 return match alone {
@@ -38,7 +38,7 @@ impl Payee {
         let agreed = self.params.terms().feerate;
         let asked = feerate.unwrap_or(agreed);
         self.params.check_wish(self.held_sum(), asked)?;
-        let one_key = self.params.joint_key().is_some() && self.nonces.is_some();
+        let one_key = self.params.aggregate_key().is_some() && self.nonces.is_some();
         if asked == agreed && !one_key {
             let unlocked = self.params.terms().payment_expiry.is_none();
             if let Some(settlement) = self.redeemable()?.filter(|_| unlocked) {
@@ -62,7 +62,7 @@ impl Payee {
     /// Asks for a settlement, with a fresh nonce where both can sign as one.
     fn answer_close(&mut self, feerate: FeeRate) -> Vec<Action> {
         self.stage = Stage::Closing;
-        let key = self.params.joint_key();
+        let key = self.params.aggregate_key();
         let nonce = self.nonces.as_mut().zip(key).map(|(nonces, output)| {
             let secret = SecretNonce::generate(nonces.seed(), &self.key, output, self.funding.outpoint());
             let public = secret.public();
@@ -123,13 +123,13 @@ impl Payee {
             .params
             .balance_at(paid, feerate)
             .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
-        let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
+        let spend = SpendTemplate::settlement(&self.params, self.funding.outpoint(), &balance);
         let payment = PaymentTx::new(balance, spend.verify_payer(signature)?);
         let settlement = payment.settle(&self.params, self.funding.outpoint(), &self.key)?;
         Ok(vec![self.settle(settlement)])
     }
 
-    pub(super) fn accept_joint(
+    pub(super) fn accept_cooperative(
         &mut self,
         paid: Amount,
         feerate: FeeRate,
@@ -139,13 +139,13 @@ impl Payee {
         self.check_settlement(paid, feerate)?;
         let balance = self
             .params
-            .joint_balance(paid, feerate)
+            .cooperative_balance(paid, feerate)
             .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
-        let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
-        let Some((own, key)) = self.asked.take().zip(self.params.joint_key()) else {
+        let spend = SpendTemplate::cooperative(&self.params, self.funding.outpoint(), &balance);
+        let Some((own, key)) = self.asked.take().zip(self.params.aggregate_key()) else {
             // There is no nonce without such a key, and who asked with one has it.
             let (nonce, partial) = (*nonce, *partial);
-            let message = Message::JointSettlement {
+            let message = Message::CooperativeSettlement {
                 paid,
                 feerate,
                 nonce,
@@ -154,7 +154,7 @@ impl Payee {
             return Err(unexpected(self.stage, &message));
         };
         let signature = key.complete(*own, &self.key, nonce, partial, spend.digest())?;
-        let settlement = SettlementTx::joint(balance, spend, signature)?;
+        let settlement = SettlementTx::cooperative(balance, spend, signature)?;
         Ok(vec![self.settle(settlement)])
     }
 

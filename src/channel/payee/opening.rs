@@ -1,6 +1,6 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 
-use super::{Payee, Sight};
+use super::{ChainAccess, Payee};
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::for_channel;
@@ -13,7 +13,7 @@ use crate::channel::params::{ChannelParams, Confirmation, Parties};
 use crate::channel::payment::PaymentTemplate;
 use crate::channel::stage::Stage;
 use crate::channel::terms::Protocol;
-use crate::channel::transaction::{Spend, SpendRole};
+use crate::channel::transaction::{SpendRole, SpendTemplate};
 use crate::channel::unexpected;
 
 /// The payee before the channel is funded: [`Accepted`] where it has to sign the refund, then [`AwaitsFunding`].
@@ -41,14 +41,14 @@ pub struct AwaitsFunding {
 /// What comes next after K2 was sent.
 #[derive(Debug)]
 #[must_use]
-pub enum Considered {
+pub enum AcceptedProposal {
     /// The refund, to be signed.
     SignsRefund(PayeeOpening<Accepted>),
     /// The funding transaction: its output lets the payer have its money back without the payee.
     AwaitsFunding(PayeeOpening<AwaitsFunding>),
 }
 
-impl Considered {
+impl AcceptedProposal {
     /// The channel's parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
@@ -64,13 +64,13 @@ impl PayeeOpening<Accepted> {
     ///
     /// # Errors
     /// If the message is not a proposal, or the proposal is out of the payee's limits.
-    pub fn consider(
+    pub fn accept(
         envelope: Envelope,
         key: ChannelKey,
         payout: ScriptBuf,
         limits: Limits,
         tip: Tip,
-    ) -> Result<(Considered, Envelope), Refusal> {
+    ) -> Result<(AcceptedProposal, Envelope), Refusal> {
         let Envelope { channel: id, message } = envelope;
         let Message::Open {
             terms,
@@ -86,7 +86,7 @@ impl PayeeOpening<Accepted> {
         let payee_key = PayeeKey::new(key.public_key());
         let confirmation = Confirmation {
             depth: (*limits.confirmations.start()).max(1),
-            unconfirmed: limits.unconfirmed,
+            zero_conf_limit: limits.zero_conf_limit,
         };
         let accept = Message::Accept {
             payee_key,
@@ -102,10 +102,10 @@ impl PayeeOpening<Accepted> {
         let params = ChannelParams::new(id, terms, parties, confirmation)?;
         let considered = if params.terms().construction.has_script_refund() {
             let state = AwaitsFunding { funding: None, tip };
-            Considered::AwaitsFunding(PayeeOpening { key, params, state })
+            AcceptedProposal::AwaitsFunding(PayeeOpening { key, params, state })
         } else {
             let state = Accepted { limits };
-            Considered::SignsRefund(Self { key, params, state })
+            AcceptedProposal::SignsRefund(Self { key, params, state })
         };
         let envelope = Envelope {
             channel: id,
@@ -140,7 +140,7 @@ impl PayeeOpening<Accepted> {
             .limits
             .check_lock(self.params.terms().refund_lock, tip)?;
         let funding = check_refund(&self.params, &tx)?;
-        let signature = Spend::refund(&self.params, funding)
+        let signature = SpendTemplate::refund(&self.params, funding)
             .sign(&self.key)
             .to_unverified();
         let mut answers = vec![Message::RefundSignature { signature }];
@@ -177,7 +177,7 @@ fn check_refund(params: &ChannelParams, tx: &Transaction) -> Result<OutPoint, Re
     if funding.is_null() {
         return Err(RefundError::NullOutpoint { received: funding });
     }
-    let template = Spend::refund(params, funding);
+    let template = SpendTemplate::refund(params, funding);
     let agreed = template.unsigned();
     if !input.script_sig.is_empty() || !input.witness.is_empty() {
         // An empty witness has a size too: the byte that says that it is empty.
@@ -277,7 +277,7 @@ impl PayeeOpening<AwaitsFunding> {
         if funding.is_malleable() {
             actions.push(Action::Notify(Notice::MalleableFunding));
         }
-        let early = self.params.unconfirmed_limit() > Amount::ZERO && !funding.is_malleable();
+        let early = self.params.zero_conf_limit() > Amount::ZERO && !funding.is_malleable();
         // In the article the payer broadcasts it; whoever counts payments before it confirms wants to see it taken.
         if early || self.params.terms().protocol != Protocol::SteppedLocktime {
             actions.push(Action::Broadcast {
@@ -291,15 +291,15 @@ impl PayeeOpening<AwaitsFunding> {
             params: self.params,
             funding,
             stage: Stage::AwaitingFunding,
-            best: None,
+            latest: None,
             parked: None,
             settlement: None,
             raised: None,
             view: None,
             tip: self.state.tip,
-            sight: Sight::default(),
+            sight: ChainAccess::default(),
             opened: self.state.tip,
-            taken: false,
+            accepted: false,
             ready: false,
             peer_gone: false,
             nonces: None,

@@ -9,7 +9,7 @@ use crate::channel::lock::Tip;
 use crate::channel::payment::PaymentTemplate;
 use crate::channel::stage::Stage;
 use crate::channel::terms::Protocol;
-use crate::channel::transaction::{RefundTx, Spend, SpendRole};
+use crate::channel::transaction::{RefundTx, SpendRole, SpendTemplate};
 
 /// How the payer acts on the chain, with a view of the funding output or without.
 impl Payer {
@@ -17,7 +17,7 @@ impl Payer {
         if !view.is_possible(&self.params, self.funding.outpoint()) {
             return self.on_blind(Some(view.tip));
         }
-        (self.tip, self.base) = (view.tip, view.base);
+        (self.tip, self.funding_parent) = (view.tip, view.funding_parent);
         if self.stage == Stage::Closed {
             return Vec::new();
         }
@@ -33,7 +33,7 @@ impl Payer {
             return Vec::new();
         }
         if self.stage == Stage::Protected {
-            let too_late = self.params.terms().must_settle(view.tip, view.base);
+            let too_late = self.params.terms().must_settle(view.tip, view.funding_parent);
             return if too_late {
                 vec![self.abandon()]
             } else {
@@ -58,7 +58,9 @@ impl Payer {
         let Some(tip) = tip else { return Vec::new() };
         self.tip = tip;
         match self.stage {
-            Stage::Protected if self.params.terms().must_settle(tip, self.base) => vec![self.abandon()],
+            Stage::Protected if self.params.terms().must_settle(tip, self.funding_parent) => {
+                vec![self.abandon()]
+            }
             Stage::Closed | Stage::Protected => Vec::new(),
             _ if self.may_refund() => self.start_refund(),
             _ => Vec::new(),
@@ -81,11 +83,11 @@ impl Payer {
             return Err(self.wrong_stage("refund a malleated funding transaction"));
         }
         let funding = FundingTx::find(&self.params, tx)?;
-        let spend = Spend::refund(&self.params, funding.outpoint());
+        let spend = SpendTemplate::refund(&self.params, funding.outpoint());
         let signature = spend.sign(&self.key);
         self.refund = RefundTx::complete(spend, signature, None).map_err(CommandError::Refund)?;
         *self.payments = PaymentTemplate::new(&self.params, funding.outpoint());
-        (self.funding, self.base, self.raised) = (funding, None, None);
+        (self.funding, self.funding_parent, self.raised) = (funding, None, None);
         self.stage = Stage::Closing;
         Ok(if self.may_refund() {
             vec![self.broadcast_refund()]
@@ -97,10 +99,10 @@ impl Payer {
     /// Follows the funding transaction into the chain, out of it, and back.
     fn on_depth(&mut self, view: &ChainView) -> Vec<Action> {
         let before = std::mem::replace(&mut self.confirmations, view.confirmations);
-        let deep = view.confirmations >= self.params.confirmations();
+        let confirmed = view.confirmations >= self.params.confirmations();
         match self.stage {
-            // Only if it was deep enough before: the payee may see a block earlier than the payer does.
-            Stage::Open if !deep && !self.counts_early() && before >= self.params.confirmations() => {
+            // Only if it had enough confirmations before: the payee may see a block earlier than the payer does.
+            Stage::Open if !confirmed && !self.counts_early() && before >= self.params.confirmations() => {
                 self.stage = Stage::AwaitingFunding;
                 let confirmations = view.confirmations;
                 let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations })];
@@ -109,7 +111,7 @@ impl Payer {
                 }
                 actions
             }
-            Stage::AwaitingFunding if self.ready && deep => {
+            Stage::AwaitingFunding if self.ready && confirmed => {
                 self.stage = Stage::Open;
                 vec![Action::Notify(Notice::Ready)]
             }
@@ -122,9 +124,9 @@ impl Payer {
         }
     }
 
-    /// Whether the payee counts what was paid although the funding transaction is not confirmed.
+    /// Whether the payee counts what was paid although the funding transaction has not as many confirmations as agreed.
     fn counts_early(&self) -> bool {
-        let unconfirmed = self.params.unconfirmed_limit();
+        let unconfirmed = self.params.zero_conf_limit();
         unconfirmed > Amount::ZERO && self.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
@@ -147,7 +149,7 @@ impl Payer {
         let terms = self.params.terms();
         let overdue = self.overdue && self.broadcast_funding_after.is_some();
         let mine = terms.protocol == Protocol::SteppedLocktime || overdue;
-        if !mine || terms.must_settle(view.tip, view.base) || self.offered == view.tip {
+        if !mine || terms.must_settle(view.tip, view.funding_parent) || self.offered == view.tip {
             return Vec::new();
         }
         self.offered = view.tip;

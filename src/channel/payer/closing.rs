@@ -7,7 +7,7 @@ use crate::channel::event::Action;
 use crate::channel::message::Message;
 use crate::channel::musig::PublicNonce;
 use crate::channel::stage::Stage;
-use crate::channel::transaction::{Spend, SpendRole};
+use crate::channel::transaction::{SpendRole, SpendTemplate};
 use crate::channel::unexpected;
 
 /// How the payer ends a channel: with a settlement, alone or as its part of one signature, or with the refund.
@@ -17,7 +17,7 @@ impl Payer {
             Stage::Open | Stage::AwaitingFunding => {
                 self.params.check_wish(self.paid, feerate)?;
                 self.stage = Stage::Closing;
-                if self.params.joint_key().is_some() {
+                if self.params.aggregate_key().is_some() {
                     self.max_feerate = self.max_feerate.max(feerate);
                     self.asked_to_close = true;
                     return Ok(vec![self.send(Message::CloseRequest { feerate, nonce: None })]);
@@ -44,13 +44,13 @@ impl Payer {
     ) -> Result<Vec<Action>, Refusal> {
         let settlement = match (self.stage, nonce) {
             (Stage::Open | Stage::AwaitingFunding | Stage::Closing, Some(nonce)) => {
-                self.joint_settlement(feerate, nonce)?
+                self.cooperative_settlement(feerate, nonce)?
             }
             (Stage::Open | Stage::AwaitingFunding, None) => {
                 self.settlement(self.settlement_feerate(feerate)?)
             }
             // It answers this side's wish, but closes with two signatures.
-            (Stage::Closing, None) if self.params.joint_key().is_some() => {
+            (Stage::Closing, None) if self.params.aggregate_key().is_some() => {
                 self.settlement(self.settlement_feerate(feerate)?)
             }
             // Both spoke at the same moment, and the settlement is on its way.
@@ -76,7 +76,7 @@ impl Payer {
             .params
             .balance_at(self.paid, feerate)
             .expect("the change was asked before");
-        let spend = Spend::settlement(&self.params, self.funding.outpoint(), &balance);
+        let spend = SpendTemplate::settlement(&self.params, self.funding.outpoint(), &balance);
         self.send(Message::Settlement {
             paid: self.paid,
             feerate,
@@ -86,19 +86,19 @@ impl Payer {
 
     /// This side's part of the one signature. Its nonce follows from the payee's and from what is signed, so that nothing
     /// has to be kept, and no nonce is ever used for two things.
-    fn joint_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
-        let Some(key) = self.params.joint_key() else {
+    fn cooperative_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
+        let Some(key) = self.params.aggregate_key() else {
             let (feerate, nonce) = (asked, Some(nonce));
             return Err(unexpected(self.stage, &Message::CloseRequest { feerate, nonce }));
         };
         let feerate = self.settlement_feerate(asked)?;
         let balance = self
             .params
-            .joint_balance(self.paid, feerate)
+            .cooperative_balance(self.paid, feerate)
             .expect("it costs less than a settlement with two signatures, and that can be paid");
-        let spend = Spend::joint(&self.params, self.funding.outpoint(), &balance);
+        let spend = SpendTemplate::cooperative(&self.params, self.funding.outpoint(), &balance);
         let (nonce, partial) = key.sign_with(&self.key, &nonce, spend.digest())?;
-        Ok(self.send(Message::JointSettlement {
+        Ok(self.send(Message::CooperativeSettlement {
             paid: self.paid,
             feerate,
             nonce,
@@ -108,7 +108,7 @@ impl Payer {
 
     /// Whether the refund's lock is over.
     pub(super) fn may_refund(&self) -> bool {
-        let expiry = self.params.terms().refund_lock.expiry(self.base);
+        let expiry = self.params.terms().refund_lock.expiry(self.funding_parent);
         expiry.is_some_and(|expiry| expiry.is_final(self.tip))
     }
 

@@ -14,7 +14,7 @@ use crate::channel::params::{ChannelId, ChannelParams, Parties};
 use crate::channel::payment::PaymentTemplate;
 use crate::channel::stage::Stage;
 use crate::channel::terms::{Protocol, Terms};
-use crate::channel::transaction::{RefundTx, Spend};
+use crate::channel::transaction::{RefundTx, SpendTemplate};
 use crate::channel::verify::SpendError;
 use crate::channel::{for_channel, unexpected};
 
@@ -22,23 +22,23 @@ use crate::channel::{for_channel, unexpected};
 pub const MAX_FUNDING_SIZE: usize = 3_900;
 
 /// The payer before its money is locked. What is proven so far is in the type: [`Proposed`], [`Agreed`],
-/// [`Held`], [`Protected`]; the funding transaction can be reached from the last alone.
+/// [`Funded`], [`Protected`]; the funding transaction can be reached from the last alone.
 ///
 /// ```
 /// use spilman::channel::{Action, Payer, PayerOpening, Protected};
 ///
 /// fn fund(opening: PayerOpening<Protected>) -> (Payer, Vec<Action>) {
-///     opening.release()
+///     opening.into_payer()
 /// }
 /// ```
 ///
-/// There is no such way from [`Held`], where the refund is not signed yet:
+/// There is no such way from [`Funded`], where the refund is not signed yet:
 ///
 /// ```compile_fail,E0599
-/// use spilman::channel::{Action, Held, Payer, PayerOpening};
+/// use spilman::channel::{Action, Funded, Payer, PayerOpening};
 ///
-/// fn fund(opening: PayerOpening<Held>) -> (Payer, Vec<Action>) {
-///     opening.release()
+/// fn fund(opening: PayerOpening<Funded>) -> (Payer, Vec<Action>) {
+///     opening.into_payer()
 /// }
 /// ```
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub struct Agreed {
 
 /// The funding transaction is signed and held; the payee is asked to sign the refund.
 #[derive(Debug)]
-pub struct Held {
+pub struct Funded {
     params: ChannelParams,
     funding: FundingTx,
     tip: Tip,
@@ -76,7 +76,7 @@ pub struct Held {
 }
 
 /// The refund carries every signature that it needs. Keep it where it survives a crash, then
-/// [`release`](PayerOpening::release) the funding transaction.
+/// give the funding transaction out with [`into_payer`](PayerOpening::into_payer).
 #[derive(Debug)]
 pub struct Protected {
     params: ChannelParams,
@@ -194,7 +194,7 @@ impl PayerOpening<Agreed> {
     /// If the transaction does not have the funding output exactly once, has an unsigned input, or is too large for a
     /// message; or if others can change its id and the refund depends on it, unless
     /// [`Limits::malleable_funding`] allows that.
-    pub fn hold(self, signed: Transaction) -> Result<Hold, HoldError> {
+    pub fn fund(self, signed: Transaction) -> Result<FundedOpening, FundError> {
         let Agreed { params, tip, choices } = self.state;
         let size = signed.total_size();
         if size > MAX_FUNDING_SIZE {
@@ -205,15 +205,15 @@ impl PayerOpening<Agreed> {
             .into());
         }
         if let Some(input) = signed.input.iter().position(is_unsigned) {
-            return Err(HoldError::UnsignedInput { input });
+            return Err(FundError::UnsignedInput { input });
         }
         let funding = FundingTx::find(&params, signed)?;
         let construction = params.terms().construction;
         if !construction.has_script_refund() && funding.is_malleable() && !choices.malleable_funding {
             let txid = funding.outpoint().txid;
-            return Err(HoldError::Malleable { txid, construction });
+            return Err(FundError::Malleable { txid, construction });
         }
-        let spend = Spend::refund(&params, funding.outpoint());
+        let spend = SpendTemplate::refund(&params, funding.outpoint());
         if construction.has_script_refund() {
             let payer = spend.sign(&self.key);
             let refund = RefundTx::complete(spend, payer, None)?;
@@ -224,29 +224,32 @@ impl PayerOpening<Agreed> {
                 tip,
                 choices,
             };
-            return Ok(Hold::Protected(PayerOpening { key: self.key, state }));
+            return Ok(FundedOpening::Protected(PayerOpening { key: self.key, state }));
         }
         let tx = spend.unsigned().clone();
         let envelope = Envelope {
             channel: params.id(),
             message: Message::RefundRequest { tx },
         };
-        let state = Held {
+        let state = Funded {
             params,
             funding,
             tip,
             choices,
         };
-        Ok(Hold::CoSigned(PayerOpening { key: self.key, state }, envelope))
+        Ok(FundedOpening::CoSigned(
+            PayerOpening { key: self.key, state },
+            envelope,
+        ))
     }
 }
 
 /// What follows when the payer holds its funding transaction.
 #[derive(Debug)]
 #[must_use]
-pub enum Hold {
+pub enum FundedOpening {
     /// The refund needs the payee's signature, and the message asks for it.
-    CoSigned(PayerOpening<Held>, Envelope),
+    CoSigned(PayerOpening<Funded>, Envelope),
     /// The funding output itself lets the payer have its money back, and the refund is signed already.
     Protected(PayerOpening<Protected>),
 }
@@ -258,7 +261,7 @@ fn is_unsigned(input: &TxIn) -> bool {
 /// Why the payer's own funding transaction is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum HoldError {
+pub enum FundError {
     /// It is not what was agreed.
     #[error(transparent)]
     Funding(#[from] FundingError),
@@ -285,7 +288,7 @@ pub enum HoldError {
     Refund(#[from] SpendError),
 }
 
-impl PayerOpening<Held> {
+impl PayerOpening<Funded> {
     /// The output that will be locked.
     #[must_use]
     pub const fn funding_outpoint(&self) -> OutPoint {
@@ -303,7 +306,7 @@ impl PayerOpening<Held> {
     /// # Errors
     /// If the signature is wrong in any way: the opening is over, nothing is on chain, nothing is lost.
     pub fn verify_refund(self, envelope: Envelope) -> Result<PayerOpening<Protected>, Refusal> {
-        let Held {
+        let Funded {
             params,
             funding,
             tip,
@@ -313,7 +316,7 @@ impl PayerOpening<Held> {
         let Message::RefundSignature { signature } = message else {
             return Err(unexpected(Stage::SigningRefund, &message));
         };
-        let spend = Spend::refund(&params, funding.outpoint());
+        let spend = SpendTemplate::refund(&params, funding.outpoint());
         let payee = spend.verify_payee(signature)?;
         let payer = spend.sign(&self.key);
         let refund = RefundTx::complete(spend, payer, Some(payee))?;
@@ -346,7 +349,7 @@ impl PayerOpening<Protected> {
     /// Lets go of the funding transaction: the payer broadcasts it (`stepped-locktime`), hands it over
     /// (`example-7`), or waits to be asked for it (`bond`).
     #[must_use]
-    pub fn release(self) -> (Payer, Vec<Action>) {
+    pub fn into_payer(self) -> (Payer, Vec<Action>) {
         let Protected {
             params,
             funding,
@@ -369,7 +372,7 @@ impl PayerOpening<Protected> {
             paid: Amount::ZERO,
             acknowledged: None,
             tip,
-            base: None,
+            funding_parent: None,
             max_feerate: choices.settlement_feerate,
             broadcast_funding_after: choices.broadcast_funding_after,
             overdue: false,

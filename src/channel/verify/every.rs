@@ -12,7 +12,7 @@ use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxOut, Txid, Witness};
 use super::{verify_spend, SpendError};
 use crate::channel::musig::{NonceSeed, SecretNonce};
 use crate::channel::test_support::{example_of, example_on, finished_payment, finished_refund, key, Example};
-use crate::channel::transaction::Spend;
+use crate::channel::transaction::SpendTemplate;
 use crate::channel::Construction::{self, Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
 use crate::channel::Protocol;
 
@@ -62,7 +62,7 @@ fn high_s(signature: &[u8]) -> Vec<u8> {
     [&high.serialize_der()[..], &[*kind]].concat()
 }
 
-struct Row {
+struct Spoilage {
     name: &'static str,
     on: &'static [Construction],
     spoil: fn(&mut Stack),
@@ -75,31 +75,31 @@ const SEGWIT_V0: &[Construction] = &[P2shP2wsh, P2wsh, Cltv, Csv];
 const TREE: &[Construction] = &[Taproot];
 
 #[rustfmt::skip]
-const ROWS: &[Row] = &[
-    Row { name: "an item more", on: &[P2sh], spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Policy },
-    Row { name: "an item more", on: SEGWIT_V0, spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Consensus },
-    Row { name: "an item more", on: TREE, spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Consensus },
-    Row { name: "an item less", on: &Construction::ALL, spoil: |stack| { stack.remove(0); }, by: By::Consensus },
-    Row { name: "a dummy that is not empty", on: MULTISIG, spoil: |stack| stack[0] = vec![7, 7], by: By::Consensus },
-    Row { name: "a yes of two bytes", on: BRANCHES, spoil: |stack| stack[2] = vec![1, 0], by: By::Policy },
-    Row { name: "another yes", on: BRANCHES, spoil: |stack| stack[2] = vec![2], by: By::Policy },
-    Row { name: "the refund's branch with both signatures", on: BRANCHES, spoil: |stack| stack[2] = vec![], by: By::Consensus },
-    Row { name: "the signatures swapped", on: MULTISIG, spoil: |stack| stack.swap(1, 2), by: By::Consensus },
-    Row { name: "the signatures swapped", on: BRANCHES, spoil: |stack| stack.swap(0, 1), by: By::Consensus },
-    Row { name: "the signatures swapped", on: TREE, spoil: |stack| stack.swap(0, 1), by: By::Consensus },
-    Row { name: "high s", on: MULTISIG, spoil: |stack| stack[1] = high_s(&stack[1]), by: By::Policy },
-    Row { name: "high s", on: BRANCHES, spoil: |stack| stack[0] = high_s(&stack[0]), by: By::Policy },
-    Row { name: "another hash type than was signed", on: MULTISIG, spoil: |stack| *stack[1].last_mut().unwrap() = 3, by: By::Consensus },
-    Row { name: "another hash type than was signed", on: TREE, spoil: |stack| stack[1].push(1), by: By::Consensus },
-    Row { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Consensus },
-    Row { name: "another script", on: SEGWIT_V0, spoil: |stack| stack.last_mut().unwrap()[40] ^= 1, by: By::Consensus },
-    Row { name: "the other parity", on: TREE, spoil: |stack| stack[3][0] ^= 1, by: By::Consensus },
-    Row { name: "another leaf version", on: TREE, spoil: |stack| stack[3][0] ^= 2, by: By::Consensus },
-    Row { name: "another internal key", on: TREE, spoil: |stack| { let key: [u8; 32] = stack[2][1..33].try_into().unwrap(); stack[3][1..33].copy_from_slice(&key) }, by: By::Consensus },
-    Row { name: "another sibling", on: TREE, spoil: |stack| stack[3][40] ^= 1, by: By::Consensus },
-    Row { name: "no sibling", on: TREE, spoil: |stack| stack[3].truncate(33), by: By::Consensus },
-    Row { name: "an annex that nobody signed", on: TREE, spoil: |stack| stack.push(vec![0x50, 1]), by: By::Consensus },
-    Row { name: "nothing", on: TREE, spoil: Vec::clear, by: By::Consensus },
+const ROWS: &[Spoilage] = &[
+    Spoilage { name: "an item more", on: &[P2sh], spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Policy },
+    Spoilage { name: "an item more", on: SEGWIT_V0, spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Consensus },
+    Spoilage { name: "an item more", on: TREE, spoil: |stack| stack.insert(0, vec![1, 1]), by: By::Consensus },
+    Spoilage { name: "an item less", on: &Construction::ALL, spoil: |stack| { stack.remove(0); }, by: By::Consensus },
+    Spoilage { name: "a dummy that is not empty", on: MULTISIG, spoil: |stack| stack[0] = vec![7, 7], by: By::Consensus },
+    Spoilage { name: "a yes of two bytes", on: BRANCHES, spoil: |stack| stack[2] = vec![1, 0], by: By::Policy },
+    Spoilage { name: "another yes", on: BRANCHES, spoil: |stack| stack[2] = vec![2], by: By::Policy },
+    Spoilage { name: "the refund's branch with both signatures", on: BRANCHES, spoil: |stack| stack[2] = vec![], by: By::Consensus },
+    Spoilage { name: "the signatures swapped", on: MULTISIG, spoil: |stack| stack.swap(1, 2), by: By::Consensus },
+    Spoilage { name: "the signatures swapped", on: BRANCHES, spoil: |stack| stack.swap(0, 1), by: By::Consensus },
+    Spoilage { name: "the signatures swapped", on: TREE, spoil: |stack| stack.swap(0, 1), by: By::Consensus },
+    Spoilage { name: "high s", on: MULTISIG, spoil: |stack| stack[1] = high_s(&stack[1]), by: By::Policy },
+    Spoilage { name: "high s", on: BRANCHES, spoil: |stack| stack[0] = high_s(&stack[0]), by: By::Policy },
+    Spoilage { name: "another hash type than was signed", on: MULTISIG, spoil: |stack| *stack[1].last_mut().unwrap() = 3, by: By::Consensus },
+    Spoilage { name: "another hash type than was signed", on: TREE, spoil: |stack| stack[1].push(1), by: By::Consensus },
+    Spoilage { name: "the default written out", on: TREE, spoil: |stack| stack[1].push(0), by: By::Consensus },
+    Spoilage { name: "another script", on: SEGWIT_V0, spoil: |stack| stack.last_mut().unwrap()[40] ^= 1, by: By::Consensus },
+    Spoilage { name: "the other parity", on: TREE, spoil: |stack| stack[3][0] ^= 1, by: By::Consensus },
+    Spoilage { name: "another leaf version", on: TREE, spoil: |stack| stack[3][0] ^= 2, by: By::Consensus },
+    Spoilage { name: "another internal key", on: TREE, spoil: |stack| { let key: [u8; 32] = stack[2][1..33].try_into().unwrap(); stack[3][1..33].copy_from_slice(&key) }, by: By::Consensus },
+    Spoilage { name: "another sibling", on: TREE, spoil: |stack| stack[3][40] ^= 1, by: By::Consensus },
+    Spoilage { name: "no sibling", on: TREE, spoil: |stack| stack[3].truncate(33), by: By::Consensus },
+    Spoilage { name: "an annex that nobody signed", on: TREE, spoil: |stack| stack.push(vec![0x50, 1]), by: By::Consensus },
+    Spoilage { name: "nothing", on: TREE, spoil: Vec::clear, by: By::Consensus },
 ];
 
 #[test]
@@ -154,15 +154,15 @@ fn a_control_block_that_ends_with_zero_is_taken() {
 
 /// The signature of both begins as an annex does once in 256 times. Alone in a witness, nothing is an annex (BIP 341).
 #[test]
-fn a_joint_signature_that_begins_like_an_annex_is_taken() {
+fn a_cooperative_signature_that_begins_like_an_annex_is_taken() {
     let Example { params, payer, payee } = example_on(Taproot, Protocol::Example7);
-    let key = params.joint_key().expect("both sign as one");
+    let key = params.aggregate_key().expect("both sign as one");
     let funding = OutPoint::new(Txid::from_byte_array([7; 32]), 0);
     let sign = |paid: u64| {
         let balance = params
-            .joint_balance(Amount::from_sat(paid), params.terms().feerate)
+            .cooperative_balance(Amount::from_sat(paid), params.terms().feerate)
             .unwrap();
-        let spend = Spend::joint(&params, funding, &balance);
+        let spend = SpendTemplate::cooperative(&params, funding, &balance);
         let nonce = SecretNonce::generate(NonceSeed::new([8; 32]), &payee, key, funding);
         let (theirs, partial) = key.sign_with(&payer, &nonce.public(), spend.digest()).unwrap();
         let signature = key
@@ -174,7 +174,7 @@ fn a_joint_signature_that_begins_like_an_annex_is_taken() {
         .map(sign)
         .find(|(_, signature)| signature.serialize()[0] == 0x50)
         .expect("one of 256");
-    assert!(spend.complete_joint(&signature).is_ok(), "{signature}");
+    assert!(spend.complete_cooperative(&signature).is_ok(), "{signature}");
 }
 
 fn set(tx: &mut Transaction, sequence: Sequence) {

@@ -49,11 +49,11 @@ impl World {
         self.variables.insert(name, value.into());
     }
 
-    fn find(&self) -> Result<Found, BinaryError> {
+    fn find(&self) -> Result<FoundBinary, BinaryError> {
         BITCOIND.find(&|name| self.variables.get(name).cloned(), None)
     }
 
-    fn find_version(&self, version: &str) -> Result<Found, BinaryError> {
+    fn find_version(&self, version: &str) -> Result<FoundBinary, BinaryError> {
         BITCOIND.find_version(version, &|name| self.variables.get(name).cloned(), None)
     }
 }
@@ -69,9 +69,9 @@ fn precedence_is_variable_then_path_then_cache() {
     let found = world.find().unwrap();
     assert_eq!(
         found,
-        Found {
+        FoundBinary {
             path: cached,
-            source: Source::Cache,
+            source: BinarySource::Cache,
             version: "version v1-cache".into()
         }
     );
@@ -84,9 +84,9 @@ fn precedence_is_variable_then_path_then_cache() {
     let found = world.find().unwrap();
     assert_eq!(
         found,
-        Found {
+        FoundBinary {
             path: on_path,
-            source: Source::Path,
+            source: BinarySource::Path,
             version: "version v1-path".into()
         }
     );
@@ -96,9 +96,9 @@ fn precedence_is_variable_then_path_then_cache() {
     let found = world.find().unwrap();
     assert_eq!(
         found,
-        Found {
+        FoundBinary {
             path: named,
-            source: Source::Environment,
+            source: BinarySource::Environment,
             version: "version v1-variable".into()
         }
     );
@@ -141,7 +141,7 @@ fn a_variable_that_is_wrong_is_an_error_and_not_a_fall_through() {
         );
     }
     world.set("BITCOIND_EXE", "");
-    assert_eq!(world.find().unwrap().source, Source::Cache);
+    assert_eq!(world.find().unwrap().source, BinarySource::Cache);
 }
 
 #[test]
@@ -181,12 +181,12 @@ fn four_versions() -> (World, [PathBuf; 4]) {
 fn a_version_is_found_by_what_the_program_says_of_itself() {
     let (world, [core_28, core_29, core_31, mine]) = four_versions();
     for (version, path, source) in [
-        ("28", &core_28, Source::Cache),
-        ("28.99.0", &core_28, Source::Cache),
+        ("28", &core_28, BinarySource::Cache),
+        ("28.99.0", &core_28, BinarySource::Cache),
         // Two are a 29: the variable comes first. Only one of them is 29.99.
-        ("29", &mine, Source::Environment),
-        ("29.99", &core_29, Source::Cache),
-        ("31.99", &core_31, Source::Cache),
+        ("29", &mine, BinarySource::Environment),
+        ("29.99", &core_29, BinarySource::Cache),
+        ("31.99", &core_31, BinarySource::Cache),
     ] {
         let found = world.find_version(version).unwrap();
         assert_eq!((&found.path, found.source), (path, source), "{version}");
@@ -201,7 +201,7 @@ fn a_version_is_looked_for_in_every_folder_of_path() {
     let folders = [world.path("first"), world.path("second")];
     world.set("PATH", std::env::join_paths(folders).unwrap());
     let found = world.find_version("30").unwrap();
-    assert_eq!((found.path, found.source), (second, Source::Path));
+    assert_eq!((found.path, found.source), (second, BinarySource::Path));
 }
 
 #[test]

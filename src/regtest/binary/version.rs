@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Found;
+use super::FoundBinary;
 use crate::regtest::process::{self, Supervised};
 
 /// The major versions that `ci/provision` can build. Each is the development branch after that release, and calls
@@ -26,7 +26,7 @@ impl Wanted {
         numbers.collect::<Option<_>>().map(Self)
     }
 
-    pub fn is(&self, found: &Found) -> bool {
+    pub fn is(&self, found: &FoundBinary) -> bool {
         let numbers = found.number().and_then(Self::parse);
         numbers.is_some_and(|numbers| numbers.0.starts_with(&self.0))
     }
@@ -55,13 +55,13 @@ pub(super) fn number_in(line: &str) -> Option<&str> {
 static KNOWN: LazyLock<Mutex<HashMap<(PathBuf, SystemTime), String>>> = LazyLock::new(Mutex::default);
 
 /// For how long a program may think about its version: it takes a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a program printed before its end is read within this time.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How often a program is looked at that was asked.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What to do about a wrapper script that forgets its arguments.
 const PASS_ON: &str = r#"a wrapper script has to pass its arguments on: exec bitcoind "$@""#;
@@ -102,14 +102,14 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
         PathBuf::from(format!("{}/version-{number}", std::process::id()))
     });
     let mut asked = Supervised::spawn(&mut command, &folder).map_err(|error| process::advised(&error))?;
-    let stdout = Output::of(asked.child().stdout.take());
-    let stderr = Output::of(asked.child().stderr.take());
+    let stdout = VersionOutput::of(asked.child().stdout.take());
+    let stderr = VersionOutput::of(asked.child().stderr.take());
     let start = Instant::now();
     let ended = loop {
-        let ended = asked.ends_within(LOOK);
+        let ended = asked.ends_within(POLL_INTERVAL);
         // A node that was started instead is ended before it has spoken to anybody.
         let is_node = process::tells_of_another_folder(&stdout.so_far(), None);
-        if ended.is_some() || is_node || start.elapsed() >= PATIENCE {
+        if ended.is_some() || is_node || start.elapsed() >= TIMEOUT {
             break ended.filter(|_| !is_node);
         }
     };
@@ -120,7 +120,7 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
         _ if is_node => Err(format!(
             "it starts a node where it should print its version: {PASS_ON}"
         )),
-        None => Err(format!("--version did not answer within {PATIENCE:?}; {PASS_ON}")),
+        None => Err(format!("--version did not answer within {TIMEOUT:?}; {PASS_ON}")),
         Some(ended) if !ended.is_success() => match stderr.trim() {
             "" => Err(format!("--version ended {ended}, without a word")),
             said => Err(format!("--version ended {ended}: {said}")),
@@ -133,12 +133,12 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
 }
 
 /// What a program prints, read in the background so that it never has to wait.
-struct Output {
+struct VersionOutput {
     said: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
 }
 
-impl Output {
+impl VersionOutput {
     fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
         let said = Arc::<Mutex<Vec<u8>>>::default();
         let so_far = Arc::clone(&said);
@@ -165,7 +165,7 @@ impl Output {
     fn all(self) -> String {
         let start = Instant::now();
         while !self.reader.is_finished() && start.elapsed() < LAST_WORDS {
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         self.so_far()
     }

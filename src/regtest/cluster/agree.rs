@@ -3,28 +3,28 @@
 use bitcoin::Txid;
 use serde_json::json;
 
-use crate::regtest::error::{Error, Misuse};
-use crate::regtest::node::{Node, Tip};
-use crate::regtest::wait::{announced, list, wait, wait_for_relay, Look, SHORT_SLICE, SLICE};
+use crate::regtest::error::{Error, InvalidRequest};
+use crate::regtest::node::{BestBlock, Node};
+use crate::regtest::wait::{announced, list, wait, wait_for_relay, Poll, SHORT_SLICE, SLICE};
 
 /// Waits until these nodes have the same tip.
 ///
 /// # Errors
 ///
 /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout) with the tip of each, or if a node fails.
-pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
+pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<BestBlock, Error> {
     let Some(first) = nodes.first() else {
-        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
+        return Err(InvalidRequest::NoSuchNode { index: 0, nodes: 0 }.into());
     };
     let clients: Vec<_> = nodes.iter().map(|node| node.client_for_waits()).collect();
     let awaited = || format!("{} nodes to have the same tip", nodes.len());
-    wait(awaited, first.patience, |left| {
+    wait(awaited, first.timeout, |left| {
         let tips = nodes
             .iter()
             .map(|node| node.tip())
             .collect::<Result<Vec<_>, _>>()?;
         if tips.iter().all(|tip| tip.hash == tips[0].hash) {
-            return Ok(Look::Done(tips[0]));
+            return Ok(Poll::Ready(tips[0]));
         }
         let highest = tips.iter().map(|tip| tip.height).max().unwrap_or_default();
         let behind = tips.iter().position(|tip| tip.height < highest);
@@ -42,7 +42,7 @@ pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
             .iter()
             .map(|tip| format!("{} ({})", tip.hash, tip.height))
             .collect();
-        Ok(Look::Saw(tips.join(", ")))
+        Ok(Poll::Pending(tips.join(", ")))
     })
 }
 
@@ -55,7 +55,7 @@ pub fn wait_for_same_tip(nodes: &[&Node]) -> Result<Tip, Error> {
 /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout) with the mempool of each, or if a node fails.
 pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
     let Some(first) = nodes.first() else {
-        return Err(Misuse::NoSuchNode { index: 0, nodes: 0 }.into());
+        return Err(InvalidRequest::NoSuchNode { index: 0, nodes: 0 }.into());
     };
     let awaited = format!("{} nodes to have the same mempool", nodes.len());
     wait_for_relay(&awaited, first, || {
@@ -64,9 +64,9 @@ pub fn wait_for_same_mempool(nodes: &[&Node]) -> Result<Vec<Txid>, Error> {
             .map(|node| node.mempool())
             .collect::<Result<Vec<_>, _>>()?;
         if mempools.iter().all(|mempool| mempool == &mempools[0]) {
-            return Ok(Look::Done(mempools[0].clone()));
+            return Ok(Poll::Ready(mempools[0].clone()));
         }
         let mempools: Vec<_> = mempools.iter().map(|mempool| list(mempool)).collect();
-        Ok(Look::Saw(mempools.join("; ")))
+        Ok(Poll::Pending(mempools.join("; ")))
     })
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread;
 
 use super::{Cluster, Topology, MOST_NODES};
-use crate::regtest::error::{Error, Misuse};
-use crate::regtest::fleet::Fleet;
+use crate::regtest::error::{Error, InvalidRequest};
 use crate::regtest::node::NodeBuilder;
+use crate::regtest::shared_clock::SharedClock;
 use crate::regtest::{Regtest, RegtestBuilder};
 
 /// How a [`Cluster`] is started.
@@ -63,16 +63,16 @@ impl ClusterBuilder {
     ///
     /// # Errors
     ///
-    /// [`Misuse::ClusterSize`], [`Misuse::NoSuchNode`], or if a node does not start.
+    /// [`InvalidRequest::ClusterSize`], [`InvalidRequest::NoSuchNode`], or if a node does not start.
     pub fn start(self) -> Result<Cluster, Error> {
         let (nodes, max) = (self.nodes, MOST_NODES);
         if nodes == 0 || nodes > max {
-            return Err(Misuse::ClusterSize { asked: nodes, max }.into());
+            return Err(InvalidRequest::ClusterSize { asked: nodes, max }.into());
         }
         let mut builders = vec![self.chain; nodes];
         for (index, node) in self.others {
             let builder = builders.get_mut(index);
-            let builder = builder.ok_or(Misuse::NoSuchNode { index, nodes })?;
+            let builder = builder.ok_or(InvalidRequest::NoSuchNode { index, nodes })?;
             *builder = builder.clone().node(node);
         }
         let chains = thread::scope(|scope| {
@@ -87,7 +87,7 @@ impl ClusterBuilder {
             starts.collect::<Result<Vec<_>, _>>()
         })?;
         let all: Vec<_> = chains.iter().map(|chain| Arc::clone(chain.node())).collect();
-        let fleet = Arc::new(Fleet::new(&all));
+        let fleet = Arc::new(SharedClock::new(&all));
         for node in &all {
             node.join(Arc::clone(&fleet));
         }

@@ -11,7 +11,7 @@ use crate::regtest::node::Node;
 use crate::regtest::resubmit::{mempool, resubmit, Below};
 use crate::regtest::rpc::call;
 use crate::regtest::verdict::Rejection;
-use crate::regtest::wait::{wait_until, Look};
+use crate::regtest::wait::{wait_until, Poll};
 
 /// A transaction that a node did not take from one that it is connected with again: see [`Cluster::held_back`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,12 +94,12 @@ fn wait_until_loaded(node: &Node) -> Result<(), Error> {
     struct Info {
         loaded: bool,
     }
-    wait_until("the mempool to be loaded", node.patience, || {
+    wait_until("the mempool to be loaded", node.timeout, || {
         let Info { loaded } = call(node.client(), "getmempoolinfo", &[])?;
         Ok(if loaded {
-            Look::Done(())
+            Poll::Ready(())
         } else {
-            Look::Saw("part of it".to_owned())
+            Poll::Pending("part of it".to_owned())
         })
     })
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bitcoincore_rpc::{Client, RpcApi};
 use serde_json::{json, Value};
 
-use super::Source;
+use super::EvidenceSource;
 
 /// A node that hangs is given up after so long without an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The file that is written anew for each transaction that there is of it.
 const RAW: &str = "mempool.hex";
@@ -18,7 +18,7 @@ const RAW: &str = "mempool.hex";
 type File = (&'static str, String);
 
 /// The answers of the node, as files. Whatever it does, this comes to its end.
-pub(super) fn asked(source: &Source) -> Vec<File> {
+pub(super) fn asked(source: &EvidenceSource) -> Vec<File> {
     if let Some(why) = (source.absence)() {
         return files_without_answers(&why);
     }
@@ -29,7 +29,7 @@ pub(super) fn asked(source: &Source) -> Vec<File> {
     thread::spawn(move || ask(&client, &tell));
     let mut files: Vec<File> = Vec::new();
     loop {
-        match told.recv_timeout(PATIENCE) {
+        match told.recv_timeout(TIMEOUT) {
             Ok((RAW, line)) if files.last().is_some_and(|(name, _)| *name == RAW) => {
                 if let Some((_, raw)) = files.last_mut() {
                     raw.push_str(&line);
@@ -39,7 +39,7 @@ pub(super) fn asked(source: &Source) -> Vec<File> {
             Err(mpsc::RecvTimeoutError::Disconnected) => return files,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let why = (source.absence)()
-                    .unwrap_or_else(|| format!("the node did not answer within {PATIENCE:?}"));
+                    .unwrap_or_else(|| format!("the node did not answer within {TIMEOUT:?}"));
                 let missing = files_without_answers(&why);
                 let is_missing = |(name, _): &File| files.iter().all(|(there, _)| there != name);
                 let missing: Vec<_> = missing.into_iter().filter(is_missing).collect();

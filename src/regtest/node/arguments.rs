@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bitcoin::hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
 
 use super::{RPC_PASSWORD, RPC_USER};
-use crate::regtest::error::Misuse;
+use crate::regtest::error::InvalidRequest;
 use crate::regtest::policy::Policy;
 
 /// What every node gets, and what it is for.
@@ -94,7 +94,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// The arguments of every start, and of the first alone.
-pub(super) fn check(every: &[String], once: &[String]) -> Result<(), Misuse> {
+pub(super) fn check(every: &[String], once: &[String]) -> Result<(), InvalidRequest> {
     for argument in every {
         refuse(argument, REFUSED_AT_EVERY_START)?;
     }
@@ -102,8 +102,8 @@ pub(super) fn check(every: &[String], once: &[String]) -> Result<(), Misuse> {
     all.into_iter().try_for_each(|argument| refuse(argument, REFUSED))
 }
 
-fn refuse(argument: &str, refused: &[(&str, &'static str)]) -> Result<(), Misuse> {
-    let refusal = |reason| Misuse::Argument {
+fn refuse(argument: &str, refused: &[(&str, &'static str)]) -> Result<(), InvalidRequest> {
+    let refusal = |reason| InvalidRequest::Argument {
         argument: argument.to_owned(),
         reason,
     };

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use super::life::{absence, Life};
+use super::life::{absence, DaemonState};
 use super::{arguments, mock_time_argument, Node, Time, START_TIME};
 use crate::regtest::binary;
 use crate::regtest::error::Error;
-use crate::regtest::evidence::{Evidence, Source};
+use crate::regtest::evidence::{Evidence, EvidenceSource};
 use crate::regtest::policy::Policy;
 use crate::regtest::process::Launch;
 use crate::regtest::transport::client;
-use crate::regtest::wait::PATIENCE;
+use crate::regtest::wait::DEFAULT_TIMEOUT;
 
 /// How a [`Node`] is started.
 ///
@@ -21,7 +21,7 @@ use crate::regtest::wait::PATIENCE;
 /// 127.0.0.1 alone, and looks for no peers.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
-    program: Program,
+    program: BinaryChoice,
     start_time: u32,
     policy: Policy,
     arguments: Vec<String>,
@@ -29,12 +29,12 @@ pub struct NodeBuilder {
     /// What the harness adds to the first start.
     first: Vec<OsString>,
     p2p: bool,
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// Which `bitcoind` to start.
 #[derive(Debug, Clone, Default)]
-enum Program {
+enum BinaryChoice {
     #[default]
     Any,
     Version(String),
@@ -44,14 +44,14 @@ enum Program {
 impl Default for NodeBuilder {
     fn default() -> Self {
         Self {
-            program: Program::default(),
+            program: BinaryChoice::default(),
             start_time: START_TIME,
             policy: Policy::default(),
             arguments: Vec::new(),
             once: Vec::new(),
             first: Vec::new(),
             p2p: false,
-            patience: PATIENCE,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 }
@@ -60,7 +60,7 @@ impl NodeBuilder {
     /// Uses this `bitcoind` instead of looking for one.
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program = Program::At(path.into());
+        self.program = BinaryChoice::At(path.into());
         self
     }
 
@@ -68,7 +68,7 @@ impl NodeBuilder {
     /// [`find_bitcoind_version`](crate::regtest::find_bitcoind_version) for where it is looked for.
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
-        self.program = Program::Version(version.into());
+        self.program = BinaryChoice::Version(version.into());
         self
     }
 
@@ -125,8 +125,8 @@ impl NodeBuilder {
     /// For how long [`Node`] waits: for the node to start and to stop, for the answer to an RPC (at least a second),
     /// and in the calls that wait for something. A minute unless told otherwise.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -135,13 +135,13 @@ impl NodeBuilder {
     /// # Errors
     ///
     /// If there is no `bitcoind`, it does not know an argument, or it does not answer in time; and
-    /// [`Misuse::Argument`](crate::regtest::Misuse::Argument).
+    /// [`InvalidRequest::Argument`](crate::regtest::InvalidRequest::Argument).
     pub fn start(self) -> Result<Node, Error> {
         arguments::check(&self.arguments, &self.once)?;
         let program = match &self.program {
-            Program::At(path) => binary::bitcoind_at(path)?.path,
-            Program::Version(version) => binary::find_bitcoind_version(version)?.path,
-            Program::Any => binary::find_bitcoind()?.path,
+            BinaryChoice::At(path) => binary::bitcoind_at(path)?.path,
+            BinaryChoice::Version(version) => binary::find_bitcoind_version(version)?.path,
+            BinaryChoice::Any => binary::find_bitcoind()?.path,
         };
         let segwit_height = self.segwit_height();
         let lasting = arguments::lasting(&self.arguments, self.p2p, self.policy);
@@ -149,13 +149,13 @@ impl NodeBuilder {
         first.extend(self.once.into_iter().map(OsString::from));
         first.extend(self.first);
         first.push(mock_time_argument(self.start_time));
-        let launch = Launch::new(program, self.p2p, self.patience)?;
-        let life = Arc::new(Life::new(launch.start(&first)?));
+        let launch = Launch::new(program, self.p2p, self.timeout)?;
+        let life = Arc::new(DaemonState::new(launch.start(&first)?));
         let (living, absence) = (Arc::downgrade(&life), absence(&life));
-        let (rpc, patience, why) = (launch.rpc(), self.patience, Arc::clone(&absence));
-        let client = move || client(rpc, patience, Some(Arc::clone(&why)));
+        let (rpc, timeout, why) = (launch.rpc(), self.timeout, Arc::clone(&absence));
+        let client = move || client(rpc, timeout, Some(Arc::clone(&why)));
         let own_client = client();
-        let source = Source {
+        let source = EvidenceSource {
             data_dir: launch.data(),
             client: Box::new(client),
             // A node that runs is not waited for, in case it is about to end.
@@ -177,7 +177,7 @@ impl NodeBuilder {
             read: Mutex::default(),
             segwit_height,
             arguments: lasting,
-            patience: self.patience,
+            timeout: self.timeout,
             evidence: Evidence::of(source),
             launch,
         })

@@ -4,19 +4,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::regtest::error::{Error, Misuse, NodeError};
+use crate::regtest::error::{Error, InvalidRequest, NodeError};
 use crate::regtest::process::Daemon;
 use crate::regtest::transport::Absence;
 
 /// A daemon whose connection broke has ended within this time, if it is about to.
 const ENDING: Duration = Duration::from_millis(500);
 /// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The daemon, or why there is none. Nobody holds the lock while a daemon is started or stopped.
-pub(super) struct Life(Mutex<State>);
+pub(super) struct DaemonState(Mutex<Phase>);
 
-enum State {
+enum Phase {
     Running(Daemon),
     /// It is being started, stopped or killed.
     Changing(&'static str),
@@ -26,28 +26,28 @@ enum State {
     Ended(String),
 }
 
-impl Life {
+impl DaemonState {
     pub fn new(daemon: Daemon) -> Self {
-        Self(Mutex::new(State::Running(daemon)))
+        Self(Mutex::new(Phase::Running(daemon)))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Phase> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state, with an end that has just been noticed.
-    fn now(&self) -> MutexGuard<'_, State> {
+    fn now(&self) -> MutexGuard<'_, Phase> {
         let mut state = self.state();
-        if let State::Running(daemon) = &*state {
+        if let Phase::Running(daemon) = &*state {
             if let Some(how) = daemon.ended() {
-                *state = State::Ended(how);
+                *state = Phase::Ended(how);
             }
         }
         state
     }
 
     pub fn is_running(&self) -> bool {
-        matches!(*self.now(), State::Running(_))
+        matches!(*self.now(), Phase::Running(_))
     }
 
     /// Ends the daemon.
@@ -58,20 +58,20 @@ impl Life {
         end: impl FnOnce(Daemon) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut state = self.now();
-        match std::mem::replace(&mut *state, State::Changing(doing)) {
-            State::Running(daemon) => {
+        match std::mem::replace(&mut *state, Phase::Changing(doing)) {
+            Phase::Running(daemon) => {
                 drop(state);
                 let ended = end(daemon);
-                *self.state() = State::Over(done);
+                *self.state() = Phase::Over(done);
                 ended
             }
-            State::Ended(how) => {
-                *state = State::Over("stopped");
+            Phase::Ended(how) => {
+                *state = Phase::Over("stopped");
                 Err(NodeError::Ended(how).into())
             }
-            other @ (State::Changing(known) | State::Over(known)) => {
+            other @ (Phase::Changing(known) | Phase::Over(known)) => {
                 *state = other;
-                Err(Misuse::NodeState { state: known }.into())
+                Err(InvalidRequest::NodeState { state: known }.into())
             }
         }
     }
@@ -80,17 +80,17 @@ impl Life {
     pub fn start(&self, start: impl FnOnce(Option<String>) -> Result<Daemon, Error>) -> Result<(), Error> {
         let mut state = self.now();
         let ended = match &mut *state {
-            State::Running(_) => return Err(Misuse::NodeState { state: "running" }.into()),
-            State::Changing(known) => return Err(Misuse::NodeState { state: known }.into()),
-            State::Over(_) => None,
-            State::Ended(how) => Some(std::mem::take(how)),
+            Phase::Running(_) => return Err(InvalidRequest::NodeState { state: "running" }.into()),
+            Phase::Changing(known) => return Err(InvalidRequest::NodeState { state: known }.into()),
+            Phase::Over(_) => None,
+            Phase::Ended(how) => Some(std::mem::take(how)),
         };
-        *state = State::Changing("being started");
+        *state = Phase::Changing("being started");
         drop(state);
         let started = start(ended);
         let (state, result) = match started {
-            Ok(daemon) => (State::Running(daemon), Ok(())),
-            Err(error) => (State::Over("stopped"), Err(error)),
+            Ok(daemon) => (Phase::Running(daemon), Ok(())),
+            Err(error) => (Phase::Over("stopped"), Err(error)),
         };
         *self.state() = state;
         result
@@ -99,19 +99,19 @@ impl Life {
     /// How the daemon ended, if it did so by itself and was not started again.
     pub fn ended(&self) -> Option<String> {
         match &*self.now() {
-            State::Ended(how) => Some(how.clone()),
+            Phase::Ended(how) => Some(how.clone()),
             _ => None,
         }
     }
 
     /// Ends the daemon at once, for good.
     pub fn over(&self) {
-        *self.state() = State::Over("dropped");
+        *self.state() = Phase::Over("dropped");
     }
 }
 
 /// Why a call to the daemon cannot have been answered.
-pub(super) fn absence(life: &Arc<Life>) -> Absence {
+pub(super) fn absence(life: &Arc<DaemonState>) -> Absence {
     // A client may outlive its node, and must not keep it.
     let life = Arc::downgrade(life);
     Arc::new(move || {
@@ -124,14 +124,14 @@ pub(super) fn absence(life: &Arc<Life>) -> Absence {
             if start.elapsed() >= ENDING {
                 return None;
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         let state = life.state();
         Some(match &*state {
-            State::Ended(how) => format!("the node has ended by itself, {how}"),
-            State::Changing(known) => format!("the node is {known}"),
-            State::Running(_) => return None,
-            State::Over(known) => format!("the node was {known}; Node::restart starts it again"),
+            Phase::Ended(how) => format!("the node has ended by itself, {how}"),
+            Phase::Changing(known) => format!("the node is {known}"),
+            Phase::Running(_) => return None,
+            Phase::Over(known) => format!("the node was {known}; Node::restart starts it again"),
         })
     })
 }

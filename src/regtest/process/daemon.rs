@@ -13,7 +13,7 @@ use super::{advised, Ended, Folder, Reserved, Supervised};
 use crate::regtest::error::{Error, NodeError};
 use crate::regtest::surroundings;
 use crate::regtest::transport::{client, NoAnswer};
-use crate::regtest::wait::Look;
+use crate::regtest::wait::Poll;
 
 /// How often a daemon that comes up is looked at.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -30,7 +30,7 @@ pub(in crate::regtest) struct Launch {
     rpc: Reserved,
     p2p: Option<Reserved>,
     /// For how long a start is waited for.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// A daemon that was started. Ended at once when this is dropped.
@@ -41,14 +41,14 @@ pub(in crate::regtest) struct Daemon {
 
 impl Launch {
     /// Makes a folder and reserves the ports for a program.
-    pub fn new(program: PathBuf, p2p: bool, patience: Duration) -> Result<Self, Error> {
+    pub fn new(program: PathBuf, p2p: bool, timeout: Duration) -> Result<Self, Error> {
         let port = || Reserved::any().map_err(|source| Error::from(NodeError::Port(source)));
         Ok(Self {
             program,
             folder: Folder::new("bitcoind")?,
             rpc: port()?,
             p2p: if p2p { Some(port()?) } else { None },
-            patience,
+            timeout,
         })
     }
 
@@ -104,7 +104,7 @@ impl Launch {
     /// Waits until the daemon answers, or says why it will not.
     fn wait(&self, process: &Supervised) -> Result<(), String> {
         let start = Instant::now();
-        let client = client(self.rpc(), self.patience.min(LONGEST_LOOK), None);
+        let client = client(self.rpc(), self.timeout.min(LONGEST_LOOK), None);
         loop {
             if let Some(ended) = process.ended() {
                 return Err(self.ended_early(ended));
@@ -117,28 +117,28 @@ impl Launch {
                 );
             }
             match Self::look(&client)? {
-                Look::Done(()) => return Ok(()),
-                Look::Saw(seen) if start.elapsed() >= self.patience => {
+                Poll::Ready(()) => return Ok(()),
+                Poll::Pending(seen) if start.elapsed() >= self.timeout => {
                     let said = self.folder.last_words();
                     let said = said.map_or("and printed nothing".to_owned(), |said| {
                         format!("and said: {said}")
                     });
                     return Err(format!(
                         "it did not answer within {:?}: {seen}, {said}",
-                        self.patience
+                        self.timeout
                     ));
                 }
-                Look::Saw(_) => thread::sleep(PAUSE),
+                Poll::Pending(_) => thread::sleep(PAUSE),
             }
         }
     }
 
     /// Whether the daemon answers; an error if it never will.
-    fn look(client: &Client) -> Result<Look<()>, String> {
+    fn look(client: &Client) -> Result<Poll<()>, String> {
         match client.call::<Value>("getblockchaininfo", &[]) {
-            Ok(_) => Ok(Look::Done(())),
+            Ok(_) => Ok(Poll::Ready(())),
             Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error))) if error.code == IN_WARMUP => {
-                Ok(Look::Saw(error.message))
+                Ok(Poll::Pending(error.message))
             }
             Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Transport(error))) => {
                 Self::without_answer(error.downcast_ref(), &error.to_string())
@@ -149,15 +149,15 @@ impl Launch {
         }
     }
 
-    fn without_answer(why: Option<&NoAnswer>, said: &str) -> Result<Look<()>, String> {
+    fn without_answer(why: Option<&NoAnswer>, said: &str) -> Result<Poll<()>, String> {
         match why {
-            Some(NoAnswer::Refused(_)) => Ok(Look::Saw("it does not listen for RPCs".to_owned())),
+            Some(NoAnswer::Refused(_)) => Ok(Poll::Pending("it does not listen for RPCs".to_owned())),
             Some(NoAnswer::Status(status)) if status.starts_with("40") => {
                 Err(format!("it refuses the harness's login: {said}"))
             }
             // What the machine lacks will not come while the node is waited for.
             _ if !surroundings::troubles().is_empty() => Err(said.to_owned()),
-            _ => Ok(Look::Saw(said.to_owned())),
+            _ => Ok(Poll::Pending(said.to_owned())),
         }
     }
 
@@ -208,11 +208,11 @@ impl Daemon {
     }
 
     /// Waits until it has ended, after it was told to, and kills it if it does not.
-    pub fn wait(self, patience: Duration) -> Result<(), Error> {
-        let reason = match self.process.ends_within(patience) {
+    pub fn wait(self, timeout: Duration) -> Result<(), Error> {
+        let reason = match self.process.ends_within(timeout) {
             Some(ended) if ended.is_success() => return Ok(()),
             Some(ended) => self.tell(ended),
-            None => format!("it was still there after {patience:?} and was killed"),
+            None => format!("it was still there after {timeout:?} and was killed"),
         };
         Err(NodeError::Stop(reason).into())
     }

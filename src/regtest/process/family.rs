@@ -16,14 +16,14 @@ pub(in crate::regtest) const MARK: &str = "SPILMAN_FOLDER";
 /// A process that cannot be ended, because it waits for a device, is given up after so long.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// What is killed is gone after a few of these.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl Family {
     /// Ends all of them, and waits until none with the mark is left.
     pub fn end(mut self) {
         let start = Instant::now();
         while self.kill() && start.elapsed() < GIVE_UP {
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }

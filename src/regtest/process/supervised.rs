@@ -13,7 +13,7 @@ use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOpt
 use super::family::{Family, MARK};
 
 /// How often a process is looked at that is about to end.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A process that leads a group of its own. It is ended, and everything that it started, when this is dropped, and by
 /// the reaper when this process ends in any other way.
@@ -55,7 +55,7 @@ impl Supervised {
         let start = Instant::now();
         loop {
             match self.ended() {
-                None if start.elapsed() < time => thread::sleep(LOOK),
+                None if start.elapsed() < time => thread::sleep(POLL_INTERVAL),
                 ended => return ended,
             }
         }

@@ -60,7 +60,7 @@ impl Notifier {
 
 /// A connection. It ends when this is dropped.
 pub(super) struct Link {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<LinkRequest>,
     /// Why it has ended.
     end: Arc<OnceLock<String>>,
     /// The hashes of scripts that are subscribed to.
@@ -72,7 +72,7 @@ pub(super) struct Link {
 
 type Reply = oneshot::Sender<Result<Value, ElectrumError>>;
 
-struct Ask {
+struct LinkRequest {
     call: &'static str,
     params: Value,
     reply: Reply,
@@ -88,7 +88,7 @@ impl Link {
         let stream = TcpStream::connect(address).await.map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
         let (asks, inbox) = mpsc::channel(16);
-        let wire = Wire {
+        let wire = SocketTask {
             lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)),
             waiting: HashMap::new(),
             asked: 0,
@@ -134,7 +134,7 @@ impl Link {
         params: Value,
     ) -> Result<T, ElectrumError> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { call, params, reply };
+        let ask = LinkRequest { call, params, reply };
         self.asks.send(ask).await.map_err(|_| self.end())?;
         let answer = answer.await.map_err(|_| self.end())??;
         T::deserialize(answer).map_err(|error| ElectrumError::nonsense(call, &error))
@@ -169,7 +169,7 @@ impl Link {
 }
 
 /// The task that holds the socket.
-struct Wire {
+struct SocketTask {
     lines: Framed<TcpStream, LinesCodec>,
     waiting: HashMap<u64, (&'static str, Reply)>,
     asked: u64,
@@ -187,8 +187,8 @@ struct Line {
     error: Option<Value>,
 }
 
-impl Wire {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Ask>) {
+impl SocketTask {
+    async fn run(mut self, mut inbox: mpsc::Receiver<LinkRequest>) {
         let why = loop {
             let done = tokio::select! {
                 // A server that talks without pause does not keep this from ending.
@@ -220,7 +220,7 @@ impl Wire {
         self.notifier.lost();
     }
 
-    async fn send(&mut self, ask: Ask) -> Result<(), String> {
+    async fn send(&mut self, ask: LinkRequest) -> Result<(), String> {
         self.asked += 1;
         let line = json!({ "jsonrpc": "2.0", "id": self.asked, "method": ask.call, "params": ask.params });
         self.waiting.insert(self.asked, (ask.call, ask.reply));

@@ -96,7 +96,7 @@ impl Headers {
     }
 
     /// Whether the block at this height has the transaction.
-    pub fn check(&self, height: u32, txid: Txid, branch: &Branch) -> Result<(), ElectrumError> {
+    pub fn check(&self, height: u32, txid: Txid, branch: &MerkleBranch) -> Result<(), ElectrumError> {
         let root = self.at(height).map(|header| header.merkle_root);
         if root.is_some() && branch.root(txid) == root {
             return Ok(());
@@ -134,13 +134,13 @@ impl Headers {
 
 /// The hashes beside the way from a transaction up to the merkle root, the lowest first.
 #[derive(Debug, Deserialize)]
-pub(super) struct Branch {
+pub(super) struct MerkleBranch {
     pub merkle: Vec<TxMerkleNode>,
     /// The transaction's place in the block.
     pub pos: u64,
 }
 
-impl Branch {
+impl MerkleBranch {
     /// Where the way ends, if a tree can have it.
     fn root(&self, txid: Txid) -> Option<TxMerkleNode> {
         if self.merkle.len() >= MAX_DEPTH || self.pos >> self.merkle.len() != 0 {

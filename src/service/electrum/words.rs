@@ -17,7 +17,7 @@ const IN_CHAIN: i64 = -27;
 
 /// A node's error, as a server passes it on.
 #[derive(Deserialize)]
-struct NodeError {
+struct ServerError {
     code: i64,
     message: String,
 }
@@ -49,12 +49,12 @@ pub(super) fn verdict(refusal: ElectrumError) -> Result<Option<String>, Electrum
 }
 
 /// `: {"code":-26,"message":"non-final"}`, or ` -26: non-final`
-fn node_error(text: &str) -> Option<NodeError> {
+fn node_error(text: &str) -> Option<ServerError> {
     if let Some(json) = text.strip_prefix(':') {
         return serde_json::from_str(json).ok();
     }
     let (code, message) = text.split_once(':')?;
-    Some(NodeError {
+    Some(ServerError {
         code: code.trim().parse().ok()?,
         message: message.trim().to_owned(),
     })

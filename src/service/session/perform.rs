@@ -4,7 +4,7 @@ use bitcoin::{Amount, Txid};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use crate::channel::{Action, BroadcastResult, Event, Notice, Reason, SpendRole};
+use crate::channel::{Action, BroadcastResult, Event, Notice, RefusalReason, SpendRole};
 use crate::service::chain::{in_time, Chain, ChainError};
 use crate::service::party::Party;
 use crate::service::report::Report;
@@ -102,7 +102,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     }
 
     /// No acknowledgement will come any more. Whatever each of them asked for, the payee may hold all that was signed.
-    pub(super) fn give_up_waiting(&mut self, refused: Option<Reason>) {
+    pub(super) fn give_up_waiting(&mut self, refused: Option<RefusalReason>) {
         let paid = self.party.paid();
         for reply in std::mem::take(&mut self.unacknowledged).into_values().flatten() {
             let error = refused.map_or(PayError::Unacknowledged { paid }, |reason| PayError::Refused {

@@ -7,11 +7,11 @@ use bitcoin::{Script, TapLeafHash};
 
 use super::Page;
 use crate::transcript::decode::DecodedInput;
-use crate::transcript::item::{Item, Role};
+use crate::transcript::item::{ItemRole, StackItem};
 use crate::transcript::locks::ScriptLock;
 use crate::transcript::path::Ask;
 use crate::transcript::script::ScriptKey;
-use crate::transcript::signature::{hash_type_name, Algorithm, DecodedSignature, Signer};
+use crate::transcript::signature::{hash_type_name, Algorithm, DecodedSignature, SignatureOwner};
 use crate::transcript::taproot::DecodedControlBlock;
 use crate::transcript::units::thousands;
 
@@ -82,7 +82,7 @@ impl Page<'_> {
         words.join(", ")
     }
 
-    pub(super) fn items(&mut self, place: &str, items: &[Item]) {
+    pub(super) fn items(&mut self, place: &str, items: &[StackItem]) {
         if items.is_empty() {
             return;
         }
@@ -97,19 +97,22 @@ impl Page<'_> {
     }
 
     /// What an item says beside its bytes.
-    fn below(&mut self, item: &Item) {
+    fn below(&mut self, item: &StackItem) {
         let script = Script::from_bytes(&item.bytes);
         match &item.role {
-            Role::Signature(DecodedSignature {
+            ItemRole::Signature(DecodedSignature {
                 sighash: Some(hash), ..
             }) => {
                 self.line(7, &format!("signs sighash {}", hash.to_lower_hex_string()));
             }
-            Role::RedeemScript | Role::WitnessScript | Role::WitnessProgram | Role::Opaque => {
+            ItemRole::RedeemScript
+            | ItemRole::WitnessScript
+            | ItemRole::WitnessProgram
+            | ItemRole::Opaque => {
                 self.script(7, "asm ", script);
             }
-            Role::Leaf(hash) => self.leaf(*hash, script),
-            Role::ControlBlock(control) => self.control_block(control),
+            ItemRole::Leaf(hash) => self.leaf(*hash, script),
+            ItemRole::ControlBlock(control) => self.control_block(control),
             _ => {}
         }
     }
@@ -142,32 +145,32 @@ impl Page<'_> {
         );
     }
 
-    fn label(&self, item: &Item) -> String {
+    fn label(&self, item: &StackItem) -> String {
         let length = match item.bytes.len() {
             0 => "empty".to_owned(),
             1 => "1 byte".to_owned(),
             length => format!("{} bytes", thousands(length as u64)),
         };
         let label = match &item.role {
-            Role::Signature(signature) => return self.signature(signature, &length),
-            Role::Dummy => "dummy",
-            Role::NoSignature => "no signature",
-            Role::PublicKey(key) => match self.names.name_of_key(key) {
+            ItemRole::Signature(signature) => return self.signature(signature, &length),
+            ItemRole::Dummy => "dummy",
+            ItemRole::NoSignature => "no signature",
+            ItemRole::PublicKey(key) => match self.names.name_of_key(key) {
                 Some(name) => &format!("public key: {name}"),
                 None => "public key",
             },
-            Role::RedeemScript => "redeem script",
-            Role::WitnessScript => "witness script",
-            Role::WitnessProgram => "witness program",
-            Role::Branch(branch) => &format!("branch, {}: {}", branch.taken, self.asks(&branch.asks)),
-            Role::Leaf(_) => match self.names.name_of_leaf(Script::from_bytes(&item.bytes)) {
+            ItemRole::RedeemScript => "redeem script",
+            ItemRole::WitnessScript => "witness script",
+            ItemRole::WitnessProgram => "witness program",
+            ItemRole::Branch(branch) => &format!("branch, {}: {}", branch.taken, self.asks(&branch.asks)),
+            ItemRole::Leaf(_) => match self.names.name_of_leaf(Script::from_bytes(&item.bytes)) {
                 Some(name) => &format!("leaf script: {name}"),
                 None => "leaf script",
             },
-            Role::ControlBlock(_) => "control block",
-            Role::Annex => "annex, not standard",
-            Role::Opaque => "whole script",
-            Role::Unknown => "item",
+            ItemRole::ControlBlock(_) => "control block",
+            ItemRole::Annex => "annex, not standard",
+            ItemRole::Opaque => "whole script",
+            ItemRole::Unknown => "item",
         };
         format!("{label} ({length})")
     }
@@ -180,10 +183,10 @@ impl Page<'_> {
         };
         let details = format!("({}, {algorithm}, {length})", hash_type_name(signature));
         match &signature.signer {
-            Signer::Key(key) => format!("signature by {} {details}", self.names.show_key(key)),
-            Signer::NoKey => format!("signature {details} INVALID: no key of the script made it"),
-            Signer::Malformed(why) => format!("signature ({length}) INVALID: {why}"),
-            Signer::Unchecked(why) => format!("signature {details} not checked: {why}"),
+            SignatureOwner::Key(key) => format!("signature by {} {details}", self.names.show_key(key)),
+            SignatureOwner::NoKey => format!("signature {details} INVALID: no key of the script made it"),
+            SignatureOwner::Malformed(why) => format!("signature ({length}) INVALID: {why}"),
+            SignatureOwner::Unchecked(why) => format!("signature {details} not checked: {why}"),
         }
     }
 }

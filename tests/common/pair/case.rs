@@ -5,9 +5,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use spilman::channel::{
-    Accepted, Action, Agreed, AwaitsFunding, BroadcastResult, Capacity, ChannelId, Considered, Construction,
-    Envelope, Event, Expiry, Held, Hold, Limits, LockKind, NonceSource, PayeeOpening, Payer, PayerOpening,
-    Proposed, Protected, Protocol, RefundLock, Refusal, Terms, Tip,
+    Accepted, AcceptedProposal, Action, Agreed, AwaitsFunding, BroadcastResult, Capacity, ChannelId,
+    Construction, Envelope, Event, Expiry, Funded, FundedOpening, Limits, LockKind, NonceSource,
+    PayeeOpening, Payer, PayerOpening, Proposed, Protected, Protocol, RefundLock, Refusal, Terms, Tip,
 };
 
 use super::words::{line, words};
@@ -109,33 +109,33 @@ impl Case {
         PayerOpening::propose(self.id, terms, key("payer"), payout("payer"), limits, self.now).unwrap()
     }
 
-    pub fn considered(&self, open: Envelope) -> Result<(Considered, Envelope), Refusal> {
+    pub fn considered(&self, open: Envelope) -> Result<(AcceptedProposal, Envelope), Refusal> {
         let limits = self.limits.clone();
-        PayeeOpening::consider(open, key("payee"), payout("payee"), limits, self.now)
+        PayeeOpening::accept(open, key("payee"), payout("payee"), limits, self.now)
     }
 
     /// Where the payee signs the refund.
     pub fn consider(&self, open: Envelope) -> Result<(PayeeOpening<Accepted>, Envelope), Refusal> {
         let (considered, accept) = self.considered(open)?;
-        let Considered::SignsRefund(payee) = considered else {
+        let AcceptedProposal::SignsRefund(payee) = considered else {
             panic!("a refund in the script: {considered:?}");
         };
         Ok((payee, accept))
     }
 
-    pub fn agreed(&self) -> (PayerOpening<Agreed>, Considered) {
+    pub fn agreed(&self) -> (PayerOpening<Agreed>, AcceptedProposal) {
         let (payer, open) = self.propose();
         let (payee, accept) = self.considered(open).unwrap();
         (payer.accept(accept).unwrap(), payee)
     }
 
     /// Where the payee signs the refund.
-    pub fn held(&self) -> (PayerOpening<Held>, PayeeOpening<Accepted>, Envelope) {
+    pub fn held(&self) -> (PayerOpening<Funded>, PayeeOpening<Accepted>, Envelope) {
         let (payer, open) = self.propose();
         let (payee, accept) = self.consider(open).unwrap();
         let payer = payer.accept(accept).unwrap();
         let funding = self.funding(payer.funding_output());
-        let (payer, request) = co_signed(payer.hold(funding).unwrap());
+        let (payer, request) = co_signed(payer.fund(funding).unwrap());
         (payer, payee, request)
     }
 
@@ -148,13 +148,15 @@ impl Case {
     ) {
         let (payer, payee) = self.agreed();
         let funding = self.funding(payer.funding_output());
-        match (payer.hold(funding).unwrap(), payee) {
-            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
+        match (payer.fund(funding).unwrap(), payee) {
+            (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
                 let (payee, mut answers) = payee.sign_refund(request, self.when_signing).unwrap();
                 let payer = payer.verify_refund(answers.remove(0)).unwrap();
                 (payer, payee, answers)
             }
-            (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee, Vec::new()),
+            (FundedOpening::Protected(payer), AcceptedProposal::AwaitsFunding(payee)) => {
+                (payer, payee, Vec::new())
+            }
             other => panic!("the two disagree on who signs the refund: {other:?}"),
         }
     }
@@ -162,7 +164,7 @@ impl Case {
     /// The payer has let go; what it sends or broadcasts first is in the answer.
     pub fn released(&self) -> (Payer, Vec<Action>, PayeeOpening<AwaitsFunding>, Vec<Envelope>) {
         let (payer, payee, answers) = self.protected();
-        let (payer, actions) = payer.release();
+        let (payer, actions) = payer.into_payer();
         (payer, actions, payee, answers)
     }
 
@@ -181,7 +183,7 @@ impl Case {
             match action {
                 Action::Send(envelope) => handed_over = Some(envelope),
                 Action::Broadcast { role, tx } => {
-                    let taken = Event::Broadcast(BroadcastResult::taken(role, &tx));
+                    let taken = Event::Broadcast(BroadcastResult::accepted(role, &tx));
                     queue.extend(payer.apply(taken).unwrap());
                 }
                 _ => {}
@@ -238,10 +240,10 @@ impl Case {
 }
 
 /// What a payer whose refund needs the payee's signature does next.
-pub fn co_signed(hold: Hold) -> (PayerOpening<Held>, Envelope) {
+pub fn co_signed(hold: FundedOpening) -> (PayerOpening<Funded>, Envelope) {
     match hold {
-        Hold::CoSigned(payer, request) => (payer, request),
-        Hold::Protected(payer) => panic!("a refund in the script: {payer:?}"),
+        FundedOpening::CoSigned(payer, request) => (payer, request),
+        FundedOpening::Protected(payer) => panic!("a refund in the script: {payer:?}"),
     }
 }
 

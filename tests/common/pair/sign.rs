@@ -10,7 +10,7 @@ use bitcoin::{
     Amount, FeeRate, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Witness,
 };
 use spilman::channel::{
-    ChannelParams, Construction, Expiry, JointKey, Message, PayerKey, PublicNonce, UnverifiedSignature,
+    AggregateKey, ChannelParams, Construction, Expiry, Message, PayerKey, PublicNonce, UnverifiedSignature,
     LOCKED_SEQUENCE, SPEND_VERSION,
 };
 
@@ -38,22 +38,28 @@ impl Pair {
 
     /// The part of a settlement with one signature that the payer `label` would make. Where it is not this channel's
     /// payer, it takes itself for it.
-    pub fn joint_settlement(&self, paid: u64, feerate: FeeRate, asked: &PublicNonce, label: &str) -> Message {
+    pub fn cooperative_settlement(
+        &self,
+        paid: u64,
+        feerate: FeeRate,
+        asked: &PublicNonce,
+        label: &str,
+    ) -> Message {
         let params = self.payee.params();
-        let tx = self.joint(paid, feerate);
+        let tx = self.cooperative(paid, feerate);
         let scripts = params.revealed_scripts();
         let leaves = [0, 1].map(|leaf| TapNodeHash::from_script(scripts[leaf].1, LeafVersion::TapScript));
         let root = TapNodeHash::from_node_hashes(leaves[0], leaves[1]);
         let payer = PayerKey::new(key(label).public_key());
-        let joint = JointKey::new(payer, params.payee_key()).tweaked(Some(root));
+        let aggregate = AggregateKey::new(payer, params.payee_key()).tweaked(Some(root));
         let prevouts = [params.funding_output()];
         let sighash = SighashCache::new(&tx)
             .taproot_key_spend_signature_hash(0, &Prevouts::All(&prevouts), TapSighashType::Default)
             .unwrap();
-        let (nonce, partial) = joint
+        let (nonce, partial) = aggregate
             .sign_with(&key(label), asked, &Digest::from(sighash))
             .unwrap();
-        Message::JointSettlement {
+        Message::CooperativeSettlement {
             paid: sat(paid),
             feerate,
             nonce,
@@ -62,7 +68,7 @@ impl Pair {
     }
 
     /// As most wallets write a payment; one signature of 64 bytes is all its witness.
-    fn joint(&self, paid: u64, feerate: FeeRate) -> Transaction {
+    fn cooperative(&self, paid: u64, feerate: FeeRate) -> Transaction {
         let params = self.payee.params();
         let outputs = [params.payer_payout(), params.payee_payout()];
         let weight = bitcoin::transaction::predict_weight(

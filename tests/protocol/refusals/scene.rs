@@ -7,7 +7,7 @@ use bitcoin::taproot::{LeafVersion, TapNodeHash};
 use bitcoin::{ScriptBuf, Transaction};
 use spilman::channel::{
     ChannelParams, Construction, Envelope, Expiry, Message, PartialSignature, PayeeKey, PayerKey, Protocol,
-    PublicNonce, Reason, Stage, Terms, UnverifiedSignature,
+    PublicNonce, RefusalReason, Stage, Terms, UnverifiedSignature,
 };
 
 use crate::pair::{key, sat, signature_over, tip, Case, Pair, Side, HEIGHT, MTP};
@@ -47,7 +47,7 @@ pub struct Row {
     pub by: Side,
     pub at: Stage,
     pub mutation: Mutation,
-    pub reason: Reason,
+    pub reason: RefusalReason,
     /// The error names what was wrong, and both values; `{spendable}` and its like stand for sums that differ between
     /// the constructions.
     pub says: &'static [&'static str],
@@ -76,7 +76,7 @@ pub const fn row(
     case: fn() -> Case,
     (by, at): (Side, Stage),
     mutation: Mutation,
-    reason: Reason,
+    reason: RefusalReason,
     says: &'static [&'static str],
 ) -> Row {
     Row {
@@ -154,7 +154,7 @@ pub fn reserved() -> Case {
 /// A payee that takes 2,500 before the funding transaction is confirmed.
 pub fn trusting() -> Case {
     let mut case = example7();
-    case.limits.unconfirmed = sat(2_500);
+    case.limits.zero_conf_limit = sat(2_500);
     case
 }
 
@@ -300,7 +300,7 @@ pub fn pays_by_another_digest(world: &mut World, envelope: &mut Envelope) {
 
 /// The payer's part of the one signature, changed.
 pub fn part(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 32])) {
-    let Message::JointSettlement { partial, .. } = &mut envelope.message else {
+    let Message::CooperativeSettlement { partial, .. } = &mut envelope.message else {
         panic!("{:?}", envelope.message)
     };
     let mut bytes = partial.to_bytes();
@@ -317,7 +317,9 @@ pub fn a_nonce() -> PublicNonce {
 /// Answers the payee's nonce, for this sum at the agreed feerate.
 pub fn answers(world: &mut World, envelope: &mut Envelope, paid: u64, label: &str) {
     let asked = world.asked();
-    envelope.message = world.pair().joint_settlement(paid, Terms::FEERATE, &asked, label);
+    envelope.message = world
+        .pair()
+        .cooperative_settlement(paid, Terms::FEERATE, &asked, label);
 }
 
 pub fn pays(world: &mut World, envelope: &mut Envelope, paid: u64, label: &str) {

@@ -5,21 +5,22 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, Witness};
 
 use super::change::{lock_moved, lock_of_other_kind, other_channel, stranger_payout, tx, SAT};
-use super::{co_signed, message, refund_in_script, Forger, Malice, Place};
+use super::{co_signed, message, refund_in_script, Forger, Forgery, MessagePosition};
 use crate::channel::{
-    Envelope, FundingTx, Kind, Message, PayeeKey, PayerKey, Reason, Spend, UnverifiedSignature,
+    Envelope, FundingTx, Message, MessageKind, PayeeKey, PayerKey, RefusalReason, SpendTemplate,
+    UnverifiedSignature,
 };
 use crate::transcript::Side;
 use crate::wire;
 
-const REFUND: Place = (Side::Payer, Kind::RefundRequest, 0);
-const FUNDING: Place = (Side::Payer, Kind::Funding, 0);
-const TEMPLATE: Reason = Reason::RefundTemplate;
-const LOCK: Reason = Reason::RefundLock;
-const MISMATCH: Reason = Reason::FundingMismatch;
-const UNEXPECTED: Reason = Reason::UnexpectedMessage;
+const REFUND: MessagePosition = (Side::Payer, MessageKind::RefundRequest, 0);
+const FUNDING: MessagePosition = (Side::Payer, MessageKind::Funding, 0);
+const TEMPLATE: RefusalReason = RefusalReason::RefundTemplate;
+const LOCK: RefusalReason = RefusalReason::RefundLock;
+const MISMATCH: RefusalReason = RefusalReason::FundingMismatch;
+const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
 
-pub(super) const ALL: &[&[Malice]] = &[
+pub(super) const ALL: &[&[Forgery]] = &[
     REFUND_LOCKS,
     REFUND_INPUTS,
     REFUND_OUTPUTS,
@@ -27,12 +28,12 @@ pub(super) const ALL: &[&[Malice]] = &[
     INSTEAD_OF_FUNDING,
 ];
 
-const REFUND_LOCKS: &[Malice] = &[
+const REFUND_LOCKS: &[Forgery] = &[
     message(
         "refund-final-sequence",
         "a final sequence, with which the lock means nothing",
         REFUND,
-        Reason::RefundFinalSequence,
+        RefusalReason::RefundFinalSequence,
         |_, e| {
             tx(e).input[0].sequence = Sequence::MAX;
         },
@@ -87,12 +88,12 @@ const REFUND_LOCKS: &[Malice] = &[
     ),
 ];
 
-const REFUND_INPUTS: &[Malice] = &[
+const REFUND_INPUTS: &[Forgery] = &[
     message(
         "refund-wrong-channel",
         "the right refund for another channel",
         REFUND,
-        Reason::WrongChannel,
+        RefusalReason::WrongChannel,
         |_, e| {
             other_channel(e);
         },
@@ -156,7 +157,7 @@ const REFUND_INPUTS: &[Malice] = &[
     ),
 ];
 
-const REFUND_OUTPUTS: &[Malice] = &[
+const REFUND_OUTPUTS: &[Forgery] = &[
     message(
         "refund-less",
         "a satoshi less for the payer",
@@ -203,12 +204,12 @@ const REFUND_OUTPUTS: &[Malice] = &[
     ),
 ];
 
-const FUNDINGS: &[Malice] = &[
+const FUNDINGS: &[Forgery] = &[
     message(
         "funding-wrong-channel",
         "the right transaction for another channel",
         FUNDING,
-        Reason::WrongChannel,
+        RefusalReason::WrongChannel,
         |_, e| {
             other_channel(e);
         },
@@ -284,7 +285,7 @@ const FUNDINGS: &[Malice] = &[
         "funding-too-long",
         "the right transaction with a witness that no message holds",
         FUNDING,
-        Reason::Malformed,
+        RefusalReason::Malformed,
         |_, e| {
             // The witness is no part of the txid, so that the length is all that is wrong.
             tx(e).input[0].witness.push(vec![0; wire::MAX_MESSAGE]);
@@ -301,14 +302,16 @@ const FUNDINGS: &[Malice] = &[
     ),
 ];
 
-const INSTEAD_OF_FUNDING: &[Malice] = &[
+const INSTEAD_OF_FUNDING: &[Forgery] = &[
     message(
         "funding-replaced-by-second-refund-request",
         "the refund, which is signed already, once more",
         FUNDING,
         UNEXPECTED,
         |f, e| {
-            let request = f.said().find(|message| message.kind() == Kind::RefundRequest);
+            let request = f
+                .said()
+                .find(|message| message.kind() == MessageKind::RefundRequest);
             e.message = request.expect("the refund was signed").clone();
         },
     )
@@ -322,7 +325,9 @@ const INSTEAD_OF_FUNDING: &[Malice] = &[
             let params = f.params();
             let funding =
                 FundingTx::find(&params, tx(e).clone()).expect("the honest transaction funds the channel");
-            let tx = Spend::refund(&params, funding.outpoint()).unsigned().clone();
+            let tx = SpendTemplate::refund(&params, funding.outpoint())
+                .unsigned()
+                .clone();
             e.message = Message::RefundRequest { tx };
         },
     )

@@ -12,23 +12,23 @@ use serde_json::json;
 use super::calls::Best;
 use super::error::ElectrumError;
 use super::link::Link;
-use super::proof::{Branch, Headers, MEDIAN_OF};
-use super::Inner;
+use super::proof::{Headers, MerkleBranch, MEDIAN_OF};
+use super::ElectrumShared;
 use crate::channel::{verify_input, ChainView, SeenSpend, Tip};
 
 /// How often a look is begun again because the chain moved meanwhile.
-const LOOKS: u32 = 10;
+const MAX_VIEWS: u32 = 10;
 
 /// A transaction that has to do with a script.
 #[derive(Deserialize)]
-struct Entry {
+struct ScriptHistoryEntry {
     tx_hash: Txid,
     /// Positive in a block, otherwise in the mempool.
     height: i64,
 }
 
 #[derive(Deserialize)]
-struct Unspent {
+struct ListedUtxo {
     tx_hash: Txid,
     tx_pos: u32,
     height: i64,
@@ -36,12 +36,12 @@ struct Unspent {
 
 /// An output that is not spent, as Fulcrum tells of it.
 #[derive(Deserialize)]
-struct Utxo {
+struct ScannedOutput {
     #[serde(default)]
     confirmed_height: i64,
 }
 
-impl Inner {
+impl ElectrumShared {
     /// The tip, and what became of the funding output, if one is asked for.
     pub async fn look(
         &self,
@@ -49,7 +49,7 @@ impl Inner {
         mut best: Best,
         funding: Option<OutPoint>,
     ) -> Result<ChainView, ElectrumError> {
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_VIEWS {
             // The pieces fit together only if no block came between them, and an error may come from just that.
             let view = self.look_at(link, &best, funding).await;
             if !link.is_open() {
@@ -61,7 +61,7 @@ impl Inner {
             }
             best = now;
         }
-        Err(ElectrumError::Unsteady { looks: LOOKS })
+        Err(ElectrumError::Unsteady { looks: MAX_VIEWS })
     }
 
     async fn look_at(
@@ -70,7 +70,7 @@ impl Inner {
         best: &Best,
         funding: Option<OutPoint>,
     ) -> Result<ChainView, ElectrumError> {
-        let mut found = Found::default();
+        let mut found = FundingStatus::default();
         if let Some(funding) = funding {
             if let Some(output) = self.output(link, funding).await? {
                 found = self.find(link, best, funding, &output).await?;
@@ -79,7 +79,7 @@ impl Inner {
         let headers = self.headers(link, best, &found).await?;
         for (txid, height) in found.confirmed() {
             let params = json!([txid, height]);
-            let branch: Branch = link.call("blockchain.transaction.get_merkle", params).await?;
+            let branch: MerkleBranch = link.call("blockchain.transaction.get_merkle", params).await?;
             headers.check(height, txid, &branch)?;
         }
         let depth = |height: Option<u32>| height.map_or(0, |height| best.height - height + 1);
@@ -89,7 +89,7 @@ impl Inner {
         Ok(ChainView {
             tip: tip(best.height, headers.mtp(best.height).unwrap_or_default())?,
             confirmations: depth(funded),
-            base: base.map(|(height, mtp)| tip(height, mtp)).transpose()?,
+            funding_parent: base.map(|(height, mtp)| tip(height, mtp)).transpose()?,
             spend: found.spend.map(|(tx, height)| SeenSpend {
                 tx,
                 confirmations: depth(height),
@@ -99,7 +99,12 @@ impl Inner {
 
     /// The headers for the median times and the merkle proofs of what was found. From now on they are the chain that is
     /// believed; an error if they have less work than the last one.
-    async fn headers(&self, link: &Link, best: &Best, found: &Found) -> Result<Arc<Headers>, ElectrumError> {
+    async fn headers(
+        &self,
+        link: &Link,
+        best: &Best,
+        found: &FundingStatus,
+    ) -> Result<Arc<Headers>, ElectrumError> {
         let below = |(_, height): (Txid, u32)| height.saturating_sub(MEDIAN_OF);
         let first = best.height.saturating_sub(MEDIAN_OF - 1);
         let lowest = found.confirmed().map(below).fold(first, u32::min);
@@ -139,19 +144,19 @@ impl Inner {
         best: &Best,
         funding: OutPoint,
         output: &TxOut,
-    ) -> Result<Found, ElectrumError> {
+    ) -> Result<FundingStatus, ElectrumError> {
         let hash = script_hash(&output.script_pubkey);
         link.subscribe(&hash).await?;
         // In this order: a spend that comes in between is in the history.
         let unspent = link
-            .ask::<Vec<Unspent>>("blockchain.scripthash.listunspent", json!([hash]))
+            .ask::<Vec<ListedUtxo>>("blockchain.scripthash.listunspent", json!([hash]))
             .await?;
-        let is_funding = |unspent: &&Unspent| OutPoint::new(unspent.tx_hash, unspent.tx_pos) == funding;
+        let is_funding = |unspent: &&ListedUtxo| OutPoint::new(unspent.tx_hash, unspent.tx_pos) == funding;
         if let Some(unspent) = unspent.iter().flatten().find(is_funding) {
-            return Found::unspent(funding, best, unspent.height);
+            return FundingStatus::unspent(funding, best, unspent.height);
         }
         let history = link
-            .ask::<Vec<Entry>>("blockchain.scripthash.get_history", json!([hash]))
+            .ask::<Vec<ScriptHistoryEntry>>("blockchain.scripthash.get_history", json!([hash]))
             .await?;
         let history = match history {
             Ok(history) => history,
@@ -161,9 +166,9 @@ impl Inner {
             }
         };
         let Some(entry) = history.iter().find(|entry| entry.tx_hash == funding.txid) else {
-            return Ok(Found::default());
+            return Ok(FundingStatus::default());
         };
-        let mut found = Found::unspent(funding, best, entry.height)?;
+        let mut found = FundingStatus::unspent(funding, best, entry.height)?;
         match self
             .spend(link, funding, output, &history, unspent.as_deref().ok())
             .await?
@@ -186,8 +191,8 @@ impl Inner {
         link: &Link,
         funding: OutPoint,
         output: &TxOut,
-        history: &[Entry],
-        unspent: Option<&[Unspent]>,
+        history: &[ScriptHistoryEntry],
+        unspent: Option<&[ListedUtxo]>,
     ) -> Result<Option<(Transaction, i64)>, ElectrumError> {
         let unspent: HashSet<_> = unspent
             .into_iter()
@@ -226,18 +231,18 @@ async fn find_elsewhere(
     best: &Best,
     funding: OutPoint,
     refusals: impl Iterator<Item = ElectrumError>,
-) -> Result<Found, ElectrumError> {
+) -> Result<FundingStatus, ElectrumError> {
     let OutPoint { txid, vout } = funding;
     if link.transaction(txid).await?.is_none() {
         // It was replaced or reorganised away: an output that does not exist is not spent.
-        return Ok(Found::default());
+        return Ok(FundingStatus::default());
     }
     if link.software().starts_with("Fulcrum") {
         let utxo = link
-            .ask::<Option<Utxo>>("blockchain.utxo.get_info", json!([txid, vout]))
+            .ask::<Option<ScannedOutput>>("blockchain.utxo.get_info", json!([txid, vout]))
             .await?;
         if let Ok(Some(utxo)) = utxo {
-            return Found::unspent(funding, best, utxo.confirmed_height);
+            return FundingStatus::unspent(funding, best, utxo.confirmed_height);
         }
     }
     let refusals: Vec<_> = refusals.map(|refusal| refusal.to_string()).collect();
@@ -247,12 +252,12 @@ async fn find_elsewhere(
 
 /// Transactions and the heights of their blocks; none in the mempool.
 #[derive(Default)]
-struct Found {
+struct FundingStatus {
     funding: Option<(Txid, Option<u32>)>,
     spend: Option<(Transaction, Option<u32>)>,
 }
 
-impl Found {
+impl FundingStatus {
     fn unspent(funding: OutPoint, best: &Best, height: i64) -> Result<Self, ElectrumError> {
         Ok(Self {
             funding: Some((funding.txid, best.checked(height)?)),

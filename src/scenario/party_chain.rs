@@ -17,7 +17,7 @@ use crate::service::{Chain, ChainError};
 /// Through what the parties of a scenario see the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Watch {
+pub enum ChainSource {
     /// The RPC of the node.
     #[default]
     Node,
@@ -26,7 +26,7 @@ pub enum Watch {
     Electrs,
 }
 
-impl Watch {
+impl ChainSource {
     pub(super) fn start(self, chain: RegtestBuilder) -> Result<Regtest, ScenarioError> {
         let chain = match self {
             Self::Node => chain,
@@ -39,13 +39,13 @@ impl Watch {
 
 /// What one party sees of the chain. It looks when it is told to.
 #[derive(Clone)]
-pub(super) enum Sight {
+pub(super) enum PartyChain {
     Node(NodeChain),
     #[cfg(feature = "electrs")]
     Electrs(ElectrumChain, Arc<Electrs>),
 }
 
-impl Sight {
+impl PartyChain {
     /// Of a chain that was started for it.
     pub fn of(chain: &Regtest) -> Result<Self, ScenarioError> {
         #[cfg(feature = "electrs")]
@@ -80,7 +80,7 @@ impl Sight {
     }
 }
 
-impl Chain for Sight {
+impl Chain for PartyChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
         match self {
             Self::Node(chain) => chain.tip().await,

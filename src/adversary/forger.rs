@@ -4,8 +4,8 @@ use bitcoin::{Amount, FeeRate, OutPoint, Transaction};
 
 use super::STRANGER;
 use crate::channel::{
-    Balance, ChannelKey, ChannelParams, Construction, Envelope, FundingTx, Message, Parties, Path, PayerKey,
-    PublicNonce, Spend, UnverifiedSignature,
+    Balance, ChannelKey, ChannelParams, Construction, Envelope, FundingTx, Message, Parties, PayerKey,
+    PublicNonce, SpendPath, SpendTemplate, UnverifiedSignature,
 };
 use crate::transcript::Side;
 
@@ -109,16 +109,16 @@ impl Forger {
     }
 
     /// The transaction that a message's signature is for, and the path that it takes.
-    pub(super) fn signed_by(&self, params: &ChannelParams, message: &Message) -> (Transaction, Path) {
+    pub(super) fn signed_by(&self, params: &ChannelParams, message: &Message) -> (Transaction, SpendPath) {
         let funding = self.outpoint();
         let spend = match message {
-            Message::RefundSignature { .. } => Spend::refund(params, funding),
+            Message::RefundSignature { .. } => SpendTemplate::refund(params, funding),
             Message::Payment { paid, .. } => {
                 let balance = balance(params, *paid, params.terms().feerate);
-                Spend::payment(params, funding, &balance)
+                SpendTemplate::payment(params, funding, &balance)
             }
             Message::Settlement { paid, feerate, .. } => {
-                Spend::settlement(params, funding, &balance(params, *paid, *feerate))
+                SpendTemplate::settlement(params, funding, &balance(params, *paid, *feerate))
             }
             other => unreachable!("{} has no such signature", other.kind()),
         };
@@ -126,7 +126,12 @@ impl Forger {
     }
 
     /// This side's signature over any spend of the funding output.
-    pub(super) fn sign(&self, params: &ChannelParams, tx: &Transaction, path: Path) -> UnverifiedSignature {
+    pub(super) fn sign(
+        &self,
+        params: &ChannelParams,
+        tx: &Transaction,
+        path: SpendPath,
+    ) -> UnverifiedSignature {
         self.sign_digest(
             params,
             &params.scripts().digest(tx, &params.funding_output(), path),
@@ -152,15 +157,17 @@ impl Forger {
     ) -> Message {
         let params = self.params();
         let balance = params
-            .joint_balance(paid, feerate)
+            .cooperative_balance(paid, feerate)
             .unwrap_or_else(|| all_to_payee(paid));
-        let spend = Spend::joint(&params, self.outpoint(), &balance);
+        let spend = SpendTemplate::cooperative(&params, self.outpoint(), &balance);
         let theirs = with_payer(&params, PayerKey::new(key.public_key()));
-        let joint = theirs.joint_key().expect("the construction has one key of both");
-        let (nonce, partial) = joint
+        let aggregate = theirs
+            .aggregate_key()
+            .expect("the construction has one key of both");
+        let (nonce, partial) = aggregate
             .sign_with(key, nonce, spend.digest())
             .expect("the key is the payer's there");
-        Message::JointSettlement {
+        Message::CooperativeSettlement {
             paid,
             feerate,
             nonce,
@@ -185,7 +192,7 @@ pub(super) fn rebuilt(params: &ChannelParams, change: impl FnOnce(&mut Parties))
     change(&mut parties);
     let confirmation = crate::channel::Confirmation {
         depth: params.confirmations(),
-        unconfirmed: params.unconfirmed_limit(),
+        zero_conf_limit: params.zero_conf_limit(),
     };
     ChannelParams::new(params.id(), params.terms().clone(), parties, confirmation)
         .expect("a channel with another key or script is one, too")

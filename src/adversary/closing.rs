@@ -7,21 +7,21 @@ use super::change::{
     compact, high_s, other_channel, paid, part, sign, sign_as, sign_changed, sign_open, Open, SAT,
 };
 use super::forger::stranger;
-use super::{ecdsa, message, stepped, Forger, Malice, Place};
-use crate::channel::{Envelope, Kind, Message, PublicNonce, Reason, LOCKED_SEQUENCE};
+use super::{ecdsa, message, stepped, Forger, Forgery, MessagePosition};
+use crate::channel::{Envelope, Message, MessageKind, PublicNonce, RefusalReason, LOCKED_SEQUENCE};
 use crate::transcript::Side;
 
-const SETTLEMENT: Place = (Side::Payer, Kind::Settlement, 0);
-const ASKED: Place = (Side::Payer, Kind::CloseRequest, 0);
-const JOINT: Place = (Side::Payer, Kind::JointSettlement, 0);
-const WRONG: Reason = Reason::SignatureWrong;
-const PARTIAL: Reason = Reason::PartialSignatureWrong;
-const DIFFERS: Reason = Reason::SettlementDiffers;
-const FEERATE: Reason = Reason::SettlementFeerate;
+const SETTLEMENT: MessagePosition = (Side::Payer, MessageKind::Settlement, 0);
+const ASKED: MessagePosition = (Side::Payer, MessageKind::CloseRequest, 0);
+const COOPERATIVE: MessagePosition = (Side::Payer, MessageKind::CooperativeSettlement, 0);
+const WRONG: RefusalReason = RefusalReason::SignatureWrong;
+const PARTIAL: RefusalReason = RefusalReason::PartialSignatureWrong;
+const DIFFERS: RefusalReason = RefusalReason::SettlementDiffers;
+const FEERATE: RefusalReason = RefusalReason::SettlementFeerate;
 
-pub(super) const ALL: &[&[Malice]] = &[SETTLEMENTS, ASKING, JOINT_SUMS, JOINT_PARTS];
+pub(super) const ALL: &[&[Forgery]] = &[SETTLEMENTS, ASKING, COOPERATIVE_SUMS, COOPERATIVE_PARTS];
 
-const SETTLEMENTS: &[Malice] = &[
+const SETTLEMENTS: &[Forgery] = &[
     message(
         "settlement-less",
         "a satoshi less than was accepted",
@@ -132,7 +132,7 @@ const SETTLEMENTS: &[Malice] = &[
         "settlement-high-s",
         "the signature's other s, which no node relays",
         SETTLEMENT,
-        Reason::SignatureHighS,
+        RefusalReason::SignatureHighS,
         |_, e| {
             compact(e, high_s);
         },
@@ -142,14 +142,14 @@ const SETTLEMENTS: &[Malice] = &[
         "settlement-wrong-channel",
         "the right settlement for another channel",
         SETTLEMENT,
-        Reason::WrongChannel,
+        RefusalReason::WrongChannel,
         |_, e| {
             other_channel(e);
         },
     ),
 ];
 
-const ASKING: &[Malice] = &[
+const ASKING: &[Forgery] = &[
     message(
         "close-request-feerate-low",
         "one sat/kwu below the agreed feerate",
@@ -164,7 +164,7 @@ const ASKING: &[Malice] = &[
         "close-request-with-nonce",
         "a nonce from the payer, who answers the payee's",
         ASKED,
-        Reason::UnexpectedMessage,
+        RefusalReason::UnexpectedMessage,
         |_, e| {
             if let Message::CloseRequest { nonce, .. } = &mut e.message {
                 *nonce = Some(any_nonce());
@@ -175,32 +175,32 @@ const ASKING: &[Malice] = &[
         "close-request-wrong-channel",
         "the wish to close another channel",
         ASKED,
-        Reason::WrongChannel,
+        RefusalReason::WrongChannel,
         |_, e| {
             other_channel(e);
         },
     ),
 ];
 
-const JOINT_SUMS: &[Malice] = &[
+const COOPERATIVE_SUMS: &[Forgery] = &[
     message(
         "joint-less",
         "a satoshi less than was accepted",
-        JOINT,
+        COOPERATIVE,
         DIFFERS,
         |f, e| joins(f, e, f.paid() - SAT),
     ),
     message(
         "joint-more",
         "a satoshi more than was accepted",
-        JOINT,
+        COOPERATIVE,
         DIFFERS,
         |f, e| joins(f, e, f.paid() + SAT),
     ),
     message(
         "joint-feerate-low",
         "one sat/kwu below the agreed feerate",
-        JOINT,
+        COOPERATIVE,
         FEERATE,
         |f, e| {
             let lower = FeeRate::from_sat_per_kwu(feerate(e).to_sat_per_kwu() - 1);
@@ -210,7 +210,7 @@ const JOINT_SUMS: &[Malice] = &[
     message(
         "joint-feerate-unpayable",
         "a feerate that the payer's change does not pay",
-        JOINT,
+        COOPERATIVE,
         FEERATE,
         |f, e| {
             e.message = f.join(
@@ -223,8 +223,8 @@ const JOINT_SUMS: &[Malice] = &[
     message(
         "joint-wrong-channel",
         "the right settlement for another channel",
-        JOINT,
-        Reason::WrongChannel,
+        COOPERATIVE,
+        RefusalReason::WrongChannel,
         |_, e| {
             other_channel(e);
         },
@@ -232,34 +232,34 @@ const JOINT_SUMS: &[Malice] = &[
     message(
         "joint-replaced-by-payment",
         "the newest payment once more",
-        JOINT,
-        Reason::PaidRepeated,
+        COOPERATIVE,
+        RefusalReason::PaidRepeated,
         |f, e| {
-            let newest = f.said().find(|message| message.kind() == Kind::Payment);
+            let newest = f.said().find(|message| message.kind() == MessageKind::Payment);
             e.message = newest.expect("there were payments").clone();
         },
     ),
 ];
 
-const JOINT_PARTS: &[Malice] = &[
+const COOPERATIVE_PARTS: &[Forgery] = &[
     message(
         "joint-part-changed",
         "one bit of the payer's part is another",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |_, e| part(e, |b| b[31] ^= 1),
     ),
     message(
         "joint-part-zero",
         "a part of 32 zero bytes",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |_, e| part(e, |b| b.fill(0)),
     ),
     message(
         "joint-part-by-stranger",
         "the part of a key that is nobody's here",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |f, e| {
             e.message = f.join_as(&stranger(), f.paid(), *feerate(e), &f.nonce());
@@ -268,7 +268,7 @@ const JOINT_PARTS: &[Malice] = &[
     message(
         "joint-part-for-less",
         "the sum is right, and signed is a satoshi less",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |f, e| {
             joins(f, e, f.paid() - SAT);
@@ -278,7 +278,7 @@ const JOINT_PARTS: &[Malice] = &[
     message(
         "joint-part-for-other-feerate",
         "signed for one sat/vB more than it says",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |f, e| {
             let honest = *feerate(e);
@@ -290,7 +290,7 @@ const JOINT_PARTS: &[Malice] = &[
     message(
         "joint-part-for-other-nonce",
         "answers a nonce that the payee did not ask with",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |f, e| {
             e.message = f.join(f.paid(), *feerate(e), &any_nonce());
@@ -299,10 +299,10 @@ const JOINT_PARTS: &[Malice] = &[
     message(
         "joint-nonce-of-payee",
         "gives the payee's own nonce back",
-        JOINT,
+        COOPERATIVE,
         PARTIAL,
         |f, e| {
-            if let Message::JointSettlement { nonce, .. } = &mut e.message {
+            if let Message::CooperativeSettlement { nonce, .. } = &mut e.message {
                 *nonce = f.nonce();
             }
         },
@@ -321,7 +321,7 @@ fn joins(forger: &Forger, envelope: &mut Envelope, sum: Amount) {
 fn feerate(envelope: &mut Envelope) -> &mut FeeRate {
     match &mut envelope.message {
         Message::Settlement { feerate, .. }
-        | Message::JointSettlement { feerate, .. }
+        | Message::CooperativeSettlement { feerate, .. }
         | Message::CloseRequest { feerate, .. } => feerate,
         other => unreachable!("{} has no feerate", other.kind()),
     }

@@ -3,23 +3,23 @@
 use bitcoin::Amount;
 
 use super::change::{other_channel, paid, sign, SAT};
-use super::{ecdsa, message, paid_from_the_start, taproot, Forger, Malice, Place};
-use crate::channel::{Envelope, Kind, Message, Reason};
+use super::{ecdsa, message, paid_from_the_start, taproot, Forger, Forgery, MessagePosition};
+use crate::channel::{Envelope, Message, MessageKind, RefusalReason};
 use crate::transcript::Side;
 
 /// Two payments were accepted.
-pub(super) const PAYMENT: Place = (Side::Payer, Kind::Payment, 2);
-const FIRST: Place = (Side::Payer, Kind::Payment, 0);
-const UNEXPECTED: Reason = Reason::UnexpectedMessage;
+pub(super) const PAYMENT: MessagePosition = (Side::Payer, MessageKind::Payment, 2);
+const FIRST: MessagePosition = (Side::Payer, MessageKind::Payment, 0);
+const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
 
-pub(super) const ALL: &[&[Malice]] = &[SUMS, OTHERS];
+pub(super) const ALL: &[&[Forgery]] = &[SUMS, OTHERS];
 
-const SUMS: &[Malice] = &[
+const SUMS: &[Forgery] = &[
     message(
         "payment-falls",
         "a satoshi less than was paid before",
         PAYMENT,
-        Reason::PaidDecreased,
+        RefusalReason::PaidDecreased,
         |f, e| {
             pays(f, e, f.paid() - SAT);
         },
@@ -28,16 +28,16 @@ const SUMS: &[Malice] = &[
         "payment-repeats",
         "just what was paid before",
         PAYMENT,
-        Reason::PaidRepeated,
+        RefusalReason::PaidRepeated,
         |f, e| pays(f, e, f.paid()),
     ),
     message(
         "payment-stale",
         "the first payment once more",
         PAYMENT,
-        Reason::PaidDecreased,
+        RefusalReason::PaidDecreased,
         |f, e| {
-            let payments = f.said().filter(|message| message.kind() == Kind::Payment);
+            let payments = f.said().filter(|message| message.kind() == MessageKind::Payment);
             e.message = payments.last().expect("two payments were accepted").clone();
         },
     ),
@@ -45,9 +45,9 @@ const SUMS: &[Malice] = &[
         "payment-newest-again",
         "the newest payment once more",
         PAYMENT,
-        Reason::PaidRepeated,
+        RefusalReason::PaidRepeated,
         |f, e| {
-            let newest = f.said().find(|message| message.kind() == Kind::Payment);
+            let newest = f.said().find(|message| message.kind() == MessageKind::Payment);
             e.message = newest.expect("two payments were accepted").clone();
         },
     ),
@@ -55,7 +55,7 @@ const SUMS: &[Malice] = &[
         "payment-back-to-nothing",
         "everything back to the payer",
         PAYMENT,
-        Reason::PaidDecreased,
+        RefusalReason::PaidDecreased,
         |f, e| {
             pays(f, e, Amount::ZERO);
         },
@@ -64,7 +64,7 @@ const SUMS: &[Malice] = &[
         "payment-of-nothing",
         "a first payment of nothing where the protocol has none",
         FIRST,
-        Reason::PaidRepeated,
+        RefusalReason::PaidRepeated,
         |f, e| {
             pays(f, e, Amount::ZERO);
         },
@@ -74,7 +74,7 @@ const SUMS: &[Malice] = &[
         "payment-below-minimum",
         "a satoshi less than one payment has to add",
         PAYMENT,
-        Reason::PaidBelowMinimum,
+        RefusalReason::PaidBelowMinimum,
         |f, e| {
             pays(f, e, f.paid() + f.params().terms().minimum_payment - SAT);
         },
@@ -83,7 +83,7 @@ const SUMS: &[Malice] = &[
         "payment-exceeds",
         "a satoshi more than the channel can pay",
         PAYMENT,
-        Reason::PaidExceedsCapacity,
+        RefusalReason::PaidExceedsCapacity,
         |f, e| {
             pays(f, e, f.params().spendable() + SAT);
         },
@@ -92,7 +92,7 @@ const SUMS: &[Malice] = &[
         "payment-of-the-capacity",
         "all of the capacity, and no fee",
         PAYMENT,
-        Reason::PaidExceedsCapacity,
+        RefusalReason::PaidExceedsCapacity,
         |f, e| {
             pays(f, e, f.params().terms().capacity.to_amount());
         },
@@ -101,7 +101,7 @@ const SUMS: &[Malice] = &[
         "payment-of-all-money",
         "21 million bitcoin",
         PAYMENT,
-        Reason::PaidExceedsCapacity,
+        RefusalReason::PaidExceedsCapacity,
         |f, e| {
             pays(f, e, Amount::MAX_MONEY);
         },
@@ -109,12 +109,12 @@ const SUMS: &[Malice] = &[
 ];
 
 /// Other messages, and none for this channel.
-const OTHERS: &[Malice] = &[
+const OTHERS: &[Forgery] = &[
     message(
         "payment-wrong-channel",
         "the right payment for another channel",
         PAYMENT,
-        Reason::WrongChannel,
+        RefusalReason::WrongChannel,
         |_, e| {
             other_channel(e);
         },
@@ -134,7 +134,7 @@ const OTHERS: &[Malice] = &[
         PAYMENT,
         UNEXPECTED,
         |f, e| {
-            let funding = f.said().find(|message| message.kind() == Kind::Funding);
+            let funding = f.said().find(|message| message.kind() == MessageKind::Funding);
             e.message = funding.expect("the channel is funded").clone();
         },
     ),

@@ -5,18 +5,18 @@ use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::recorder::Recorder;
-use crate::channel::{Envelope, Kind};
+use crate::channel::{Envelope, MessageKind};
 use crate::service::codec;
 use crate::transcript::{Entry, Side};
 use crate::wire;
 
-type Wire = Framed<DuplexStream, LengthDelimitedCodec>;
+type FramedPipe = Framed<DuplexStream, LengthDelimitedCodec>;
 
 /// Between the two parties: writes down every message, and does to the wire what a story wants done. Both
 /// parties are the real, honest ones; what is dishonest in a story happens here.
-pub(super) struct Tap {
-    payer: Wire,
-    payee: Wire,
+pub(super) struct Interceptor {
+    payer: FramedPipe,
+    payee: FramedPipe,
     rules: Vec<Rule>,
     recorder: Recorder,
     status: watch::Sender<TapStatus>,
@@ -29,7 +29,7 @@ pub struct Rule {
     /// The sender.
     pub from: Side,
     /// The kind of message.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// How many messages of this kind pass unharmed before it.
     pub skip: u32,
     /// What happens to it.
@@ -56,7 +56,7 @@ pub(super) struct TapStatus {
     pub ended: bool,
 }
 
-impl Tap {
+impl Interceptor {
     /// Puts itself between two parties; returns their ends of the wire.
     pub fn start(
         rules: Vec<Rule>,
@@ -134,8 +134,8 @@ impl Tap {
     }
 
     /// Nothing passes any more.
-    fn vanish(&mut self, who: Side, at: Kind) -> bool {
-        self.dead = (at > Kind::Funding).then_some(who);
+    fn vanish(&mut self, who: Side, at: MessageKind) -> bool {
+        self.dead = (at > MessageKind::Funding).then_some(who);
         self.recorder.silence(who);
         self.recorder.add(Entry::Notice {
             by: who.into(),

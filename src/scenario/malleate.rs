@@ -9,7 +9,7 @@ use super::error::ScenarioError;
 
 /// The transaction with every signature's S replaced by its other value: as valid in a block, and with
 /// another id unless the signatures are in the witness.
-pub(super) fn twin(tx: &Transaction) -> Result<Transaction, ScenarioError> {
+pub(super) fn malleate(tx: &Transaction) -> Result<Transaction, ScenarioError> {
     let mut twin = tx.clone();
     for input in &mut twin.input {
         let script = pushes(&input.script_sig)?

@@ -2,26 +2,26 @@
 
 use super::bytes::{bytes, item, number, string};
 use super::garbled::{ABOVE_32_BITS, ABOVE_ALL_MONEY, KIND, PAID};
-use super::{co_signed, garbled, relative, Malice, Place};
-use crate::channel::Kind;
+use super::{co_signed, garbled, relative, Forgery, MessagePosition};
+use crate::channel::MessageKind;
 use crate::transcript::Side::{Payee, Payer};
 
-const OPEN: Place = (Payer, Kind::Open, 0);
-const REFUND: Place = (Payer, Kind::RefundRequest, 0);
-const FUNDING: Place = (Payer, Kind::Funding, 0);
-const ACCEPT: Place = (Payee, Kind::Accept, 0);
-const SIGNED: Place = (Payee, Kind::RefundSignature, 0);
-const ACCEPTED: Place = (Payee, Kind::PaymentAccepted, 2);
-const REQUEST: Place = (Payee, Kind::PaymentRequest, 2);
-const NONCE: Place = (Payee, Kind::CloseRequest, 0);
-const CLOSED: Place = (Payee, Kind::Closed, 0);
+const OPEN: MessagePosition = (Payer, MessageKind::Open, 0);
+const REFUND: MessagePosition = (Payer, MessageKind::RefundRequest, 0);
+const FUNDING: MessagePosition = (Payer, MessageKind::Funding, 0);
+const ACCEPT: MessagePosition = (Payee, MessageKind::Accept, 0);
+const SIGNED: MessagePosition = (Payee, MessageKind::RefundSignature, 0);
+const ACCEPTED: MessagePosition = (Payee, MessageKind::PaymentAccepted, 2);
+const REQUEST: MessagePosition = (Payee, MessageKind::PaymentRequest, 2);
+const NONCE: MessagePosition = (Payee, MessageKind::CloseRequest, 0);
+const CLOSED: MessagePosition = (Payee, MessageKind::Closed, 0);
 
 // Where it stands in its message.
 const TX: usize = 2;
 
-pub(super) const ALL: &[&[Malice]] = &[PROPOSALS, TRANSACTIONS, REPLIES];
+pub(super) const ALL: &[&[Forgery]] = &[PROPOSALS, TRANSACTIONS, REPLIES];
 
-const PROPOSALS: &[Malice] = &[
+const PROPOSALS: &[Forgery] = &[
     garbled(
         "open-version-2",
         "the second version of the conversation, which there is not",
@@ -104,7 +104,7 @@ const PROPOSALS: &[Malice] = &[
     }),
 ];
 
-const TRANSACTIONS: &[Malice] = &[
+const TRANSACTIONS: &[Forgery] = &[
     garbled(
         "refund-tx-cut",
         "the refund's last byte is missing",
@@ -134,7 +134,7 @@ const TRANSACTIONS: &[Malice] = &[
 ];
 
 /// What a payer receives.
-const REPLIES: &[Malice] = &[
+const REPLIES: &[Forgery] = &[
     garbled(
         "accept-key-off-curve",
         "a key that is no point of the curve",

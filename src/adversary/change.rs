@@ -8,8 +8,8 @@ use bitcoin::{Amount, EcdsaSighashType, ScriptBuf, TapSighashType, Transaction};
 
 use super::forger::{is_schnorr, rebuilt, stranger, Forger};
 use crate::channel::{
-    ChannelId, ChannelKey, ChannelParams, Construction, Envelope, Message, PartialSignature, Path, PayeeKey,
-    Terms, UnverifiedSignature,
+    ChannelId, ChannelKey, ChannelParams, Construction, Envelope, Message, PartialSignature, PayeeKey,
+    SpendPath, Terms, UnverifiedSignature,
 };
 
 pub(super) const SAT: Amount = Amount::ONE_SAT;
@@ -38,7 +38,7 @@ pub(super) fn paid(envelope: &mut Envelope) -> &mut Amount {
         | Message::PaymentAccepted { paid }
         | Message::PaymentRequest { paid }
         | Message::Settlement { paid, .. }
-        | Message::JointSettlement { paid, .. } => paid,
+        | Message::CooperativeSettlement { paid, .. } => paid,
         other => unreachable!("{} has no sum", other.kind()),
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn high_s(bytes: &mut [u8; 64]) {
 }
 
 pub(super) fn part(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 32])) {
-    let Message::JointSettlement { partial, .. } = &mut envelope.message else {
+    let Message::CooperativeSettlement { partial, .. } = &mut envelope.message else {
         unreachable!("{} has no partial signature", envelope.message.kind());
     };
     let mut bytes = partial.to_bytes();
@@ -95,7 +95,7 @@ pub(super) fn sign_as(forger: &Forger, envelope: &mut Envelope, key: &ChannelKey
 }
 
 /// Signs for the leaf, or the key, of another path.
-pub(super) fn sign_for(forger: &Forger, envelope: &mut Envelope, path: Path) {
+pub(super) fn sign_for(forger: &Forger, envelope: &mut Envelope, path: SpendPath) {
     let params = forger.params();
     let (tx, _) = forger.signed_by(&params, &envelope.message);
     *signature(envelope) = forger.sign(&params, &tx, path);

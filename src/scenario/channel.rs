@@ -5,9 +5,9 @@ use bitcoin::{Amount, FeeRate, OutPoint};
 use tokio::sync::watch;
 
 use super::error::{expect, ScenarioError};
+use super::interceptor::TapStatus;
+use super::participant::Participant;
 use super::recorder::Recorder;
-use super::seat::Seat;
-use super::tap::TapStatus;
 use super::world::REST;
 use crate::channel::{ChannelParams, Outcome, Stage};
 use crate::regtest::Coin;
@@ -16,8 +16,8 @@ use crate::transcript::{sat, Entry, Side};
 
 /// Two parties, the wire between them, and what each sees of the chain.
 pub struct Channel {
-    pub(super) payer: Seat<PayerHandle>,
-    pub(super) payee: Seat<PayeeHandle>,
+    pub(super) payer: Participant<PayerHandle>,
+    pub(super) payee: Participant<PayeeHandle>,
     pub(super) tap: watch::Receiver<TapStatus>,
     pub(super) recorder: Recorder,
     pub(super) label: String,
@@ -125,8 +125,8 @@ impl Channel {
 
     fn end_vanished(&self) {
         match self.tap.borrow().vanished {
-            Some(Side::Payer) => self.payer.kill(),
-            Some(Side::Payee) => self.payee.kill(),
+            Some(Side::Payer) => self.payer.abort(),
+            Some(Side::Payee) => self.payee.abort(),
             None => {}
         }
     }
@@ -196,8 +196,8 @@ impl Channel {
             text: "is gone".to_owned(),
         });
         match actor {
-            Side::Payer => self.payer.kill(),
-            Side::Payee => self.payee.kill(),
+            Side::Payer => self.payer.abort(),
+            Side::Payee => self.payee.abort(),
         }
         // The wire breaks when the killed task is dropped, and the other side sees it then.
         let mut tap = self.tap.clone();

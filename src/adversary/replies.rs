@@ -7,27 +7,27 @@ use bitcoin::{Amount, ScriptBuf, Sequence, Txid};
 
 use super::change::{compact, high_s, other_channel, sign_as, sign_changed, sign_open, Open, SAT};
 use super::forger::stranger;
-use super::{bond, co_signed, message, never_asked, Forger, Malice, Place};
-use crate::channel::{Confirmation, Envelope, Kind, Message, PayeeKey, Reason};
+use super::{bond, co_signed, message, never_asked, Forger, Forgery, MessagePosition};
+use crate::channel::{Confirmation, Envelope, Message, MessageKind, PayeeKey, RefusalReason};
 use crate::transcript::Side;
 
-const ACCEPT: Place = (Side::Payee, Kind::Accept, 0);
-const SIGNED: Place = (Side::Payee, Kind::RefundSignature, 0);
-const ASKED: Place = (Side::Payee, Kind::FundingRequest, 0);
-const READY: Place = (Side::Payee, Kind::Ready, 0);
-const OUT: Reason = Reason::TermsOutOfLimits;
-const WRONG: Reason = Reason::SignatureWrong;
-const CHANNEL: Reason = Reason::WrongChannel;
-const UNEXPECTED: Reason = Reason::UnexpectedMessage;
+const ACCEPT: MessagePosition = (Side::Payee, MessageKind::Accept, 0);
+const SIGNED: MessagePosition = (Side::Payee, MessageKind::RefundSignature, 0);
+const ASKED: MessagePosition = (Side::Payee, MessageKind::FundingRequest, 0);
+const READY: MessagePosition = (Side::Payee, MessageKind::Ready, 0);
+const OUT: RefusalReason = RefusalReason::TermsOutOfLimits;
+const WRONG: RefusalReason = RefusalReason::SignatureWrong;
+const CHANNEL: RefusalReason = RefusalReason::WrongChannel;
+const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
 
-pub(super) const ALL: &[&[Malice]] = &[ACCEPTS, REFUNDS, OUT_OF_TURN, OPENING];
+pub(super) const ALL: &[&[Forgery]] = &[ACCEPTS, REFUNDS, OUT_OF_TURN, OPENING];
 
-const ACCEPTS: &[Malice] = &[
+const ACCEPTS: &[Forgery] = &[
     message(
         "accept-own-key",
         "the payer's own key",
         ACCEPT,
-        Reason::BadParams,
+        RefusalReason::BadParams,
         |f, e| {
             let (key, _) = proposed(f);
             *accepted(e).0 = PayeeKey::new(key);
@@ -37,7 +37,7 @@ const ACCEPTS: &[Malice] = &[
         "accept-own-key-negated",
         "the payer's own key with the other sign, which Taproot takes for the same",
         ACCEPT,
-        Reason::BadParams,
+        RefusalReason::BadParams,
         |f, e| {
             let (key, _) = proposed(f);
             *accepted(e).0 = PayeeKey::new(key.negate(&Secp256k1::new()));
@@ -47,7 +47,7 @@ const ACCEPTS: &[Malice] = &[
         "accept-own-payout",
         "the payer's own payout script",
         ACCEPT,
-        Reason::BadParams,
+        RefusalReason::BadParams,
         |f, e| {
             *accepted(e).1 = proposed(f).1;
         },
@@ -95,7 +95,7 @@ const ACCEPTS: &[Malice] = &[
     ),
 ];
 
-const REFUNDS: &[Malice] = &[
+const REFUNDS: &[Forgery] = &[
     message(
         "refund-signature-by-stranger",
         "signed by a key that is nobody's here",
@@ -154,7 +154,7 @@ const REFUNDS: &[Malice] = &[
         "refund-signature-high-s",
         "the signature's other s, which no node relays",
         SIGNED,
-        Reason::SignatureHighS,
+        RefusalReason::SignatureHighS,
         |_, e| {
             compact(e, high_s);
         },
@@ -163,7 +163,7 @@ const REFUNDS: &[Malice] = &[
         "refund-signature-out-of-range",
         "r is not below the curve's order",
         SIGNED,
-        Reason::SignatureOutOfRange,
+        RefusalReason::SignatureOutOfRange,
         |_, e| {
             compact(e, |b| b[..32].fill(0xff));
         },
@@ -192,13 +192,13 @@ const REFUNDS: &[Malice] = &[
 ];
 
 /// What was said before, or is said later.
-const OUT_OF_TURN: &[Malice] = &[
+const OUT_OF_TURN: &[Forgery] = &[
     message(
         "refund-signature-replaced-by-accept",
         "accepts once more",
         SIGNED,
         UNEXPECTED,
-        |f, e| e.message = said(f, Kind::Accept),
+        |f, e| e.message = said(f, MessageKind::Accept),
     ),
     message(
         "refund-signature-replaced-by-close-request",
@@ -215,14 +215,14 @@ const OUT_OF_TURN: &[Malice] = &[
         "accepts once more",
         READY,
         UNEXPECTED,
-        |f, e| e.message = said(f, Kind::Accept),
+        |f, e| e.message = said(f, MessageKind::Accept),
     ),
     message(
         "ready-replaced-by-refund-signature",
         "the refund's signature once more",
         READY,
         UNEXPECTED,
-        |f, e| e.message = said(f, Kind::RefundSignature),
+        |f, e| e.message = said(f, MessageKind::RefundSignature),
     )
     .on(co_signed),
     message(
@@ -235,7 +235,7 @@ const OUT_OF_TURN: &[Malice] = &[
     .on(bond),
 ];
 
-const OPENING: &[Malice] = &[
+const OPENING: &[Forgery] = &[
     message(
         "funding-request-wrong-channel",
         "asks for the bond of another channel",
@@ -293,7 +293,7 @@ const OPENING: &[Malice] = &[
 ];
 
 /// The newest message of this kind.
-fn said(forger: &Forger, kind: Kind) -> Message {
+fn said(forger: &Forger, kind: MessageKind) -> Message {
     let newest = forger.said().find(|message| message.kind() == kind);
     newest.expect("it was said before").clone()
 }

@@ -3,13 +3,13 @@
 
 #[path = "common/pair.rs"]
 mod pair;
-#[path = "malice/talk.rs"]
+#[path = "adversary/talk.rs"]
 mod talk;
 
 use std::collections::HashSet;
 
-use spilman::channel::Reason;
-use spilman::malice::Malice;
+use spilman::adversary::Forgery;
+use spilman::channel::RefusalReason;
 use spilman::transcript::Side;
 
 use pair::channels;
@@ -19,25 +19,25 @@ use talk::{Talk, Verdict};
 fn every_dishonest_message_is_refused_for_its_reason() {
     let mut wrong = Vec::new();
     let mut played = 0;
-    for malice in Malice::all() {
+    for forgery in Forgery::all() {
         let mut applies = 0;
         for case in channels() {
             let terms = &case.terms;
-            if !malice.applies(terms.protocol, terms.construction) {
+            if !forgery.applies(terms.protocol, terms.construction) {
                 continue;
             }
             applies += 1;
-            let verdict = Talk::new(case.clone(), Some(malice)).play();
-            if verdict != Verdict::Refused(malice.reason) {
+            let verdict = Talk::new(case.clone(), Some(forgery)).play();
+            if verdict != Verdict::Refused(forgery.reason) {
                 wrong.push(format!(
                     "{} ({}): {verdict:?}, not {}",
-                    malice.id,
+                    forgery.id,
                     case.name(),
-                    malice.reason
+                    forgery.reason
                 ));
             }
         }
-        assert_ne!(applies, 0, "{} applies nowhere", malice.id);
+        assert_ne!(applies, 0, "{} applies nowhere", forgery.id);
         played += applies;
     }
     assert!(
@@ -63,22 +63,27 @@ fn the_conversation_passes_without_it() {
 
 #[test]
 fn ids_are_unique_and_both_sides_lie() {
-    let ids: HashSet<_> = Malice::all().iter().map(|malice| malice.id).collect();
-    assert_eq!(ids.len(), Malice::all().len());
-    let from = |side| Malice::all().iter().filter(|malice| malice.from == side).count();
+    let ids: HashSet<_> = Forgery::all().iter().map(|forgery| forgery.id).collect();
+    assert_eq!(ids.len(), Forgery::all().len());
+    let from = |side| {
+        Forgery::all()
+            .iter()
+            .filter(|forgery| forgery.from == side)
+            .count()
+    };
     assert!(from(Side::Payer) >= 45, "{}", from(Side::Payer));
     assert!(from(Side::Payee) >= 15, "{}", from(Side::Payee));
 }
 
 #[test]
 fn the_catalogue_knows_every_reason_that_a_message_alone_can_have() {
-    for reason in Reason::OF_MESSAGES {
+    for reason in RefusalReason::OF_MESSAGES {
         // The moment is wrong, and not the message; what is valid by its signature is valid.
         let elsewhere = matches!(
             reason,
-            Reason::FundingUnconfirmed | Reason::ChannelExpiring | Reason::SpendInvalid
+            RefusalReason::FundingUnconfirmed | RefusalReason::ChannelExpiring | RefusalReason::SpendInvalid
         );
-        let here = Malice::all().iter().any(|malice| malice.reason == *reason);
+        let here = Forgery::all().iter().any(|forgery| forgery.reason == *reason);
         assert_ne!(here, elsewhere, "{reason}");
     }
 }

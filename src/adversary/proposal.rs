@@ -3,18 +3,19 @@
 use bitcoin::{FeeRate, ScriptBuf};
 
 use super::change::{terms, SAT};
-use super::{absolute, message, refund_in_script, relative, stepped, unlocked, Malice, Place};
+use super::{absolute, message, refund_in_script, relative, stepped, unlocked, Forgery, MessagePosition};
 use crate::channel::{
-    Capacity, ClosingMargin, Envelope, Expiry, Kind, LockKind, Message, Protocol, Reason, RefundLock,
+    Capacity, ClosingMargin, Envelope, Expiry, LockKind, Message, MessageKind, Protocol, RefundLock,
+    RefusalReason,
 };
 use crate::transcript::Side;
 
-const OPEN: Place = (Side::Payer, Kind::Open, 0);
-const OUT: Reason = Reason::TermsOutOfLimits;
+const OPEN: MessagePosition = (Side::Payer, MessageKind::Open, 0);
+const OUT: RefusalReason = RefusalReason::TermsOutOfLimits;
 
-pub(super) const ALL: &[&[Malice]] = &[SUMS, LOCKS, REST];
+pub(super) const ALL: &[&[Forgery]] = &[SUMS, LOCKS, REST];
 
-const SUMS: &[Malice] = &[
+const SUMS: &[Forgery] = &[
     message(
         "open-capacity-low",
         "a capacity of 9,999 sat, one less than the payee takes",
@@ -91,7 +92,7 @@ const SUMS: &[Malice] = &[
         "open-nothing-to-pay",
         "a reserve of 9,999 sat out of a capacity of 10,000 sat",
         OPEN,
-        Reason::BadParams,
+        RefusalReason::BadParams,
         |_, e| {
             terms(e).capacity = capacity(10_000);
             terms(e).reserve = SAT * 9_999;
@@ -99,7 +100,7 @@ const SUMS: &[Malice] = &[
     ),
 ];
 
-const LOCKS: &[Malice] = &[
+const LOCKS: &[Forgery] = &[
     message(
         "open-lock-passed",
         "the refund's lock is over already",
@@ -236,7 +237,7 @@ const LOCKS: &[Malice] = &[
     .on(unlocked),
 ];
 
-const REST: &[Malice] = &[
+const REST: &[Forgery] = &[
     message(
         "open-protocol-bond",
         "the guide's payments with a refund in the script",
@@ -269,7 +270,7 @@ const REST: &[Malice] = &[
         "open-replaced-by-ready",
         "another message where a proposal belongs",
         OPEN,
-        Reason::UnexpectedMessage,
+        RefusalReason::UnexpectedMessage,
         |_, e| {
             e.message = Message::Ready;
         },

@@ -1,7 +1,9 @@
 use std::path::Path;
 
 use clap::Args;
-use spilman::regtest::{bitcoind_at, find_bitcoind, find_bitcoind_version, BinaryError, Error, Found, Node};
+use spilman::regtest::{
+    bitcoind_at, find_bitcoind, find_bitcoind_version, BinaryError, Error, FoundBinary, Node,
+};
 
 #[derive(Args)]
 pub struct Core {
@@ -16,7 +18,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn find(&self) -> Result<Found, BinaryError> {
+    pub fn find(&self) -> Result<FoundBinary, BinaryError> {
         match &self.wanted {
             None => find_bitcoind(),
             // A program in this folder whose name is a number is `./29`, as in a shell.
@@ -29,7 +31,7 @@ impl Core {
 
     /// The same, for a list of so many plays with a node for each. A node that does not start, as in a full folder, is said
     /// once before a long list, and not by every play.
-    pub fn find_for(&self, plays: usize) -> Result<Found, Error> {
+    pub fn find_for(&self, plays: usize) -> Result<FoundBinary, Error> {
         let core = self.find()?;
         if plays > 1 {
             Node::builder().program(&core.path).start()?;

@@ -6,7 +6,7 @@ use crate::channel::Tip;
 use crate::service::backoff::Backoff;
 use crate::service::report::Report;
 use crate::service::setup::Setup;
-use crate::service::timing::LOOK;
+use crate::service::timing::POLL_INTERVAL;
 
 /// How often a party looks, and when it complains.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ impl Pace {
 
 /// When to look at the chain next, and how fresh is what was seen. All of this is tokio's monotonic clock, and decides no
 /// more than when to look and what to tell.
-pub(super) struct Sight {
+pub(super) struct PollSchedule {
     pace: Pace,
     /// The last look at the funding output failed.
     pub blind: bool,
@@ -41,13 +41,13 @@ pub(super) struct Sight {
     told: bool,
 }
 
-impl Sight {
+impl PollSchedule {
     pub fn new(pace: Pace, tip: Tip) -> Self {
         let now = Instant::now();
         Self {
             pace,
             blind: false,
-            next_look: now + LOOK,
+            next_look: now + POLL_INTERVAL,
             failures: 0,
             before: 0,
             failed: false,
@@ -87,7 +87,7 @@ impl Sight {
             let failures = self.before.saturating_add(1);
             (failures, self.pace.backoff.pause(failures))
         } else {
-            (0, LOOK)
+            (0, POLL_INTERVAL)
         };
         self.failures = failures;
         self.next_look = Instant::now() + pause;

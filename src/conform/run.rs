@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use bitcoin::{Amount, FeeRate, Transaction, Txid};
 use tokio::sync::watch;
 
-use super::agreed::{difference, unsigned, Agreed, Expected};
-use super::case::{Case, Life};
-use super::failure::{Failure, Halt};
-use super::line::{Heard, Line};
+use super::agreed::{difference, unsigned, AgreedChannel, Expected};
+use super::case::{Case, Ending};
+use super::failure::{CaseFailure, Stop};
+use super::link::{Link, Observations};
 use super::program::Program;
 use crate::channel::{Message, Protocol, SpendRole, Terms};
 use crate::regtest::Lock;
@@ -19,48 +19,48 @@ use crate::service::Status;
 use crate::transcript::Side;
 
 /// How often the chain and the program are looked at.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// More than the agreed 2 sat/vB, and the most that a payer grants by default: 10 sat/vB.
 pub(super) const HIGHER: FeeRate = FeeRate::from_sat_per_kwu(2_500);
 
-pub(super) struct Table<'a> {
+pub(super) struct Run<'a> {
     pub case: &'a Case,
     pub world: &'a World,
     pub view: NodeChain,
-    pub line: Line,
+    pub line: Link,
     pub program: RefCell<Program>,
     pub deadline: Duration,
     pub terms: Terms,
 }
 
-impl Table<'_> {
+impl Run<'_> {
     /// Waits for the end that the case has. Our side may yet have a message to send that the case cuts.
-    pub async fn settled(&self, agreed: &Agreed, paid: Amount) -> Result<Txid, Halt> {
+    pub async fn settled(&self, agreed: &AgreedChannel, paid: Amount) -> Result<Txid, Stop> {
         let mut heard = self.line.heard.clone();
         let expected = self.end(agreed, paid);
         tokio::select! {
             biased;
-            Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Halt::Cut),
+            Ok(_) = heard.wait_for(|heard| heard.cut || heard.killed) => Err(Stop::Cut),
             spent = self.spent("closing", Side::Payee, agreed, &expected) => Ok(spent?),
         }
     }
 
     /// The transaction that ends the channel, if nobody lies or vanishes.
-    fn end(&self, agreed: &Agreed, paid: Amount) -> Expected {
-        let jointly = self.case.closes_jointly();
+    fn end(&self, agreed: &AgreedChannel, paid: Amount) -> Expected {
+        let cooperatively = self.case.closes_cooperatively();
         match self.case.life {
-            Life::ClosedByPayer => agreed.together(jointly, paid, self.terms.feerate),
-            Life::HigherFeerate => agreed.together(jointly, paid, HIGHER),
+            Ending::ClosedByPayer => agreed.closing(cooperatively, paid, self.terms.feerate),
+            Ending::HigherFeerate => agreed.closing(cooperatively, paid, HIGHER),
             // With a locked payment it has to ask, and with a nonce it can.
-            Life::ClosedByPayee if jointly || self.terms.payment_expiry.is_some() => {
-                agreed.together(jointly, paid, self.terms.feerate)
+            Ending::ClosedByPayee if cooperatively || self.terms.payment_expiry.is_some() => {
+                agreed.closing(cooperatively, paid, self.terms.feerate)
             }
-            Life::ClosedByPayee | Life::NeverClosed => agreed.payment(paid),
+            Ending::ClosedByPayee | Ending::NeverClosed => agreed.payment(paid),
         }
     }
 
-    pub fn heard(&self) -> Heard {
+    pub fn heard(&self) -> Observations {
         self.line.heard.borrow().clone()
     }
 
@@ -70,8 +70,8 @@ impl Table<'_> {
     }
 
     /// A failure with what there was instead.
-    pub fn missed(&self, stage: &'static str, expected: impl Into<String>) -> Failure {
-        Failure::new(stage, expected, self.seen())
+    pub fn missed(&self, stage: &'static str, expected: impl Into<String>) -> CaseFailure {
+        CaseFailure::new(stage, expected, self.seen())
     }
 
     fn seen(&self) -> String {
@@ -110,8 +110,8 @@ impl Table<'_> {
         stage: &'static str,
         expected: &str,
         awaited: impl Future<Output = T>,
-    ) -> Result<T, Halt> {
-        let cut = |heard: &Heard| heard.cut || heard.killed || heard.fault.is_some();
+    ) -> Result<T, Stop> {
+        let cut = |heard: &Observations| heard.cut || heard.killed || heard.fault.is_some();
         self.unless(stage, expected, cut, awaited).await
     }
 
@@ -120,9 +120,9 @@ impl Table<'_> {
         &self,
         stage: &'static str,
         expected: &str,
-        cut: impl FnMut(&Heard) -> bool,
+        cut: impl FnMut(&Observations) -> bool,
         awaited: impl Future<Output = T>,
-    ) -> Result<T, Halt> {
+    ) -> Result<T, Stop> {
         let mut heard = self.line.heard.clone();
         tokio::select! {
             biased;
@@ -132,11 +132,11 @@ impl Table<'_> {
         }
     }
 
-    fn halt(&self, stage: &'static str, expected: &str) -> Halt {
+    fn halt(&self, stage: &'static str, expected: &str) -> Stop {
         if self.heard().fault.is_some() {
             self.missed(stage, expected).into()
         } else {
-            Halt::Cut
+            Stop::Cut
         }
     }
 
@@ -147,7 +147,7 @@ impl Table<'_> {
         expected: &str,
         mut status: watch::Receiver<Status>,
         reached: impl FnMut(&Status) -> bool,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let reached = status.wait_for(reached);
         let is_there = async { reached.await.is_ok() };
         if self.unless_cut(stage, expected, is_there).await? {
@@ -162,17 +162,17 @@ impl Table<'_> {
         &self,
         stage: &'static str,
         expected: &str,
-        said: impl Fn(&Heard) -> bool,
-    ) -> Result<(), Halt> {
+        said: impl Fn(&Observations) -> bool,
+    ) -> Result<(), Stop> {
         let mut heard = self.line.heard.clone();
-        let over = |heard: &Heard| said(heard) || heard.ended;
+        let over = |heard: &Observations| said(heard) || heard.ended;
         let waited = async { heard.wait_for(over).await.is_ok_and(|heard| said(&heard)) };
         // What came before the end counts, whatever the end was.
-        let broken = |heard: &Heard| heard.fault.is_some() || heard.cut;
+        let broken = |heard: &Observations| heard.fault.is_some() || heard.cut;
         if self.unless(stage, expected, broken, waited).await? {
             Ok(())
         } else if self.heard().killed {
-            Err(Halt::Cut)
+            Err(Stop::Cut)
         } else {
             Err(self.missed(stage, expected).into())
         }
@@ -184,7 +184,7 @@ impl Table<'_> {
         stage: &'static str,
         expected: &str,
         mut look: impl FnMut() -> Result<Option<T>, ScenarioError>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, CaseFailure> {
         let begun = Instant::now();
         loop {
             // In this order: what it did, it did before it ended.
@@ -196,56 +196,56 @@ impl Table<'_> {
             if gone || begun.elapsed() > self.deadline {
                 return Err(self.missed(stage, expected));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Mines, and tells our side.
-    pub async fn mine(&self, blocks: u32) -> Result<(), Failure> {
+    pub async fn mine(&self, blocks: u32) -> Result<(), CaseFailure> {
         self.world.mine(blocks, &[]).await?;
         self.view.announce();
         Ok(())
     }
 
     /// Mines until this lock is over, and tells our side.
-    pub async fn make_final(&self, lock: impl Into<Lock>) -> Result<(), Failure> {
+    pub async fn make_final(&self, lock: impl Into<Lock>) -> Result<(), CaseFailure> {
         self.world.make_final(lock, &[]).await?;
         self.view.announce();
         Ok(())
     }
 
     /// Mines to the payee's time to settle.
-    pub async fn to_margin(&self, agreed: Option<&Agreed>) -> Result<(), Failure> {
+    pub async fn to_margin(&self, agreed: Option<&AgreedChannel>) -> Result<(), CaseFailure> {
         let base = match agreed {
-            Some(agreed) => self.world.base(agreed.funding)?,
+            Some(agreed) => self.world.funding_parent(agreed.funding)?,
             None => None,
         };
         let from = self.terms.settle_from(base);
-        let from = from.ok_or_else(|| Failure::runner("a relative lock that has not begun"))?;
+        let from = from.ok_or_else(|| CaseFailure::runner("a relative lock that has not begun"))?;
         self.make_final(from.to_lock_time()).await
     }
 
     /// Mines to the refund's lock.
-    pub async fn to_expiry(&self, agreed: &Agreed) -> Result<(), Failure> {
+    pub async fn to_expiry(&self, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
         self.make_final(self.expiry(agreed)?).await
     }
 
-    fn expiry(&self, agreed: &Agreed) -> Result<bitcoin::absolute::LockTime, Failure> {
-        let base = self.world.base(agreed.funding)?;
+    fn expiry(&self, agreed: &AgreedChannel) -> Result<bitcoin::absolute::LockTime, CaseFailure> {
+        let base = self.world.funding_parent(agreed.funding)?;
         let expiry = self.terms.refund_lock.expiry(base);
-        let expiry = expiry.ok_or_else(|| Failure::runner("a relative lock that has not begun"))?;
+        let expiry = expiry.ok_or_else(|| CaseFailure::runner("a relative lock that has not begun"))?;
         Ok(expiry.to_lock_time())
     }
 
     /// Mines to the last block before the refund's lock.
-    pub async fn before_expiry(&self, agreed: &Agreed) -> Result<(), Failure> {
+    pub async fn before_expiry(&self, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
         self.world.stop_before(self.expiry(agreed)?, &[]).await?;
         self.view.announce();
         Ok(())
     }
 
     /// Waits for the funding transaction, and gives it the confirmations that the payee waits for.
-    pub async fn funded(&self, agreed: &Agreed) -> Result<(), Halt> {
+    pub async fn funded(&self, agreed: &AgreedChannel) -> Result<(), Stop> {
         const STAGE: &str = "funding";
         let txid = agreed.funding.txid;
         let heard = || self.heard();
@@ -259,7 +259,7 @@ impl Table<'_> {
             })
         });
         let Some(tx) = taken.await? else {
-            return Err(Halt::Cut);
+            return Err(Stop::Cut);
         };
         let by = match self.terms.protocol {
             Protocol::SteppedLocktime => Side::Payer,
@@ -273,16 +273,16 @@ impl Table<'_> {
         let needed = agreed.params.confirmations();
         self.mine(needed - 1).await?;
         // Nothing tells that a message will not come; one that was sent before the funding transaction has been read by then.
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         if self.case.program == Side::Payee && self.heard().ready {
             let expected = format!("ready at {needed} confirmations");
-            return Err(Failure::new("confirmation", expected, "ready before the last of them").into());
+            return Err(CaseFailure::new("confirmation", expected, "ready before the last of them").into());
         }
         Ok(self.mine(1).await?)
     }
 
     /// What spends the funding output, in the mempool or in a block.
-    pub fn spender(&self, agreed: &Agreed) -> Result<Option<Transaction>, ScenarioError> {
+    pub fn spender(&self, agreed: &AgreedChannel) -> Result<Option<Transaction>, ScenarioError> {
         let node = self.world.node();
         if let Some(txid) = node.mempool_spender(agreed.funding)? {
             return Ok(node.transaction_in_mempool(txid)?);
@@ -308,9 +308,9 @@ impl Table<'_> {
         &self,
         stage: &'static str,
         by: Side,
-        agreed: &Agreed,
+        agreed: &AgreedChannel,
         expected: &Expected,
-    ) -> Result<Txid, Failure> {
+    ) -> Result<Txid, CaseFailure> {
         let awaited = format!("the {} in the mempool", expected.name);
         let tx = self.until(stage, &awaited, || self.spender(agreed)).await?;
         let recorder = &self.world.recorder;
@@ -318,30 +318,30 @@ impl Table<'_> {
         if unsigned(&tx) == expected.tx {
             return Ok(tx.compute_txid());
         }
-        Err(Failure::new(stage, awaited, difference(&expected.tx, &tx)))
+        Err(CaseFailure::new(stage, awaited, difference(&expected.tx, &tx)))
     }
 
     /// The program, which is the payee, says what it has settled with.
-    pub async fn told(&self, settlement: Txid) -> Result<(), Halt> {
+    pub async fn told(&self, settlement: Txid) -> Result<(), Stop> {
         const STAGE: &str = "closing";
         let awaited = format!("closed with {settlement}");
         self.said(STAGE, &awaited, |heard| heard.closed.is_some()).await?;
         match self.heard().closed {
             Some(txid) if txid != settlement => {
-                Err(Failure::new(STAGE, awaited, format!("closed with {txid}")).into())
+                Err(CaseFailure::new(STAGE, awaited, format!("closed with {txid}")).into())
             }
             _ => Ok(()),
         }
     }
 
     /// Six blocks on it, after which the program has nothing left to do.
-    pub async fn buried(&self) -> Result<(), Failure> {
+    pub async fn confirmed(&self) -> Result<(), CaseFailure> {
         self.mine(6).await?;
         self.leaves().await
     }
 
     /// The program ends by itself, and everything that it said until then was in its place.
-    pub async fn leaves(&self) -> Result<(), Failure> {
+    pub async fn leaves(&self) -> Result<(), CaseFailure> {
         const STAGE: &str = "end";
         const EXPECTED: &str = "an exit with status 0, since nothing is left to do";
         let begun = Instant::now();
@@ -360,16 +360,16 @@ impl Table<'_> {
                     _ => failure,
                 });
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// The program knows of nothing on the chain, and has put nothing there.
-    pub fn mempool_holds_only(&self, ours: Option<Txid>) -> Result<(), Failure> {
+    pub fn mempool_holds_only(&self, ours: Option<Txid>) -> Result<(), CaseFailure> {
         let mempool = self.world.node().mempool().map_err(ScenarioError::from)?;
         match mempool.into_iter().find(|txid| Some(*txid) != ours) {
             None => Ok(()),
-            Some(txid) => Err(Failure::new(
+            Some(txid) => Err(CaseFailure::new(
                 "protection",
                 "nothing on the chain, since nothing is at stake",
                 format!("{txid} in the mempool"),

@@ -4,22 +4,22 @@ use bitcoin::{Amount, FeeRate};
 
 use super::change::{other_channel, paid, SAT};
 use super::closing::any_nonce;
-use super::{bond, ecdsa, message, never_asked, taproot, Malice, Place};
-use crate::channel::{Kind, Message, Reason, UnverifiedSignature};
+use super::{bond, ecdsa, message, never_asked, taproot, Forgery, MessagePosition};
+use crate::channel::{Message, MessageKind, RefusalReason, UnverifiedSignature};
 use crate::transcript::Side;
 
 /// The third: two payments were acknowledged.
-const ACCEPTED: Place = (Side::Payee, Kind::PaymentAccepted, 2);
-const REQUEST: Place = (Side::Payee, Kind::PaymentRequest, 2);
-const CLOSE: Place = (Side::Payee, Kind::CloseRequest, 0);
-const CLOSED: Place = (Side::Payee, Kind::Closed, 0);
-const CHANNEL: Reason = Reason::WrongChannel;
-const UNEXPECTED: Reason = Reason::UnexpectedMessage;
-const UNSENT: Reason = Reason::AcknowledgedUnsent;
+const ACCEPTED: MessagePosition = (Side::Payee, MessageKind::PaymentAccepted, 2);
+const REQUEST: MessagePosition = (Side::Payee, MessageKind::PaymentRequest, 2);
+const CLOSE: MessagePosition = (Side::Payee, MessageKind::CloseRequest, 0);
+const CLOSED: MessagePosition = (Side::Payee, MessageKind::Closed, 0);
+const CHANNEL: RefusalReason = RefusalReason::WrongChannel;
+const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
+const UNSENT: RefusalReason = RefusalReason::AcknowledgedUnsent;
 
-pub(super) const ALL: &[&[Malice]] = &[ACKNOWLEDGING, REQUESTS, CLOSING];
+pub(super) const ALL: &[&[Forgery]] = &[ACKNOWLEDGING, REQUESTS, CLOSING];
 
-const ACKNOWLEDGING: &[Malice] = &[
+const ACKNOWLEDGING: &[Forgery] = &[
     message(
         "accepted-more",
         "acknowledges a satoshi more than was sent",
@@ -55,7 +55,7 @@ const ACKNOWLEDGING: &[Malice] = &[
         ACCEPTED,
         UNEXPECTED,
         |f, e| {
-            let newest = f.said().find(|message| message.kind() == Kind::Payment);
+            let newest = f.said().find(|message| message.kind() == MessageKind::Payment);
             e.message = newest.expect("there is one to acknowledge").clone();
         },
     ),
@@ -84,7 +84,7 @@ const ACKNOWLEDGING: &[Malice] = &[
         "accepted-replaced-by-cheap-close",
         "asks to close one sat/kwu below the agreed feerate",
         ACCEPTED,
-        Reason::SettlementFeerate,
+        RefusalReason::SettlementFeerate,
         |f, e| {
             let agreed = f.params().terms().feerate.to_sat_per_kwu();
             let feerate = FeeRate::from_sat_per_kwu(agreed - 1);
@@ -104,12 +104,12 @@ const ACKNOWLEDGING: &[Malice] = &[
     .on(ecdsa),
 ];
 
-const REQUESTS: &[Malice] = &[
+const REQUESTS: &[Forgery] = &[
     message(
         "request-exceeds",
         "asks for a satoshi more than the channel can pay",
         REQUEST,
-        Reason::PaidExceedsCapacity,
+        RefusalReason::PaidExceedsCapacity,
         |f, e| {
             *paid(e) = f.params().spendable() + SAT;
         },
@@ -118,7 +118,7 @@ const REQUESTS: &[Malice] = &[
         "request-of-all-money",
         "asks for 21 million bitcoin",
         REQUEST,
-        Reason::PaidExceedsCapacity,
+        RefusalReason::PaidExceedsCapacity,
         |_, e| {
             *paid(e) = Amount::MAX_MONEY;
         },
@@ -134,7 +134,7 @@ const REQUESTS: &[Malice] = &[
         "request-replaced-by-accepted",
         "acknowledges what was not paid yet",
         REQUEST,
-        Reason::AcknowledgedUnsent,
+        RefusalReason::AcknowledgedUnsent,
         |_, e| {
             let paid = *paid(e);
             e.message = Message::PaymentAccepted { paid };
@@ -143,12 +143,12 @@ const REQUESTS: &[Malice] = &[
     .on(bond),
 ];
 
-const CLOSING: &[Malice] = &[
+const CLOSING: &[Forgery] = &[
     message(
         "nonce-feerate-low",
         "asks with a nonce to close one sat/kwu below the agreed feerate",
         CLOSE,
-        Reason::SettlementFeerate,
+        RefusalReason::SettlementFeerate,
         |_, e| {
             if let Message::CloseRequest { feerate, .. } = &mut e.message {
                 *feerate = FeeRate::from_sat_per_kwu(feerate.to_sat_per_kwu() - 1);

@@ -4,21 +4,21 @@
 //! A wrong amount carries a valid signature over that amount, a wrong signature is over a transaction that differs in one
 //! place: whoever refuses such a message for another reason did not see what is wrong with it.
 //!
-//! The conversation in which a [`Malice`] takes an honest message's place is this one. Both sides have the default
+//! The conversation in which a [`Forgery`] takes an honest message's place is this one. Both sides have the default
 //! [`Limits`](crate::channel::Limits), the terms lie within them, one payment adds at least 2 satoshi
 //! ([`minimum_payment`](crate::channel::Terms::minimum_payment)), and the funding transaction spends a witness. There are
 //! three payments at least (of which the first one in `example-7` is of nothing), each of them acknowledged before the
 //! next, and the third leaves both sides more than dust; then the payer closes.
 //!
 //! ```
-//! use spilman::channel::{Construction, Kind, Protocol, Reason};
-//! use spilman::malice::Malice;
+//! use spilman::channel::{Construction, Kind, Protocol, RefusalReason};
+//! use spilman::adversary::Forgery;
 //! use spilman::transcript::Side;
 //!
-//! let falls = Malice::all().iter().find(|malice| malice.id == "payment-falls").expect("it is in the catalogue");
+//! let falls = Forgery::all().iter().find(|forgery| forgery.id == "payment-falls").expect("it is in the catalogue");
 //! assert!(falls.applies(Protocol::Example7, Construction::Taproot));
 //! assert_eq!((falls.from, falls.kind, falls.skip), (Side::Payer, Kind::Payment, 2));
-//! assert_eq!(falls.reason, Reason::PaidDecreased);
+//! assert_eq!(falls.reason, RefusalReason::PaidDecreased);
 //! ```
 
 mod acknowledging;
@@ -37,7 +37,7 @@ mod signing;
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::channel::{Construction, Envelope, Kind, Protocol, Reason};
+use crate::channel::{Construction, Envelope, MessageKind, Protocol, RefusalReason};
 use crate::transcript::Side;
 use crate::wire;
 
@@ -48,7 +48,7 @@ pub(crate) const STRANGER: &str = "spilman/malice/stranger";
 
 /// A dishonest message, and why it is refused.
 #[derive(Clone, Copy)]
-pub struct Malice {
+pub struct Forgery {
     /// Unique, and never used again for another.
     pub id: &'static str,
     /// What is wrong, in one line.
@@ -56,11 +56,11 @@ pub struct Malice {
     /// Who is dishonest.
     pub from: Side,
     /// The kind of the honest message in whose place it is sent.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// How many honest messages of that kind that side sends before.
     pub skip: u32,
     /// Why the other side refuses it.
-    pub reason: Reason,
+    pub reason: RefusalReason,
     applies: fn(Protocol, Construction) -> bool,
     forge: Forge,
 }
@@ -73,11 +73,11 @@ enum Forge {
     Bytes(fn(&mut Vec<u8>)),
 }
 
-impl Malice {
+impl Forgery {
     /// All of them.
     #[must_use]
     pub fn all() -> &'static [Self] {
-        static ALL: LazyLock<Vec<Malice>> = LazyLock::new(|| {
+        static ALL: LazyLock<Vec<Forgery>> = LazyLock::new(|| {
             let parts = [
                 proposal::ALL,
                 protecting::ALL,
@@ -128,23 +128,23 @@ impl Malice {
     }
 }
 
-impl fmt::Debug for Malice {
+impl fmt::Debug for Forgery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Malice({})", self.id)
+        write!(f, "Forgery({})", self.id)
     }
 }
 
 /// Who says what in whose place: side, kind, and how many of that kind come before.
-type Place = (Side, Kind, u32);
+type MessagePosition = (Side, MessageKind, u32);
 
 const fn message(
     id: &'static str,
     comment: &'static str,
-    (from, kind, skip): Place,
-    reason: Reason,
+    (from, kind, skip): MessagePosition,
+    reason: RefusalReason,
     change: fn(&Forger, &mut Envelope),
-) -> Malice {
-    Malice {
+) -> Forgery {
+    Forgery {
         id,
         comment,
         from,
@@ -160,16 +160,16 @@ const fn message(
 const fn garbled(
     id: &'static str,
     comment: &'static str,
-    (from, kind, skip): Place,
+    (from, kind, skip): MessagePosition,
     change: fn(&mut Vec<u8>),
-) -> Malice {
-    Malice {
+) -> Forgery {
+    Forgery {
         id,
         comment,
         from,
         kind,
         skip,
-        reason: Reason::Malformed,
+        reason: RefusalReason::Malformed,
         applies: |_, _| true,
         forge: Forge::Bytes(change),
     }

@@ -1,13 +1,13 @@
 //! Bytes that are no message of the documented format, though some decoders of CBOR take them.
 
 use super::bytes::{bytes, item, items, number, string};
-use super::{garbled, Malice, Place};
-use crate::channel::Kind;
+use super::{garbled, Forgery, MessagePosition};
+use crate::channel::MessageKind;
 use crate::transcript::Side::Payer;
 
-const PAYMENT: Place = (Payer, Kind::Payment, 2);
-const SETTLEMENT: Place = (Payer, Kind::Settlement, 0);
-const JOINT: Place = (Payer, Kind::JointSettlement, 0);
+const PAYMENT: MessagePosition = (Payer, MessageKind::Payment, 2);
+const SETTLEMENT: MessagePosition = (Payer, MessageKind::Settlement, 0);
+const COOPERATIVE: MessagePosition = (Payer, MessageKind::CooperativeSettlement, 0);
 
 // The places of items in their arrays.
 pub(super) const KIND: usize = 0;
@@ -18,9 +18,9 @@ const SIGNATURE: usize = 3;
 pub(super) const ABOVE_ALL_MONEY: u64 = 2_100_000_000_000_001;
 pub(super) const ABOVE_32_BITS: u64 = 1 << 32;
 
-pub(super) const ALL: &[&[Malice]] = &[FRAMES, ENCODINGS, VALUES];
+pub(super) const ALL: &[&[Forgery]] = &[FRAMES, ENCODINGS, VALUES];
 
-const FRAMES: &[Malice] = &[
+const FRAMES: &[Forgery] = &[
     garbled("payment-empty", "a frame of no bytes", PAYMENT, Vec::clear),
     garbled("payment-cut", "the last byte is missing", PAYMENT, |b| {
         b.truncate(b.len() - 1);
@@ -49,7 +49,7 @@ const FRAMES: &[Malice] = &[
 ];
 
 /// The right values, written as deterministic CBOR does not write them.
-const ENCODINGS: &[Malice] = &[
+const ENCODINGS: &[Forgery] = &[
     garbled(
         "payment-indefinite",
         "an array of indefinite length",
@@ -72,7 +72,7 @@ const ENCODINGS: &[Malice] = &[
         "the kind takes a byte more than it needs",
         PAYMENT,
         |b| {
-            item(b, KIND, vec![0x18, Kind::Payment as u8]);
+            item(b, KIND, vec![0x18, MessageKind::Payment as u8]);
         },
     ),
     garbled("payment-long-amount", "the sum takes eight bytes", PAYMENT, |b| {
@@ -124,7 +124,7 @@ const ENCODINGS: &[Malice] = &[
     ),
 ];
 
-const VALUES: &[Malice] = &[
+const VALUES: &[Forgery] = &[
     garbled(
         "payment-unknown-kind",
         "a kind that the format does not have",
@@ -133,7 +133,7 @@ const VALUES: &[Malice] = &[
             item(
                 b,
                 KIND,
-                number(u64::try_from(Kind::ALL.len()).expect("there are few kinds")),
+                number(u64::try_from(MessageKind::ALL.len()).expect("there are few kinds")),
             );
         },
     ),
@@ -201,7 +201,7 @@ const VALUES: &[Malice] = &[
     garbled(
         "joint-part-out-of-range",
         "a partial signature above the curve's order",
-        JOINT,
+        COOPERATIVE,
         |b| {
             string(b, 5, |s| s.fill(0xff));
         },
@@ -209,10 +209,10 @@ const VALUES: &[Malice] = &[
     garbled(
         "joint-nonce-infinite",
         "a nonce with the point at infinity",
-        JOINT,
+        COOPERATIVE,
         |b| string(b, 4, |s| s[..33].fill(0)),
     ),
-    garbled("joint-nonce-short", "a nonce of one point", JOINT, |b| {
+    garbled("joint-nonce-short", "a nonce of one point", COOPERATIVE, |b| {
         string(b, 4, |s| s.truncate(33));
     }),
 ];

@@ -10,15 +10,15 @@ use super::change::{
 };
 use super::forger::stranger;
 use super::paying::{pays, PAYMENT};
-use super::{ecdsa, message, stepped, taproot, unlocked, Forger, Malice};
-use crate::channel::{Construction, Envelope, Path, Reason, LOCKED_SEQUENCE};
+use super::{ecdsa, message, stepped, taproot, unlocked, Forger, Forgery};
+use crate::channel::{Construction, Envelope, RefusalReason, SpendPath, LOCKED_SEQUENCE};
 
-const WRONG: Reason = Reason::SignatureWrong;
+const WRONG: RefusalReason = RefusalReason::SignatureWrong;
 
-pub(super) const ALL: &[&[Malice]] = &[FORMS, TRANSACTIONS, SIGNERS];
+pub(super) const ALL: &[&[Forgery]] = &[FORMS, TRANSACTIONS, SIGNERS];
 
 /// The right signature, changed, or written in another way.
-const FORMS: &[Malice] = &[
+const FORMS: &[Forgery] = &[
     message(
         "payment-signature-changed",
         "one bit of s is another",
@@ -47,7 +47,7 @@ const FORMS: &[Malice] = &[
         "payment-high-s",
         "the signature's other s, which consensus takes and no node relays",
         PAYMENT,
-        Reason::SignatureHighS,
+        RefusalReason::SignatureHighS,
         |_, e| {
             compact(e, high_s);
         },
@@ -57,7 +57,7 @@ const FORMS: &[Malice] = &[
         "payment-r-out-of-range",
         "r is not below the curve's order",
         PAYMENT,
-        Reason::SignatureOutOfRange,
+        RefusalReason::SignatureOutOfRange,
         |_, e| {
             compact(e, |b| b[..32].fill(0xff));
         },
@@ -67,7 +67,7 @@ const FORMS: &[Malice] = &[
         "payment-s-out-of-range",
         "s is not below the curve's order",
         PAYMENT,
-        Reason::SignatureOutOfRange,
+        RefusalReason::SignatureOutOfRange,
         |_, e| {
             compact(e, |b| b[32..].fill(0xff));
         },
@@ -106,7 +106,7 @@ const FORMS: &[Malice] = &[
 ];
 
 /// Signatures of the payer over something else.
-const TRANSACTIONS: &[Malice] = &[
+const TRANSACTIONS: &[Forgery] = &[
     message(
         "payment-signed-less",
         "the sum is right, and signed is a satoshi less",
@@ -239,7 +239,7 @@ const TRANSACTIONS: &[Malice] = &[
         PAYMENT,
         WRONG,
         |f, e| {
-            sign_for(f, e, Path::Refund);
+            sign_for(f, e, SpendPath::Refund);
         },
     )
     .on(taproot),
@@ -248,12 +248,12 @@ const TRANSACTIONS: &[Malice] = &[
         "signed for the key of both",
         PAYMENT,
         WRONG,
-        |f, e| sign_for(f, e, Path::Joint),
+        |f, e| sign_for(f, e, SpendPath::Cooperative),
     )
     .on(taproot),
 ];
 
-const SIGNERS: &[Malice] = &[
+const SIGNERS: &[Forgery] = &[
     message(
         "payment-by-stranger",
         "signed by a key that is nobody's here",

@@ -11,10 +11,10 @@ use super::error::Error;
 use super::node::Node;
 use super::peers::Peer;
 use super::rpc::{call, raw, set_mock_time};
-use super::wait::{wait_until, Look};
+use super::wait::{wait_until, Poll};
 
 /// The nodes of a cluster, as far as the time concerns them.
-pub(super) struct Fleet {
+pub(super) struct SharedClock {
     nodes: Vec<Weak<Node>>,
     /// Which of them are connected, directly or through others.
     parts: Mutex<Vec<Vec<usize>>>,
@@ -22,7 +22,7 @@ pub(super) struct Fleet {
     turn: Mutex<()>,
 }
 
-impl Fleet {
+impl SharedClock {
     pub fn new(nodes: &[Arc<Node>]) -> Self {
         Self {
             nodes: nodes.iter().map(Arc::downgrade).collect(),
@@ -51,18 +51,19 @@ impl Fleet {
             let nodes = part.iter().filter_map(|&index| self.nodes[index].upgrade());
             let nodes: Vec<_> = nodes.filter(|node| node.is_running()).collect();
             let Some(first) = nodes.first() else { continue };
-            wait_until("the last block to arrive everywhere", first.patience, || {
+            wait_until("the last block to arrive everywhere", first.timeout, || {
                 let states = nodes
                     .iter()
                     .map(|node| state(node))
                     .collect::<Result<Vec<_>, _>>()?;
                 let agree = agree(&nodes);
                 let most = states.iter().map(|state| &state.chainwork).max();
-                let settled = |state: &State| !state.fetches && (!agree || Some(&state.chainwork) == most);
+                let settled =
+                    |state: &SyncState| !state.fetches && (!agree || Some(&state.chainwork) == most);
                 if states.iter().all(settled) {
-                    return Ok(Look::Done(()));
+                    return Ok(Poll::Ready(()));
                 }
-                Ok(Look::Saw(format!("{states:?}")))
+                Ok(Poll::Pending(format!("{states:?}")))
             })?;
         }
         Ok(())
@@ -109,13 +110,13 @@ fn agree(nodes: &[Arc<Node>]) -> bool {
 }
 
 #[derive(Debug)]
-struct State {
+struct SyncState {
     /// In hexadecimal digits, always as many.
     chainwork: String,
     fetches: bool,
 }
 
-fn state(node: &Node) -> Result<State, Error> {
+fn state(node: &Node) -> Result<SyncState, Error> {
     #[derive(Deserialize)]
     struct Chain {
         chainwork: String,
@@ -123,5 +124,5 @@ fn state(node: &Node) -> Result<State, Error> {
     // In this order: a block that arrives in between is in the chain by then.
     let fetches = node.peers()?.iter().any(Peer::sends_block);
     let Chain { chainwork } = call(node.client(), "getblockchaininfo", &[])?;
-    Ok(State { chainwork, fetches })
+    Ok(SyncState { chainwork, fetches })
 }

@@ -4,25 +4,25 @@ use std::ops::Deref;
 use tokio::sync::watch;
 
 use super::error::ScenarioError;
-use super::sight::Sight;
-use super::tap::TapStatus;
+use super::interceptor::TapStatus;
+use super::party_chain::PartyChain;
 use super::world::REST;
 use crate::channel::Stage;
 use crate::service::{Handle, OpenError, Status};
 use crate::transcript::Side;
 
 /// One of a channel's two parties, as a story holds it.
-pub(super) struct Seat<H> {
+pub(super) struct Participant<H> {
     actor: Side,
     pub opened: Result<H, OpenError>,
-    pub chain: Sight,
+    pub chain: PartyChain,
     /// Whether it hears of blocks.
     pub online: Cell<bool>,
     gone: Cell<bool>,
 }
 
-impl<H: Deref<Target = Handle>> Seat<H> {
-    pub fn new(actor: Side, opened: Result<H, OpenError>, chain: Sight) -> Self {
+impl<H: Deref<Target = Handle>> Participant<H> {
+    pub fn new(actor: Side, opened: Result<H, OpenError>, chain: PartyChain) -> Self {
         let (online, gone) = (Cell::new(true), Cell::new(false));
         Self {
             actor,
@@ -39,10 +39,10 @@ impl<H: Deref<Target = Handle>> Seat<H> {
         Some(handle.status())
     }
 
-    pub fn kill(&self) {
+    pub fn abort(&self) {
         self.gone.set(true);
         if let Ok(handle) = &self.opened {
-            handle.kill();
+            handle.abort();
         }
     }
 

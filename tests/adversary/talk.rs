@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use spilman::adversary::{Forger, Forgery};
 use spilman::channel::{
-    Action, ApplyError, AwaitsFunding, BroadcastResult, Considered, Envelope, Event, Hold, Kind, NonceSource,
-    PayeeOpening, Payer, PayerOpening, Protected, Protocol, Reason, Refusal, SettlementTx, Stage,
+    AcceptedProposal, Action, ApplyError, AwaitsFunding, BroadcastResult, Envelope, Event, FundedOpening,
+    MessageKind, NonceSource, PayeeOpening, Payer, PayerOpening, Protected, Protocol, Refusal, RefusalReason,
+    SettlementTx, Stage,
 };
-use spilman::malice::{Forger, Malice};
 use spilman::transcript::Side;
 use spilman::wire;
 
@@ -15,11 +16,11 @@ use crate::pair::{assert_spends, key, sat, Case, Pair};
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The dishonest message was refused.
-    Refused(Reason),
+    Refused(RefusalReason),
     /// It was taken.
     Taken,
     /// An honest message was refused.
-    HonestRefused(Kind, Reason),
+    HonestRefused(MessageKind, RefusalReason),
     /// The channel came to its end without a dishonest message.
     Closed,
     /// It was to be sent, and its turn never came.
@@ -31,7 +32,7 @@ type Passed<T> = Result<T, Verdict>;
 
 pub struct Talk<'a> {
     case: Case,
-    malice: Option<&'a Malice>,
+    forgery: Option<&'a Forgery>,
     forger: Forger,
     said: u32,
     lied: bool,
@@ -41,13 +42,13 @@ pub struct Talk<'a> {
 const PAYMENTS: [u64; 3] = [10_000, 20_000, 30_000];
 
 impl<'a> Talk<'a> {
-    pub fn new(mut case: Case, malice: Option<&'a Malice>) -> Self {
+    pub fn new(mut case: Case, forgery: Option<&'a Forgery>) -> Self {
         case.terms.minimum_payment = sat(500);
-        let liar = malice.map_or(Side::Payer, |malice| malice.from);
+        let liar = forgery.map_or(Side::Payer, |forgery| forgery.from);
         let label = if liar == Side::Payer { "payer" } else { "payee" };
         Self {
             case,
-            malice,
+            forgery,
             forger: Forger::new(key(label)),
             said: 0,
             lied: false,
@@ -56,7 +57,7 @@ impl<'a> Talk<'a> {
 
     pub fn play(mut self) -> Verdict {
         match self.opened() {
-            Ok(pair) => self.run(pair).err().unwrap_or(match self.malice {
+            Ok(pair) => self.run(pair).err().unwrap_or(match self.forgery {
                 Some(_) => Verdict::NeverSent,
                 None => Verdict::Closed,
             }),
@@ -66,21 +67,21 @@ impl<'a> Talk<'a> {
 
     /// The message, or the dishonest one in its place, as the other side reads it.
     fn pass(&mut self, from: Side, honest: Envelope) -> Passed<Envelope> {
-        let mine = |malice: &&Malice| malice.from == from && malice.kind == honest.message.kind();
-        if let Some(malice) = self.malice.filter(mine) {
+        let mine = |forgery: &&Forgery| forgery.from == from && forgery.kind == honest.message.kind();
+        if let Some(forgery) = self.forgery.filter(mine) {
             self.said += 1;
-            if self.said == malice.skip + 1 {
+            if self.said == forgery.skip + 1 {
                 self.lied = true;
-                let bytes = malice.forge(&self.forger, &honest);
-                assert_ne!(bytes, wire::encode(&honest), "{} is honest", malice.id);
-                return wire::decode(&bytes).map_err(|_| Verdict::Refused(Reason::Malformed));
+                let bytes = forgery.forge(&self.forger, &honest);
+                assert_ne!(bytes, wire::encode(&honest), "{} is honest", forgery.id);
+                return wire::decode(&bytes).map_err(|_| Verdict::Refused(RefusalReason::Malformed));
             }
         }
         self.forger.saw(from, &honest);
         Ok(honest)
     }
 
-    fn judged<T>(&self, kind: Kind, result: Result<T, Refusal>) -> Passed<T> {
+    fn judged<T>(&self, kind: MessageKind, result: Result<T, Refusal>) -> Passed<T> {
         match result {
             Ok(_) if self.lied => Err(Verdict::Taken),
             Ok(taken) => Ok(taken),
@@ -93,21 +94,21 @@ impl<'a> Talk<'a> {
         let case = self.case.clone();
         let (payer, open) = case.propose();
         let open = self.pass(Side::Payer, open)?;
-        let (considered, accept) = self.judged(Kind::Open, case.considered(open))?;
+        let (considered, accept) = self.judged(MessageKind::Open, case.considered(open))?;
         let accept = self.pass(Side::Payee, accept)?;
-        let payer = self.judged(Kind::Accept, payer.accept(accept))?;
+        let payer = self.judged(MessageKind::Accept, payer.accept(accept))?;
         let funding = case.funding(payer.funding_output());
-        let hold = payer.hold(funding).unwrap();
+        let hold = payer.fund(funding).unwrap();
         let (payer, payee, answers) = self.protected(hold, considered)?;
-        let (mut payer, actions) = payer.release();
+        let (mut payer, actions) = payer.into_payer();
         let mut queue = VecDeque::from(actions);
         for answer in answers {
             let answer = self.pass(Side::Payee, answer)?;
-            queue.extend(self.applied(Kind::FundingRequest, payer.apply(Event::Message(answer)))?);
+            queue.extend(self.applied(MessageKind::FundingRequest, payer.apply(Event::Message(answer)))?);
         }
         let handed_over = hand_over(&mut payer, queue);
         let handed_over = self.pass(Side::Payer, handed_over)?;
-        let (mut payee, actions) = self.judged(Kind::Funding, payee.receive_funding(handed_over))?;
+        let (mut payee, actions) = self.judged(MessageKind::Funding, payee.receive_funding(handed_over))?;
         payee.provide_nonces(NonceSource::new([42; 32]));
         let mut pair = Pair {
             payer,
@@ -123,22 +124,28 @@ impl<'a> Talk<'a> {
 
     fn protected(
         &mut self,
-        hold: Hold,
-        considered: Considered,
+        hold: FundedOpening,
+        considered: AcceptedProposal,
     ) -> Passed<(
         PayerOpening<Protected>,
         PayeeOpening<AwaitsFunding>,
         Vec<Envelope>,
     )> {
         Ok(match (hold, considered) {
-            (Hold::Protected(payer), Considered::AwaitsFunding(payee)) => (payer, payee, Vec::new()),
-            (Hold::CoSigned(payer, request), Considered::SignsRefund(payee)) => {
+            (FundedOpening::Protected(payer), AcceptedProposal::AwaitsFunding(payee)) => {
+                (payer, payee, Vec::new())
+            }
+            (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
                 let request = self.pass(Side::Payer, request)?;
                 let signed = payee.sign_refund(request, self.case.when_signing);
-                let (payee, mut answers) = self.judged(Kind::RefundRequest, signed)?;
+                let (payee, mut answers) = self.judged(MessageKind::RefundRequest, signed)?;
                 let signature = self.pass(Side::Payee, answers.remove(0))?;
                 let verified = payer.verify_refund(signature);
-                (self.judged(Kind::RefundSignature, verified)?, payee, answers)
+                (
+                    self.judged(MessageKind::RefundSignature, verified)?,
+                    payee,
+                    answers,
+                )
             }
             other => panic!("the two disagree on who signs the refund: {other:?}"),
         })
@@ -182,7 +189,7 @@ impl<'a> Talk<'a> {
                     (side.peer(), self.applied(kind, result)?)
                 }
                 Action::Broadcast { role, tx } => {
-                    let taken = Event::Broadcast(BroadcastResult::taken(role, &tx));
+                    let taken = Event::Broadcast(BroadcastResult::accepted(role, &tx));
                     (side, raw(pair, side, taken).unwrap())
                 }
                 _ => continue,
@@ -192,7 +199,7 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    fn applied<T>(&self, kind: Kind, result: Result<T, ApplyError>) -> Passed<T> {
+    fn applied<T>(&self, kind: MessageKind, result: Result<T, ApplyError>) -> Passed<T> {
         self.judged(
             kind,
             result.map_err(|error| match error {
@@ -224,7 +231,7 @@ fn hand_over(payer: &mut Payer, mut queue: VecDeque<Action>) -> Envelope {
         match action {
             Action::Send(envelope) => return envelope,
             Action::Broadcast { role, tx } => {
-                let taken = Event::Broadcast(BroadcastResult::taken(role, &tx));
+                let taken = Event::Broadcast(BroadcastResult::accepted(role, &tx));
                 queue.extend(payer.apply(taken).unwrap());
             }
             _ => {}

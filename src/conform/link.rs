@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
 
-use super::frames::{text_in, Begun, Fault, Frames, MOST_MESSAGES};
+use super::frames::{text_in, Begun, Frames, WireFault, MOST_MESSAGES};
 use super::program::{Killer, Pipes};
-use crate::channel::{Kind, Message};
-use crate::malice::{Forger, Malice};
+use crate::adversary::{Forger, Forgery};
+use crate::channel::{Message, MessageKind};
 use crate::scenario::Recorder;
 use crate::service::{codec, Observer, Report};
 use crate::transcript::{Entry, Side};
@@ -24,21 +24,21 @@ use crate::wire;
 
 /// What is to happen to one message.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Turn {
+pub(super) enum Interference {
     /// Our side is gone instead of sending it.
     Vanish,
     /// Our side sends this in its place.
-    Forge(&'static Malice),
+    Forge(&'static Forgery),
     /// The program sent it, and is killed.
     Kill,
 }
 
 /// Which message, and how many of its kind come before.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rule {
-    pub kind: Kind,
+pub(super) struct InterferenceRule {
+    pub kind: MessageKind,
     pub skip: u32,
-    pub turn: Turn,
+    pub turn: Interference,
 }
 
 /// What was heard on the wire so far.
@@ -47,12 +47,12 @@ pub(super) struct Rule {
     clippy::struct_excessive_bools,
     reason = "each has happened or not, whatever the others"
 )]
-pub(super) struct Heard {
+pub(super) struct Observations {
     /// How many messages of the program.
     pub messages: u32,
     /// The last of the program's messages, and the last of ours.
     pub last: Option<Message>,
-    pub last_ours: Option<Kind>,
+    pub last_ours: Option<MessageKind>,
     /// The last sum that the payee, whichever side that is, has acknowledged, asked for, and been paid.
     pub accepted: Option<Amount>,
     pub requested: Option<Amount>,
@@ -65,59 +65,59 @@ pub(super) struct Heard {
     /// What the program said first after a lie.
     pub answer: Option<Message>,
     pub killed: bool,
-    pub fault: Option<Fault>,
+    pub fault: Option<WireFault>,
     /// The program's output has ended.
     pub ended: bool,
 }
 
-pub(super) struct Line {
-    pub heard: watch::Receiver<Heard>,
+pub(super) struct Link {
+    pub heard: watch::Receiver<Observations>,
     pub observer: Observer,
     /// What there is of the program's next frame.
     pub begun: Begun,
     task: JoinHandle<()>,
 }
 
-impl Drop for Line {
+impl Drop for Link {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-struct Wire {
+struct LinkTask {
     /// The side of ours.
     side: Side,
     ours: Framed<DuplexStream, LengthDelimitedCodec>,
     /// Closed when our side is gone.
     input: Option<pipe::Sender>,
     output: FramedRead<pipe::Receiver, Frames>,
-    rule: Option<Rule>,
+    rule: Option<InterferenceRule>,
     forger: Forger,
     killer: Killer,
     recorder: Recorder,
-    heard: watch::Sender<Heard>,
+    heard: watch::Sender<Observations>,
     deadline: Duration,
 }
 
-pub(super) struct Setup {
+pub(super) struct LinkSetup {
     pub side: Side,
-    pub rule: Option<Rule>,
+    pub rule: Option<InterferenceRule>,
     pub forger: Forger,
     pub killer: Killer,
     pub recorder: Recorder,
     pub deadline: Duration,
 }
 
-impl Line {
+impl Link {
     /// Returns the end of the wire for the party of ours.
-    pub fn start(setup: Setup, pipes: Pipes) -> (Self, DuplexStream) {
+    pub fn start(setup: LinkSetup, pipes: Pipes) -> (Self, DuplexStream) {
         let (end, ours) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
-        let heard = watch::Sender::new(Heard::default());
+        let heard = watch::Sender::new(Observations::default());
         let receiver = heard.subscribe();
         let observer = observer(setup.side, &setup.recorder, &heard);
         let begun = Begun::default();
         let frames = Frames { begun: begun.clone() };
-        let wire = Wire {
+        let wire = LinkTask {
             side: setup.side,
             ours: Framed::new(ours, codec()),
             input: Some(pipes.input),
@@ -140,25 +140,25 @@ impl Line {
 }
 
 /// Writes down what our side does; that it refuses what the program says ends the case.
-fn observer(side: Side, recorder: &Recorder, heard: &watch::Sender<Heard>) -> Observer {
+fn observer(side: Side, recorder: &Recorder, heard: &watch::Sender<Observations>) -> Observer {
     let (written, heard) = (recorder.observer(side, ""), heard.clone());
     std::sync::Arc::new(move |report: Report<'_>| {
         if let Report::Refused(refusal) = &report {
             let (reason, details) = (refusal.reason(), refusal.to_string());
-            fail(&heard, Fault::Refused { reason, details });
+            fail(&heard, WireFault::Refused { reason, details });
         }
         written(report);
     })
 }
 
 /// The first fault is the one that counts.
-fn fail(heard: &watch::Sender<Heard>, fault: Fault) {
+fn fail(heard: &watch::Sender<Observations>, fault: WireFault) {
     heard.send_modify(|heard| {
         heard.fault.get_or_insert(fault);
     });
 }
 
-impl Wire {
+impl LinkTask {
     async fn run(mut self) {
         let mut ours_is_there = true;
         loop {
@@ -199,17 +199,17 @@ impl Wire {
         let turn = self.turn(self.side, kind);
         self.heard.send_modify(|heard| heard.last_ours = Some(kind));
         match turn {
-            Some(Turn::Vanish) => {
+            Some(Interference::Vanish) => {
                 self.silence("is gone");
                 self.input = None;
             }
-            Some(Turn::Forge(malice)) => {
-                let forged = malice.forge(&self.forger, &envelope);
+            Some(Interference::Forge(forgery)) => {
+                let forged = forgery.forge(&self.forger, &envelope);
                 self.recorder.message(self.side, &forged, true);
-                self.silence(&format!("lies: {}", malice.comment));
+                self.silence(&format!("lies: {}", forgery.comment));
                 self.write(&forged).await;
             }
-            Some(Turn::Kill) | None => {
+            Some(Interference::Kill) | None => {
                 self.forger.saw(self.side, &envelope);
                 self.recorder.message(self.side, frame, false);
                 self.note(&envelope.message);
@@ -232,7 +232,7 @@ impl Wire {
         let Some(input) = &mut self.input else { return };
         let len = message.len();
         let Ok(header) = u16::try_from(len) else {
-            return fail(&self.heard, Fault::Io(format!("no frame has {len} bytes")));
+            return fail(&self.heard, WireFault::Io(format!("no frame has {len} bytes")));
         };
         let frame = [&header.to_be_bytes(), message].concat();
         match tokio::time::timeout(self.deadline, input.write_all(&frame)).await {
@@ -241,7 +241,7 @@ impl Wire {
             Ok(Err(_)) => self.input = None,
             Err(_) => {
                 let seconds = self.deadline.as_secs();
-                fail(&self.heard, Fault::DoesNotRead { len, seconds });
+                fail(&self.heard, WireFault::DoesNotRead { len, seconds });
             }
         }
     }
@@ -253,10 +253,10 @@ impl Wire {
                 let len = frame.len();
                 let header = u16::try_from(len).unwrap_or_default().to_be_bytes();
                 if let Some(text) = text_in(&[&header, frame].concat()) {
-                    return fail(&self.heard, Fault::Text(text));
+                    return fail(&self.heard, WireFault::Text(text));
                 }
                 let head = frame[..frame.len().min(16)].to_lower_hex_string();
-                return fail(&self.heard, Fault::Malformed { len, error, head });
+                return fail(&self.heard, WireFault::Malformed { len, error, head });
             }
         };
         let program = self.side.peer();
@@ -268,10 +268,10 @@ impl Wire {
             (heard.cut, heard.messages + 1, refused)
         };
         if count > MOST_MESSAGES {
-            return fail(&self.heard, Fault::Flood);
+            return fail(&self.heard, WireFault::Flood);
         }
         if refused {
-            return fail(&self.heard, Fault::SpeaksOn { kind });
+            return fail(&self.heard, WireFault::SpeaksOn { kind });
         }
         self.heard.send_modify(|heard| {
             heard.messages = count;
@@ -287,11 +287,11 @@ impl Wire {
         }
         self.note(&envelope.message);
         if let Message::Refuse { reason } = envelope.message {
-            let kind = self.heard.borrow().last_ours.unwrap_or(Kind::Refuse);
-            return fail(&self.heard, Fault::Refuses { kind, reason });
+            let kind = self.heard.borrow().last_ours.unwrap_or(MessageKind::Refuse);
+            return fail(&self.heard, WireFault::Refuses { kind, reason });
         }
         self.forger.saw(program, &envelope);
-        if matches!(self.turn(program, kind), Some(Turn::Kill)) {
+        if matches!(self.turn(program, kind), Some(Interference::Kill)) {
             // Before our side hears of it, so that the program cannot answer to anything.
             self.killer.kill();
             self.input = None;
@@ -312,11 +312,11 @@ impl Wire {
     }
 
     /// Whether it is this message's turn.
-    fn turn(&mut self, from: Side, kind: Kind) -> Option<Turn> {
+    fn turn(&mut self, from: Side, kind: MessageKind) -> Option<Interference> {
         let rule = self.rule.as_mut()?;
         let whose = match rule.turn {
-            Turn::Kill => self.side.peer(),
-            Turn::Vanish | Turn::Forge(_) => self.side,
+            Interference::Kill => self.side.peer(),
+            Interference::Vanish | Interference::Forge(_) => self.side,
         };
         if from != whose || kind != rule.kind {
             return None;
