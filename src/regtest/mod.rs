@@ -93,7 +93,7 @@ pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
 pub use electrs::{ConfirmationProof, Electrs, ElectrsBuilder, HistoryEntry};
 /// The client crate of [`Electrs::client`].
 #[cfg(feature = "electrs")]
-pub use electrsd::electrum_client;
+pub use electrum_client;
 pub use error::{Error, InvalidRequest, NodeError};
 pub use faucet::Faucet;
 pub use keys::labelled_key;

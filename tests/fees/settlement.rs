@@ -171,7 +171,7 @@ fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
     for message in &mut messages {
         match message {
             Message::Settlement { feerate, .. } | Message::CooperativeSettlement { feerate, .. } => {
-                *feerate = low
+                *feerate = low;
             }
             other => panic!("no settlement: {other:?}"),
         }

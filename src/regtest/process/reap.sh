@@ -2,6 +2,8 @@
 # The pipe closes when the process is gone, and with it every child that it had forked and that had not yet become its
 # program: so all that is left can be told by its environment. Arguments: the folder of the process, the variable that
 # names it in the environment of everything that was started, and whether to keep the folder.
+# Lists of process numbers are split on purpose, and pgrep does not see the environment.
+# shellcheck disable=SC2009,SC2046,SC2086,SC2116
 trap '' INT TERM HUP PIPE
 PATH=/usr/bin:/bin:$PATH
 cd / || exit
