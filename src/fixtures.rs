@@ -1,8 +1,7 @@
 //! Reference fixtures for implementations in other languages: written, read and checked.
 //!
 //! `fixtures/README.md` says what the files hold, for whoever reads them without this crate. [`Set`] makes them; [`check`]
-//! makes each test again from what it gives, and asks a node; [`compare`] says what a later version made of an earlier
-//! one. The JSON Schemas are made from the types in [`model`].
+//! makes each test again from what it gives, and asks a node. The JSON Schemas are made from the types in [`model`].
 //!
 //! ```
 //! use spilman::fixtures::life;
@@ -20,7 +19,6 @@
 
 mod chain;
 mod check;
-mod compare;
 mod difference;
 mod error;
 mod given;
@@ -37,7 +35,6 @@ mod transaction;
 mod units;
 
 pub use check::{check, CheckReport, FileReport, FixtureProblem, ProblemKind, Progress};
-pub use compare::{compare, Change, CompareError, Comparison, Fate};
 pub use error::FixtureError;
 pub use life::{life, Life};
 pub use set::{Set, VERSION};

@@ -1,7 +1,6 @@
 //! `spilman fixtures`.
 
 mod check;
-mod compare;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,15 +25,12 @@ hashed and signed on the way, for whoever writes the same in another language. f
 Start with:
   spilman fixtures check                    are those in ./fixtures right, on a real node?
   spilman fixtures check --no-node DIR      the same without a node: rebuilt, but not replayed
-  spilman fixtures write                    make them anew; git diff shows what changed
-  spilman fixtures compare OLD NEW          does every test of an earlier version still say the same?")]
+  spilman fixtures write                    make them anew; git diff shows what changed")]
 pub enum Fixtures {
     /// Writes every fixture; the same bytes, whenever and wherever.
     Write(WriteArgs),
     /// Checks fixtures: reads them, makes them again from what they give, and replays them on a real node.
     Check(check::Check),
-    /// Compares two versions: no test may change or go without a new major version, and no id be used again.
-    Compare(compare::Compare),
 }
 
 const MANIFEST: &str = "manifest.json";
@@ -51,7 +47,6 @@ impl Fixtures {
         match self {
             Self::Write(write) => write.run(),
             Self::Check(check) => check.run(),
-            Self::Compare(compare) => compare.run(),
         }
     }
 }

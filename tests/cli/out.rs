@@ -69,7 +69,6 @@ fn fixtures_that_are_not_there_are_told_with_the_place() {
     for (arguments, place, option) in [
         (&["check", "--no-node"][..], here.join("fixtures"), "check DIR"),
         (&["check", "nowhere"], here.join("nowhere"), "check DIR"),
-        (&["compare", "old", "new"], here.join("old"), "OLD"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_spilman"))
             .arg("fixtures")
