@@ -323,7 +323,7 @@ fn stripped(tx: &Transaction) -> Transaction {
 #[non_exhaustive]
 pub enum CpfpError {
     /// Nothing of the parent is the owner's: what it was owed is below the dust limit.
-    #[error("transaction {txid} has no output to {script} that could pay for it")]
+    #[error("transaction {txid} has no output to the script {script} that a child could spend")]
     NoOutput {
         /// The parent.
         txid: Txid,
@@ -331,7 +331,7 @@ pub enum CpfpError {
         script: ScriptBuf,
     },
     /// Nobody but the wallet knows how this output is spent: see [`Cpfp::input`].
-    #[error("it is not known how large an input is that spends {script}")]
+    #[error("cannot tell the size of an input that spends the script {script}: name it with `Cpfp::input`")]
     UnknownInput {
         /// The owner's script.
         script: ScriptBuf,
@@ -340,7 +340,7 @@ pub enum CpfpError {
     #[error(transparent)]
     Payout(#[from] TermsError),
     /// The parent needs no child.
-    #[error("the parent pays {paid} by itself, and that feerate takes {needed}")]
+    #[error("the parent needs no child: it pays {paid}, and the feerate asked for needs {needed}")]
     Sufficient {
         /// Its fee, in satoshi.
         paid: Amount,
@@ -348,7 +348,9 @@ pub enum CpfpError {
         needed: Amount,
     },
     /// The output is worth less than what would leave.
-    #[error("the output is worth {value}, and the child needs {fee} for fees and {dust} for an output")]
+    #[error(
+        "the output of {value} is too small: the child needs {fee} for the fee and {dust} for its own output"
+    )]
     OutputTooSmall {
         /// The owner's output, in satoshi.
         value: Amount,
@@ -358,7 +360,7 @@ pub enum CpfpError {
         dust: Amount,
     },
     /// No node relays it (BIP 431).
-    #[error("the child has {vsize} vbytes, and one of version 3 may have {limit}")]
+    #[error("the child has {vsize} vB, more than the {limit} vB allowed in version 3: spend fewer or smaller inputs")]
     ChildTooLarge {
         /// Its size, in vbytes.
         vsize: u64,
@@ -374,7 +376,9 @@ pub enum CpfpError {
         vsize: u64,
     },
     /// The wallet signed something else.
-    #[error("the wallet returned transaction {received}, to be signed was {expected} (ids before signing)")]
+    #[error(
+        "the wallet signed another transaction: expected {expected}, got {received} (ids before signing)"
+    )]
     AnotherChild {
         /// The id of the unsigned child.
         expected: Txid,
@@ -385,9 +389,7 @@ pub enum CpfpError {
     #[error(transparent)]
     Spend(#[from] SpendError),
     /// The input is larger than predicted.
-    #[error(
-        "parent and child pay {paid}, and {feerate} sat/kwu takes {needed} now that the child is signed"
-    )]
+    #[error("parent and signed child pay {paid}, less than the {needed} that {feerate} sat/kwu needs")]
     BelowFeerate {
         /// What both pay, in satoshi.
         paid: Amount,

@@ -144,7 +144,7 @@ impl fmt::Debug for DigestTemplate {
 fn only_input(tx: &Transaction) -> &TxIn {
     let [input] = &tx.input[..] else {
         panic!(
-            "a spend of the funding output has 1 input, this one has {}",
+            "a spend of the funding output must have 1 input, got {}",
             tx.input.len()
         );
     };
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "has 1 input, this one has 2")]
+    #[should_panic(expected = "must have 1 input, got 2")]
     fn a_second_input_is_a_mistake_of_the_caller() {
         let input = vec![TxIn::default(), TxIn::default()];
         let tx = Transaction {

@@ -21,7 +21,7 @@ use super::verify::SpendError;
 #[non_exhaustive]
 pub enum Refusal {
     /// The message belongs to another channel.
-    #[error("the message is for channel {received}, this is channel {expected}")]
+    #[error("the message is for channel {received}, expected channel {expected}")]
     WrongChannel {
         /// This channel.
         expected: ChannelId,
@@ -67,7 +67,7 @@ pub enum Refusal {
 #[non_exhaustive]
 pub enum RefundError {
     /// Transaction version.
-    #[error("the refund has version {received}, agreed is {expected}")]
+    #[error("the refund has version {received}, expected {expected}")]
     Version {
         /// Agreed.
         expected: Version,
@@ -75,7 +75,7 @@ pub enum RefundError {
         received: Version,
     },
     /// A refund spends the funding output and nothing else.
-    #[error("the refund has {received} inputs, agreed is {expected}")]
+    #[error("the refund has {received} inputs, expected {expected}")]
     InputCount {
         /// Agreed.
         expected: usize,
@@ -83,14 +83,16 @@ pub enum RefundError {
         received: usize,
     },
     /// The refund has to arrive unsigned.
-    #[error("the refund's input already carries a script or witness of {received} bytes, expected none")]
+    #[error(
+        "the refund's input is already signed: its script and witness have {received} bytes, expected none"
+    )]
     AlreadySigned {
         /// Bytes of input script and witness.
         received: usize,
     },
     /// With a final sequence the lock does nothing, and the payer could take everything at once.
     #[error(
-        "the refund's sequence {received:#010x} is final and disables its lock, agreed is {expected:#010x}"
+        "the refund's sequence {received:#010x} is final and disables its lock, expected {expected:#010x}"
     )]
     FinalSequence {
         /// Agreed.
@@ -99,7 +101,7 @@ pub enum RefundError {
         received: Sequence,
     },
     /// Another sequence than the agreed one.
-    #[error("the refund has sequence {received:#010x}, agreed is {expected:#010x}")]
+    #[error("the refund has sequence {received:#010x}, expected {expected:#010x}")]
     Sequence {
         /// Agreed.
         expected: Sequence,
@@ -107,13 +109,13 @@ pub enum RefundError {
         received: Sequence,
     },
     /// No lock at all.
-    #[error("the refund has no lock, agreed is {expected}")]
+    #[error("the refund has no lock, expected {expected}")]
     MissingLock {
         /// Agreed.
         expected: RefundLock,
     },
     /// Another lock than the agreed one.
-    #[error("the refund is locked until {received}, agreed is {expected}")]
+    #[error("the refund is locked until {received}, expected {expected}")]
     WrongLock {
         /// Agreed.
         expected: RefundLock,
@@ -121,7 +123,7 @@ pub enum RefundError {
         received: LockTime,
     },
     /// The refund pays to more or fewer outputs than one.
-    #[error("the refund has {received} outputs, agreed is {expected}")]
+    #[error("the refund has {received} outputs, expected {expected}")]
     OutputCount {
         /// Agreed.
         expected: usize,
@@ -129,7 +131,7 @@ pub enum RefundError {
         received: usize,
     },
     /// The refund pays to another script.
-    #[error("the refund pays to {received}, agreed is {expected}")]
+    #[error("the refund pays to the script {received}, expected {expected}")]
     OutputScript {
         /// Agreed.
         expected: ScriptBuf,
@@ -137,7 +139,7 @@ pub enum RefundError {
         received: ScriptBuf,
     },
     /// The refund pays another amount.
-    #[error("the refund pays {received}, agreed is {expected}")]
+    #[error("the refund pays {received}, expected {expected}")]
     OutputAmount {
         /// Agreed.
         expected: Amount,
@@ -145,7 +147,7 @@ pub enum RefundError {
         received: Amount,
     },
     /// An outpoint that no transaction can have.
-    #[error("the refund spends {received}, which is not an output of any transaction")]
+    #[error("the refund spends the null outpoint {received}")]
     NullOutpoint {
         /// Received.
         received: OutPoint,
@@ -157,7 +159,7 @@ pub enum RefundError {
 #[non_exhaustive]
 pub enum PaymentError {
     /// Less than what was already paid.
-    #[error("the payment lowers the sum from {previous} to {received}")]
+    #[error("the payment lowers the total from {previous} to {received}")]
     Decreased {
         /// Held.
         previous: Amount,
@@ -165,7 +167,7 @@ pub enum PaymentError {
         received: Amount,
     },
     /// Just what was already paid.
-    #[error("the payment repeats the sum: {received}, and {previous} is held already")]
+    #[error("the payment repeats the total {received}: {previous} is already paid")]
     Repeated {
         /// Held.
         previous: Amount,
@@ -173,7 +175,7 @@ pub enum PaymentError {
         received: Amount,
     },
     /// More than the channel holds.
-    #[error("the payment of {received} exceeds what the channel can pay, {spendable}")]
+    #[error("the payment's total of {received} exceeds the {spendable} that the channel can pay")]
     ExceedsCapacity {
         /// Capacity less fee and reserve, in satoshi.
         spendable: Amount,
@@ -181,7 +183,7 @@ pub enum PaymentError {
         received: Amount,
     },
     /// The settlement is not for what was last accepted.
-    #[error("the settlement is for {received}, last accepted was {expected}")]
+    #[error("the settlement pays {received}, expected the latest payment, {expected}")]
     SettlementDiffers {
         /// Held.
         expected: Amount,
@@ -189,7 +191,7 @@ pub enum PaymentError {
         received: Amount,
     },
     /// The payee acknowledges a sum that was not sent.
-    #[error("the payee acknowledges {received}, between {acknowledged} and {sent} was sent")]
+    #[error("the payee acknowledged {received}, expected {acknowledged} to {sent}")]
     AcknowledgedUnsent {
         /// Last acknowledged.
         acknowledged: Amount,
@@ -200,7 +202,7 @@ pub enum PaymentError {
     },
     /// The funding transaction is not deep enough.
     #[error(
-        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed}"
+        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed} in total"
     )]
     Unconfirmed {
         /// Up to this sum none are, in satoshi.
@@ -211,7 +213,7 @@ pub enum PaymentError {
         required: u32,
     },
     /// It adds less than one payment has to.
-    #[error("the payment adds {received}, and at least {minimum} was agreed")]
+    #[error("the payment adds {received}, less than the agreed minimum of {minimum}")]
     BelowMinimum {
         /// Agreed, in satoshi.
         minimum: Amount,
@@ -219,7 +221,7 @@ pub enum PaymentError {
         received: Amount,
     },
     /// A settlement below the agreed feerate may never confirm.
-    #[error("the settlement pays {received} sat/kwu, at least {expected} was agreed")]
+    #[error("the settlement pays {received} sat/kwu, less than the agreed {expected} sat/kwu")]
     SettlementFeerate {
         /// Agreed, in sat/kwu.
         expected: FeeRate,
@@ -227,7 +229,7 @@ pub enum PaymentError {
         received: FeeRate,
     },
     /// The payer's change does not pay for a settlement at this feerate.
-    #[error("a settlement of {paid} at {feerate} sat/kwu is more than the channel holds")]
+    #[error("a settlement of {paid} at {feerate} sat/kwu exceeds the capacity of the channel")]
     FeeAboveChange {
         /// Cumulative, in satoshi.
         paid: Amount,
@@ -235,7 +237,9 @@ pub enum PaymentError {
         feerate: FeeRate,
     },
     /// Too near to the expiry to take more.
-    #[error("the channel is {left} before its lock at {expiry} (blocks or seconds) and only settles now")]
+    #[error(
+        "the channel is {left} before its lock at {expiry} (blocks or seconds): it accepts no more payments"
+    )]
     Expiring {
         /// The lock.
         expiry: Expiry,
@@ -249,7 +253,7 @@ pub enum PaymentError {
 #[non_exhaustive]
 pub enum CommandError {
     /// More than is left.
-    #[error("{asked} more is not to be had: {left} is left in the channel")]
+    #[error("cannot pay {asked}: only {left} left in the channel")]
     InsufficientBalance {
         /// What is left, in satoshi.
         left: Amount,
@@ -257,7 +261,7 @@ pub enum CommandError {
         asked: Amount,
     },
     /// A payment of nothing, or of less than was agreed.
-    #[error("a payment must be of at least {minimum}, got {asked}")]
+    #[error("cannot pay {asked}: a payment must be at least {minimum}")]
     BelowMinimum {
         /// The agreed least increment, in satoshi.
         minimum: Amount,
@@ -266,7 +270,7 @@ pub enum CommandError {
     },
     /// The funding transaction is not deep enough.
     #[error(
-        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed}"
+        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed} in total"
     )]
     Unconfirmed {
         /// Up to this sum none are, in satoshi.
@@ -277,9 +281,7 @@ pub enum CommandError {
         required: u32,
     },
     /// The payer's change does not pay for a settlement at this feerate, or it is below the agreed one.
-    #[error(
-        "a settlement of {paid} at {feerate} sat/kwu is not to be had: {change} is left for change and fee"
-    )]
+    #[error("cannot settle {paid} at {feerate} sat/kwu: only {change} left for change and fee")]
     SettlementFeerate {
         /// Cumulative, in satoshi.
         paid: Amount,
@@ -289,7 +291,7 @@ pub enum CommandError {
         change: Amount,
     },
     /// The child is of another transaction than the one that this side broadcasts.
-    #[error("the package has the parent {received}, to be raised is {expected}")]
+    #[error("wrong parent transaction: expected {expected}, got {received}")]
     AnotherParent {
         /// What this side broadcasts.
         expected: Txid,
@@ -310,7 +312,7 @@ pub enum CommandError {
     #[error(transparent)]
     Funding(#[from] FundingError),
     /// The new refund is not valid: a defect of this crate.
-    #[error("the refund is not valid: {0}")]
+    #[error("the new refund is invalid (a bug in this crate): {0}")]
     Refund(SpendError),
     /// Not in this state.
     #[error("cannot {command} while {stage}")]
@@ -340,7 +342,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// An accepted payment cannot be completed. Acceptance checks that it can, so this is a defect here.
-    #[error("a payment that was accepted cannot be settled: {0}")]
+    #[error("cannot settle an accepted payment (a bug in this crate): {0}")]
     Spend(#[from] SpendError),
 }
 

@@ -116,7 +116,7 @@ pub enum FundingError {
         second: usize,
     },
     /// Not the transaction that the refund spends.
-    #[error("the refund spends {expected}, but the funding transaction is {received}")]
+    #[error("the funding transaction is {received}, expected {expected}, which the refund spends")]
     WrongTxid {
         /// What the refund spends.
         expected: Txid,
@@ -132,7 +132,7 @@ pub enum FundingError {
         outputs: usize,
     },
     /// The output belongs to other keys.
-    #[error("the funding output has the script {received}, agreed was {expected}")]
+    #[error("the funding output has the script {received}, expected {expected}")]
     WrongScript {
         /// The agreed script.
         expected: ScriptBuf,
@@ -140,7 +140,7 @@ pub enum FundingError {
         received: ScriptBuf,
     },
     /// The output has another amount.
-    #[error("the funding output has {received}, agreed was {expected}")]
+    #[error("the funding output has the amount {received}, expected {expected}")]
     WrongAmount {
         /// The capacity.
         expected: Amount,
@@ -148,7 +148,9 @@ pub enum FundingError {
         received: Amount,
     },
     /// The transaction does not fit into a message.
-    #[error("the funding transaction has {size} bytes, and a message takes at most {limit}")]
+    #[error(
+        "the funding transaction has {size} bytes, a message holds at most {limit}: fund with fewer inputs"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,

@@ -245,13 +245,13 @@ impl VerifiedSignature {
 #[non_exhaustive]
 pub enum SignatureError {
     /// `r` or `s` is not below the curve's order.
-    #[error("the signature's r or s is not below the order of the curve: {signature}")]
+    #[error("r or s of the signature {signature} is not below the order of the curve")]
     OutOfRange {
         /// The 64 bytes.
         signature: UnverifiedSignature,
     },
     /// `s` is above half the curve's order (BIP 146), so that no node would relay the settlement.
-    #[error("the signature has a high s: {signature}")]
+    #[error("the signature {signature} has a high s")]
     HighS {
         /// The 64 bytes.
         signature: UnverifiedSignature,

@@ -252,7 +252,7 @@ pub(crate) fn check_payout(script: &Script) -> Result<(), TermsError> {
 #[non_exhaustive]
 pub enum TermsError {
     /// Capacity, in satoshi.
-    #[error("capacity {received} is not within {min} to {max}")]
+    #[error("capacity {received} is outside the limits {min} to {max}")]
     Capacity {
         /// Least.
         min: Amount,
@@ -262,7 +262,7 @@ pub enum TermsError {
         received: Amount,
     },
     /// Feerate, in sat/kwu.
-    #[error("feerate {received} sat/kwu is not within {min} to {max}")]
+    #[error("feerate {received} sat/kwu is outside the limits {min} to {max}")]
     Feerate {
         /// Least.
         min: FeeRate,
@@ -272,7 +272,7 @@ pub enum TermsError {
         received: FeeRate,
     },
     /// Dust relay feerate, in sat/kwu.
-    #[error("dust feerate {received} sat/kwu is not within {min} to {max}")]
+    #[error("dust feerate {received} sat/kwu is outside the limits {min} to {max}")]
     DustFeerate {
         /// Least.
         min: FeeRate,
@@ -282,7 +282,7 @@ pub enum TermsError {
         received: FeeRate,
     },
     /// The refund's lock is too near or too far.
-    #[error("the lock at {lock} is {distance} ahead, allowed is {min} to {max} (blocks or seconds)")]
+    #[error("the lock at {lock} is {distance} ahead, outside the limits {min} to {max} (blocks or seconds)")]
     Expiry {
         /// The lock.
         lock: RefundLock,
@@ -295,8 +295,8 @@ pub enum TermsError {
     },
     /// The channel would have to close before it could open.
     #[error(
-        "the lock at {lock} is {distance} ahead, closing margin and confirmations take {needed} (blocks or \
-         seconds)"
+        "the lock at {lock} is {distance} ahead, but closing margin and confirmations take {needed} (blocks or \
+         seconds): choose a later lock"
     )]
     NoRoom {
         /// The lock.
@@ -307,7 +307,7 @@ pub enum TermsError {
         needed: u32,
     },
     /// The payments' lock is not a closing margin before the refund's.
-    #[error("payments locked until {payment_expiry} are not {closing_margin} before the refund at {lock}")]
+    #[error("the payments' lock at {payment_expiry} is less than the closing margin of {closing_margin} before the refund's lock at {lock}")]
     PaymentExpiryTooLate {
         /// The payments' lock.
         payment_expiry: Expiry,
@@ -317,7 +317,7 @@ pub enum TermsError {
         closing_margin: ClosingMargin,
     },
     /// A payments' lock where the protocol has none, or none where it has one.
-    #[error("protocol {protocol} with the payments' lock {payment_expiry:?}")]
+    #[error("protocol {protocol} cannot use the payments' lock {payment_expiry:?}: stepped-locktime must have one, the others none")]
     PaymentExpiryPresence {
         /// The protocol.
         protocol: Protocol,
@@ -325,7 +325,7 @@ pub enum TermsError {
         payment_expiry: Option<Expiry>,
     },
     /// Closing margin.
-    #[error("a closing margin of {received} is not within {min} to {max}")]
+    #[error("a closing margin of {received} is outside the limits {min} to {max}")]
     ClosingMargin {
         /// Least.
         min: ClosingMargin,
@@ -335,7 +335,7 @@ pub enum TermsError {
         received: ClosingMargin,
     },
     /// The least payment, in satoshi.
-    #[error("a minimum payment of {received} is not within {min} to {max}")]
+    #[error("a minimum payment of {received} is outside the limits {min} to {max}")]
     MinimumPayment {
         /// Least.
         min: Amount,
@@ -345,7 +345,7 @@ pub enum TermsError {
         received: Amount,
     },
     /// The payer's reserve, in satoshi.
-    #[error("a reserve of {received} is not within {min} to {max}")]
+    #[error("a reserve of {received} is outside the limits {min} to {max}")]
     Reserve {
         /// Least.
         min: Amount,
@@ -355,7 +355,7 @@ pub enum TermsError {
         received: Amount,
     },
     /// A refund in the script needs no co-signing, which is what most of these two protocols' opening consists of.
-    #[error("the construction {construction} has the payments of example-7, and not those of {protocol}")]
+    #[error("the construction {construction} supports the protocol example-7 only, not {protocol}")]
     Protocol {
         /// The protocol.
         protocol: Protocol,
@@ -363,7 +363,7 @@ pub enum TermsError {
         construction: Construction,
     },
     /// An absolute lock where the construction has a relative one, or the reverse.
-    #[error("a refund lock of {lock} is not of the form that the construction {construction} has")]
+    #[error("the construction {construction} cannot use the refund lock {lock}: csv takes a relative lock, all others an absolute one")]
     LockForm {
         /// The lock.
         lock: RefundLock,
@@ -371,7 +371,9 @@ pub enum TermsError {
         construction: Construction,
     },
     /// A time lock that the descriptor of a script cannot hold. A refund that is signed in advance can have it.
-    #[error("a refund lock of {lock} is above {max}, the last that the script of {construction} can hold")]
+    #[error(
+        "the refund lock of {lock} is later than {max}, the latest that a script of {construction} can hold"
+    )]
     LockPast2038 {
         /// The lock.
         lock: RefundLock,
@@ -381,7 +383,7 @@ pub enum TermsError {
         construction: Construction,
     },
     /// The payee wants to wait longer than the payer.
-    #[error("{received} confirmations are not within {min} to {max}")]
+    #[error("{received} confirmations are outside the limits {min} to {max}")]
     Confirmations {
         /// Least.
         min: u32,
@@ -391,7 +393,7 @@ pub enum TermsError {
         received: u32,
     },
     /// A payout script that nodes do not relay.
-    #[error("the payout script {script} is not a standard one (P2PKH, P2SH, P2WPKH, P2WSH, P2TR)")]
+    #[error("the payout script {script} is not a standard one: use P2PKH, P2SH, P2WPKH, P2WSH or P2TR")]
     Payout {
         /// The script.
         script: bitcoin::ScriptBuf,

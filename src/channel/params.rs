@@ -369,7 +369,7 @@ pub enum ParamsError {
         script: ScriptBuf,
     },
     /// No descriptor can be written with this lock.
-    #[error("a refund lock of {lock} does not go with the construction {construction}: {error}")]
+    #[error("the construction {construction} cannot have the refund lock {lock}: {error}")]
     Lock {
         /// The proposed lock.
         lock: RefundLock,

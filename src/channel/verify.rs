@@ -36,7 +36,7 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
     let (Some(prevout), Some(input)) = (prevouts.get(index), tx.input.get(index)) else {
         let (inputs, known) = (tx.input.len(), prevouts.len());
         return Err(consensus(format!(
-            "input {index} of {inputs}, with {known} outputs to spend"
+            "no input {index}: the transaction has {inputs}, and {known} spent outputs are known"
         )));
     };
     let bytes = bitcoin::consensus::serialize(tx);
@@ -51,7 +51,7 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
     if let Some(item) = pushed(&input.witness).find(|item| item.len() == 65 && item[64] == 0) {
         let signature = item.as_hex();
         return Err(consensus(format!(
-            "a signature with the default hash type written out: {signature}"
+            "the default hash type must not be written in the signature {signature}"
         )));
     }
     let script = &prevout.script_pubkey;
@@ -71,7 +71,7 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
         if locked && !input.sequence.enables_absolute_lock_time() {
             let sequence = input.sequence;
             return Err(consensus(format!(
-                "the script has a lock, and the sequence {sequence:#010x} disables it"
+                "the sequence {sequence:#010x} disables the lock of the script"
             )));
         }
     }
@@ -89,7 +89,7 @@ pub enum SpendError {
         error: String,
     },
     /// Not relayed: too much input script.
-    #[error("the input script has {len} bytes, nodes relay at most {limit}")]
+    #[error("the input script has {len} bytes, but nodes relay at most {limit}")]
     ScriptSigTooLong {
         /// Bytes found.
         len: usize,
@@ -97,7 +97,7 @@ pub enum SpendError {
         limit: usize,
     },
     /// Not relayed: an operation in the input script.
-    #[error("the input script has the operation {opcode}, nodes relay pushes only")]
+    #[error("the input script has the operation {opcode}, but nodes relay only pushes")]
     NotPushOnly {
         /// The operation.
         opcode: String,
@@ -110,7 +110,7 @@ pub enum SpendError {
     },
     /// Not relayed: more or other elements than the script takes, so that something else than its one result is left on
     /// the stack, or what stands for yes and no is not in its shortest form.
-    #[error("the input has {found} elements, and its script takes {expected} of another kind or number")]
+    #[error("the input's {found} elements leave the stack unclean: expected {expected}, each in its shortest form")]
     UncleanStack {
         /// Elements wanted.
         expected: usize,
@@ -118,7 +118,7 @@ pub enum SpendError {
         found: usize,
     },
     /// Not relayed: a signature in another form than strict DER with a low S and `SIGHASH_ALL`.
-    #[error("signature encoding: {error}")]
+    #[error("invalid signature encoding: {error}")]
     SignatureEncoding {
         /// What is wrong.
         error: String,

@@ -183,7 +183,7 @@ impl Chain for RpcChain {
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        self.ask("look at the chain", move |chain| {
+        self.ask("poll the chain", move |chain| {
             // The pieces fit together only if no block came between them.
             let mut info = chain.info()?;
             loop {

@@ -80,7 +80,7 @@ impl Chain for NodeChain {
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        self.ask("look at the chain", move |inner| {
+        self.ask("poll the chain", move |inner| {
             // The pieces fit together only if no block came between them.
             let mut tip = inner.node.tip()?;
             loop {

@@ -39,7 +39,7 @@ pub trait Chain: Send + Sync + 'static {
         async {
             if let Some(reason) = self.broadcast(package.parent()).await? {
                 return Ok(Some(format!(
-                    "{reason} (the parent; it cannot be submitted together with its child here)"
+                    "{reason} (the parent: this view of the chain cannot submit it together with its child)"
                 )));
             }
             self.broadcast(package.child()).await

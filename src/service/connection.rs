@@ -262,7 +262,7 @@ pub enum ConnectionError {
     #[error("malformed message: {0}")]
     Malformed(#[from] WireError),
     /// The peer announced a frame that is larger than any message.
-    #[error("the peer announced a message of more than {limit} bytes")]
+    #[error("the peer announced a message longer than the limit of {limit} bytes")]
     FrameTooLong {
         /// The most that is allowed.
         limit: usize,

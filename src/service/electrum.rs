@@ -244,7 +244,7 @@ impl Chain for ElectrumChain {
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        let call = self.call("look at the chain");
+        let call = self.call("poll the chain");
         let paused = self.inner.check_paused(funding);
         paused.map_err(|error| ChainError::new(call.task, error))?;
         let link = self.link(&call).await?;
@@ -333,7 +333,7 @@ impl Link {
         {
             Ok(taken) if taken == txid => Ok(None),
             Ok(other) => {
-                let reason = format!("it was given {txid}, and says that it has taken {other}");
+                let reason = format!("it received {txid}, but says that it accepted {other}");
                 Err(ElectrumError::Contradiction(reason))
             }
             Err(refusal) => words::verdict(refusal),

@@ -21,7 +21,7 @@ impl Panicked {
     fn of(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let message = text.unwrap_or("the message is not text").to_owned();
+        let message = text.unwrap_or("(the panic message is not text)").to_owned();
         Self { message }
     }
 }

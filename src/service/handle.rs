@@ -372,7 +372,7 @@ pub enum RequestError {
     #[error(transparent)]
     Pay(#[from] PayError),
     /// The party's task has ended.
-    #[error("the channel is closed, or its task was ended")]
+    #[error("the channel is closed, or the party's task has ended")]
     Ended,
 }
 
@@ -381,13 +381,13 @@ pub enum RequestError {
 #[non_exhaustive]
 pub enum OutcomeError {
     /// The channel was abandoned: this side no longer had anything at stake.
-    #[error("the channel was abandoned: nothing of this side's was at stake any more")]
+    #[error("the channel was abandoned: this side had nothing left at stake")]
     Abandoned,
     /// The party's task was ended, by [`Handle::abort`] or with its runtime. Nobody settles or refunds for this side.
-    #[error("the party's task was aborted: nobody watches the channel any more")]
+    #[error("the party's task was aborted: the channel is no longer watched")]
     Aborted,
     /// The party's task panicked: a defect of this crate. Nobody settles or refunds for this side.
-    #[error("the party's task panicked: {message}; nobody watches the channel any more")]
+    #[error("the party's task panicked: {message}; the channel is no longer watched")]
     Panicked {
         /// What the panic said.
         message: String,
@@ -399,13 +399,13 @@ pub enum OutcomeError {
 #[non_exhaustive]
 pub enum BumpError {
     /// The payee has not settled yet.
-    #[error("there is no settlement whose feerate could be raised")]
+    #[error("no settlement to raise the feerate of: the payee has not settled yet")]
     NotSettled,
     /// There is no child that does it.
     #[error(transparent)]
     Child(#[from] CpfpError),
     /// This side's wallet failed.
-    #[error("the wallet did not sign the child: {0}")]
+    #[error("the wallet failed to sign the child: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),
     /// The party did not take it.
     #[error(transparent)]

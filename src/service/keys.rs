@@ -54,5 +54,5 @@ pub fn fresh_key(keys: &ChannelKeys, role: KeyRole) -> Result<(KeyId, ChannelKey
 
 /// The operating system has no random numbers to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the operating system has no random numbers to give: {0}")]
+#[error("the operating system provides no random numbers: {0}")]
 pub struct RandomnessError(getrandom::Error);

@@ -14,10 +14,10 @@ use crate::channel::{FundError, RefundTx, Refusal, RefusalReason, Stage, TermsEr
 #[non_exhaustive]
 pub enum OpenError {
     /// This side's own terms are out of its own limits.
-    #[error("these terms are out of your own limits: {0}")]
+    #[error("the proposed terms are outside this side's own limits: {0}")]
     Terms(#[from] TermsError),
     /// This side's key was used in a channel before, by this process.
-    #[error("the key {key} was used in a channel before: derive a fresh one for each channel")]
+    #[error("the key {key} was already used in a channel: derive a fresh key for each channel")]
     KeyReused {
         /// The public key.
         key: PublicKey,
@@ -26,7 +26,7 @@ pub enum OpenError {
     #[error("the wallet's transaction does not fund the channel: {0}")]
     Funding(#[from] FundError),
     /// This side's wallet failed.
-    #[error("the wallet made no funding transaction: {0}")]
+    #[error("the wallet failed to make a funding transaction: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),
     /// This side's node refused the funding transaction. The network may have it all the same: from this or another node,
     /// or later.
@@ -34,8 +34,8 @@ pub enum OpenError {
     /// The party goes on by itself: it watches the chain. When the refund's lock is over, it broadcasts the refund if
     /// the funding transaction has appeared, and ends if it has not. Keep the refund in case this process ends before.
     #[error(
-        "this side's node refused the funding transaction {txid}: {reason}; it may reach the network all the same: keep \
-         the refund, or spend one of its inputs otherwise"
+        "this side's node rejected the funding transaction {txid}: {reason}. It may still reach the network: keep the \
+         refund, or spend one of its inputs in another transaction"
     )]
     FundingRefused {
         /// The transaction.
@@ -46,7 +46,7 @@ pub enum OpenError {
         refund: Box<RefundTx>,
     },
     /// The peer's message was refused.
-    #[error("refused: {0}")]
+    #[error("refused the peer's message: {0}")]
     Refused(#[from] Refusal),
     /// The peer refused.
     #[error("the peer refused while {stage}: {reason}")]
@@ -60,13 +60,13 @@ pub enum OpenError {
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// The peer is gone.
-    #[error("the peer is gone while {stage}")]
+    #[error("the peer disconnected while {stage}")]
     Disconnected {
         /// What this side was doing.
         stage: Stage,
     },
     /// The peer says nothing.
-    #[error("no message within {after:?} while {stage}")]
+    #[error("no message from the peer within {after:?} while {stage}")]
     Timeout {
         /// What this side was doing.
         stage: Stage,

@@ -59,18 +59,18 @@ pub enum PayError {
         paid: Amount,
     },
     /// Nothing was signed for it: the payee is gone.
-    #[error("the payee is not connected any more")]
+    #[error("cannot pay: the payee is disconnected")]
     Disconnected,
     /// Nothing was signed for it, and nothing will be: too many payments were waiting before it, or the payer's own node
     /// took too long.
-    #[error("the payment waited too long and was not signed; {paid} in total had been signed before")]
+    #[error("timed out before the payment was signed: {paid} in total remain signed")]
     NotSigned {
         /// The largest sum that was signed.
         paid: Amount,
     },
     /// The payee may or may not have received it. Do not simply pay again: that adds to the sum. The next payment
     /// carries it along, whether this one arrived or not.
-    #[error("the payee did not acknowledge {paid} in all: it is gone, or does not answer")]
+    #[error("the payee did not acknowledge {paid} in total: it disconnected or did not answer")]
     Unacknowledged {
         /// The largest sum that was signed.
         paid: Amount,

@@ -327,7 +327,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     async fn look_again(&mut self) {
         self.sight.begin();
         let (chain, funding) = (&self.chain, self.party.funding().outpoint());
-        let view = in_time("look at the chain", async { chain.view(funding).await });
+        let view = in_time("poll the chain", async { chain.view(funding).await });
         let event = match self.connection.write_during(view).await {
             Ok(view) => {
                 self.sight.saw(view.tip);

@@ -7,7 +7,7 @@ use crate::channel::MessageKind;
 #[non_exhaustive]
 pub enum WireError {
     /// More bytes than any message has.
-    #[error("a message of {len} bytes, at most {limit} are allowed")]
+    #[error("the message has {len} bytes, more than the limit of {limit}")]
     TooLong {
         /// Bytes received.
         len: usize,
@@ -25,13 +25,13 @@ pub enum WireError {
         error: String,
     },
     /// A kind of message that this version does not know.
-    #[error("unknown kind of message {number}, the last known is {}", MessageKind::ALL.len() - 1)]
+    #[error("unknown message kind {number}, the last known is {}", MessageKind::ALL.len() - 1)]
     UnknownKind {
         /// The kind's number.
         number: u8,
     },
     /// Too few or too many fields.
-    #[error("a message of kind {kind} has {expected} elements, got {received}")]
+    #[error("a message of kind {kind} must have {expected} elements, got {received}")]
     FieldCount {
         /// The kind.
         kind: MessageKind,
@@ -41,7 +41,7 @@ pub enum WireError {
         received: u64,
     },
     /// The peer speaks another version.
-    #[error("the peer speaks version {received}, this is version {expected}")]
+    #[error("the peer uses protocol version {received}, expected version {expected}")]
     Version {
         /// This version.
         expected: u8,
@@ -59,7 +59,7 @@ pub enum WireError {
         error: String,
     },
     /// Bytes after the end of the message.
-    #[error("the message ends at byte {position}, but {len} were sent")]
+    #[error("the message ends at byte {position}, but has {len} bytes")]
     Trailing {
         /// Where the message ends.
         position: usize,
@@ -67,7 +67,7 @@ pub enum WireError {
         len: usize,
     },
     /// CBOR, but not the shortest.
-    #[error("not the canonical encoding, from byte {position} on")]
+    #[error("the encoding is not canonical from byte {position} on")]
     NotCanonical {
         /// The first byte that differs from the canonical encoding.
         position: usize,

@@ -161,7 +161,7 @@ impl<'b> Reader<'b> {
         let position = self.0.position();
         let amount = Amount::from_sat(self.number(field)?);
         if amount > Amount::MAX_MONEY {
-            let error = format!("{amount} is more than will ever exist, {}", Amount::MAX_MONEY);
+            let error = format!("{amount} exceeds the supply of bitcoin, {}", Amount::MAX_MONEY);
             return Err(WireError::Value {
                 field,
                 position,

@@ -79,7 +79,10 @@ async fn what_a_view_says_when_electrs_refuses_the_script() {
         if error.contains("does not tell") {
             break error;
         }
-        assert!(error.contains("the electrum server is gone"), "{error}");
+        assert!(
+            error.contains("lost the connection to the electrum server"),
+            "{error}"
+        );
     };
     let refusal = format!("with error 1: >{LIMIT} index entries, query may take too long");
     for part in [

@@ -35,7 +35,10 @@ async fn a_server_that_hangs_up_is_not_called_without_pause() {
         hang_up_on(&server, call);
         let chain = patient(&server);
         let first = told(&chain.tip().await.expect_err("it hangs up"));
-        assert!(first.contains("the electrum server is gone"), "{call}: {first}");
+        assert!(
+            first.contains("lost the connection to the electrum server"),
+            "{call}: {first}"
+        );
         let (tx, _) = crate::funding_and_spend();
         for _ in 0..20 {
             let errors = [
@@ -101,10 +104,13 @@ async fn a_look_that_costs_the_connection_waits_alone() {
         hang_up_on(&server, call);
         let chain = patient(&server);
         let first = told(&view(&chain, funding_output()).await.expect_err("it hangs up"));
-        assert!(first.contains("the electrum server is gone"), "{call}: {first}");
+        assert!(
+            first.contains("lost the connection to the electrum server"),
+            "{call}: {first}"
+        );
         for _ in 0..20 {
             let resting = told(&view(&chain, funding_output()).await.expect_err("not yet"));
-            let expected = format!("the last look at {} cost the connection", funding_output());
+            let expected = format!("the last poll of {} lost the connection", funding_output());
             assert!(resting.contains(&expected), "{call}: {resting}");
             chain.tip().await.expect("the tip is answered");
             view(&chain, crate::coin(5)).await.err();

@@ -77,7 +77,7 @@ async fn about_headers() {
                 let bits = CompactTarget::from_consensus(0x1d00_ffff);
                 Some(with_header(world, 9, |header| header.bits = bits).honest(call, params))
             },
-            found_out: "at height 9 has not the work that it claims",
+            found_out: "at height 9 does not have the work that it claims",
         },
         Lie {
             name: "a tip that is not on top of them",
@@ -97,7 +97,7 @@ async fn about_headers() {
                 let other = with_header(world, 14, |header| header.nonce = nonce);
                 Some(other.honest(call, params))
             },
-            found_out: "the chain moved during each of 10 looks",
+            found_out: "the chain changed during each of 10 polls",
         },
         Lie {
             name: "a header less than asked for, each time",
@@ -106,7 +106,7 @@ async fn about_headers() {
                 let fewer = params[1].as_u64()? - 1;
                 Some(world.honest(call, &json!([params[0], fewer])))
             },
-            found_out: "0 headers, asked for 1",
+            found_out: "expected 1 headers, got 0",
         },
         Lie {
             name: "a header more than asked for",
@@ -115,7 +115,7 @@ async fn about_headers() {
                 let more = params[1].as_u64()? + 1;
                 Some(world.honest(call, &json!([0, more])))
             },
-            found_out: "headers, asked for",
+            found_out: "headers, got",
         },
         Lie {
             name: "a height that is a time",
@@ -123,13 +123,13 @@ async fn about_headers() {
             answer: |world, call, params| {
                 changed(world, call, params, |tip| tip["height"] = json!(500_000_000))
             },
-            found_out: "nonsense",
+            found_out: "invalid answer",
         },
         Lie {
             name: "a height below the first",
             call: "headers.subscribe",
             answer: |world, call, params| changed(world, call, params, |tip| tip["height"] = json!(-1)),
-            found_out: "nonsense",
+            found_out: "invalid answer",
         },
     ])
     .await;
@@ -187,7 +187,7 @@ async fn about_transactions() {
             name: "another transaction than was asked for",
             call: "transaction.get",
             answer: |world, _, _| Some(Reply::Result(json!(serialize_hex(&world.blocks[12].txdata[1])))),
-            found_out: "it was asked for",
+            found_out: "expected transaction",
         },
         Lie {
             name: "spent, by nothing",
@@ -197,7 +197,7 @@ async fn about_transactions() {
                     history.as_array_mut().expect("entries").pop();
                 })
             },
-            found_out: "is not unspent, and nothing spends it",
+            found_out: "is spent, but no transaction spends it",
         },
     ])
     .await;
@@ -210,31 +210,31 @@ async fn about_everything() {
             name: "half a transaction",
             call: "transaction.get",
             answer: |_, _, _| Some(Reply::Result(json!("0200"))),
-            found_out: "answered blockchain.transaction.get with nonsense",
+            found_out: "invalid answer of the electrum server to blockchain.transaction.get",
         },
         Lie {
             name: "half a header",
             call: "block.headers",
             answer: |_, _, _| Some(Reply::Result(json!({ "hex": "020000000" }))),
-            found_out: "answered blockchain.block.headers with nonsense",
+            found_out: "invalid answer of the electrum server to blockchain.block.headers",
         },
         Lie {
             name: "letters that are no hex, and no single bytes",
             call: "block.headers",
             answer: |_, _, _| Some(Reply::Result(json!({ "hex": "ä".repeat(81) }))),
-            found_out: "answered blockchain.block.headers with nonsense",
+            found_out: "invalid answer of the electrum server to blockchain.block.headers",
         },
         Lie {
             name: "nothing",
             call: "scripthash.listunspent",
             answer: |_, _, _| Some(Reply::Result(Value::Null)),
-            found_out: "answered blockchain.scripthash.listunspent with nonsense",
+            found_out: "invalid answer of the electrum server to blockchain.scripthash.listunspent",
         },
         Lie {
             name: "another kind of thing",
             call: "scripthash.get_history",
             answer: |_, _, _| Some(Reply::Result(json!({ "a": 1 }))),
-            found_out: "answered blockchain.scripthash.get_history with nonsense",
+            found_out: "invalid answer of the electrum server to blockchain.scripthash.get_history",
         },
         Lie {
             name: "an error",

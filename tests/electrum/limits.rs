@@ -86,7 +86,7 @@ async fn a_history_with_an_unknown_transaction_tells_nothing() {
     });
     let chain = ElectrumChain::new(&server.address);
     let error = view(&chain, outpoint(&funding)).await.expect_err("not known");
-    let expected = format!("{spend} is in a history, and the server does not know it");
+    let expected = format!("{spend} is in a history, but the server does not know it");
     assert!(told(&error).contains(&expected), "{}", told(&error));
 }
 

@@ -212,7 +212,7 @@ async fn nobody_spends_without_satisfying_the_script() {
     let server = Server::start(world);
     let error = view(&ElectrumChain::new(&server.address), outpoint(&funding)).await;
     let told = told(&error.expect_err("forged"));
-    assert!(told.contains("spends what it cannot spend"), "{told}");
+    assert!(told.contains("has an invalid input"), "{told}");
 }
 
 /// A server that says what is no answer, too much, or nothing at all costs a bounded time and a bounded memory, and the
@@ -222,27 +222,31 @@ async fn servers_that_do_not_speak_the_protocol() {
     type Case = (&'static str, fn() -> Reply, &'static str);
     let cases: &[Case] = &[
         ("silence", || Reply::Silence, "did not answer within 300ms"),
-        ("the end", || Reply::HangUp, "is gone"),
+        ("the end", || Reply::HangUp, "lost the connection"),
         (
             "no JSON",
             || Reply::Raw(b"HTTP/1.1 400 Bad Request\n".to_vec()),
-            "which is no answer",
+            "which is not an answer",
         ),
-        ("no text", || Reply::Raw(vec![0xff, 0xfe, b'\n']), "is gone"),
+        (
+            "no text",
+            || Reply::Raw(vec![0xff, 0xfe, b'\n']),
+            "lost the connection",
+        ),
         (
             "deep JSON",
             || Reply::Raw([vec![b'['; 100_000], vec![b'\n']].concat()),
-            "which is no answer",
+            "which is not an answer",
         ),
         (
             "an answer to nobody",
             || Reply::Raw(b"{\"id\":null,\"result\":1}\n".to_vec()),
-            "to nobody",
+            "which answers no request",
         ),
         (
             "an answer to another question",
             || Reply::Raw(b"{\"id\":99,\"result\":1}\n".to_vec()),
-            "which was not asked",
+            "which was never sent",
         ),
         (
             "half a line",
@@ -252,7 +256,7 @@ async fn servers_that_do_not_speak_the_protocol() {
         (
             "a line without end",
             || Reply::Flood(vec![b'a'; 1 << 20]),
-            "more than 33554432 bytes",
+            "longer than 33554432 bytes",
         ),
         (
             "news without end",

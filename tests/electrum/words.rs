@@ -103,5 +103,5 @@ async fn the_words_of_a_refusal() {
             .then(|| Reply::Result(json!(Txid::all_zeros())))
     });
     let told = told(&chain.broadcast(&tx).await.expect_err("it took another"));
-    assert!(told.contains("and says that it has taken 0000"), "{told}");
+    assert!(told.contains("but says that it accepted 0000"), "{told}");
 }

@@ -264,12 +264,12 @@ fn a_refund_of_a_worthless_funding_transaction() {
         (
             "the payer's own script",
             |_, tx, _| tx.output[0].script_pubkey = payout("payer"),
-            &["OP_0 OP_PUSHBYTES_20", "agreed was"],
+            &["OP_0 OP_PUSHBYTES_20", "expected"],
         ),
         (
             "the keys in the other order",
             |params, tx, _| tx.output[0].script_pubkey = other_output(params, params.terms(), true),
-            &["the funding output has the script", "agreed was"],
+            &["the funding output has the script", "expected"],
         ),
         (
             "an output with the payer's refund in the script",
@@ -277,7 +277,7 @@ fn a_refund_of_a_worthless_funding_transaction() {
                 let other = params.terms().clone().on(Construction::Cltv);
                 tx.output[0].script_pubkey = other_output(params, &other, false);
             },
-            &["the funding output has the script OP_0", "agreed was"],
+            &["the funding output has the script OP_0", "expected"],
         ),
         (
             "an output that does not exist",

@@ -83,8 +83,8 @@ fn each_defect_is_named_with_both_values() {
     says(&[0; MAX_MESSAGE + 1], &["4097 bytes", "4096"]);
     says(&[&honest[..], &[0]].concat(), &["ends at byte 71", "72"]);
     says(&[&honest[..], &honest].concat(), &["ends at byte 71", "142"]);
-    says(&hex("820f07"), &["unknown kind of message 15", "14"]);
-    says(&hex("8218ff07"), &["unknown kind of message 255", "14"]);
+    says(&hex("820f07"), &["unknown message kind 15", "14"]);
+    says(&hex("8218ff07"), &["unknown message kind 255", "14"]);
     says(&hex("8219010007"), &["kind", "256 is out of range"]);
     says(&hex("820807"), &["payment", "4 elements", "got 2"]);
     says(&hex("83060700"), &["ready", "2 elements", "got 3"]);

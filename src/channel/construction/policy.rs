@@ -90,7 +90,7 @@ pub(super) fn check_tree(witness: &Witness) -> Result<(), SpendError> {
         if item.len() != 64 {
             return Err(SpendError::SignatureEncoding {
                 error: format!(
-                    "{} bytes where a Schnorr signature for the default has 64",
+                    "{} bytes, expected the 64 of a Schnorr signature with the default hash type",
                     item.len()
                 ),
             });

@@ -23,7 +23,7 @@ pub enum MusigError {
         partial: [u8; 32],
     },
     /// The secret key is not that of the party whose part this is.
-    #[error("key {expected} has to sign, not {used}")]
+    #[error("wrong signing key: expected {expected}, got {used}")]
     WrongKey {
         /// The party's public key.
         expected: PublicKey,
@@ -31,7 +31,7 @@ pub enum MusigError {
         used: PublicKey,
     },
     /// The secret nonce was made for another key.
-    #[error("the nonce was made for key {bound}, not for {used}")]
+    #[error("the nonce belongs to the key {bound}, but the signing key is {used}")]
     WrongNonce {
         /// The public key for which the nonce was made.
         bound: PublicKey,
@@ -39,7 +39,7 @@ pub enum MusigError {
         used: PublicKey,
     },
     /// The other party's part does not fit its key, the two nonces and the digest.
-    #[error("the partial signature {partial} is not by key {signer} with the nonces and the digest at hand")]
+    #[error("the partial signature {partial} is not by key {signer} for these nonces and this digest")]
     WrongPartial {
         /// Whose part was wanted.
         signer: PublicKey,

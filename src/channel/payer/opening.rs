@@ -284,7 +284,7 @@ pub enum FundError {
         construction: Construction,
     },
     /// The refund that spends it would not be taken by the network. A defect here.
-    #[error("the refund is not valid: {0}")]
+    #[error("the refund is invalid: {0}")]
     Refund(#[from] SpendError),
 }
 

@@ -116,7 +116,7 @@ impl Link {
         let Answer { hex } = self.call(CALL, json!([from, count])).await?;
         let headers = split(&hex).map_err(|error| ElectrumError::nonsense(CALL, &error))?;
         if headers.is_empty() || headers.len() > count as usize {
-            let reason = format!("it gave {} headers, asked for {count}", headers.len());
+            let reason = format!("expected {count} headers, got {}", headers.len());
             return Err(ElectrumError::Contradiction(reason));
         }
         Ok(headers)
@@ -137,7 +137,7 @@ impl Link {
         if tx.compute_txid() == txid {
             return Ok(Some(tx));
         }
-        let reason = format!("it was asked for {txid}, and gave {}", tx.compute_txid());
+        let reason = format!("expected transaction {txid}, got {}", tx.compute_txid());
         Err(ElectrumError::Contradiction(reason))
     }
 }

@@ -17,13 +17,13 @@ pub(super) enum ElectrumError {
         why: String,
         left: Duration,
     },
-    #[error("the last look at {funding} cost the connection: {why}; the next one is due in {left:?}")]
+    #[error("the last poll of {funding} lost the connection: {why}; the next poll is due in {left:?}")]
     ChannelPaused {
         funding: OutPoint,
         why: String,
         left: Duration,
     },
-    #[error("the electrum server is gone: {0}")]
+    #[error("lost the connection to the electrum server: {0}")]
     Lost(String),
     #[error("the electrum server did not answer within {0:?}")]
     Silent(Duration),
@@ -34,21 +34,21 @@ pub(super) enum ElectrumError {
         code: i64,
         message: String,
     },
-    #[error("the electrum server answered {call} with nonsense: {reason}")]
+    #[error("invalid answer of the electrum server to {call}: {reason}")]
     Nonsense { call: &'static str, reason: String },
-    #[error("the electrum server contradicts itself: {0}")]
+    #[error("contradiction in the answers of the electrum server: {0}")]
     Contradiction(String),
-    #[error("the chain moved during each of {looks} looks at it")]
+    #[error("the chain changed during each of {looks} polls: poll again later")]
     Unsteady { looks: u32 },
     /// The refusals, in the server's words.
     #[error(
-        "the electrum server does not tell whether {funding} is spent: {refusals}; a spend would go unnoticed, so use \
-         a server without this limit"
+        "the electrum server does not tell whether {funding} is spent: {refusals}; a spend would go unnoticed: use a \
+         server without this limit"
     )]
     SpendUnknown { funding: OutPoint, refusals: String },
     #[error(
         "the electrum server went back from block {last} at height {last_height} to block {now} at height {height}, \
-         whose chain has less work; its answers count again when its chain has as much"
+         whose chain has less work; its answers are ignored until its chain has as much work"
     )]
     LessWork {
         last: BlockHash,

@@ -200,7 +200,7 @@ impl SocketTask {
                 line = self.lines.next() => match line {
                     Some(Ok(line)) => self.hear(&line),
                     Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
-                        Err(format!("it sent a line of more than {MAX_LINE} bytes"))
+                        Err(format!("it sent a line longer than {MAX_LINE} bytes"))
                     }
                     Some(Err(LinesCodecError::Io(error))) => Err(error.to_string()),
                     None => Err("it closed the connection".to_owned()),
@@ -233,16 +233,16 @@ impl SocketTask {
 
     fn hear(&mut self, text: &str) -> Result<(), String> {
         let line: Line = serde_json::from_str(text)
-            .map_err(|error| format!("it said {:?}, which is no answer: {error}", excerpt(text)))?;
+            .map_err(|error| format!("it sent {:?}, which is not an answer: {error}", excerpt(text)))?;
         let Some(id) = line.id else {
             if line.method.is_none() {
-                return Err(format!("it said {:?} to nobody", excerpt(text)));
+                return Err(format!("it sent {:?}, which answers no request", excerpt(text)));
             }
             (self.notifier.on_news)();
             return Ok(());
         };
         let Some((call, reply)) = self.waiting.remove(&id) else {
-            return Err(format!("it answered {id}, which was not asked"));
+            return Err(format!("it answered request {id}, which was never sent"));
         };
         let answer = match line.error {
             None => Ok(line.result),

@@ -68,7 +68,7 @@ impl Headers {
     pub fn push(&mut self, header: Header) -> Result<(), ElectrumError> {
         let (height, hash) = (self.next(), header.block_hash());
         if header.validate_pow(header.target()).is_err() {
-            let reason = format!("header {hash} at height {height} has not the work that it claims");
+            let reason = format!("header {hash} at height {height} does not have the work that it claims");
             return Err(ElectrumError::Contradiction(reason));
         }
         if let Some(last) = self
@@ -76,7 +76,7 @@ impl Headers {
             .filter(|last| last.block_hash() != header.prev_blockhash)
         {
             let reason = format!(
-                "header {hash} at height {height} follows {}, and not {}",
+                "header {hash} at height {height} follows {}, not {}",
                 header.prev_blockhash,
                 last.block_hash()
             );

@@ -177,7 +177,7 @@ impl ElectrumShared {
             // A history is whole or refused, and nothing in this one spends the output.
             None if unspent.is_err() => {}
             None => {
-                let reason = format!("output {funding} is not unspent, and nothing spends it");
+                let reason = format!("output {funding} is spent, but no transaction spends it");
                 return Err(ElectrumError::Contradiction(reason));
             }
         }
@@ -219,7 +219,7 @@ impl ElectrumShared {
             self.known().innocent.insert((funding, entry.tx_hash));
         }
         // The missing one may be the spend.
-        let reason = |txid| format!("{txid} is in a history, and the server does not know it");
+        let reason = |txid| format!("{txid} is in a history, but the server does not know it");
         missing.map_or(Ok(None), |txid| Err(ElectrumError::Contradiction(reason(txid))))
     }
 }
@@ -301,7 +301,7 @@ async fn prevouts(
         let spent = spent.and_then(|tx| tx.output.get(vout as usize).cloned());
         let missing = || {
             format!(
-                "{} spends {txid}:{vout}, which it does not know",
+                "{} spends {txid}:{vout}, which the server does not know",
                 tx.compute_txid()
             )
         };
@@ -314,7 +314,7 @@ async fn prevouts(
 fn check_script(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Result<(), ElectrumError> {
     verify_input(tx, index, prevouts).map_err(|error| {
         let txid = tx.compute_txid();
-        ElectrumError::Contradiction(format!("{txid} spends what it cannot spend: {error}"))
+        ElectrumError::Contradiction(format!("{txid} has an invalid input: {error}"))
     })
 }
 
