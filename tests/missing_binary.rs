@@ -37,7 +37,7 @@ fn a_program_that_ends_at_once_is_not_waited_for() {
     let error = Node::builder().program(&program).start().expect_err("no node");
     let message = error.to_string();
     assert!(message.starts_with(&program.display().to_string()), "{message}");
-    assert!(message.contains("it ended at once, with status 3"), "{message}");
+    assert!(message.contains("it exited at once, with status 3"), "{message}");
 }
 
 /// This very test in a process of its own, whose environment leads nowhere.

@@ -68,7 +68,7 @@ pub enum BinarySource {
 impl fmt::Display for BinarySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Caller => "as asked",
+            Self::Caller => "as requested",
             Self::Environment => "environment",
             Self::Path => "PATH",
             Self::Cache => "cache",
@@ -184,7 +184,7 @@ impl ProgramKind {
         let mut looked_at = vec![format!("{} (not set)", self.variable)];
         let on_path = self.on_path(environment).into_iter().next();
         if on_path.is_none() {
-            looked_at.push("PATH (not there)".into());
+            looked_at.push("PATH (not found)".into());
         }
         let cached = cache(environment).map(|cache| self.in_folder(&cache.join(self.cached)));
         let candidates = [
@@ -224,7 +224,7 @@ impl ProgramKind {
             }
         }
         if looked_at.is_empty() {
-            looked_at.push(format!("{}, PATH and the cache (none there)", self.variable));
+            looked_at.push(format!("{}, PATH and the cache (not found)", self.variable));
         }
         Err(BinaryError::Version {
             program: self.name,

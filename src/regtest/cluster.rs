@@ -284,7 +284,7 @@ impl Cluster {
             runs[low] && runs[high] && self.aside.contains(&low) == self.aside.contains(&high)
         });
         let timeout = self.chains[0].node().timeout;
-        wait_until("the nodes to be connected as they should", timeout, || {
+        wait_until("the nodes to be connected as requested", timeout, || {
             let mut odd = Vec::new();
             let mut peers = Vec::new();
             for (chain, runs) in self.chains.iter().zip(&runs) {

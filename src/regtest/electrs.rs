@@ -217,7 +217,7 @@ impl Electrs {
             Poll::Ready(())
         } else {
             Poll::Pending(format!(
-                "{bytes} virtual bytes, where the node has {}",
+                "{bytes} virtual bytes, expected {}, as in the node",
                 info.bytes
             ))
         })
@@ -372,7 +372,10 @@ fn launch(
     let start = Instant::now();
     loop {
         if let Some(ended) = process.ended() {
-            return Err(failed(format!("it ended at once, {ended}, and said: {}", said())));
+            return Err(failed(format!(
+                "it exited at once, {ended}, and said: {}",
+                said()
+            )));
         }
         if let Ok(client) = RawClient::new(address, Some(node.timeout), None) {
             return Ok((process, client));
@@ -381,7 +384,7 @@ fn launch(
             return Err(NodeError::Timeout {
                 awaited: format!("electrs to answer ({})", program.path.display()),
                 within: node.timeout,
-                seen: format!("{:?} as its last words", said()),
+                seen: format!("last output: {:?}", said()),
             }
             .into());
         }

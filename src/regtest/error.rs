@@ -55,8 +55,7 @@ pub enum NodeError {
     },
     /// There is no place for the files of nodes.
     #[error(
-        "the temporary folder {} ({chosen_by}) cannot be used: {source}; set TEMPDIR_ROOT to a folder that can be \
-         written",
+        "cannot use the temporary folder {} ({chosen_by}): {source}; set TEMPDIR_ROOT to a writable folder",
         place.display()
     )]
     Folder {
@@ -68,7 +67,7 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// There is no port for a node on 127.0.0.1.
-    #[error("no port on 127.0.0.1 for a node: {0}")]
+    #[error("no free port on 127.0.0.1 for a node: {0}")]
     Port(std::io::Error),
     /// A call was not answered, because of the connection or because the node does not run.
     #[error("{call} failed: {reason}")]
@@ -79,11 +78,11 @@ pub enum NodeError {
         reason: String,
     },
     /// The node was to be used, but had ended by itself.
-    #[error("the node had ended by itself, {0}")]
+    #[error("the node had already exited on its own, {0}")]
     Ended(String),
     /// The evidence of a failure could not be written.
     #[error(
-        "could not keep evidence in {} ({chosen_by}): {source}; set SPILMAN_EVIDENCE to a folder that can be written",
+        "could not keep evidence in {} ({chosen_by}): {source}; set SPILMAN_EVIDENCE to a writable folder",
         place.display()
     )]
     Evidence {
@@ -95,7 +94,7 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// Something that was waited for did not happen.
-    #[error("waited {within:?} for {awaited}, and saw {seen}")]
+    #[error("timed out after {within:?} waiting for {awaited}; last seen: {seen}")]
     Timeout {
         /// What was waited for.
         awaited: String,
@@ -105,7 +104,7 @@ pub enum NodeError {
         seen: String,
     },
     /// The node did not stop cleanly.
-    #[error("the node did not stop: {0}")]
+    #[error("the node did not stop cleanly: {0}")]
     Stop(String),
     /// A call failed, or the node answered it with an error.
     #[error("{call} failed: {source}")]
@@ -117,7 +116,7 @@ pub enum NodeError {
     },
     /// The node or electrs answered something that this crate does not understand. Whatever else fails in a call of
     /// electrs is told so, too.
-    #[error("{call} answered what was not expected: {answer}")]
+    #[error("unexpected answer from {call}: {answer}")]
     Answer {
         /// The name of the RPC, or of the electrum call.
         call: &'static str,
@@ -125,7 +124,7 @@ pub enum NodeError {
         answer: String,
     },
     /// The node refused a block.
-    #[error("the node refused block {hash}: {words}")]
+    #[error("the node rejected block {hash}: {words}")]
     BlockRefused {
         /// The block.
         hash: BlockHash,
@@ -139,7 +138,7 @@ pub enum NodeError {
 #[non_exhaustive]
 pub enum InvalidRequest {
     /// One cannot stop before a lock that is final already.
-    #[error("{lock} is final already at {tip}")]
+    #[error("{lock} is already final at {tip}")]
     LockPassed {
         /// The lock asked for.
         lock: Lock,
@@ -147,7 +146,7 @@ pub enum InvalidRequest {
         tip: BestBlock,
     },
     /// A lock is so far away that it must be a mistake, or cannot be reached at all.
-    #[error("{lock} is too far away from {tip}")]
+    #[error("{lock} is too far from {tip}")]
     LockTooFar {
         /// The lock asked for.
         lock: Lock,
@@ -155,13 +154,13 @@ pub enum InvalidRequest {
         tip: BestBlock,
     },
     /// One cannot stop before the lock of a transaction that has none.
-    #[error("transaction {txid} is not locked")]
+    #[error("transaction {txid} has no lock")]
     NotLocked {
         /// The transaction.
         txid: Txid,
     },
     /// A relative lock counts from the block that has the coin, and this one is in the mempool.
-    #[error("coin {coin} is in no block yet")]
+    #[error("coin {coin} is not confirmed: mine a block first")]
     CoinUnconfirmed {
         /// The coin.
         coin: OutPoint,
@@ -181,7 +180,7 @@ pub enum InvalidRequest {
         height: u32,
     },
     /// A branch is too short to take the place of another.
-    #[error("the new branch needs {least} blocks or more, not {length}")]
+    #[error("the new branch must have at least {least} blocks, got {length}")]
     BranchLength {
         /// The number of blocks asked for.
         length: u32,
@@ -189,7 +188,7 @@ pub enum InvalidRequest {
         least: u32,
     },
     /// A transaction is in none of the blocks that are to be replaced, or was changed already.
-    #[error("transaction {txid} is not in the blocks {first} to {last} that are replaced, or was dropped, moved or replaced already")]
+    #[error("transaction {txid} is not in the replaced blocks {first} to {last}, or was already dropped, moved or replaced")]
     NotInBranch {
         /// The transaction.
         txid: Txid,
@@ -199,7 +198,7 @@ pub enum InvalidRequest {
         last: u32,
     },
     /// A transaction cannot be moved out of the branch.
-    #[error("height {height} is not in the new branch, which has {first} to {last}")]
+    #[error("height {height} is outside the new branch, which has heights {first} to {last}")]
     HeightOutside {
         /// The height asked for.
         height: u32,
@@ -209,7 +208,7 @@ pub enum InvalidRequest {
         last: u32,
     },
     /// What shall replace a transaction spends none of its coins, so that both could be mined.
-    #[error("transaction {other} cannot replace {txid}: it spends none of its coins")]
+    #[error("transaction {other} cannot replace {txid}: they share no input")]
     NotConflicting {
         /// The transaction to be replaced.
         txid: Txid,
@@ -217,7 +216,7 @@ pub enum InvalidRequest {
         other: Txid,
     },
     /// A transaction of a new branch spends from one that is not in the branch, or only after it.
-    #[error("transaction {txid} spends from {parent}, which is not before it in the new branch")]
+    #[error("transaction {txid} spends an output of {parent}, which does not precede it in the new branch")]
     ParentMissing {
         /// The transaction.
         txid: Txid,
@@ -225,7 +224,9 @@ pub enum InvalidRequest {
         parent: Txid,
     },
     /// A second node cannot bring a branch that it does not follow itself.
-    #[error("the second node does not follow the new branch to height {branch}: it has its own to {tip}")]
+    #[error(
+        "the second node does not follow the new branch to height {branch}: its own branch ends at {tip}"
+    )]
     RivalAhead {
         /// The height of the new branch.
         branch: u32,
@@ -233,16 +234,16 @@ pub enum InvalidRequest {
         tip: BestBlock,
     },
     /// Of two nodes to be connected, one has to listen; and electrs gets its blocks as a peer of its node.
-    #[error("no node here listens for peers: start one with NodeBuilder::p2p(true)")]
+    #[error("no node listens for peers: start one with NodeBuilder::p2p(true)")]
     NoPort,
     /// A node was asked to stop or to start that has done so already, or is about to.
-    #[error("the node is {state} already")]
+    #[error("the node is already {state}")]
     NodeState {
         /// `running`, `stopped`, `killed`, or `being stopped` or the like.
         state: &'static str,
     },
     /// An argument would take the node away from the harness.
-    #[error("a node of this harness cannot have the argument {argument:?}: {reason}")]
+    #[error("the harness does not allow the argument {argument:?}: {reason}")]
     Argument {
         /// The argument.
         argument: String,
@@ -250,7 +251,7 @@ pub enum InvalidRequest {
         reason: &'static str,
     },
     /// A cluster has one to eight nodes.
-    #[error("a cluster has 1 to {max} nodes, not {asked}")]
+    #[error("a cluster must have 1 to {max} nodes, got {asked}")]
     ClusterSize {
         /// The number asked for.
         asked: usize,
@@ -258,7 +259,7 @@ pub enum InvalidRequest {
         max: usize,
     },
     /// Nodes of a cluster are counted from 0.
-    #[error("there is no node {index} in a cluster of {nodes}")]
+    #[error("no node {index} in a cluster of {nodes}")]
     NoSuchNode {
         /// The number asked for.
         index: usize,
@@ -266,19 +267,19 @@ pub enum InvalidRequest {
         nodes: usize,
     },
     /// A cut separates some nodes from others.
-    #[error("cannot cut all {nodes} nodes of a cluster off: leave at least one on the other side")]
+    #[error("cannot cut off all {nodes} nodes of a cluster: leave at least one on the other side")]
     NothingToCut {
         /// How many nodes there are.
         nodes: usize,
     },
     /// electrs waits until the node has a block of the last 24 hours by its own clock.
-    #[error("the newest block is too old for electrs, {tip}: mine one first")]
+    #[error("the tip is too old for electrs, {tip}: mine a block first")]
     OldTip {
         /// The newest block.
         tip: BestBlock,
     },
     /// Time only moves forwards.
-    #[error("mock time cannot go back from {now} to {asked}")]
+    #[error("mock time cannot go back from {now} to {asked}: choose a later time")]
     TimeBackwards {
         /// The node's mock time, in seconds since 1970.
         now: u32,
@@ -287,7 +288,7 @@ pub enum InvalidRequest {
     },
     /// A chain has to begin after the genesis block, whose time is fixed.
     #[error(
-        "{height} blocks up to {now} would begin before the genesis block: start at {earliest} or later"
+        "{height} blocks ending at time {now} would begin before the genesis block: start at {earliest} or later"
     )]
     StartTooEarly {
         /// The time of the node at its start, in seconds since 1970.
@@ -298,7 +299,7 @@ pub enum InvalidRequest {
         earliest: u32,
     },
     /// The times of blocks end in 2106.
-    #[error("there is no block time {seconds} s after {now}: 32 bits are full")]
+    #[error("no block time {seconds} s after {now}: it would not fit into 32 bits")]
     TimeOver {
         /// The chain's time so far, in seconds since 1970.
         now: u32,
@@ -306,7 +307,9 @@ pub enum InvalidRequest {
         seconds: u32,
     },
     /// The faucet's mature funds do not suffice; mining more blocks gives it more.
-    #[error("the faucet has {available} in mature coins, {needed} are needed: mine more blocks first")]
+    #[error(
+        "the faucet has only {available} in mature coins, but {needed} is needed: mine more blocks first"
+    )]
     FundsShort {
         /// The sum of the outputs asked for.
         needed: Amount,
@@ -347,7 +350,7 @@ pub enum InvalidRequest {
         outpoint: OutPoint,
     },
     /// The tag does not fit into the coinbase.
-    #[error("a coinbase tag has room for {max} bytes, got {length}")]
+    #[error("a coinbase tag holds at most {max} bytes, got {length}")]
     TagTooLong {
         /// The tag's length in bytes.
         length: usize,

@@ -175,7 +175,7 @@ impl Kept {
         match self.save(test) {
             Ok(saved) => {
                 for lost in saved.lost {
-                    eprintln!("spilman: this part of the evidence could not be kept: {lost}");
+                    eprintln!("spilman: could not keep this part of the evidence: {lost}");
                 }
                 if !keeps_everything() {
                     place::say_once(&saved.folder);
@@ -235,7 +235,7 @@ impl Kept {
 fn write_below(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let is_below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
     if !Path::new(name).components().all(is_below) {
-        return Err(io::Error::other("it would be outside of the folder"));
+        return Err(io::Error::other("it would be outside the folder"));
     }
     let file = folder.join(name);
     fs::create_dir_all(file.parent().unwrap_or(folder))?;

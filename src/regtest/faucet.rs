@@ -198,7 +198,7 @@ impl Faucet {
             .find(|transaction| transaction.compute_txid() == outpoint.txid);
         let funding = funding.ok_or_else(|| NodeError::Answer {
             call: "scantxoutset",
-            answer: format!("{outpoint}, which is not at height {height}"),
+            answer: format!("{outpoint}, which is not in the block at height {height}"),
         })?;
         Ok(Coin {
             outpoint,

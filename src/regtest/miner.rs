@@ -418,6 +418,6 @@ mod tests {
         };
         assert!(length(&[7; MAX_TAG]).unwrap() <= 100);
         let message = length(&[7; MAX_TAG + 1]).unwrap_err().to_string();
-        assert_eq!(message, "a coinbase tag has room for 75 bytes, got 76");
+        assert_eq!(message, "a coinbase tag holds at most 75 bytes, got 76");
     }
 }

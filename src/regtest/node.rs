@@ -297,7 +297,7 @@ impl Node {
         let now = self.time().now;
         self.life.start(|ended| {
             if let Some(how) = ended {
-                self.note(format!("it had ended by itself, {how}"));
+                self.note(format!("it had already exited on its own, {how}"));
             }
             self.note("start again");
             let mut arguments = self.arguments.clone();

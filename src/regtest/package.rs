@@ -44,7 +44,7 @@ impl PackageVerdict {
     pub fn expect_accepted(&self) -> Vec<Txid> {
         if let Some(rejection) = &self.rejection {
             let single: Vec<_> = self.transactions.iter().map(ToString::to_string).collect();
-            panic!("expected the node to accept the package, but it {rejection}; {single:?}");
+            panic!("expected the node to accept the package, but it {rejection}; transactions: {single:?}");
         }
         self.transactions
             .iter()

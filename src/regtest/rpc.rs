@@ -375,7 +375,7 @@ pub(super) fn failed(call: &'static str, source: bitcoincore_rpc::Error) -> Erro
         Some(NoAnswer::Late(within)) => NodeError::Timeout {
             awaited: format!("an answer to {call}"),
             within: *within,
-            seen: "none; the node may still carry the call out".to_owned(),
+            seen: "none; the node may still execute the call".to_owned(),
         },
         Some(other) => NodeError::NoAnswer {
             call,

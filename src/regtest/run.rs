@@ -197,7 +197,7 @@ impl TestFailure {
             match saved {
                 Ok(Saved { folder, lost }) => {
                     for lost in lost {
-                        failure.add(&format!("this part of the evidence could not be kept: {lost}"));
+                        failure.add(&format!("could not keep this part of the evidence: {lost}"));
                     }
                     // All nodes of a test share a folder.
                     failure.evidence = Some(folder);

@@ -51,7 +51,7 @@ impl SharedClock {
             let nodes = part.iter().filter_map(|&index| self.nodes[index].upgrade());
             let nodes: Vec<_> = nodes.filter(|node| node.is_running()).collect();
             let Some(first) = nodes.first() else { continue };
-            wait_until("the last block to arrive everywhere", first.timeout, || {
+            wait_until("the last block to arrive at all nodes", first.timeout, || {
                 let states = nodes
                     .iter()
                     .map(|node| state(node))

@@ -72,9 +72,7 @@ fn temporary_folder() -> Result<String, String> {
     let _ = fs::remove_dir_all(&probe);
     match written {
         Ok(()) => Ok(name),
-        Err(error) => Err(format!(
-            "{name}: {error}. Set TEMPDIR_ROOT to a folder that can be written"
-        )),
+        Err(error) => Err(format!("{name}: {error}. Set TEMPDIR_ROOT to a writable folder")),
     }
 }
 
@@ -92,9 +90,9 @@ fn loopback() -> Result<String, String> {
 fn open_files() -> Result<String, String> {
     match getrlimit(Resource::Nofile).current {
         Some(limit) if limit < DESCRIPTORS => Err(format!(
-            "{limit} may be open at once, a node needs {DESCRIPTORS}. Raise the limit: ulimit -n {DESCRIPTORS}"
+            "at most {limit} open files, a node needs {DESCRIPTORS}. Raise the limit: ulimit -n {DESCRIPTORS}"
         )),
-        Some(limit) => Ok(format!("{limit} may be open at once")),
+        Some(limit) => Ok(format!("at most {limit} open files")),
         None => Ok("no limit".to_owned()),
     }
 }
@@ -105,7 +103,7 @@ fn shell() -> Result<String, String> {
     match fs::metadata(name) {
         Ok(_) => Ok(name.to_owned()),
         Err(error) => Err(format!(
-            "{name}: {error}. It ends the nodes of a test that is killed"
+            "{name}: {error}. It is needed to stop the nodes of a killed test"
         )),
     }
 }

@@ -32,15 +32,15 @@ pub(super) type Absence = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// Why a call has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum NoAnswer {
-    #[error("no answer within {0:?}; the node may still carry the call out")]
+    #[error("no answer within {0:?}; the node may still execute the call")]
     Late(Duration),
     #[error("{0}")]
     Absent(String),
-    #[error("nobody listens on {0}")]
+    #[error("connection refused by {0}")]
     Refused(String),
     #[error("the node answered HTTP {0}")]
     Status(String),
-    #[error("the connection broke before the answer came, so the call may have been carried out: {0}")]
+    #[error("the connection broke before the answer arrived; the node may have executed the call: {0}")]
     Broken(String),
 }
 
@@ -206,7 +206,7 @@ mod tests {
             (|stream, _| stream.write_all(b"rubbish\r\n\r\n").unwrap(), "the connection broke"),
             (
                 |stream, _| drop(stream.read(&mut [0])),
-                "waited 1s for an answer to generatetoaddress, and saw none; the node may still carry the call out",
+                "timed out after 1s waiting for an answer to generatetoaddress; last seen: none; the node may still execute the call",
             ),
         ] {
             let (address, count) = server(answer, false);
@@ -244,7 +244,7 @@ mod tests {
         let said = call(&client(nowhere, Duration::from_secs(10), None)).unwrap_err();
         assert_eq!(
             said,
-            format!("generatetoaddress failed: nobody listens on http://{nowhere}/")
+            format!("generatetoaddress failed: connection refused by http://{nowhere}/")
         );
         let absence: Absence = Arc::new(|| Some("the node was eaten".to_owned()));
         let said = call(&client(nowhere, Duration::from_secs(10), Some(absence))).unwrap_err();

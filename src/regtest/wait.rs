@@ -45,7 +45,7 @@ pub enum Poll<T> {
 /// assert_eq!(seen, 3);
 ///
 /// let error = wait_until("a pig that flies", Duration::from_millis(3), || Ok(Poll::<()>::Pending("a pig".into())));
-/// assert_eq!(error.unwrap_err().to_string(), "waited 3ms for a pig that flies, and saw a pig");
+/// assert_eq!(error.unwrap_err().to_string(), "timed out after 3ms waiting for a pig that flies; last seen: a pig");
 /// # Ok::<(), spilman::regtest::Error>(())
 /// ```
 ///
@@ -165,7 +165,7 @@ impl Node {
     /// [`NodeError::Timeout`], or if the node fails.
     pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<BestBlock, Error> {
         self.wait_for_block(
-            || format!("another tip than {old}"),
+            || format!("a tip other than {old}"),
             |client, left| announced(client, "waitfornewblock", None, left.min(SHORT_SLICE)),
             |tip| tip.hash != old,
         )

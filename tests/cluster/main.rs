@@ -212,11 +212,11 @@ fn what_cannot_be_is_named_with_both_values() {
         let error = Cluster::builder().nodes(asked).start().unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("a cluster has 1 to 8 nodes, not {asked}")
+            format!("a cluster must have 1 to 8 nodes, got {asked}")
         );
     }
     let error = Cluster::builder().node(2, Node::builder()).start().unwrap_err();
-    assert_eq!(error.to_string(), "there is no node 2 in a cluster of 2");
+    assert_eq!(error.to_string(), "no node 2 in a cluster of 2");
     let mut one = Cluster::builder().nodes(1).start().unwrap();
     for error in [one.stop(1), one.split(&[0, 7]).map(drop)] {
         assert!(matches!(

@@ -207,7 +207,7 @@ fn a_mempool_that_electrs_does_not_see() {
     let error = own.catch_up().expect_err("in vain").to_string();
     assert!(
         error.contains(&format!(
-            "{spent} in the mempool of electrs, and saw nothing of {spent}"
+            "{spent} in the mempool of electrs; last seen: nothing of {spent}"
         )),
         "{error}"
     );

@@ -45,7 +45,7 @@ fn a_height_lock_is_final_at_just_its_height() {
     let message = chain.stop_before(lock).unwrap_err().to_string();
     assert!(
         message.starts_with(&format!(
-            "lock time {height} is final already at height {}",
+            "lock time {height} is already final at height {}",
             height + 1
         )),
         "{message}"

@@ -89,13 +89,13 @@ fn the_end_of_time_is_named() {
     let year = relative::LockTime::from_512_second_intervals(u16::MAX);
     let lock = Lock::relative(other.outpoint, year);
     let error = chain.make_final(lock).unwrap_err().to_string();
-    assert!(error.contains("is too far away"), "{error}");
+    assert!(error.contains("is too far from"), "{error}");
     let met = chain.make_final(Lock::relative(coin.outpoint, year)).unwrap();
     assert_eq!(met.blocks, []);
 
     chain.node().set_mock_time(u32::MAX - 599).unwrap();
     let named = format!(
-        "there is no block time 600 s after {}: 32 bits are full",
+        "no block time 600 s after {}: it would not fit into 32 bits",
         u32::MAX - 599
     );
     for error in [

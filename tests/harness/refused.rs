@@ -44,12 +44,11 @@ fn a_plan_that_cannot_be_is_refused() {
         let expected = format!("cannot replace the last {depth} blocks of a chain of height 104: ");
         refused(depth, &|reorg| reorg, &expected);
     }
-    refused(2, &|reorg| reorg.length(0), "or more, not 0");
+    refused(2, &|reorg| reorg.length(0), "blocks, got 0");
     let message = family.chain.reorg(2).length(2).apply().unwrap_err().to_string();
-    assert_eq!(message, "the new branch needs 3 blocks or more, not 2");
+    assert_eq!(message, "the new branch must have at least 3 blocks, got 2");
 
-    let outside =
-        "is not in the blocks 103 to 104 that are replaced, or was dropped, moved or replaced already";
+    let outside = "is not in the replaced blocks 103 to 104, or was already dropped, moved or replaced";
     refused(
         2,
         &|reorg| reorg.drop_tx(funding),
@@ -61,14 +60,14 @@ fn a_plan_that_cannot_be_is_refused() {
         &format!("{child} {outside}"),
     );
     for height in [FIRST - 1, LAST + 2] {
-        let expected = format!("height {height} is not in the new branch, which has 102 to 105");
+        let expected = format!("height {height} is outside the new branch, which has heights 102 to 105");
         refused(3, &|reorg| reorg.move_to(child, height), &expected);
     }
 
-    let orphan = format!("transaction {child} spends from {parent}, which is not before it");
+    let orphan = format!("transaction {child} spends an output of {parent}, which does not precede it");
     refused(3, &|reorg| reorg.drop_tx(parent).move_to(child, LAST), &orphan);
     refused(3, &|reorg| reorg.move_to(parent, LAST + 1), &orphan);
-    let expected = format!("transaction {funding} cannot replace {parent}: it spends none of its coins");
+    let expected = format!("transaction {funding} cannot replace {parent}: they share no input");
     refused(
         3,
         &|reorg| reorg.replace(parent, family.coin.funding.clone()),
@@ -117,7 +116,7 @@ fn a_rival_has_to_follow_the_branch() {
     let error = family.chain.reorg(1).by_rival(&hermit).unwrap_err().to_string();
     assert_eq!(
         error,
-        "no node here listens for peers: start one with NodeBuilder::p2p(true)"
+        "no node listens for peers: start one with NodeBuilder::p2p(true)"
     );
 
     let other = Regtest::builder().p2p(true).start().unwrap();
@@ -165,7 +164,7 @@ fn a_rule_broken_late_in_a_branch_changes_nothing() {
         let reorg = reorg.replace(funding, unsigned.clone());
         reorg.move_to(unsigned_id, fourth).length(4)
     };
-    refused(&chain, 2, plan, "the node refused block");
+    refused(&chain, 2, plan, "the node rejected block");
 
     let rival = Regtest::builder().p2p(true).start().unwrap();
     let before = chain.tip().unwrap();

@@ -118,7 +118,7 @@ fn a_lock_of_one_block_has_passed_in_the_next() {
     assert_eq!(chain.make_final(lock.clone()).unwrap().blocks, []);
     let message = chain.stop_before(lock).unwrap_err().to_string();
     let expected = format!(
-        "the lock of 1 block on {} is final already at height 102",
+        "the lock of 1 block on {} is already final at height 102",
         coin.outpoint
     );
     assert!(message.starts_with(&expected), "{message}");
@@ -278,7 +278,7 @@ fn spends_that_are_not_locked() {
         let error = chain.stop_before(&transaction).unwrap_err().to_string();
         assert_eq!(
             error,
-            format!("transaction {} is not locked", transaction.compute_txid()),
+            format!("transaction {} has no lock", transaction.compute_txid()),
             "{case}"
         );
     }
@@ -318,7 +318,7 @@ fn a_relative_lock_needs_a_coin_in_a_block() {
     chain.node().submit(&parent).unwrap().expect_accepted();
     assert_eq!(
         error(&chain),
-        format!("coin {} is in no block yet", child.outpoint)
+        format!("coin {} is not confirmed: mine a block first", child.outpoint)
     );
     chain
         .node()

@@ -282,7 +282,7 @@ fn a_node_that_does_not_answer_keeps_its_evidence() {
         return;
     }
     for (how, words) in [
-        ("KILL", "ended by itself, by signal 9"),
+        ("KILL", "exited on its own, by signal 9"),
         ("STOP", "the node did not answer within "),
     ] {
         let evidence = tempfile::tempdir().unwrap();
@@ -338,7 +338,7 @@ fn a_place_where_nothing_can_be_written_is_named() -> Result<(), TestFailure> {
             let said = text_of(&child.env(variable, value).output().unwrap());
             let words = format!("could not keep evidence in {} ({variable}): ", place.display());
             assert!(said.contains(&words), "{how}: {words:?} is not in {said}");
-            let todo = "; set SPILMAN_EVIDENCE to a folder that can be written";
+            let todo = "; set SPILMAN_EVIDENCE to a writable folder";
             assert!(said.contains(todo), "{how}: {said}");
             assert!(!said.contains("evidence: "), "{how}: {said}");
         }
@@ -372,7 +372,10 @@ fn what_can_be_written_is() {
     }
     assert!(!kept[0].join("../outside").exists());
     for lost in ["debug.log: ", "../outside: "] {
-        let words = format!("could not be kept: {}", kept[0].join(lost).display());
+        let words = format!(
+            "could not keep this part of the evidence: {}",
+            kept[0].join(lost).display()
+        );
         assert!(said.contains(&words), "{words:?} is not in {said}");
     }
     assert!(said.contains("evidence: "), "{said}");

@@ -212,10 +212,10 @@ fn a_daemon_that_ends_by_itself_is_noticed_and_can_be_started_again() {
             }
             _ => {
                 wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
-                "ended by itself, by signal 9 (SIGKILL)".to_owned()
+                "exited on its own, by signal 9 (SIGKILL)".to_owned()
             }
         };
-        assert!(said.contains("ended by itself, by signal"), "{end}: {said}");
+        assert!(said.contains("exited on its own, by signal"), "{end}: {said}");
         assert!(said.contains("SIGKILL"), "{end}: {said}");
         assert!(!node.is_running());
         node.restart().unwrap();
@@ -252,7 +252,7 @@ fn a_call_that_is_given_up_is_not_sent_again() {
         .unwrap_err()
         .to_string();
     assert!(
-        raw.contains("no answer within 2s; the node may still carry the call out"),
+        raw.contains("no answer within 2s; the node may still execute the call"),
         "{raw}"
     );
     let error = chain.mine(1).unwrap_err();
@@ -274,9 +274,9 @@ fn a_program_that_is_no_node_is_refused_at_once() {
     for (script, says) in [
         (
             "echo 'ls (coreutils) 9.1'",
-            r#"--version printed no version, but "ls (coreutils) 9.1""#,
+            r#"--version printed "ls (coreutils) 9.1", which is not a version"#,
         ),
-        ("exit 0", r#"--version printed no version, but """#),
+        ("exit 0", r#"--version printed "", which is not a version"#),
         (
             "echo no library >&2; exit 127",
             "--version ended with status 127: no library",
@@ -285,11 +285,11 @@ fn a_program_that_is_no_node_is_refused_at_once() {
         ("echo thinking; sleep 1000", "--version did not answer within 10s"),
         (
             "[ $1 = --version ] && echo version v31.99 && exit; echo is a test; exit 0",
-            "it ended at once, with status 0, and said: is a test; a wrapper has to wait for the node",
+            "it exited at once, with status 0, and said: is a test; a wrapper script must wait for the node",
         ),
         (
             r#"[ $1 = --version ] && echo version v31.99 && exit; "$REAL" "$@" & exit 0"#,
-            "it ended at once, with status 0, without a word; a wrapper has to wait for the node",
+            "it exited at once, with status 0, and printed nothing; a wrapper script must wait for the node",
         ),
         (
             "[ $1 = --version ] && echo version v31.99 && exit; echo thinking; sleep 1000",
@@ -321,7 +321,7 @@ fn arguments_that_take_the_node_away_are_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("it refuses the harness's login: the node answered HTTP 403"),
+        error.contains("it rejects the harness's login: the node answered HTTP 403"),
         "{error}"
     );
 }

@@ -25,7 +25,7 @@ pub enum BinaryError {
         reason: String,
     },
     /// No place has the program.
-    #[error("no {program} found; looked at: {}\n{}", looked_at.join("; "), advice(program, variable))]
+    #[error("no {program} found; tried: {}\n{}", looked_at.join("; "), advice(program, variable))]
     Missing {
         /// The program's name.
         program: &'static str,
@@ -36,7 +36,7 @@ pub enum BinaryError {
     },
     /// No place has the program in the version that was asked for.
     #[error(
-        "no {program} {version} found; looked at: {}\n{}",
+        "no {program} {version} found; tried: {}\n{}",
         looked_at.join("; "),
         version_advice(program, variable, version, *provision)
     )]
@@ -75,8 +75,6 @@ fn version_advice(program: &str, variable: &str, version: &str, provision: Optio
     let own = format!("set {variable} to a {program} of that version, or put it on PATH");
     match provision {
         Some(major) => format!("run `ci/provision {major}` in the spilman checkout, {own}"),
-        None => format!(
-            "{own}; a version is written as 29 or 29.99, and `ci/provision` knows none that is {version}"
-        ),
+        None => format!("{own}; `ci/provision` has no version {version} (write a version as 29 or 29.99)"),
     }
 }

@@ -214,7 +214,7 @@ fn a_version_that_nobody_has_is_refused_with_what_was_found_and_where() {
     let message = world.find_version("28").unwrap_err().to_string();
     let says = |path: &PathBuf, what: &str| format!("{} ({what})", path.display());
     for part in [
-        "no bitcoind 28 found; looked at: ",
+        "no bitcoind 28 found; tried: ",
         &says(&mine, "Bitcoin Core version v29.1.0"),
         &says(&core_29, "Bitcoin Core daemon version v29.99.0-1a2b3c bitcoind"),
         &says(&core_31, "Bitcoin Core daemon version v31.99.0-1a2b3c bitcoind"),

@@ -64,7 +64,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What to do about a wrapper script that forgets its arguments.
-const PASS_ON: &str = r#"a wrapper script has to pass its arguments on: exec bitcoind "$@""#;
+const PASS_ON: &str = r#"a wrapper script must pass its arguments on: exec bitcoind "$@""#;
 
 /// Each time a program is asked has a name of its own.
 static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -118,16 +118,16 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
     let (stdout, stderr) = (stdout.all(), stderr.all());
     match ended {
         _ if is_node => Err(format!(
-            "it starts a node where it should print its version: {PASS_ON}"
+            "it starts a node instead of printing its version: {PASS_ON}"
         )),
         None => Err(format!("--version did not answer within {TIMEOUT:?}; {PASS_ON}")),
         Some(ended) if !ended.is_success() => match stderr.trim() {
-            "" => Err(format!("--version ended {ended}, without a word")),
+            "" => Err(format!("--version ended {ended}, and printed nothing")),
             said => Err(format!("--version ended {ended}: {said}")),
         },
         Some(_) => version_line(&stdout, begins).ok_or_else(|| {
             let said = stdout.lines().next().unwrap_or_default();
-            format!("--version printed no version, but {said:?}; {PASS_ON}")
+            format!("--version printed {said:?}, which is not a version; {PASS_ON}")
         }),
     }
 }

@@ -75,7 +75,7 @@ impl Cluster {
             held_back.extend(refused.into_iter().map(|(transaction, rejection)| {
                 let txid = transaction.compute_txid();
                 node.note(format!(
-                    "transaction {txid} of another node is held back: {rejection}"
+                    "transaction {txid} of another node is not accepted: {rejection}"
                 ));
                 HeldBack {
                     node: index,
@@ -99,7 +99,7 @@ fn wait_until_loaded(node: &Node) -> Result<(), Error> {
         Ok(if loaded {
             Poll::Ready(())
         } else {
-            Poll::Pending("part of it".to_owned())
+            Poll::Pending("only part of it".to_owned())
         })
     })
 }

@@ -38,13 +38,13 @@ const ARGUMENTS: &[&str] = &[
 const ADDED_TO: &[&str] = &["-rpcauth", "-whitelist"];
 
 const PORTS: &str = "the harness reserves the ports; see Node::rpc_address and Node::p2p_address";
-const CHAIN: &str = "the harness knows regtest alone";
-const PASSWORD: &str = "it switches the cookie off; RPC_USER can log in, and -rpcauth adds a user";
-const DETACHES: &str = "the node would leave the harness; it is started in the background in any case";
-const SAYS: &str = "the node would end at once";
+const CHAIN: &str = "the harness supports regtest only";
+const PASSWORD: &str = "it disables the cookie: log in as RPC_USER, or add a user with -rpcauth";
+const DETACHES: &str = "the node would detach from the harness, which already starts it in the background";
+const SAYS: &str = "the node would exit at once";
 const REBUILDS: &str =
-    "every start would build the chain anew and answer before it is there; arg_once is for the first \
-                        start alone";
+    "every start would rebuild the chain and answer before it is complete; use arg_once to pass it at \
+                        the first start only";
 
 /// Arguments that take the node away from the harness, by the name without dashes and without `no`, each with the reason
 /// and the way to what is wanted.
@@ -54,23 +54,20 @@ const REFUSED: &[(&str, &str)] = &[
     ("testnet4", CHAIN),
     ("signet", CHAIN),
     ("regtest", CHAIN),
-    ("server", "the harness speaks to the node by RPC"),
+    ("server", "the harness needs the RPC server"),
     (
         "stopatheight",
-        "the node would end while its first blocks come; Node::stop ends it",
+        "the node would exit while it receives its first blocks; use Node::stop to end it",
     ),
-    ("stopafterblockimport", "the node would end at once"),
+    ("stopafterblockimport", "the node would exit at once"),
     ("rpcport", PORTS),
     ("rpcbind", PORTS),
-    ("listen", "NodeBuilder::p2p lets it listen"),
+    ("listen", "use NodeBuilder::p2p"),
     ("rpcuser", PASSWORD),
     ("rpcpassword", PASSWORD),
     ("rpccookiefile", "see Node::cookie_file"),
-    ("datadir", "the harness makes a folder; see Node::data_dir"),
-    (
-        "mocktime",
-        "NodeBuilder::start_time and Node::set_mock_time set the clock",
-    ),
+    ("datadir", "the harness creates the folder; see Node::data_dir"),
+    ("mocktime", "use NodeBuilder::start_time or Node::set_mock_time"),
     ("daemon", DETACHES),
     ("daemonwait", DETACHES),
     ("version", SAYS),
@@ -111,18 +108,18 @@ fn refuse(argument: &str, refused: &[(&str, &'static str)]) -> Result<(), Invali
         .strip_prefix('-')
         .map(|name| name.strip_prefix('-').unwrap_or(name))
     else {
-        return Err(refusal("an argument of bitcoind begins with a dash"));
+        return Err(refusal("an argument of bitcoind must begin with a dash"));
     };
     if HARMLESS.contains(&name) {
         return Ok(());
     }
     let name = name.split_once('=').map_or(name, |(name, _)| name);
     if name.is_empty() {
-        return Err(refusal("what follows it would be ignored"));
+        return Err(refusal("everything after it would be ignored"));
     }
     let positive = name.strip_prefix("no").unwrap_or(name);
     if name != positive && ADDED_TO.iter().any(|added| added[1..] == *positive) {
-        return Err(refusal("it would lock the harness or the other nodes out"));
+        return Err(refusal("it would lock out the harness or the other nodes"));
     }
     match refused
         .iter()

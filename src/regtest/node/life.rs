@@ -128,7 +128,7 @@ pub(super) fn absence(life: &Arc<DaemonState>) -> Absence {
         }
         let state = life.state();
         Some(match &*state {
-            Phase::Ended(how) => format!("the node has ended by itself, {how}"),
+            Phase::Ended(how) => format!("the node exited on its own, {how}"),
             Phase::Changing(known) => format!("the node is {known}"),
             Phase::Running(_) => return None,
             Phase::Over(known) => format!("the node was {known}; Node::restart starts it again"),

@@ -111,7 +111,7 @@ impl Launch {
             }
             if self.folder.is_left_aside() {
                 return Err(
-                    "it runs on other data than it was told to: a wrapper script has to pass its arguments \
+                    "it ignores its -datadir argument: a wrapper script must pass its arguments \
                             on: exec bitcoind \"$@\""
                         .to_owned(),
                 );
@@ -144,7 +144,7 @@ impl Launch {
                 Self::without_answer(error.downcast_ref(), &error.to_string())
             }
             Err(error) => Err(format!(
-                "it is no Bitcoin Core: getblockchaininfo failed: {error}"
+                "it is not Bitcoin Core: getblockchaininfo failed: {error}"
             )),
         }
     }
@@ -153,7 +153,7 @@ impl Launch {
         match why {
             Some(NoAnswer::Refused(_)) => Ok(Poll::Pending("it does not listen for RPCs".to_owned())),
             Some(NoAnswer::Status(status)) if status.starts_with("40") => {
-                Err(format!("it refuses the harness's login: {said}"))
+                Err(format!("it rejects the harness's login: {said}"))
             }
             // What the machine lacks will not come while the node is waited for.
             _ if !surroundings::troubles().is_empty() => Err(said.to_owned()),
@@ -163,14 +163,16 @@ impl Launch {
 
     fn ended_early(&self, ended: Ended) -> String {
         let said = self.folder.last_words();
-        let said = said.map_or("without a word".to_owned(), |said| format!("and said: {said}"));
+        let said = said.map_or("and printed nothing".to_owned(), |said| {
+            format!("and said: {said}")
+        });
         // A program that leaves a daemon in the background would leave the harness without a hold on it.
         let advice = if ended.is_success() {
-            "; a wrapper has to wait for the node, or to end in exec"
+            "; a wrapper script must wait for the node, or end in exec"
         } else {
             ""
         };
-        format!("it ended at once, {ended}, {said}{advice}")
+        format!("it exited at once, {ended}, {said}{advice}")
     }
 
     fn failed(&self, arguments: &[OsString], mut reason: String) -> Error {
@@ -198,7 +200,7 @@ impl Daemon {
 
     fn tell(&self, ended: Ended) -> String {
         let said = super::last_words_in(&self.folder);
-        let said = said.map_or(String::new(), |said| format!(" Its last words:\n{said}"));
+        let said = said.map_or(String::new(), |said| format!(" Its last output:\n{said}"));
         format!("{ended}; Node::restart starts it again.{said}")
     }
 
@@ -212,7 +214,7 @@ impl Daemon {
         let reason = match self.process.ends_within(timeout) {
             Some(ended) if ended.is_success() => return Ok(()),
             Some(ended) => self.tell(ended),
-            None => format!("it was still there after {timeout:?} and was killed"),
+            None => format!("it was still running after {timeout:?} and was killed"),
         };
         Err(NodeError::Stop(reason).into())
     }

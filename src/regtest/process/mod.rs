@@ -141,8 +141,8 @@ pub(super) fn advised(error: &io::Error) -> String {
     const NO_FORMAT: i32 = 8;
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => "; make it executable: chmod +x",
-        io::ErrorKind::NotFound => "; give the full path of a program that is there",
-        _ if error.raw_os_error() == Some(NO_FORMAT) => "; a script begins with the line #!/bin/sh",
+        io::ErrorKind::NotFound => "; give the full path of an existing program",
+        _ if error.raw_os_error() == Some(NO_FORMAT) => "; a script must begin with the line #!/bin/sh",
         _ => "",
     };
     format!("{error}{advice}")

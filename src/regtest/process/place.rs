@@ -60,6 +60,6 @@ pub(in crate::regtest) fn check_room(place: &Path) -> io::Result<()> {
     let mib = |bytes: u64| bytes >> 20;
     Err(io::Error::new(
         io::ErrorKind::StorageFull,
-        format!("{} MiB are free, a node needs {} MiB", mib(free), mib(ROOM)),
+        format!("only {} MiB free, a node needs {} MiB", mib(free), mib(ROOM)),
     ))
 }

@@ -88,7 +88,7 @@ fn start_reaper(folder: &Path) -> io::Result<Child> {
         // The operating system says why not, or it worked only now.
         fs::create_dir(folder)?;
         fs::remove_dir(folder)?;
-        return Err(io::Error::other("/bin/sh could not make a folder in it"));
+        return Err(io::Error::other("/bin/sh could not create a folder in it"));
     }
     if !keep.is_empty() {
         fs::write(folder.join(KEPT), "")?;
