@@ -30,7 +30,7 @@ const FAULTS: &[(&str, &[&str], &str)] = &[
     (
         "any-funding",
         &["refuses-funding-less"],
-        "its last message is refund-signature",
+        "last message: refund-signature",
     ),
     ("any-settlement", &["refuses-settlement-less"], "closed"),
     (
@@ -57,26 +57,30 @@ const CASES: &[&str] = &[
 
 /// Faults that no case survives, or that only the deadline shows: each in one case alone.
 const STOPPED: &[(&str, &str, &str)] = &[
-    ("never-settles", "never-closed", "it still runs"),
-    ("settles-late", "never-closed", "it still runs"),
-    ("forgets", "never-closed", "it still runs"),
-    ("hangs", "closed-by-payee", "it has said nothing; it still runs"),
+    ("never-settles", "never-closed", "still running"),
+    ("settles-late", "never-closed", "still running"),
+    ("forgets", "never-closed", "still running"),
+    ("hangs", "closed-by-payee", "no message; still running"),
     (
         "floods",
         "closed-by-payee",
-        "one that it has to refuse for unexpected-message",
+        "one that our side must refuse with unexpected-message",
     ),
-    ("unconfirmed", "closed-by-payee", "ready before the last of them"),
-    ("exits", "closed-by-payee", "it ended with status 3"),
+    (
+        "unconfirmed",
+        "closed-by-payee",
+        "ready before the last confirmation",
+    ),
+    ("exits", "closed-by-payee", "exited with status 3"),
     (
         "rubbish",
         "closed-by-payee",
-        "it wrote text to standard output: \"Op",
+        "wrote text to standard output: \"Op",
     ),
     (
         "long-frame",
         "closed-by-payee",
-        "it announced a message of 65535 bytes",
+        "announced a message of 65535 bytes",
     ),
 ];
 

@@ -70,7 +70,7 @@ async fn pay(table: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
     let mut paid = Amount::ZERO;
     for sum in table.case.payments() {
         if table.case.protocol == Protocol::Bond {
-            let request = format!("a payment-request for {} sat in all", sum.to_sat());
+            let request = format!("a payment-request for {} sat in total", sum.to_sat());
             table
                 .said(STAGE, &request, |heard| heard.requested >= Some(sum))
                 .await?;
@@ -80,7 +80,7 @@ async fn pay(table: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
                 return Err(CaseFailure::new(STAGE, request, seen).into());
             }
         }
-        let awaited = format!("payment-accepted for {} sat in all", sum.to_sat());
+        let awaited = format!("payment-accepted for {} sat in total", sum.to_sat());
         if sum == paid {
             // Example 7 begins with a payment of nothing, by itself.
             table
@@ -112,7 +112,9 @@ async fn close(table: &Run<'_>, payer: &PayerHandle, agreed: &AgreedChannel) -> 
 
 async fn aftermath(table: &Run<'_>, agreed: Option<AgreedChannel>) -> Result<(), CaseFailure> {
     let Some(rule) = table.case.rule else {
-        return Err(CaseFailure::runner("the conversation ended, and no rule says so"));
+        return Err(CaseFailure::runner(
+            "the conversation ended without a rule of the case",
+        ));
     };
     match (rule.turn, agreed) {
         (Interference::Kill, Some(agreed)) => refund_holds(table, &agreed).await,
@@ -185,7 +187,7 @@ fn signed(asked: Result<(), crate::scenario::ScenarioError>) -> Result<(), CaseF
     asked.map_err(|error| {
         CaseFailure::new(
             "protection",
-            "the refund to be taken at its lock, and not one block before",
+            "the refund accepted at its lock, and not one block before",
             error.to_string(),
         )
     })

@@ -111,13 +111,13 @@ async fn be_paid(table: &Run<'_>, payee: &PayeeHandle) -> Result<Amount, Stop> {
             let asked = payee.request_payment(sum - paid).await;
             asked.map_err(CaseFailure::runner)?;
         }
-        let awaited = format!("payment {number}, of {} sat in all", sum.to_sat());
+        let awaited = format!("payment {number}, of {} sat in total", sum.to_sat());
         table
             .said(STAGE, &awaited, |heard| heard.accepted >= Some(sum))
             .await?;
         let accepted = table.heard().accepted;
         if accepted != Some(sum) {
-            let seen = format!("a payment of {accepted:?} in all");
+            let seen = format!("a payment of {accepted:?} in total");
             return Err(CaseFailure::new(STAGE, awaited, seen).into());
         }
         record(table, payee, number).await?;
@@ -150,7 +150,9 @@ async fn close(table: &Run<'_>, payee: &PayeeHandle, agreed: &AgreedChannel) -> 
 
 async fn aftermath(table: &Run<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> Result<(), CaseFailure> {
     let Some(rule) = table.case.rule else {
-        return Err(CaseFailure::runner("the conversation ended, and no rule says so"));
+        return Err(CaseFailure::runner(
+            "the conversation ended without a rule of the case",
+        ));
     };
     if let (Interference::Kill, Some(payee)) = (rule.turn, payee) {
         return payment_holds(table, payee).await;
@@ -190,7 +192,7 @@ async fn nothing_at_stake(table: &Run<'_>, kind: MessageKind, coin: &Coin) -> Re
         .world
         .unspent_is("the payer's coin", coin.outpoint, Some(coin.value()));
     unspent.map_err(|error| {
-        let expected = "the payer's coin where it was, since there is no channel";
+        let expected = "the payer's coin unspent, because no channel was opened";
         CaseFailure::new("protection", expected, error.to_string())
     })
 }

@@ -111,7 +111,7 @@ pub(super) fn difference(expected: &Transaction, found: &Transaction) -> String 
     let differs = fields.into_iter().find(|(_, expected, found)| expected != found);
     differs.map_or_else(
         || format!("{txid}"),
-        |(field, expected, found)| format!("{txid} with {field} {found} instead of {expected}"),
+        |(field, expected, found)| format!("{txid} with {field} {found}, expected {expected}"),
     )
 }
 

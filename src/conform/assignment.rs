@@ -115,7 +115,7 @@ pub(super) struct Funds {
 #[derive(Debug, Error)]
 pub enum AssignmentError {
     /// There is none.
-    #[error("{CASE_ENV} is not set: this program is started by `spilman conform`, see fixtures/WIRE.md")]
+    #[error("{CASE_ENV} is not set: run this program with `spilman conform`, see fixtures/WIRE.md")]
     Missing,
     /// A field is missing, unknown, or of the wrong type.
     #[error("{CASE_ENV}, field `{field}`: {error}")]
@@ -126,7 +126,7 @@ pub enum AssignmentError {
         error: String,
     },
     /// The object is of another version.
-    #[error("{CASE_ENV} has version {received}, this program knows {VERSION}")]
+    #[error("{CASE_ENV} has version {received}, expected version {VERSION}")]
     Version {
         /// The version of the object.
         received: u32,
@@ -225,7 +225,7 @@ impl Assignment {
 
 /// A field that is null for the other role.
 pub(super) fn wanted<'a, T: ?Sized>(field: &str, value: Option<&'a T>) -> Result<&'a T, AssignmentError> {
-    value.ok_or_else(|| AssignmentError::field(field, "is null or missing, and this role needs it"))
+    value.ok_or_else(|| AssignmentError::field(field, "is null or missing, but this role requires it"))
 }
 
 fn amounts((least, most): Range) -> RangeInclusive<Amount> {
@@ -343,7 +343,10 @@ macro_rules! by_name {
                 let named = Named::ALL.into_iter().find(|named| named.name() == name);
                 named.ok_or_else(|| {
                     let known = Named::ALL.map(Named::name).join(", ");
-                    D::Error::custom(format!("no {} is named `{name}`; there are {known}", $what))
+                    D::Error::custom(format!(
+                        "unknown {} `{name}`: expected one of {known}",
+                        $what
+                    ))
                 })
             }
         }

@@ -179,13 +179,13 @@ impl CaseContext {
                 "never-closed",
                 Ending::NeverClosed,
                 true,
-                "Nobody closes until the payee has to: it settles by itself at the closing margin",
+                "Neither side closes: the payee settles at the closing margin",
             ),
             (
                 "higher-feerate",
                 Ending::HigherFeerate,
                 true,
-                "The settlement pays a higher feerate than was agreed, out of the payer's change",
+                "The settlement pays a higher feerate than agreed, out of the payer's change",
             ),
         ];
         let one_key = self.construction.closes_with_one_key();
@@ -216,7 +216,7 @@ impl CaseContext {
             .filter(move |kind| kind.is_said(self.protocol, self.construction));
         let killed = signed.map(move |kind| {
             let name = format!("killed-after-{kind}");
-            let summary = format!("The program is killed after {kind}; what it signed holds");
+            let summary = format!("The program is killed after {kind}; its signatures remain valid");
             self.with_rule(Group::Vanishing, &name, summary, (*kind, Interference::Kill))
         });
         vanishes.chain(killed)
@@ -242,7 +242,7 @@ impl CaseContext {
             .iter()
             .filter(move |forgery| forgery.from == ours && forgery.applies(self.protocol, self.construction));
         said.map(move |forgery| {
-            let summary = format!("Has to be refused for {}: {}", forgery.reason, forgery.comment);
+            let summary = format!("Must be refused with {}: {}", forgery.reason, forgery.comment);
             Case {
                 rule: Some(InterferenceRule {
                     kind: forgery.kind,

@@ -29,7 +29,11 @@ impl CaseFailure {
     /// No fault of the program's.
     #[allow(clippy::needless_pass_by_value)] // whoever has an error gives it away
     pub(super) fn runner(error: impl std::fmt::Display) -> Self {
-        Self::new("runner", "the node and our own side to work", error.to_string())
+        Self::new(
+            "runner",
+            "a working node and a working side of ours",
+            error.to_string(),
+        )
     }
 
     /// Where the case ended.

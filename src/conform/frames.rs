@@ -16,37 +16,35 @@ pub(super) const MOST_MESSAGES: u32 = 200;
 /// What ends a conversation, whatever was awaited.
 #[derive(Debug, Clone, Error)]
 pub(super) enum WireFault {
-    #[error(
-        "it wrote text to standard output: {0} (only frames belong there; a log goes to standard error)"
-    )]
+    #[error("wrote text to standard output: {0} (write only frames there, and the log to standard error)")]
     Text(String),
     #[error(
-        "it announced a message of {announced} bytes, and no message has more than {}",
+        "announced a message of {announced} bytes, more than the limit of {}",
         wire::MAX_MESSAGE
     )]
     TooLong { announced: usize },
-    #[error("its output ended within a frame: {0}, then the end")]
+    #[error("ended its output inside a frame, after {0}")]
     CutOff(Unfinished),
-    #[error("it sent {len} bytes that are no message: {error}; they begin with {head}")]
+    #[error("sent {len} bytes that do not decode as a message: {error}; the first bytes are {head}")]
     Malformed {
         len: usize,
         error: WireError,
         head: String,
     },
-    #[error("it sent more than {MOST_MESSAGES} messages")]
+    #[error("sent more than {MOST_MESSAGES} messages")]
     Flood,
-    #[error("it sent {kind} after its refuse, which is the last message")]
+    #[error("sent {kind} after refuse, which must be its last message")]
     SpeaksOn { kind: MessageKind },
-    #[error("it left a message of {len} bytes unread on its input for {seconds} s")]
+    #[error("did not read a message of {len} bytes from its input for {seconds} s")]
     DoesNotRead { len: usize, seconds: u64 },
-    #[error("it refused our {kind} for {reason}")]
+    #[error("refused our {kind} with {reason}")]
     Refuses {
         kind: MessageKind,
         reason: RefusalReason,
     },
-    #[error("what it sent has to be refused for {reason}: {details}")]
+    #[error("sent a message that must be refused with {reason}: {details}")]
     Refused { reason: RefusalReason, details: String },
-    #[error("its output cannot be read: {0}")]
+    #[error("cannot read its output: {0}")]
     Io(String),
 }
 
@@ -59,7 +57,7 @@ impl From<io::Error> for WireFault {
 /// A frame of which a part is there.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Unfinished {
-    #[error("{received} of the {FRAME_HEADER} bytes of a length")]
+    #[error("{received} of the {FRAME_HEADER} bytes of the length")]
     Length { received: usize },
     #[error("{received} of {announced} bytes")]
     Message { announced: usize, received: usize },
@@ -84,7 +82,7 @@ impl Begun {
         let (unfinished, text) = begun.as_ref()?;
         let text = text.as_ref().map(|text| format!("; as text: {text}"));
         Some(format!(
-            "it left a frame unfinished, {unfinished}{}",
+            "left a frame unfinished after {unfinished}{}",
             text.unwrap_or_default()
         ))
     }

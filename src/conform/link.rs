@@ -200,13 +200,13 @@ impl LinkTask {
         self.heard.send_modify(|heard| heard.last_ours = Some(kind));
         match turn {
             Some(Interference::Vanish) => {
-                self.silence("is gone");
+                self.silence("disconnects");
                 self.input = None;
             }
             Some(Interference::Forge(forgery)) => {
                 let forged = forgery.forge(&self.forger, &envelope);
                 self.recorder.message(self.side, &forged, true);
-                self.silence(&format!("lies: {}", forgery.comment));
+                self.silence(&format!("sends a forged message: {}", forgery.comment));
                 self.write(&forged).await;
             }
             Some(Interference::Kill) | None => {

@@ -25,7 +25,7 @@ impl Run<'_> {
             // A program that is killed on purpose has signed by then, and our side goes on without it.
             Ok(_) = heard.wait_for(|heard| heard.cut || heard.fault.is_some()) => {
                 if self.heard().fault.is_some() {
-                    Err(self.missed("opening", format!("{} and what follows", self.awaited(None))).into())
+                    Err(self.missed("opening", format!("{} and the messages after it", self.awaited(None))).into())
                 } else {
                     Err(Stop::Cut)
                 }
@@ -51,7 +51,7 @@ impl Run<'_> {
     /// The program answers a lie with this refusal and with nothing else.
     pub async fn refused(&self, reason: RefusalReason) -> Result<(), CaseFailure> {
         const STAGE: &str = "refusal";
-        let expected = format!("refuse for {reason}");
+        let expected = format!("refuse with {reason}");
         let mut heard = self.line.heard.clone();
         let answered = heard.wait_for(|heard| heard.answer.is_some() || heard.ended || heard.fault.is_some());
         // Whatever it was, it is told below.
@@ -59,7 +59,7 @@ impl Run<'_> {
         match self.heard().answer {
             Some(Message::Refuse { reason: said }) if said == reason => Ok(()),
             Some(Message::Refuse { reason: said }) => {
-                Err(CaseFailure::new(STAGE, expected, format!("refuse for {said}")))
+                Err(CaseFailure::new(STAGE, expected, format!("refuse with {said}")))
             }
             Some(message) => Err(CaseFailure::new(STAGE, expected, message.kind().to_string())),
             None => Err(self.missed(STAGE, expected)),
@@ -76,8 +76,11 @@ pub(super) fn failed(table: &Run<'_>, error: &OpenError) -> CaseFailure {
         }
         OpenError::Refused(refusal) => CaseFailure::new(
             STAGE,
-            "a message that our side can take",
-            format!("one that it has to refuse for {}: {refusal}", refusal.reason()),
+            "a message that our side can accept",
+            format!(
+                "one that our side must refuse with {}: {refusal}",
+                refusal.reason()
+            ),
         ),
         error => CaseFailure::runner(error),
     }

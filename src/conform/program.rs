@@ -58,7 +58,7 @@ impl Program {
         let mut process = Supervised::spawn(&mut shell, &unused_name("program")?)?;
         let child = process.child();
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let missing = || io::Error::other("a pipe of the program is missing");
+        let missing = || io::Error::other("the program has no pipe");
         let pipes = Pipes {
             input: pipe::Sender::from_owned_fd(OwnedFd::from(stdin.ok_or_else(missing)?))?,
             output: pipe::Receiver::from_owned_fd(OwnedFd::from(stdout.ok_or_else(missing)?))?,

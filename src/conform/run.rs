@@ -77,23 +77,23 @@ impl Run<'_> {
     fn seen(&self) -> String {
         let heard = self.heard();
         let said = match heard.last {
-            None => "it has said nothing".to_owned(),
+            None => "no message".to_owned(),
             Some(Message::PaymentAccepted { paid }) => {
                 format!(
-                    "its last message is payment-accepted for {} sat in all",
+                    "last message: payment-accepted for {} sat in total",
                     paid.to_sat()
                 )
             }
-            Some(message) => format!("its last message is {}", message.kind()),
+            Some(message) => format!("last message: {}", message.kind()),
         };
         if let Some(fault) = &heard.fault {
             return format!("{fault}; {said}");
         }
         let state = match self.program.borrow().ended() {
-            Some(ended) => format!("it ended {ended}"),
-            None if heard.ended => "it closed its output and still runs".to_owned(),
+            Some(ended) => format!("exited {ended}"),
+            None if heard.ended => "closed its output, but is still running".to_owned(),
             None => format!(
-                "it still runs at the deadline, after {} s",
+                "still running at the deadline, after {} s",
                 self.deadline.as_secs()
             ),
         };
@@ -276,7 +276,9 @@ impl Run<'_> {
         tokio::time::sleep(POLL_INTERVAL).await;
         if self.case.program == Side::Payee && self.heard().ready {
             let expected = format!("ready at {needed} confirmations");
-            return Err(CaseFailure::new("confirmation", expected, "ready before the last of them").into());
+            return Err(
+                CaseFailure::new("confirmation", expected, "ready before the last confirmation").into(),
+            );
         }
         Ok(self.mine(1).await?)
     }
@@ -343,7 +345,7 @@ impl Run<'_> {
     /// The program ends by itself, and everything that it said until then was in its place.
     pub async fn leaves(&self) -> Result<(), CaseFailure> {
         const STAGE: &str = "end";
-        const EXPECTED: &str = "an exit with status 0, since nothing is left to do";
+        const EXPECTED: &str = "an exit with status 0, because nothing is left to do";
         let begun = Instant::now();
         loop {
             let exited = self.program.borrow().ended();
@@ -356,7 +358,7 @@ impl Run<'_> {
             if failed || begun.elapsed() > self.deadline {
                 let failure = self.missed(STAGE, EXPECTED);
                 return Err(match exited {
-                    Some(_) if !failed => failure.but("somebody keeps its output open"),
+                    Some(_) if !failed => failure.but("a child process keeps its output open"),
                     _ => failure,
                 });
             }
@@ -371,7 +373,7 @@ impl Run<'_> {
             None => Ok(()),
             Some(txid) => Err(CaseFailure::new(
                 "protection",
-                "nothing on the chain, since nothing is at stake",
+                "no transaction on chain, because nothing is at stake",
                 format!("{txid} in the mempool"),
             )),
         }

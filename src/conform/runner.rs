@@ -79,7 +79,7 @@ impl Runner {
         let verdict = match (&runtime, case.program == self.program) {
             (Err(error), _) => Err(CaseFailure::runner(error)),
             (_, false) => Err(CaseFailure::runner(format!(
-                "{} is for the other side",
+                "{} is a case for the other side",
                 case.name
             ))),
             (Ok(runtime), true) => {
@@ -140,7 +140,7 @@ impl Runner {
         };
         let played = tokio::select! {
             biased;
-            () = stopped(stop) => Err(CaseFailure::runner("the run was broken off")),
+            () = stopped(stop) => Err(CaseFailure::runner("the run was interrupted")),
             played = self.play_at(&table, &cast, end) => played,
         };
         let Run { program, line, .. } = table;

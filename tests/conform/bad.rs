@@ -4,67 +4,63 @@ use super::{conform, peer, report, said};
 
 /// What a bad program does in the case `closed-by-payer`, and what is said of it.
 const BAD: &[(&str, &str, &str)] = &[
-    ("exit 3", "opening", "it ended with status 3"),
-    (
-        "exec yes",
-        "opening",
-        r#"it wrote text to standard output: "y\ny\n"#,
-    ),
+    ("exit 3", "opening", "exited with status 3"),
+    ("exec yes", "opening", r#"wrote text to standard output: "y\ny\n"#),
     (
         "echo 'INFO listening on 127.0.0.1'; exec sleep 600",
         "opening",
-        r#"it wrote text to standard output: "INFO listening on 127.0.0.1\n" (only frames belong there"#,
+        r#"wrote text to standard output: "INFO listening on 127.0.0.1\n" (write only frames there"#,
     ),
     (
         "exec python3 -c 'import sys; sys.stderr = sys.stdout; print(1 / 0)'",
         "opening",
-        r#"it wrote text to standard output: "Traceback (most recent call last):\n"#,
+        r#"wrote text to standard output: "Traceback (most recent call last):\n"#,
     ),
     // As a length, a line feed and a capital letter are short enough for a message.
     (
         r"printf '\n'; exec printf 'Bye'",
         "opening",
-        r#"it wrote text to standard output: "\nBye" "#,
+        r#"wrote text to standard output: "\nBye" "#,
     ),
     // A whole frame of text.
     (
         r#"exec python3 -c 'print("\n" + "a" * 3000)'"#,
         "opening",
-        r#"it wrote text to standard output: "\naaaa"#,
+        r#"wrote text to standard output: "\naaaa"#,
     ),
     (
         r"printf '\377\377'; exec sleep 600",
         "opening",
-        "it announced a message of 65535 bytes",
+        "announced a message of 65535 bytes",
     ),
     (
         r"printf '\000\003abc'; exec sleep 600",
         "opening",
-        "it sent 3 bytes that are no message",
+        "sent 3 bytes that do not decode as a message",
     ),
     (
         r"printf '\000\003ab'",
         "opening",
-        "its output ended within a frame: 2 of 3 bytes",
+        "ended its output inside a frame, after 2 of 3 bytes",
     ),
     // 1 GB of empty frames, and 1 GB of a message in its wrong place.
     (
         "head -c 1000000000 /dev/zero; exec sleep 600",
         "opening",
-        "it sent 0 bytes that are no message",
+        "sent 0 bytes that do not decode as a message",
     ),
     (
         r#"exec python3 -c 'import os
 while True: os.write(1, b"\x00\x03\x82\x06\x01" * 10000)'"#,
         "opening",
-        "one that it has to refuse for unexpected-message",
+        "one that our side must refuse with unexpected-message",
     ),
     (
         "exec >&-; exec sleep 600",
         "opening",
-        "it closed its output and still runs",
+        "closed its output, but is still running",
     ),
-    ("exec nonexistent-program", "opening", "it ended with status 127"),
+    ("exec nonexistent-program", "opening", "exited with status 127"),
 ];
 
 /// The next case is played as if nothing had been, and passed.
@@ -125,7 +121,7 @@ fn a_program_that_hangs_is_given_up() {
             let seen = case["seen"].as_str().expect("a text");
             assert_eq!(case["expected"], "accept", "{hangs}");
             assert_eq!(
-                seen, "it has said nothing; it still runs at the deadline, after 1 s",
+                seen, "no message; still running at the deadline, after 1 s",
                 "{hangs}"
             );
             let kept = case["stderr"].as_str().expect("a text").len();
@@ -145,22 +141,22 @@ fn an_unfinished_frame_at_the_deadline_is_told() {
     for (begins, words) in [
         (
             r"printf '\000\003ab'",
-            "it left a frame unfinished, 2 of 3 bytes; ",
+            "left a frame unfinished after 2 of 3 bytes; ",
         ),
         (
             r"printf '\000'",
-            "it left a frame unfinished, 1 of the 2 bytes of a length; ",
+            "left a frame unfinished after 1 of the 2 bytes of the length; ",
         ),
         (
             r"printf '\nBye'",
-            r#"it left a frame unfinished, 2 of 2626 bytes; as text: "\nBye"; "#,
+            r#"left a frame unfinished after 2 of 2626 bytes; as text: "\nBye"; "#,
         ),
     ] {
         let command = format!("{begins}; exec sleep 600");
         let case = "p2wsh/example-7/closed-by-payer";
         let report = report(1, &["--payee", &command, case, "--deadline", "1"]);
         let seen = report["cases"][0]["seen"].as_str().expect("a text");
-        let whole = format!("it has said nothing; {words}it still runs at the deadline, after 1 s");
+        let whole = format!("no message; {words}still running at the deadline, after 1 s");
         assert_eq!(seen, whole, "{begins}");
     }
 }
@@ -185,36 +181,36 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
             "other-reason",
             lie,
             "refusal",
-            "refuse for paid-decreased",
-            "refuse for malformed",
+            "refuse with paid-decreased",
+            "refuse with malformed",
         ),
         (
             "lavish",
             lie,
             "refusal",
-            "refuse for paid-decreased",
+            "refuse with paid-decreased",
             "payment-accepted",
         ),
         (
             "silent",
             lie,
             "refusal",
-            "refuse for paid-decreased",
-            "its last message is payment-accepted for 100000 sat in all; it still runs",
+            "refuse with paid-decreased",
+            "last message: payment-accepted for 100000 sat in total; still running",
         ),
         (
             "speaks-on",
             "p2wsh/example-7/refuses-open-lock-far",
             "end",
             "an exit with status 0",
-            "it sent payment-accepted after its refuse, which is the last message",
+            "sent payment-accepted after refuse, which must be its last message",
         ),
         (
             "curt",
             closed,
             "closing",
             "closed with ",
-            "its last message is payment-accepted for 300000 sat in all; it still runs",
+            "last message: payment-accepted for 300000 sat in total; still running",
         ),
         ("other-closed", closed, "closing", "closed with ", "closed with "),
         (
@@ -222,7 +218,7 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
             gone,
             "protection",
             "the payment of 100000 sat in the mempool",
-            "its last message is payment-accepted for 100000 sat in all; it ended with status 0",
+            "last message: payment-accepted for 100000 sat in total; exited with status 0",
         ),
     ] {
         // Only who says nothing has to be waited for.
@@ -255,7 +251,7 @@ fn another_settlement_than_the_agreed_one_is_told_apart() {
     let expected = "the settlement with one signature that pays 300000 sat at 500 sat/kwu in the mempool";
     assert_eq!(case["expected"], expected);
     let seen = case["seen"].as_str().expect("a text");
-    assert!(seen.ends_with(" with version 3 instead of 2"), "{seen}");
+    assert!(seen.ends_with(" with version 3, expected 2"), "{seen}");
 }
 
 /// Only its own money is lost, but the rest of the coin belongs where the case says.
@@ -280,7 +276,7 @@ fn a_flood_of_messages_ends_the_case() {
     let report = report(1, &["--payee", &spoilt("flooding"), gone]);
     // It may have settled by then; the flood is noticed all the same.
     let seen = report["cases"][0]["seen"].as_str().expect("a text");
-    assert_eq!(seen, "it sent more than 200 messages; its last message is ready");
+    assert_eq!(seen, "sent more than 200 messages; last message: ready");
 }
 
 /// The report of a person names what the one for programs does.
@@ -296,9 +292,9 @@ fn a_failure_is_explained() {
        program:   echo no >&2
        at stage:  opening
        expected:  accept
-       seen:      it has said nothing; it ended with status 0
+       seen:      no message; exited with status 0
        stderr:    no
-       --out DIR keeps the transactions and all that happened
+       use --out DIR to keep the timeline and every transaction
 
 good       0 of 1
 0 passed, 1 failed, on ";

@@ -150,7 +150,7 @@ fn a_wrong_command_line_is_told_before_anything_starts() {
         ),
         (
             &["--payer", "x", "--construction", "csv", "--protocol", "bond"],
-            "no case is left",
+            "match no case",
         ),
     ] {
         let (code, out, err) = said(&conform(arguments));
@@ -291,12 +291,12 @@ fn a_program_without_a_case_says_what_is_missing() {
         ),
         (
             with(&payee, "/protocol", json!("example-8")),
-            "field `protocol`: no protocol is named `example-8`",
+            "field `protocol`: unknown protocol `example-8`",
         ),
         (with(&payee, "/secret_key", json!("00")), "field `secret_key`"),
         (
             with(&payee, "/version", json!(2)),
-            "has version 2, this program knows 1",
+            "has version 2, expected version 1",
         ),
         (
             with(&payer, "/coin", Value::Null),
