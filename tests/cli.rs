@@ -63,7 +63,7 @@ fn a_core_that_is_not_there_is_named_before_anything_starts() {
     for command in [&["run", SCENARIO][..], &["demo"]] {
         for (core, words) in [
             ("/nonexistent/bitcoind", "/nonexistent/bitcoind does not start: "),
-            ("9.5", "no bitcoind 9.5 found; looked at: "),
+            ("9.5", "no bitcoind 9.5 found; tried: "),
         ] {
             let (code, out, err) = said(&spilman(&[command, &["--core", core]].concat()));
             assert_eq!(code, Some(1), "{out}{err}");

@@ -2,9 +2,8 @@ use spilman::scenario::{self, Scenario};
 
 /// How scenarios are named on the command line, for `--help`.
 pub const HOW: &str = "\
-A name is construction/protocol/story, such as taproot/example-7/closed-together. Any part of it that begins and ends at \
-a slash means every scenario that has it: `taproot`, `bond`, `p2wsh/bond`, `malleated`. A star stands for any letters: \
-`payee-vanishes-*`.";
+A name is construction/protocol/story, such as taproot/example-7/closed-together. Whole parts of a name select every \
+scenario that has them: `taproot`, `bond`, `p2wsh/bond`, `malleated`. A star matches any letters: `payee-vanishes-*`.";
 
 /// The scenarios that one of these means, in the order of the list.
 ///

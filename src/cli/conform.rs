@@ -23,25 +23,25 @@ Examples:
   spilman conform --payee 'python3 payee.py' --construction p2wsh
   spilman conform --payer ./payer p2wsh/example-7/closed-by-payee --out out
   spilman conform --payee ./payee 'refuses-*' --json > report.json
-  spilman conform --payee 'spilman peer'      the library's own payee passes
+  spilman conform --payee 'spilman peer'      this crate's own payee passes
 
-The program is started anew for each case, by `sh -c`, on a node of its own. It speaks the wire format on its standard \
-input and output, and finds keys, terms and the node's RPC as one JSON object in the environment variable SPILMAN_CASE. \
-Its standard error is shown where it fails. fixtures/WIRE.md describes all that such a program has to know: the \
-messages, the transactions, and in the chapter \"Conformance\" this contract.
+The program is started once for each case, by `sh -c`, with a separate node. It speaks the wire format on its standard \
+input and output. The environment variable SPILMAN_CASE holds keys, terms and the node's RPC as one JSON object. \
+Standard error is shown if a case fails. fixtures/WIRE.md specifies the messages, the transactions, and, in the chapter \
+\"Conformance\", this contract.
 
 A filter is a case's name or a part of it, such as `p2wsh/bond` or `refuses-*`; without one, every case is played. \
 Exit code: 0 all passed, 1 some failed, 2 the command line is wrong, 130 interrupted.";
 
-/// Tests somebody else's payer or payee: plays the other side on a real node, honest, vanishing, and malicious.
+/// Tests another implementation's payer or payee: plays the other side on a real node, honest, vanishing or malicious.
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
 #[group(id = "program", required = true, multiple = false, args = ["payee", "payer"])]
 pub struct Conform {
-    /// The command that starts the program, which is the payee.
+    /// The command that starts a program as the payee.
     #[arg(long, value_name = "COMMAND")]
     payee: Option<String>,
-    /// The command that starts the program, which is the payer.
+    /// The command that starts a program as the payer.
     #[arg(long, value_name = "COMMAND")]
     payer: Option<String>,
     /// Only cases on this construction; may be given several times.
@@ -52,13 +52,13 @@ pub struct Conform {
     protocol: Vec<String>,
     /// Only these cases, by their names or parts of them.
     filter: Vec<String>,
-    /// How long the program may take for each thing that it has to do, in seconds.
+    /// How long the program may take for each step, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     deadline: u64,
     /// Write timeline, JSON and every raw transaction into this folder, a folder for each case.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The report as JSON on standard output, and nothing else there.
+    /// Print the report as JSON on standard output, and nothing else.
     #[arg(long)]
     json: bool,
     /// Only list the cases.
@@ -157,7 +157,7 @@ impl Conform {
         };
         let chosen: Vec<_> = all.into_iter().filter(is_chosen).collect();
         if chosen.is_empty() {
-            return Err("no case is left by --construction, --protocol and the filters together".to_owned());
+            return Err("--construction, --protocol and the filters together match no case".to_owned());
         }
         Ok(chosen)
     }
@@ -185,12 +185,12 @@ impl Conform {
             let _ = match folder {
                 Some(folder) => writeln!(
                     text,
-                    "       what happened up to there, with every transaction, is in {}",
+                    "       the timeline and every transaction are in {}",
                     folder.display()
                 ),
                 None => writeln!(
                     text,
-                    "       --out DIR keeps the transactions and all that happened"
+                    "       use --out DIR to keep the timeline and every transaction"
                 ),
             };
         }

@@ -9,10 +9,10 @@ use spilman::regtest::{
 pub struct Core {
     /// The bitcoind to play on: a version of Bitcoin Core, such as 29 or 29.99, or the path of a program.
     ///
-    /// A version is what the program says of itself. It is looked for in `BITCOIND_EXE`, on PATH and among those that
-    /// `ci/provision 28 29 31` has built; `spilman doctor` lists all that are here. Every version gives the same
-    /// transactions and blocks, to the byte. Without this option: what `BITCOIND_EXE` names, else what is on PATH, else
-    /// the newest that `ci/provision` builds.
+    /// A version is the one that the program reports. The search covers `BITCOIND_EXE`, PATH and the versions that
+    /// `ci/provision 28 29 31` builds; `spilman doctor` lists all that were found. Every version gives the same
+    /// transactions and blocks, to the byte. Without this option, the first of: `BITCOIND_EXE`, PATH, and the newest
+    /// version that `ci/provision` builds.
     #[arg(long = "core", value_name = "VERSION|PATH")]
     wanted: Option<String>,
 }

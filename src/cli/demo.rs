@@ -29,7 +29,7 @@ const STORIES: [(&str, &str); 4] = [
     ),
     (
         "taproot/example-7/closed-together",
-        "Today: Example 7 on Taproot, where nobody signs a refund first and the end is one signature",
+        "Today: Example 7 on Taproot, without a co-signed refund, and closed with one signature",
     ),
 ];
 
@@ -53,7 +53,7 @@ impl Demo {
             out::prepare(dir)?;
         }
         super::print(INTRODUCTION)?;
-        eprintln!("starting a node for each of {} stories …", STORIES.len());
+        eprintln!("starting {} nodes, one for each story …", STORIES.len());
         // All at once, because a node waits for a good part of its start; told one after the other.
         let played = STORIES.map(|(name, _)| {
             let node = Node::builder().program(&core);
@@ -87,12 +87,12 @@ impl Demo {
 }
 
 const INTRODUCTION: &str = "\
-A one-way payment channel: the payer locks money in an output that takes both signatures, and then pays by
-signing, again and again, how that output is to be divided. Only two transactions reach the chain: the one
+A one-way payment channel: the payer locks money in an output that both must sign to spend. Then it pays by
+signing, again and again, how that output is divided. Only two transactions reach the chain: the one
 that locks the money, and the last division. A refund, signed before anything is locked, protects the payer
-if the payee disappears; or the output itself lets the payer have everything back, once its lock is over.
+if the payee disappears; or the output itself lets the payer take everything back after a lock.
 
-Four stories follow, each on a bitcoind of its own. Every transaction is real; copy its raw hex into
+Four stories follow, each on a separate bitcoind. Every transaction is real: copy its raw hex into
 `bitcoin-cli -regtest decoderawtransaction` to check it.
 ";
 
@@ -121,7 +121,7 @@ fn sum(costs: &BalanceComparison) -> Result<String, std::fmt::Error> {
     let mut text = format!(
         "\n{}\n\nBob feared that hundreds of small payments would cost him thousands in fees. At the feerate of \
          the story:\n\n  {:>9}  {:>17}  {:>12}\n",
-        style("══ The sum").bold(),
+        style("══ The costs").bold(),
         "payments",
         "each by itself",
         "one channel"

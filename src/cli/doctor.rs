@@ -33,7 +33,7 @@ impl Doctor {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         if node {
-            super::print("\nEverything that is needed is there. Try: spilman demo\n")?;
+            super::print("\nEverything needed is installed. Try: spilman demo\n")?;
             return Ok(ExitCode::SUCCESS);
         }
         super::print("\nSomething is missing; see above.\n")?;

@@ -19,17 +19,17 @@ use super::stop::Stop;
 /// What to do with the fixtures.
 #[derive(Subcommand)]
 #[command(after_help = "\
-The fixtures are JSON files with whole channels in them: keys, scripts, messages, transactions, and everything that is
-hashed and signed on the way, for whoever writes the same in another language. fixtures/README.md says how to read them.
+The fixtures are JSON files that hold whole channels: keys, scripts, messages, transactions, and everything that is
+hashed and signed on the way. They are for implementations in other languages. fixtures/README.md explains the format.
 
 Start with:
-  spilman fixtures check                    are those in ./fixtures right, on a real node?
-  spilman fixtures check --no-node DIR      the same without a node: rebuilt, but not replayed
-  spilman fixtures write                    make them anew; git diff shows what changed")]
+  spilman fixtures check                    check ./fixtures on a real node
+  spilman fixtures check --no-node DIR      check without a node: rebuild, but do not replay
+  spilman fixtures write                    write them again; git diff shows what changed")]
 pub enum Fixtures {
-    /// Writes every fixture; the same bytes, whenever and wherever.
+    /// Writes every fixture: the same bytes on every machine.
     Write(WriteArgs),
-    /// Checks fixtures: reads them, makes them again from what they give, and replays them on a real node.
+    /// Checks fixtures: reads them, rebuilds them from the given values, and replays them on a real node.
     Check(check::Check),
 }
 
@@ -71,7 +71,7 @@ fn find(dir: &Path, option: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "no fixtures in {}: there is neither manifest.json nor v1; give the folder `fixtures` of the spilman checkout as \
+        "no fixtures in {}: it has neither manifest.json nor v1; pass the folder `fixtures` of the spilman checkout as \
          {option}",
         std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).display()
     )
@@ -85,7 +85,7 @@ impl WriteArgs {
         let check = |path: &str| {
             if dir.join(path).exists() && !own.contains(path) {
                 bail!(
-                    "{} was not written by spilman: move it away, or give another folder",
+                    "{} was not written by spilman: move it away, or choose another folder",
                     dir.join(path).display()
                 );
             }
@@ -93,7 +93,7 @@ impl WriteArgs {
         };
         // What is wrong is said before half a minute is spent.
         check(MANIFEST)?;
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create the folder {}", dir.display()))?;
         let set = Set::build(NodeBuilder::default())?;
         set.files().keys().try_for_each(|path| check(path))?;
         set.write(&dir)

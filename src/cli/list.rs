@@ -9,7 +9,7 @@ use spilman::scenario::{self, Scenario};
 
 use super::choose::{choose, HOW};
 
-/// Lists the scenarios: how many there are on each construction, and what each is about.
+/// Lists the scenarios, with counts per construction and protocol, and a summary of each.
 #[derive(Args)]
 #[command(after_help = HOW)]
 pub struct List {

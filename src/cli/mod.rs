@@ -19,22 +19,22 @@ use clap::{Parser, Subcommand};
 
 /// One-way Bitcoin payment channels (Spilman channels) on a real Bitcoin Core regtest node.
 ///
-/// Each scenario starts a bitcoind of its own, lets two parties open, use and end a channel, mines blocks
-/// across the lock times, and checks every answer of the node. Nothing touches the Bitcoin network.
+/// Each scenario starts a bitcoind. Two parties open, use and close a channel on it. The scenario mines blocks
+/// across the lock times and checks every answer of the node. Nothing touches the Bitcoin network.
 #[derive(Parser)]
 #[command(
     version,
     max_term_width = 100,
     after_help = "\
 Start with:
-  spilman doctor                  is everything there?
-  spilman demo                    the documented channels, told for a person
+  spilman doctor                  check that everything needed is installed
+  spilman demo                    the documented channels, explained step by step
   spilman list                    every scenario: six constructions, three protocols
   spilman run taproot --out out   play some, keep every raw transaction
-  spilman fixtures check          are the reference fixtures right, on a real node?
-  spilman conform --help          test a payer or payee of your own
+  spilman fixtures check          check the reference fixtures on a real node
+  spilman conform --help          test your own payer or payee
 
-Exit codes: 0 all well, 1 a scenario or a check failed, 2 the command line is wrong, 130 interrupted."
+Exit codes: 0 success, 1 a scenario or a check failed, 2 the command line is wrong, 130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -45,15 +45,15 @@ pub struct Cli {
 enum Command {
     /// Lists the scenarios.
     List(list::List),
-    /// Plays scenarios, each on a node of its own.
+    /// Plays scenarios, each on a separate node.
     Run(run::Run),
-    /// Tests somebody else's payer or payee on a real node.
+    /// Tests another implementation's payer or payee on a real node.
     Conform(conform::Conform),
-    /// The library's own payer or payee as a program under test, for `conform`.
+    /// Runs this crate's own payer or payee as a program under test, for `conform`.
     Peer(peer::PeerArgs),
-    /// Tells the three documented channels, and one on Taproot: who does what, why, and what the chain says.
+    /// Explains the three documented channels, and one on Taproot: who does what, why, and what the node answers.
     Demo(demo::Demo),
-    /// Says which programs were found where, and what is missing and how to get it.
+    /// Lists the programs found, what is missing, and how to get it.
     Doctor(doctor::Doctor),
     /// Writes and checks the reference fixtures for implementations in other languages.
     #[command(subcommand)]

@@ -11,7 +11,7 @@ const LIST: &str = ".spilman-files";
 
 /// Makes the folder and sees that it can be written to, before any time is spent on what goes into it.
 pub fn prepare(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create the folder {}", dir.display()))?;
     let probe = dir.join(format!(".spilman-probe-{}", std::process::id()));
     fs::File::create_new(&probe).with_context(|| format!("cannot write into {}", dir.display()))?;
     fs::remove_file(&probe).with_context(|| format!("cannot write into {}", dir.display()))
@@ -24,7 +24,7 @@ pub fn prepare(dir: &Path) -> Result<()> {
 pub fn write(dir: &Path, transcript: &Transcript) -> Result<PathBuf> {
     let folder = dir.join(&transcript.scenario);
     let files = files(transcript).context("a recorded transaction cannot be decoded")?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let earlier = written_before(&folder)?;
     for (name, _) in &files {
         let path = folder.join(name);

@@ -3,11 +3,11 @@ use std::process::ExitCode;
 use clap::Args;
 use spilman::conform;
 
-/// The library's own payer or payee as a program under test, for `spilman conform`.
+/// Runs this crate's own payer or payee as a program under test, for `spilman conform`.
 ///
 /// Reads `SPILMAN_CASE`, speaks the wire format on standard input and output, sees the chain over the RPC of the node,
-/// and ends when nothing is left to do. What happens is told on standard error. It is the reference for programs of
-/// your own: `spilman conform --payee 'spilman peer'`.
+/// and exits when nothing is left to do. It logs to standard error. It is the reference for other programs:
+/// `spilman conform --payee 'spilman peer'`.
 #[derive(Args)]
 pub struct PeerArgs {}
 

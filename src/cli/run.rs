@@ -30,7 +30,7 @@ pub struct Run {
     /// Print each timeline.
     #[arg(long, short)]
     verbose: bool,
-    /// Through what the parties see the chain; nothing that the scenarios leave depends on it.
+    /// How the parties see the chain; the output does not depend on it.
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     watch: Through,
     #[command(flatten)]
@@ -150,10 +150,7 @@ impl Run {
         if let Err(failure) = &played.result {
             super::print(&format!("{} {failure}\n", style("failed:").red().bold()))?;
             if let Some(folder) = folder {
-                super::print(&format!(
-                    "its transactions up to there are in {}\n",
-                    folder.display()
-                ))?;
+                super::print(&format!("its transactions are in {}\n", folder.display()))?;
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ pub enum ScenarioError {
     #[error(transparent)]
     Terms(#[from] TermsError),
     /// A party did not do what the story asks of it.
-    #[error("the {who} could not {task}: {source}")]
+    #[error("the {who} cannot {task}: {source}")]
     Request {
         /// The party.
         who: Side,
@@ -38,7 +38,7 @@ pub enum ScenarioError {
         found: String,
     },
     /// The parties did not come to rest.
-    #[error("{awaited} did not happen within {within:?}; last seen: {seen}")]
+    #[error("timed out after {within:?} waiting for {awaited}; last seen: {seen}")]
     Stuck {
         /// What was waited for.
         awaited: String,

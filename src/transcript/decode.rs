@@ -33,7 +33,7 @@ pub enum DecodeError {
         source: encode::Error,
     },
     /// Bytes follow after the end of the transaction.
-    #[error("the transaction ends at byte {position} of {length}")]
+    #[error("the transaction ends at byte {position}, but {length} bytes were given")]
     TrailingBytes {
         /// Where the transaction ends.
         position: usize,
@@ -41,7 +41,7 @@ pub enum DecodeError {
         length: usize,
     },
     /// There must be one spent output for each input, or none at all.
-    #[error("{prevouts} spent outputs given for {inputs} inputs")]
+    #[error("expected {inputs} spent outputs, one for each input, got {prevouts}")]
     PrevoutCount {
         /// Inputs of the transaction.
         inputs: usize,

@@ -22,10 +22,10 @@ pub enum Problem {
     #[error("the dummy is not empty (BIP 147)")]
     DummyNotEmpty,
     /// A signature stands where the script checks it against another key.
-    #[error("a signature stands where the script checks it against another key")]
+    #[error("the script checks a signature against another key")]
     OtherKey,
     /// The script removes more items from the stack than there are.
-    #[error("the script asks for more items than there are")]
+    #[error("the script takes more items than the input has")]
     MissingItems,
     /// The script leaves items on the stack (BIP 62 for P2SH, consensus for witness scripts).
     #[error("the script leaves items on the stack, so it fails")]
@@ -37,7 +37,7 @@ pub enum Problem {
     #[error("the last item is not a control block (BIP 341)")]
     ControlBlock,
     /// The leaf and the control block give another output key.
-    #[error("the leaf and the control block do not give the output key of the spent output")]
+    #[error("leaf and control block do not commit to the output key of the spent output")]
     Commitment,
     /// The leaf and the control block give the output key with the other parity.
     #[error("the control block states the wrong parity of the output key")]
@@ -49,7 +49,7 @@ pub enum Problem {
         version: u8,
     },
     /// The lock of the transaction or input ends before the one that the script asks for.
-    #[error("the script asks for {asked}, and the lock is only {found}")]
+    #[error("the script requires {asked}, but the lock is only {found}")]
     LockTooEarly {
         /// What the script asks for.
         asked: ScriptLock,
@@ -57,7 +57,7 @@ pub enum Problem {
         found: ScriptLock,
     },
     /// A height cannot be compared with a time, nor blocks with seconds.
-    #[error("the script asks for {asked}, and the lock is {found}: these do not compare, so it fails")]
+    #[error("the script requires {asked}, but the lock is {found}: the units differ, so it fails")]
     LockUnit {
         /// What the script asks for.
         asked: ScriptLock,

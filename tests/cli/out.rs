@@ -97,16 +97,16 @@ fn each_error_is_said_once() {
     for (arguments, words) in [
         (
             &["run", SCENARIO, "--out", text(&file)][..],
-            "cannot make the folder",
+            "cannot create the folder",
         ),
         (
             &["run", SCENARIO, "--out", text(&below)],
-            "cannot make the folder",
+            "cannot create the folder",
         ),
-        (&["demo", "--out", text(&file)], "cannot make the folder"),
+        (&["demo", "--out", text(&file)], "cannot create the folder"),
         (
             &["conform", "--payee", "true", "--out", text(&file)],
-            "cannot make the folder",
+            "cannot create the folder",
         ),
         (&["run", "no-such-story"], "no scenario is named"),
         (&["list", "no-such-story"], "no scenario is named"),

@@ -47,10 +47,17 @@ fn every_truncation_names_the_field() {
     let error = decode(&longer, &[]).expect_err("one byte too many").to_string();
     assert_eq!(
         error,
-        format!("the transaction ends at byte {} of {}", raw.len(), longer.len())
+        format!(
+            "the transaction ends at byte {}, but {} bytes were given",
+            raw.len(),
+            longer.len()
+        )
     );
     let error = decode(&raw, &[funded(p2pkh("x")), funded(p2pkh("x"))]).expect_err("two for one");
-    assert_eq!(error.to_string(), "2 spent outputs given for 1 inputs");
+    assert_eq!(
+        error.to_string(),
+        "expected 1 spent outputs, one for each input, got 2"
+    );
 }
 
 #[test]

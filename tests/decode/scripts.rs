@@ -277,7 +277,7 @@ fn failing_locks_as_text() {
     let text = page("early refund of cltv", &refund_of(&tx, &script), &output);
     assert_has(
         &text,
-        "WARNING   the script asks for height 245, and the lock is only height 244",
+        "WARNING   the script requires height 245, but the lock is only height 244",
     );
     insta::assert_snapshot!("early_refund", text);
 

@@ -205,7 +205,7 @@ fn refund_by_its_leaf() {
     let text = channel.page("early refund of taproot", &early);
     assert_has(
         &text,
-        "WARNING   the script asks for height 245, and the lock is only height 244",
+        "WARNING   the script requires height 245, but the lock is only height 244",
     );
     let last = channel.refund(&spend(LOCK, Sequence::MAX));
     assert_eq!(channel.read(&last).problems, [Problem::LockDisabled]);
@@ -349,7 +349,7 @@ fn wrong_commitments_are_marked() {
     let text = channel.page("refund with the wrong leaf", &wrong);
     assert_has(
         &text,
-        "WARNING   the leaf and the control block do not give the output key of the spent output",
+        "WARNING   leaf and control block do not commit to the output key of the spent output",
     );
     insta::assert_snapshot!("wrong_leaf", text);
     assert!(channel.read(&wrong).lacks_signatures());
