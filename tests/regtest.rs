@@ -261,7 +261,7 @@ scenarios! {
             payee_vanishes_before_payment_accepted
             payer_vanishes_before_close_request
             payee_vanishes_before_close_request
-            payer_vanishes_before_cooperative_settlement
+            payer_vanishes_before_joint_settlement
             payee_vanishes_before_closed
         }
     }
@@ -336,7 +336,7 @@ fn a_scenario_that_fails_leaves_its_transcript() {
 #[test]
 fn the_numbers_of_the_documents_are_in_the_snapshots() {
     for (file, numbers) in [
-        ("p2sh/stepped-locktime/settled__timeline", &["capacity 1,000 sat", "100 sat (+100 sat) in all to the payee, 900 sat back"][..]),
+        ("p2sh/stepped-locktime/settled__timeline", &["capacity 1,000 sat", "100 sat (+100 sat) in total to the payee, 900 sat back"][..]),
         ("p2sh/stepped-locktime/settled__funding", &["1,000 sat"]),
         ("p2sh/stepped-locktime/settled__payment-1", &["  900 sat (", "  100 sat ("]),
         ("p2sh/stepped-locktime/settled__payment-2", &["  800 sat (", "  200 sat ("]),
@@ -346,8 +346,8 @@ fn the_numbers_of_the_documents_are_in_the_snapshots() {
             "p2sh/bond/two-days__timeline",
             &[
                 "capacity 100 millidash (10,000,000 sat)",
-                "1 millidash (100,000 sat) (+1 millidash) in all to the payee, 99 millidash (9,900,000 sat) back",
-                "2 millidash (200,000 sat) (+1 millidash) in all to the payee, 98 millidash (9,800,000 sat) back",
+                "1 millidash (100,000 sat) (+1 millidash) in total to the payee, 99 millidash (9,900,000 sat) back",
+                "2 millidash (200,000 sat) (+1 millidash) in total to the payee, 98 millidash (9,800,000 sat) back",
                 ", 24 hours ahead",
             ],
         ),

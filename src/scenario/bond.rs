@@ -26,43 +26,43 @@ pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
 const STORIES: &[ScenarioTemplate] = &[
     ScenarioTemplate {
         name: "two-days",
-        summary: "A day's posts are paid and settled, and the next day has a channel of its own",
+        summary: "A day's posts are paid and settled; the next day gets a new channel",
         on: always,
         play: play!(two_days),
     },
     ScenarioTemplate {
         name: "before-the-lock",
-        summary: "Nobody closes: the payee settles six hours before the 24 hours are over",
+        summary: "Neither side closes: the payee settles six hours before the 24 hours are over",
         on: always,
         play: play!(before_the_lock),
     },
     ScenarioTemplate {
         name: "late-payee",
-        summary: "The payee sleeps past the 24 hours, and the refund takes everything although work was paid for",
+        summary: "The payee sleeps past the 24 hours: the refund takes everything, although work was paid for",
         on: always,
         play: play!(late_payee),
     },
     ScenarioTemplate {
         name: "median-time",
-        summary: "The clock has passed the 24 hours and the median of the last 11 blocks has not: the refund waits",
+        summary: "The clock has passed the 24 hours, but the median of the last 11 blocks has not: the refund waits",
         on: always,
         play: play!(median_time),
     },
     ScenarioTemplate {
         name: "malleated",
-        summary: "A legacy bond is mined with another id than it was signed with, and the refund connects to nothing",
+        summary: "A legacy bond is mined malleated, under another id: the refund spends an output that does not exist",
         on: always,
         play: play!(malleated),
     },
     ScenarioTemplate {
         name: "malleated-segwit",
-        summary: "The same attempt on a bond with segwit inputs changes nothing",
+        summary: "The same attempt on a bond with segwit inputs has no effect",
         on: always,
         play: play!(malleated_segwit),
     },
     ScenarioTemplate {
         name: "refund-by-height",
-        summary: "The lock is a height instead of a time: the refund is final there, and not one block before",
+        summary: "The lock is a height instead of a time: the refund is final at it, and not one block before",
         on: always,
         play: play!(locks::bond_refund_by_height),
     },
@@ -74,7 +74,7 @@ pub(super) fn plan(world: &World, kind: CoinKind, id: ChannelId) -> Result<Plan,
     turns::plan(Protocol::Bond, MILLIDASH * 100, world, (kind, id))
 }
 
-/// The guide's opening, up to a bond that is deep enough.
+/// The guide's opening, up to a bond that is confirmed.
 async fn open(world: &World, id: ChannelId) -> Result<Channel, ScenarioError> {
     open_with(world, plan(world, CoinKind::Segwit, id)?).await
 }
@@ -103,7 +103,7 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     for _ in 0..3 {
         post(&first).await?;
     }
-    world.say("Alice is done for the day: she signs the final version and broadcasts it");
+    world.say("Alice has finished for the day: she signs the final version and broadcasts it");
     first.close(Side::Payee).await?;
     world.was_taken("payment-3")?;
     confirm(world, &first, "payment-3").await?;
@@ -127,7 +127,8 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
 
 /// What one post would cost as a transaction of its own: a real payment, judged by the node.
 fn separate_payment(world: &World) -> Result<(), ScenarioError> {
-    world.say("For the sum at the end: one post paid by a transaction of its own, at the same feerate");
+    world
+        .say("To compare the costs at the end: one post paid by a separate transaction, at the same feerate");
     let key = world.key("payer/separate");
     let coin = world.chain.fund_key(MILLIDASH * 2, CoinKind::Segwit, key)?;
     world.recorder.output(coin.outpoint, coin.output.clone());
@@ -156,7 +157,7 @@ async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world, ChannelId(1)).await?;
     post(&channel).await?;
     post(&channel).await?;
-    world.say("Nobody closes, and the lock is about to run out");
+    world.say("Neither side closes, and the lock is close");
     payee_settles(world, &channel, "payment-2").await?;
     confirm(world, &channel, "payment-2").await?;
     ended_with_paid(&channel, MILLIDASH * 2)
@@ -168,7 +169,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     for _ in 0..3 {
         post(&channel).await?;
     }
-    world.say("Alice's Internet service goes out for a few hours, near the lock's expiry");
+    world.say("Alice's Internet connection fails for a few hours, near the lock's expiry");
     channel.offline(Side::Payee);
     let refund_lock = refund_lock(world, &channel)?;
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
@@ -176,7 +177,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.say("The lock is over: Bob broadcasts his refund of everything");
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
-    world.say("Alice is back. Her version pays no more than the refund and cannot replace it");
+    world.say("Alice is back. Her version pays no more fee than the refund and cannot replace it");
     channel.online(Side::Payee).await?;
     world.was_refused("payment-3", RejectReason::InsufficientFee)?;
     confirm(world, &channel, "refund").await?;
@@ -187,15 +188,15 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
 async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world, ChannelId(1)).await?;
     let refund_lock = refund_lock(world, &channel)?;
-    world.say("24 hours are over by every clock, the node's included; the median time past is not there yet");
+    world.say("24 hours are over by every clock, the node's included, but not by the median time past");
     let past = world.recorded("refund")?.lock_time.to_consensus_u32() + 3_600;
     world.node().set_mock_time(past)?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
-    world.say("Blocks carry the time into the median: at the lock itself it is still not final");
+    world.say("Blocks move the median time past: at the lock itself the refund is still not final");
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.was_not_broadcast("refund")?;
-    world.say("One second of median time later it is");
+    world.say("One second of median time later it is final");
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
     world.mine(6, &[&channel]).await?;
@@ -208,7 +209,7 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     plan.limits.malleable_funding = true;
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
-    world.say("Somebody takes the bond from the network, turns its signature's S round, and gets it mined");
+    world.say("A third party takes the bond from the network, negates its signature's S, and gets it mined");
     let twin = malleate(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
     world.would_refuse("funding-twin", RejectReason::InsufficientFee)?;
@@ -217,14 +218,14 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
         .await?;
     world.is_mined("funding-twin")?;
     world.mine(3, &[&channel]).await?;
-    world.say("The bond that both know will never be mined: no payment counts, and no work is done for it");
+    world.say("The bond that both know will never be mined: no payment counts, and no work is done");
     channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
     world.would_refuse("funding", RejectReason::MissingInputs)?;
     world.say("24 hours later the refund spends an output that does not exist");
     let refund_lock = refund_lock(world, &channel)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_refused("refund", RejectReason::MissingInputs)?;
-    world.say("The 100 millidash lie in the twin's 2-of-2 output: hostage, until both sign again");
+    world.say("The 100 millidash are in the malleated bond's 2-of-2 output: hostage until both sign again");
     let vout = channel.payer()?.funding().outpoint().vout;
     let hostage = OutPoint::new(twin.compute_txid(), vout);
     world.unspent_is("the hostage", hostage, Some(MILLIDASH * 100))
@@ -234,7 +235,7 @@ async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Bob's coin is a segwit one, so his signature is not part of the bond's id");
     let channel = world.open(plan(world, CoinKind::Segwit, ChannelId(1))?).await?;
     world.was_taken("funding")?;
-    world.say("The same attempt: the twin with the other S is mined, and has the same id");
+    world.say("The same attempt: the bond with the negated S is mined, and has the same id");
     let funding = world.recorded("funding")?;
     let twin = malleate(&funding)?;
     expect("the twin's txid", &funding.compute_txid(), &twin.compute_txid())?;
@@ -245,6 +246,6 @@ async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
         .await?;
     world.mine(2, &[&channel]).await?;
     channel.stage_is(Side::Payee, Stage::Open)?;
-    world.say("The refund connects as it should");
+    world.say("The refund still spends its output");
     payer_refunds(world, &channel).await
 }

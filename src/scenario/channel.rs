@@ -14,7 +14,7 @@ use crate::regtest::Coin;
 use crate::service::{OpenError, PayeeHandle, PayerHandle, RequestError};
 use crate::transcript::{sat, Entry, Side};
 
-/// Two parties, the wire between them, and what each sees of the chain.
+/// Two parties, the connection between them, and each one's view of the chain.
 pub struct Channel {
     pub(super) payer: Participant<PayerHandle>,
     pub(super) payee: Participant<PayeeHandle>,
@@ -26,7 +26,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// The payer.
+    /// Returns the payer.
     ///
     /// # Errors
     /// If it gave up while opening.
@@ -37,7 +37,7 @@ impl Channel {
             .map_err(|error| self.not_open(Side::Payer, error))
     }
 
-    /// The payee.
+    /// Returns the payee.
     ///
     /// # Errors
     /// If it gave up while opening.
@@ -68,7 +68,7 @@ impl Channel {
         self.payee.opened.as_ref().err()
     }
 
-    /// The agreed parameters.
+    /// Returns the agreed parameters.
     ///
     /// # Errors
     /// If neither side opened the channel.
@@ -79,7 +79,7 @@ impl Channel {
         }
     }
 
-    /// The funding output.
+    /// Returns the funding output.
     ///
     /// # Errors
     /// If neither side opened the channel.
@@ -90,7 +90,7 @@ impl Channel {
         }
     }
 
-    /// The coin that the payer had at the start.
+    /// Returns the coin that the payer had at the start.
     #[must_use]
     pub const fn coin(&self) -> &Coin {
         &self.coin
@@ -156,7 +156,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The party hears of no block, as if its line were down, until it is [online](Self::online) again.
+    /// Disconnects the party from the chain, until it is [online](Self::online) again.
     pub fn offline(&self, actor: Side) {
         self.cell(actor).set(false);
         self.recorder.add(Entry::Notice {
@@ -165,15 +165,15 @@ impl Channel {
         });
     }
 
-    /// The party hears of the chain again.
+    /// Reconnects the party to the chain.
     ///
     /// # Errors
-    /// If the parties do not come to rest.
+    /// If the parties do not become idle.
     pub async fn online(&self, actor: Side) -> Result<(), ScenarioError> {
         self.cell(actor).set(true);
         self.recorder.add(Entry::Notice {
             by: actor.into(),
-            text: "is back and looks at the chain".to_owned(),
+            text: "is back and polls the chain".to_owned(),
         });
         self.tell().await
     }
@@ -185,10 +185,10 @@ impl Channel {
         }
     }
 
-    /// The party's machine loses power.
+    /// Cuts the power of the party's machine.
     ///
     /// # Errors
-    /// If the other party does not come to rest.
+    /// If the other party does not become idle.
     pub async fn vanish(&self, actor: Side) -> Result<(), ScenarioError> {
         self.recorder.silence(actor);
         self.recorder.add(Entry::Notice {
@@ -212,7 +212,7 @@ impl Channel {
         self.rest().await
     }
 
-    /// The payer pays so much more; the payment with both signatures, as the payee could redeem it, is
+    /// Pays this much more; the payment with both signatures, as the payee could redeem it, is
     /// recorded as `payment-1`, `payment-2`, ….
     ///
     /// # Errors
@@ -224,7 +224,7 @@ impl Channel {
         self.record_payment().await
     }
 
-    /// The payer pays so much more, and something goes wrong.
+    /// Pays this much more, and expects a failure.
     ///
     /// # Errors
     /// If the payment is acknowledged.
@@ -247,7 +247,7 @@ impl Channel {
         Ok(error)
     }
 
-    /// The payee asks for so much more (`bond`).
+    /// Requests this much more (`bond`).
     ///
     /// # Errors
     /// If it cannot.
@@ -298,7 +298,7 @@ impl Channel {
         self.rest().await
     }
 
-    /// The stage at which a running side stands.
+    /// Returns the stage of a running side.
     ///
     /// # Errors
     /// If it is another.
@@ -311,7 +311,7 @@ impl Channel {
         expect(format!("the {actor}'s stage"), &stage, &found)
     }
 
-    /// How the channel ended, as both running sides see it.
+    /// Returns how the channel ended, as both running sides see it.
     ///
     /// # Errors
     /// If a side sees no end, or another.

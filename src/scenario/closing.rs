@@ -1,4 +1,4 @@
-//! Endings on which both agree: with one signature, and at another feerate than the agreed one.
+//! Cooperative closes, and settlements at another feerate than the agreed one.
 
 use bitcoin::key::{Keypair, TapTweak};
 use bitcoin::secp256k1::{Message, Secp256k1};
@@ -39,7 +39,7 @@ pub(super) async fn payer_closes_together(world: &mut World) -> Result<(), Scena
 
 pub(super) async fn unused_closed_together(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
-    world.say("The session ends before it began: both sign that everything goes back");
+    world.say("The session ends before a payment: both sign that everything goes back");
     channel.close(Side::Payee).await?;
     settled_together(world, &channel, Amount::ZERO).await
 }
@@ -56,10 +56,10 @@ pub(super) async fn higher_feerate(world: &mut World) -> Result<(), ScenarioErro
     const ASKED: FeeRate = FeeRate::from_sat_per_kwu(2_500);
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
-    world.say("Step 9: blocks are full. The payee asks for a settlement at 10 sat/vB, and the payer agrees");
+    world.say("Step 9: blocks are full. The payee requests a settlement at 10 sat/vB, and the payer agrees");
     channel.close_at(Side::Payee, ASKED).await?;
     world.was_taken("settlement")?;
-    world.say("It pays the payee as much as the last T3; what it costs more comes out of the payer's change");
+    world.say("It pays the payee as much as the last T3; the higher fee comes out of the payer's change");
     world.would_refuse("payment-3", RejectReason::InsufficientFee)?;
     confirm(world, &channel, "settlement").await?;
     ended_together(&channel, STEP * 3, ASKED)
@@ -67,8 +67,7 @@ pub(super) async fn higher_feerate(world: &mut World) -> Result<(), ScenarioErro
 
 /// Compares the settlement with a payment of somebody who has one key and no channel.
 fn looks_like_anybodys(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
-    world
-        .say("Somebody with one key and no channel pays somebody else: what is there to tell the two apart?");
+    world.say("For comparison: someone with a single key and no channel makes an ordinary payment");
     let settlement = world.recorded("settlement")?;
     let amounts: Vec<_> = settlement.output.iter().map(|output| output.value).collect();
     let payment = single_key_payment(world, channel.params()?.funding_output().value, &amounts)?;

@@ -7,17 +7,17 @@ use crate::regtest;
 use crate::service::RequestError;
 use crate::transcript::Side;
 
-/// Why a scenario did not come to its end.
+/// Why a scenario failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ScenarioError {
     /// The node or the harness failed.
     #[error(transparent)]
     Harness(#[from] regtest::Error),
-    /// The story's own terms are no channel.
+    /// The story's terms do not make a channel.
     #[error(transparent)]
     Terms(#[from] TermsError),
-    /// A party did not do what the story asks of it.
+    /// A party did not execute a request of the story.
     #[error("the {who} cannot {task}: {source}")]
     Request {
         /// The party.
@@ -27,17 +27,17 @@ pub enum ScenarioError {
         /// Why it did not.
         source: Box<RequestError>,
     },
-    /// Something came out otherwise than the story says. Either the code is wrong, or the story.
+    /// A result differs from the story: the code or the story is wrong.
     #[error("{what}: expected {expected}, found {found}")]
     Unexpected {
-        /// What was looked at.
+        /// What was checked.
         what: String,
         /// What the story says.
         expected: String,
         /// What was there.
         found: String,
     },
-    /// The parties did not come to rest.
+    /// The parties did not become idle.
     #[error("timed out after {within:?} waiting for {awaited}; last seen: {seen}")]
     Stuck {
         /// What was waited for.
@@ -47,7 +47,7 @@ pub enum ScenarioError {
         /// What was there instead.
         seen: String,
     },
-    /// The operating system gave no runtime.
+    /// The runtime cannot start.
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
     /// A value that cannot be, such as a height past the last.

@@ -39,31 +39,31 @@ const STORIES: &[ScenarioTemplate] = &[
     },
     ScenarioTemplate {
         name: "closed-together",
-        summary: "10 BTC, three payments, and both close with one signature that looks like anybody's",
+        summary: "10 BTC, three payments, and a cooperative close with one signature, like an ordinary payment",
         on: Construction::closes_with_one_key,
         play: play!(closing::closed_together),
     },
     ScenarioTemplate {
         name: "payer-closes-together",
-        summary: "The payer asks first; the end is the same one signature",
+        summary: "The payer asks first; the close is the same single signature",
         on: Construction::closes_with_one_key,
         play: play!(closing::payer_closes_together),
     },
     ScenarioTemplate {
         name: "higher-feerate",
-        summary: "The agreed feerate is too low by now: both settle at a higher one, out of the payer's change",
+        summary: "The agreed feerate is now too low: both settle at a higher one, out of the payer's change",
         on: always,
         play: play!(closing::higher_feerate),
     },
     ScenarioTemplate {
         name: "near-expiry",
-        summary: "The session outlives the closing margin: the payee closes there, and not one block before",
+        summary: "The session lasts until the closing margin: the payee closes there, and not one block before",
         on: always,
         play: play!(near_expiry),
     },
     ScenarioTemplate {
         name: "refund-by-time",
-        summary: "The refund's lock is a time: it is final when the median time has passed it, and not one block before",
+        summary: "The refund's lock is a time: it is final once the median time is past it, and not one block before",
         on: always,
         play: play!(locks::example7_refund_by_time),
     },
@@ -75,7 +75,7 @@ const STORIES: &[ScenarioTemplate] = &[
     },
     ScenarioTemplate {
         name: "bad-refund-signature",
-        summary: "The signature over T2 arrives wrong; the payer aborts, nothing is on chain, nothing is lost",
+        summary: "The signature over T2 is wrong: the payer aborts; nothing is on chain, nothing is lost",
         on: is_co_signed,
         play: play!(bad_refund_signature),
     },
@@ -93,7 +93,7 @@ const STORIES: &[ScenarioTemplate] = &[
     },
     ScenarioTemplate {
         name: "payee-sits-on-t1",
-        summary: "The payee takes T1 and never broadcasts it; the payer does after six blocks, and gets everything back with T2",
+        summary: "The payee accepts T1 and never broadcasts it: the payer does after six blocks, and gets everything back with T2",
         on: always,
         play: play!(payee_sits_on_t1),
     },
@@ -105,7 +105,7 @@ const STORIES: &[ScenarioTemplate] = &[
     },
     ScenarioTemplate {
         name: "payee-gone-mid-session",
-        summary: "The payee vanishes with payments in hand; the payer waits for T2's lock and gets everything",
+        summary: "The payee vanishes with payments; the payer waits for T2's lock and gets everything",
         on: always,
         play: play!(payee_gone_mid_session),
     },
@@ -117,19 +117,19 @@ const STORIES: &[ScenarioTemplate] = &[
     },
     ScenarioTemplate {
         name: "unused",
-        summary: "Nothing was ever paid: the payee gives everything back at once, with the first T3",
+        summary: "Nothing was paid: the payee gives everything back at once, with the first T3",
         on: closes_with_two_keys,
         play: play!(unused),
     },
     ScenarioTemplate {
         name: "unused-closed-together",
-        summary: "Nothing was ever paid: both give everything back at once, with one signature",
+        summary: "Nothing was paid: both give everything back at once, with one signature",
         on: Construction::closes_with_one_key,
         play: play!(closing::unused_closed_together),
     },
     ScenarioTemplate {
         name: "malleated",
-        summary: "A legacy T1 is mined with another id: T3 would be void, and the payer signs T2 anew",
+        summary: "A legacy T1 is mined malleated: T3 is void, and the payer signs T2 again",
         on: Construction::has_script_refund,
         play: play!(script_refund::malleated),
     },
@@ -153,8 +153,8 @@ pub(super) async fn open(world: &World) -> Result<Channel, ScenarioError> {
 
 pub(super) async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioError> {
     world.say(if world.construction().has_script_refund() {
-        "Steps 1 to 6, shorter: K1 and K2, and T1, whose own output lets the payer have everything back with T2. \
-         So nobody signs T2 in advance: T1 is handed over, and the payee broadcasts it"
+        "Steps 1 to 6, shorter: K1 and K2, and T1, whose output lets the payer take everything back with T2. \
+         T2 is not signed in advance: T1 is handed over, and the payee broadcasts it"
     } else {
         "Steps 1 to 6: K1 and K2, T1 held back, T2 signed, T1 handed over, and the payee broadcasts it"
     });
@@ -191,9 +191,9 @@ async fn session_end(world: &mut World) -> Result<(), ScenarioError> {
 async fn near_expiry(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
-    world.say("Step 9: nobody closes, and the closing margin comes near");
+    world.say("Step 9: neither side closes, and the closing margin comes near");
     payee_settles(world, &channel, "payment-3").await?;
-    world.say("From here on the payer does not pay any more");
+    world.say("From here on the payer makes no more payments");
     channel.pay_in_vain(STEP).await?;
     confirm(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, STEP * 3)
@@ -215,9 +215,9 @@ async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
             envelope
         })),
     });
-    world.say("Steps 1 to 4, but the signature over T2 that arrives is not a signature over T2");
+    world.say("Steps 1 to 4, but the signature that arrives does not sign T2");
     let channel = world.open(plan).await?;
-    world.say("Step 5: the payer aborts. T1 was never broadcast, and its coin is free");
+    world.say("Step 5: the payer aborts. T1 was never broadcast, and its coin is unspent");
     let payer_saw_it = matches!(
         channel.payer_error(),
         Some(OpenError::Refused(Refusal::Signature(
@@ -264,7 +264,7 @@ async fn payee_sits_on_t1(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Five blocks come without T1: the payer waits");
     world.mine(5, &[&channel]).await?;
     world.was_not_broadcast("funding")?;
-    world.say("With the sixth the payer broadcasts it itself, so that its coin is not busy for ever");
+    world.say("At the sixth the payer broadcasts T1 itself, so that its coin is not tied up for ever");
     world.mine(1, &[&channel]).await?;
     world.was_taken("funding")?;
     world.mine(1, &[&channel]).await?;
@@ -297,7 +297,7 @@ async fn payee_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> 
 async fn payer_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
-    world.say("The payer vanishes. The payee may wait for more payments until the closing margin");
+    world.say("The payer vanishes. The payee waits for more payments until the closing margin");
     channel.vanish(Side::Payer).await?;
     payee_settles(world, &channel, "payment-3").await?;
     confirm(world, &channel, "payment-3").await?;
@@ -306,7 +306,7 @@ async fn payer_gone_mid_session(world: &mut World) -> Result<(), ScenarioError> 
 
 async fn unused(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
-    world.say("The session ends before it began: the payee closes with the T3 that pays it nothing");
+    world.say("The session ends before a payment: the payee closes with the T3 that pays it nothing");
     channel.close(Side::Payee).await?;
     world.was_taken("settlement")?;
     confirm(world, &channel, "settlement").await?;

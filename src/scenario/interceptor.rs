@@ -38,9 +38,9 @@ pub struct Rule {
 
 /// What happens to a message.
 pub enum Effect {
-    /// It is never sent: the sender loses power in just that moment, and the connection breaks.
+    /// It is never sent: the sender loses power at that moment, and the connection breaks.
     Vanish,
-    /// It arrives, and in just that moment the receiver loses power.
+    /// It arrives, and at that moment the receiver loses power.
     VanishReceiver,
     /// Something else arrives in its place.
     Replace(Box<dyn FnOnce(Envelope) -> Envelope + Send>),

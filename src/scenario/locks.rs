@@ -34,7 +34,7 @@ fn stepped_plan(world: &World) -> Result<Plan, ScenarioError> {
 pub(super) async fn stepped_payment_by_time(world: &mut World) -> Result<(), ScenarioError> {
     let channel = stepped::open_with(world, stepped_plan(world)?).await?;
     stepped::pay_three(world, &channel).await?;
-    world.say("The payer vanishes; the payee redeems alone, when the payments' time has passed");
+    world.say("The payer vanishes; the payee redeems alone, once the payments' time has passed");
     channel.vanish(Side::Payer).await?;
     payee_settles(world, &channel, "payment-3").await?;
     confirm(world, &channel, "payment-3").await?;
@@ -73,19 +73,17 @@ pub(super) async fn bond_refund_by_height(world: &mut World) -> Result<(), Scena
 
 pub(super) async fn lifetime_from_confirmation(world: &mut World) -> Result<(), ScenarioError> {
     const WAITED: u32 = 10;
-    world.say(
-        "Steps 1 to 6, shorter: T1 itself holds the refund's lock, of 144 blocks from its confirmation on",
-    );
+    world.say("Steps 1 to 6, shorter: T1 itself holds the refund's lock, 144 blocks from its confirmation");
     let mut plan = example7::plan(world)?;
     // Both would broadcast T1 at the same moment, in any order.
     plan.limits.broadcast_funding_after = Some(WAITED + 1);
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
-    world.say("Ten blocks come without T1");
+    world.say("Ten blocks are mined without T1");
     let broadcast = world.tip()?.height.to_consensus_u32();
     world.mine_empty(WAITED, &[&channel]).await?;
     refund_waits(world)?;
-    world.say("The eleventh has it, and the lock begins to run there");
+    world.say("The eleventh has it, and the lock begins there");
     world.mine(3, &[&channel]).await?;
     example7::pay_three(world, &channel).await?;
     world.say("The payee vanishes. Counted from the broadcast, the lock would be over now");

@@ -1,4 +1,4 @@
-//! The documented stories and the attacks, each played by two real parties on a node of its own.
+//! The documented stories and the attacks, each played by two real parties on a separate node.
 //!
 //! ```
 //! use spilman::scenario;
@@ -12,9 +12,9 @@
 //!
 //! Every key is the SHA-256 of `spilman/<scenario>/<label>`, with the labels `payer` (K1), `payee` (K2) and
 //! `payer/coin`; those of a second channel begin with `day-2-`. Signatures are RFC 6979, time starts at a constant
-//! and the blocks are built here, so whoever plays a scenario gets the same bytes.
+//! and the blocks are built here, so every run of a scenario gives the same bytes.
 //!
-//! A story of one's own is an async function over a [`World`]:
+//! Your own story is an async function over a [`World`]:
 //!
 //! ```
 //! use bitcoin::Amount;
@@ -86,12 +86,12 @@ pub(crate) use turns::terms;
 #[cfg(feature = "conform")]
 pub(crate) use vanish::{skip as skip_before, STAGES};
 
-/// A story, played in a world of its own.
+/// A story, played in its own world.
 pub type Play = Box<dyn for<'w> Fn(&'w mut World) -> Playing<'w> + Send + Sync>;
 /// A story that is being played.
 pub type Playing<'w> = Pin<Box<dyn Future<Output = Result<(), ScenarioError>> + 'w>>;
 
-/// A story: who does what on which chain, and how it has to end.
+/// A story: who does what on which chain, and its required end.
 pub struct Scenario {
     name: String,
     story: String,
@@ -105,7 +105,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A story of one's own, to be [run](Scenario::run) like the others, on [`Construction::P2sh`].
+    /// Creates a new story, to be [run](Scenario::run) like the others, on [`Construction::P2sh`].
     #[must_use]
     pub fn new(protocol: Protocol, name: &str, summary: &str, play: Play) -> Self {
         Self {
@@ -131,37 +131,37 @@ impl Scenario {
         }
     }
 
-    /// In which unit its transcript counts.
+    /// Sets the unit of its transcript's amounts.
     #[must_use]
     pub fn unit(self, unit: Unit) -> Self {
         Self { unit, ..self }
     }
 
-    /// What its node relays.
+    /// Sets what its node relays.
     #[must_use]
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
     }
 
-    /// Through what its parties see the chain. The story and all that it leaves are the same either way.
+    /// Sets how its parties see the chain. The story and its output are the same either way.
     #[must_use]
     pub fn watch(self, watch: ChainSource) -> Self {
         Self { watch, ..self }
     }
 
-    /// Its unique name: the construction, the protocol, the story, with a slash after each.
+    /// Returns its unique name: the construction, the protocol, the story, with a slash after each.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The conversation.
+    /// Returns the conversation.
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// What the funding output is made of.
+    /// Returns what the funding output is made of.
     #[must_use]
     pub const fn construction(&self) -> Construction {
         self.construction
@@ -173,13 +173,13 @@ impl Scenario {
         &self.summary
     }
 
-    /// Plays the story on a fresh node, and checks every turn of it. `node` may name another `bitcoind`; the
-    /// policy is the scenario's own.
+    /// Plays the story on a fresh node, and checks every step. `node` may name another `bitcoind`; the scenario sets the
+    /// policy.
     ///
     /// Blocks the calling thread for a fraction of a second, and must not be called from async code.
     ///
     /// # Errors
-    /// If anything came out otherwise than the story says; the transcript up to there is kept.
+    /// If a result differs from the story; the transcript up to that point is kept.
     pub fn run(&self, node: NodeBuilder) -> Result<Transcript, ScenarioFailure> {
         let recorder = Recorder::new(self.blank());
         let result = self.play(node.policy(self.policy), &recorder);
@@ -230,7 +230,7 @@ fn full_name(construction: Construction, protocol: Protocol, story: &str) -> Str
     format!("{construction}/{protocol}/{story}")
 }
 
-/// A scenario that came out otherwise than it should.
+/// A scenario whose result differs from its story.
 #[derive(Debug, Error)]
 #[error("{name}: {error}{}", last_line(evidence.as_ref()))]
 pub struct ScenarioFailure {
@@ -253,14 +253,14 @@ fn last_line(evidence: Option<&Result<PathBuf, String>>) -> String {
 }
 
 impl ScenarioFailure {
-    /// What happened up to the failure.
+    /// Returns what happened up to the failure.
     #[must_use]
     pub fn transcript(&self) -> &Transcript {
         &self.transcript
     }
 
-    /// The folder with the [evidence](crate::regtest::Node::keep_evidence): the transcript up to the failure, and what
-    /// the node had to say.
+    /// Returns the folder with the [evidence](crate::regtest::Node::keep_evidence): the transcript up to the failure,
+    /// and what the node had to say.
     #[must_use]
     pub fn evidence(&self) -> Option<&Path> {
         self.evidence.as_ref()?.as_deref().ok()
@@ -289,7 +289,7 @@ fn all_on(construction: Construction) -> Vec<Scenario> {
     all
 }
 
-/// The scenario of that name.
+/// Returns the scenario of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<Scenario> {
     all().into_iter().find(|scenario| scenario.name == name)

@@ -52,7 +52,7 @@ impl NodeChain {
         self.inner.changes.send_modify(|serial| *serial += 1);
     }
 
-    /// How often that was done: the party's [`Status::seen`](crate::service::Status) comes up to it.
+    /// Returns the number of announcements: the party's [`Status::seen`](crate::service::Status) reaches it.
     #[must_use]
     pub fn announced(&self) -> u64 {
         *self.inner.changes.borrow()

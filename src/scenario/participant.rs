@@ -33,7 +33,7 @@ impl<H: Deref<Target = Handle>> Participant<H> {
         }
     }
 
-    /// The side's status, if it is running.
+    /// Returns the side's status, if it is running.
     pub fn running(&self) -> Option<watch::Receiver<Status>> {
         let handle = self.opened.as_ref().ok().filter(|_| !self.gone.get())?;
         Some(handle.status())

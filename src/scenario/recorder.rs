@@ -106,7 +106,7 @@ impl Recorder {
         self.lock().by_txid.get(txid).cloned()
     }
 
-    /// An observer that writes down what one party of the channel with this label says.
+    /// Returns an observer that writes down what one party of the channel with this label says.
     pub fn observer(&self, by: Side, label: &str) -> Observer {
         let recorder = self.clone();
         let label = label.to_owned();
@@ -145,11 +145,11 @@ impl Recorder {
                 Some(text) => text,
                 None => return,
             },
-            Report::Refused(refusal) => format!("refuses and hangs up: {refusal}"),
-            Report::Garbled(error) => format!("refuses and hangs up: {error}"),
+            Report::Refused(refusal) => format!("refuses and disconnects: {refusal}"),
+            Report::Garbled(error) => format!("refuses and disconnects: {error}"),
             Report::Disconnected => format!("notices that the {other} is gone"),
-            Report::Failed(error) => format!("cannot go on: {error}"),
-            Report::NoMoreNews => "will hear no more of the chain".to_owned(),
+            Report::Failed(error) => format!("cannot continue: {error}"),
+            Report::NoMoreNews => "receives no more news of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
             Report::StaleTip { tip, .. } => format!("has seen no block after {} for hours", tip.height),
         };
@@ -189,19 +189,19 @@ fn describe(by: Side, notice: &Notice) -> Option<String> {
         Notice::MalleableFunding => {
             "warns: until it is confirmed, anyone can change the funding transaction's id".to_owned()
         }
-        Notice::Ready if by == Side::Payee => "sees the funding transaction deep enough".to_owned(),
+        Notice::Ready if by == Side::Payee => "sees the funding transaction confirmed".to_owned(),
         Notice::FundingLost { confirmations } => {
-            format!("suspends: the funding transaction has {confirmations} confirmations now")
+            format!("suspends payments: the funding transaction now has {confirmations} confirmations")
         }
         Notice::PaymentAccepted(balance)
             if by == Side::Payee && !balance.is_enforceable() && balance.paid.to_sat() > 0 =>
         {
             format!(
-                "holds {}, which is below dust: owed, but not to be claimed on chain",
+                "holds {}, which is below dust: owed, but not claimable on chain",
                 sat(balance.paid)
             )
         }
-        Notice::PeerRefused { reason } => format!("is refused: {reason}"),
+        Notice::PeerRefused { reason } => format!("is refused by the peer: {reason}"),
         Notice::FundingOverdue { blocks } => {
             format!("has waited {blocks} blocks for the funding transaction to confirm")
         }
@@ -209,9 +209,9 @@ fn describe(by: Side, notice: &Notice) -> Option<String> {
             format!("cannot see the funding output since height {}", since.height)
         }
         Notice::CooperativeCloseUnconfirmed { .. } => {
-            "settles with its newest payment: the cooperative settlement did not confirm in time".to_owned()
+            "settles with its latest payment: the cooperative settlement did not confirm in time".to_owned()
         }
-        Notice::Abandoned => "gives the channel up: nothing of its own is at stake".to_owned(),
+        Notice::Abandoned => "abandons the channel: it has nothing at stake".to_owned(),
         Notice::Closed(outcome) => format!(
             "sees the channel closed: {} to the payer, {} to the payee",
             sat(outcome.to_payer),

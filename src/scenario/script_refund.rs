@@ -22,11 +22,11 @@ pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), Scenario
         skip: 0,
         effect: Effect::VanishReceiver,
     });
-    world.say("Steps 1 to 6, but the payee is gone with T1 in its hands, and does not broadcast it");
+    world.say("Steps 1 to 6, but the payee is gone with T1, and does not broadcast it");
     let channel = world.open(plan).await?;
     turns::nothing_on_chain(world, &channel)?;
     world.say(
-        "The payer cannot know whether T1 comes one day. It need not wait: it spends the coin that T1 spends",
+        "The payer cannot know whether T1 will be mined. It need not wait: it spends the coin that T1 spends",
     );
     let coin = channel.coin();
     // Its fee is that of T1.
@@ -45,7 +45,7 @@ pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), Scenario
     world.submit(Side::Payer, SpendRole::Refund, "coin-refund")?;
     world.mine(6, &[&channel]).await?;
     world.is_mined("coin-refund")?;
-    world.say("From now on T1 spends a coin that is gone");
+    world.say("From now on T1 spends a coin that is already spent");
     world.would_refuse("funding", RejectReason::MissingInputs)
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     let plan = turns::plan(Protocol::Example7, bitcoin::Amount::ONE_BTC * 10, world, coin)?;
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
-    world.say("Somebody takes T1 from the network, turns its signature's S round, and gets it mined");
+    world.say("A third party takes T1 from the network, negates its signature's S, and gets it mined");
     let twin = malleate(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
     world
@@ -63,11 +63,11 @@ pub(super) async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
         .await?;
     world.is_mined("funding-twin")?;
     world.mine(3, &[&channel]).await?;
-    world.say("The T1 that both know will never be mined: no payment counts, and no work is done for it");
+    world.say("The T1 that both know will never be mined: no payment counts, and no work is done");
     channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
     world.would_refuse("funding", RejectReason::MissingInputs)?;
     world.say(
-        "The payer signs T2 anew, for the output that was mined: the script asks for no signature of the payee's",
+        "The payer signs T2 again, for the output that was mined: the script requires no signature by the payee",
     );
     let rebuilt = channel.payer()?.refund_malleated(twin).await;
     let rebuilt = rebuilt.map_err(|error| range(&error))?;
@@ -81,7 +81,7 @@ pub(super) async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
         RejectReason::NonFinal
     };
     world.would_refuse("twin-refund", early)?;
-    world.say("With the next block it is, and the payer takes everything back");
+    world.say("With the next block it is final, and the payer takes everything back");
     world.make_final(lock, &[&channel]).await?;
     world.was_taken("twin-refund")?;
     world.would_refuse("refund", RejectReason::MissingInputs)?;

@@ -48,13 +48,13 @@ const STORIES: &[ScenarioTemplate] = &[
     },
     ScenarioTemplate {
         name: "late-payee",
-        summary: "The payee sleeps past the refund's lock, and the refund wins the race",
+        summary: "The payee sleeps past the refund's lock: the refund wins the race",
         on: always,
         play: play!(late_payee),
     },
     ScenarioTemplate {
         name: "race-won-by-payee",
-        summary: "Both locks have passed, and the payee's payment is first in the mempool",
+        summary: "Both locks have passed: the payee's payment is first in the mempool",
         on: always,
         play: play!(race_won_by_payee),
     },
@@ -156,7 +156,7 @@ async fn payee_gone(world: &mut World) -> Result<(), ScenarioError> {
 async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
-    world.say("The payee's line is down while its own lock and the refund's pass");
+    world.say("The payee is offline while its own lock and the refund's pass");
     channel.offline(Side::Payee);
     let refund_lock = refund_lock(world, &channel)?;
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
@@ -164,7 +164,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.would_refuse("refund", RejectReason::NonFinal)?;
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_taken("refund")?;
-    world.say("The payee is back, too late: the refund is in the mempool, and nothing pays for replacing it");
+    world.say("The payee is back, too late: the refund is in the mempool, and the payment pays no more to replace it");
     channel.online(Side::Payee).await?;
     world.was_refused("payment-3", RejectReason::InsufficientFee)?;
     confirm(world, &channel, "refund").await?;
@@ -175,7 +175,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
 async fn race_won_by_payee(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
-    world.say("Both lines are down while both locks pass: from now on the first in the mempool wins");
+    world.say("Both sides are offline while both locks pass: from now on the first in the mempool wins");
     channel.offline(Side::Payer);
     channel.offline(Side::Payee);
     let refund_lock = refund_lock(world, &channel)?;
@@ -204,11 +204,11 @@ async fn ordinary_fees(world: &mut World) -> Result<(), ScenarioError> {
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.mine(3, &[&channel]).await?;
-    world.say("Step 5: a payment below dust exists off chain only; the next one lifts the sum above it");
+    world.say("Step 5: a payment below dust exists off chain only; the next one raises the total above it");
     channel.pay(STEP).await?;
     channel.pay(Amount::from_sat(99_900)).await?;
     world.would_refuse("payment-2", RejectReason::NonFinal)?;
-    world.say("Step 7: this time the payee asks for the settlement");
+    world.say("Step 7: this time the payee requests the settlement");
     channel.close(Side::Payee).await?;
     world.was_taken("settlement")?;
     confirm(world, &channel, "settlement").await?;

@@ -65,13 +65,13 @@ pub(super) async fn payee_settles(
     payment: &str,
 ) -> Result<(), ScenarioError> {
     let lock = settle_lock(world, channel)?;
-    world.say("The last block before the payee's time to settle: all is quiet");
+    world.say("The last block before the payee settles: nothing happens");
     world.stop_before(lock, &[channel]).await?;
     world.mempool_is(&[])?;
     if channel.params()?.terms().payment_expiry.is_some() {
         world.would_refuse(payment, RejectReason::NonFinal)?;
     }
-    world.say("With the next block it is time, and the payee broadcasts the last payment");
+    world.say("With the next block the payee broadcasts the last payment");
     world.make_final(lock, &[channel]).await?;
     world.was_taken(payment)?;
     refund_waits(world)
@@ -84,7 +84,7 @@ pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<()
     world.stop_before(lock.clone(), &[channel]).await?;
     refund_waits(world)?;
     world.was_not_broadcast("refund")?;
-    world.say("With the next block it is, and the payer takes everything back");
+    world.say("With the next block it is final, and the payer takes everything back");
     world.make_final(lock, &[channel]).await?;
     world.was_taken("refund")?;
     confirm(world, channel, "refund").await?;
@@ -97,7 +97,7 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
     world.say("The last block before the refund's lock: it is not final");
     world.stop_before(lock.clone(), &[channel]).await?;
     refund_waits(world)?;
-    world.say("With the next block it is: all that the payer needs is the refund that it kept");
+    world.say("With the next block it is final: the payer needs only the refund that it kept");
     world.make_final(lock, &[channel]).await?;
     world.submit(Side::Payer, SpendRole::Refund, "refund")?;
     confirm(world, channel, "refund").await
@@ -105,7 +105,7 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
 
 /// At its lock, the refund of a settled channel spends an output that is gone.
 pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
-    world.say("When the refund's lock is over at last, there is nothing left for it to spend");
+    world.say("When the refund's lock is over, its output is already spent");
     // The node cannot say any more when the coin that is spent was confirmed.
     let base = world.funding_parent(channel.funding()?)?;
     let expiry = channel.params()?.terms().refund_lock.expiry(base);
@@ -114,7 +114,7 @@ pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(
     world.would_refuse("refund", RejectReason::MissingInputs)
 }
 
-/// Six blocks over a transaction: deep enough for both sides.
+/// Six blocks over a transaction: confirmed for both sides.
 pub(super) async fn confirm(world: &World, channel: &Channel, name: &str) -> Result<(), ScenarioError> {
     world.mine(6, &[channel]).await?;
     world.is_mined(name)

@@ -54,7 +54,7 @@ impl Ending {
     const fn summary(self) -> &'static str {
         match self {
             Self::NothingOnChain => "nothing is on chain, nothing is lost",
-            Self::RefundFromBackup => "the refund that it kept brings everything back",
+            Self::RefundFromBackup => "the refund that it kept pays everything back",
             Self::PayerRefunds => "the payer gets its refund at the lock, and not one block before",
             Self::PayeeSettles => "the payee settles with the last payment, in time",
             Self::PayeeSettlesAtOnce => "the payee settles at once with the last payment, alone",
@@ -172,7 +172,7 @@ async fn pay_until_gone(
     kind: MessageKind,
 ) -> Result<(), ScenarioError> {
     let step = step(protocol);
-    world.say("One payment goes well");
+    world.say("One payment succeeds");
     if protocol == Protocol::Bond {
         bond::post(channel).await?;
     } else {
@@ -188,7 +188,7 @@ async fn pay_until_gone(
             channel.pay_in_vain(step).await.map(drop)
         }
         _ => {
-            world.say("At closing time");
+            world.say("At the close");
             channel.close(Side::Payer).await
         }
     }

@@ -59,19 +59,19 @@ impl World {
         self.recorder.add(Entry::Step(text.into()));
     }
 
-    /// The node.
+    /// Returns the node.
     #[must_use]
     pub fn node(&self) -> &Node {
         self.chain.node()
     }
 
-    /// What the funding outputs of this story are made of.
+    /// Returns what the funding outputs of this story are made of.
     #[must_use]
     pub const fn construction(&self) -> Construction {
         self.construction
     }
 
-    /// The chain's end below the block with this output, spent or not; none while it is not in the chain.
+    /// Returns the tip below the block with this output, spent or not; none while it is not in the chain.
     ///
     /// # Errors
     /// If the node fails.
@@ -83,7 +83,7 @@ impl World {
         tip.map(Some).map_err(|e| ScenarioError::Range(e.to_string()))
     }
 
-    /// The height of the block with this transaction; none while it is in no block.
+    /// Returns the height of the block with this transaction; none while it is in no block.
     ///
     /// # Errors
     /// If the node fails.
@@ -97,7 +97,7 @@ impl World {
         Ok(None)
     }
 
-    /// The chain's end, as the parties see it.
+    /// Returns the tip, as the parties see it.
     ///
     /// # Errors
     /// If the node fails.
@@ -105,7 +105,7 @@ impl World {
         channel_tip(&self.chain.tip()?).map_err(|e| ScenarioError::Range(e.to_string()))
     }
 
-    /// A secret key of this scenario: the hash of its published label.
+    /// Returns a secret key of this scenario: the hash of its published label.
     #[must_use]
     pub fn key(&self, label: &str) -> SecretKey {
         labelled_key(&format!("spilman/{}/{label}", self.scenario))
@@ -232,7 +232,7 @@ impl World {
         Ok(verdict)
     }
 
-    /// The node would refuse this transaction now, for this reason.
+    /// Checks that the node would reject this transaction now, for this reason.
     ///
     /// # Errors
     /// If it would take it, or refuse it for another reason.
@@ -244,7 +244,7 @@ impl World {
         )
     }
 
-    /// The node would take this transaction now.
+    /// Checks that the node would accept this transaction now.
     ///
     /// # Errors
     /// If it would refuse it.
@@ -259,7 +259,7 @@ impl World {
     /// Somebody gives a recorded transaction to the network.
     ///
     /// # Errors
-    /// If the node refuses it.
+    /// If the node rejects it.
     pub fn submit(&self, by: impl Into<Actor>, role: SpendRole, name: &str) -> Result<(), ScenarioError> {
         let tx = self.recorded(name)?;
         let verdict = self.node().submit(&tx)?;
@@ -268,7 +268,7 @@ impl World {
         expect(format!("the node about {name}"), &None, &reason_of(&verdict))
     }
 
-    /// A recorded transaction.
+    /// Returns a recorded transaction.
     ///
     /// # Errors
     /// If none has that name.
@@ -288,7 +288,7 @@ impl World {
         })
     }
 
-    /// The last broadcast of this transaction was refused by the node, for this reason.
+    /// Checks that the node rejected the last broadcast of this transaction, for this reason.
     ///
     /// # Errors
     /// If it was not broadcast, or taken, or refused for another reason.
@@ -300,7 +300,7 @@ impl World {
         )
     }
 
-    /// The last broadcast of this transaction was taken by the node.
+    /// Checks that the node accepted the last broadcast of this transaction.
     ///
     /// # Errors
     /// If it was not broadcast, or refused.
@@ -359,7 +359,7 @@ impl World {
         Ok(())
     }
 
-    /// An output exists in the chain, or does not.
+    /// Checks whether an output exists in the chain.
     ///
     /// # Errors
     /// If it is the other way round.
@@ -379,7 +379,7 @@ impl World {
         Ok(())
     }
 
-    /// The transaction is in the chain: one of its outputs is there, unspent.
+    /// Checks that the transaction is in the chain: one of its outputs is there, unspent.
     ///
     /// # Errors
     /// If it is not.

@@ -79,7 +79,7 @@ pub enum ScriptType {
 }
 
 impl ScriptType {
-    /// The type of an output script.
+    /// Returns the type of an output script.
     #[must_use]
     pub fn of(script: &Script) -> Self {
         type Test = fn(&Script) -> bool;
@@ -140,7 +140,7 @@ pub struct DecodedTx {
 }
 
 impl DecodedTx {
-    /// Whether consensus looks at the lock time: it does not when every input's sequence is final.
+    /// Returns whether consensus looks at the lock time: it does not when every input's sequence is final.
     #[must_use]
     pub fn lock_enabled(&self) -> bool {
         self.inputs
@@ -178,13 +178,13 @@ pub struct DecodedInput {
 }
 
 impl DecodedInput {
-    /// Whether there is nothing at all that could unlock it.
+    /// Returns whether there is nothing at all that could unlock it.
     #[must_use]
     pub fn is_unsigned(&self) -> bool {
         self.script_sig.is_empty() && self.witness.is_empty()
     }
 
-    /// The keys whose signatures verify, in the order of the signatures.
+    /// Returns the keys whose signatures verify, in the order of the signatures.
     #[must_use]
     pub fn signers(&self) -> Vec<ScriptKey> {
         spend::signers(&self.script_sig)
@@ -192,7 +192,7 @@ impl DecodedInput {
             .collect()
     }
 
-    /// Whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
+    /// Returns whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
     #[must_use]
     pub fn lacks_signatures(&self) -> bool {
         let spared = self.problems.iter().all(|problem| problem.spares_signatures());
@@ -200,7 +200,7 @@ impl DecodedInput {
         self.is_unsigned() || (self.required > 0 && failing)
     }
 
-    /// Whether a signature is there that was made by no key of the script or cannot be read.
+    /// Returns whether a signature is there that was made by no key of the script or cannot be read.
     #[must_use]
     pub fn has_invalid_signature(&self) -> bool {
         use super::signature::SignatureOwner::{Malformed, NoKey};
@@ -222,13 +222,13 @@ pub struct DecodedOutput {
 }
 
 impl DecodedOutput {
-    /// The address of the script, if it has one.
+    /// Returns the address of the script, if it has one.
     #[must_use]
     pub fn address(&self, network: Network) -> Option<Address> {
         Address::from_script(&self.script, network).ok()
     }
 
-    /// The script in assembly, with every key and hash in full.
+    /// Returns the script in assembly, with every key and hash in full.
     #[must_use]
     pub fn asm(&self) -> String {
         super::script::plain(&self.script)

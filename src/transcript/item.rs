@@ -36,7 +36,7 @@ pub enum ItemRole {
     Annex,
     /// A whole scriptSig that is not made of pushes alone.
     Opaque,
-    /// Nothing is claimed about it.
+    /// Unknown.
     Unknown,
 }
 

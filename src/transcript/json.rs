@@ -9,7 +9,7 @@ use super::record::{Actor, Entry, RecordedRejection, RecordedTx, Transcript};
 use crate::channel::Message;
 use crate::wire;
 
-/// The whole transcript as one JSON document.
+/// Returns the whole transcript as one JSON document.
 #[must_use]
 pub fn to_json(transcript: &Transcript) -> Value {
     json!({

@@ -1,4 +1,4 @@
-//! What happened, for a person who wants to check it.
+//! What happened, for a reviewer.
 //!
 //! A transaction is always decoded from its raw bytes ([`decode`](decode())) and never from the structs
 //! that built it, so a bug in a builder cannot hide from its own picture.

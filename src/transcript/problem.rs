@@ -5,7 +5,7 @@ use bitcoin::Sequence;
 
 use super::locks::ScriptLock;
 
-/// Something about an input that a reviewer must not overlook.
+/// A problem of an input that a reviewer must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {

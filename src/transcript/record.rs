@@ -7,19 +7,19 @@ use bitcoin::{BlockHash, Network, Transaction, TxOut};
 use super::names::Names;
 use crate::channel::{Construction, Protocol, SpendRole};
 
-/// Who does something.
+/// An actor of a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// The side that pays.
     Payer,
     /// The side that is paid.
     Payee,
-    /// Somebody else who can broadcast or mine.
+    /// A third party that can broadcast or mine.
     Outsider,
 }
 
 impl Actor {
-    /// The published name.
+    /// Returns the published name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// In which unit a story counts.
+/// The unit of a story's amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unit {
     /// 1.
@@ -96,7 +96,7 @@ pub struct RecordedTx {
     pub prevouts: Vec<TxOut>,
 }
 
-/// Why a node did not take a transaction.
+/// Why a node rejected a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedRejection {
     /// The reason in lower case with hyphens, such as `non-final`: the same in every version of Bitcoin Core.
@@ -117,7 +117,7 @@ pub enum Entry {
         from: Side,
         /// Without the frame's header.
         bytes: Vec<u8>,
-        /// Whether somebody on the way changed it.
+        /// Whether it was changed on the way.
         tampered: bool,
     },
     /// A transaction was built; the name leads to [`Transcript::transactions`].
@@ -127,25 +127,25 @@ pub enum Entry {
         /// Its name.
         name: String,
     },
-    /// A transaction was given to the network.
+    /// A transaction was broadcast.
     Broadcast {
         /// By whom.
         by: Actor,
         /// Its name.
         name: String,
-        /// What it is meant to be.
+        /// Its role.
         role: SpendRole,
-        /// Why the node did not take it; `None` if it did.
+        /// Why the node rejected it; `None` if it accepted it.
         rejected: Option<RecordedRejection>,
     },
-    /// The node was asked what it would say, and nothing was given to the network.
+    /// The node was asked about a transaction; nothing was broadcast.
     Asked {
         /// The transaction's name.
         name: String,
-        /// Why the node did not take it; `None` if it did.
+        /// Why the node rejected it; `None` if it accepted it.
         rejected: Option<RecordedRejection>,
     },
-    /// Somebody looked at the chain or the mempool, and this is how it was.
+    /// The state of the chain or the mempool, as seen by a query.
     Found(String),
     /// Blocks were added without any of the transcript's transactions, `blocks` of them.
     Blocks {
@@ -159,14 +159,14 @@ pub enum Entry {
         /// Their names.
         names: Vec<String>,
     },
-    /// Where the chain ends now.
+    /// The new tip.
     Tip {
         /// Height.
         height: u32,
         /// Median time past, in seconds since 1970.
         mtp: u32,
     },
-    /// A party told its user something.
+    /// A party notified its user.
     Notice {
         /// The party.
         by: Actor,
@@ -186,7 +186,7 @@ pub struct Transcript {
     pub protocol: Protocol,
     /// What the funding output is made of.
     pub construction: Construction,
-    /// In which unit the story counts.
+    /// The unit of the story's amounts.
     pub unit: Unit,
     /// The chain.
     pub network: Network,
@@ -194,12 +194,12 @@ pub struct Transcript {
     pub entries: Vec<Entry>,
     /// In the order in which they were built.
     pub transactions: Vec<RecordedTx>,
-    /// What keys, scripts and transactions are called.
+    /// The names of keys, scripts and transactions.
     pub names: Names,
 }
 
 impl Transcript {
-    /// The transaction of that name.
+    /// Returns the transaction of that name.
     #[must_use]
     pub fn transaction(&self, name: &str) -> Option<&RecordedTx> {
         self.transactions.iter().find(|tx| tx.name == name)

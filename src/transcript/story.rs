@@ -1,5 +1,5 @@
-//! A transcript told to a person who has never seen a payment channel: who does what, why, the raw
-//! transactions, and what the chain says.
+//! A transcript explained to a reader who is new to payment channels: who does what, why, the raw transactions, and
+//! what the node answers.
 
 use std::fmt::Write;
 
@@ -57,7 +57,7 @@ impl Teller<'_> {
 
     fn message(&mut self, out: &mut String, from: Side, bytes: &[u8], tampered: bool) -> std::fmt::Result {
         let Ok(envelope) = wire::decode(bytes) else {
-            return writeln!(out, "  {from} sends {} bytes that are no message", bytes.len());
+            return writeln!(out, "  {from} sends {} bytes that are not a message", bytes.len());
         };
         let kind = envelope.message.kind();
         let arrow = if from == Side::Payer {
@@ -151,16 +151,16 @@ const fn why_here(from: Side, kind: MessageKind, construction: Construction) -> 
              no refund for the payee to sign first; the payee broadcasts it."
         }
         (MessageKind::CloseRequest, Side::Payer) if construction.closes_with_one_key() => {
-            "the payer would like to close, and both can sign as one key. The payee's nonce has to come first, \
-             because it is the payee that will complete the signature."
+            "the payer wants to close, and both can sign as one key. The payee's nonce must come first, \
+             because the payee completes the signature."
         }
         (MessageKind::CloseRequest, Side::Payee) if construction.closes_with_one_key() => {
             "both can sign as one key, and that takes a nonce of each. A nonce is good for one signature and \
              never for another, so the payee makes its own only now, and none was needed while paying."
         }
         (MessageKind::CooperativeSettlement, _) => {
-            "the payer's part of the one signature. It is worth nothing alone; together with the payee's part, \
-             nobody can tell the result from the signature of a single key."
+            "the payer's part of the one signature. It is worthless alone; together with the payee's part it \
+             is indistinguishable from the signature of a single key."
         }
         _ => return None,
     })
@@ -181,13 +181,13 @@ const fn why(kind: MessageKind, protocol: Protocol) -> Option<&'static str> {
             "the payee has built the same refund itself and compared: its lock is the agreed one, and its \
              sequence does not switch the lock off."
         }
-        MessageKind::FundingRequest => "the refund is signed, so the payer risks nothing any more by handing over the bond.",
+        MessageKind::FundingRequest => "the refund is signed, so handing over the bond is no longer a risk for the payer.",
         MessageKind::Funding => match protocol {
             Protocol::SteppedLocktime => {
                 "the payer has broadcast it; the payee checks that it is what the refund spends."
             }
             Protocol::Example7 | Protocol::Bond => {
-                "the payer's refund is safe, so it lets go of the funding transaction; the payee broadcasts it."
+                "the payer's refund is safe, so it hands over the funding transaction; the payee broadcasts it."
             }
         },
         MessageKind::Ready => "unconfirmed, the funding could still be double-spent or changed: now payments count.",
@@ -202,20 +202,20 @@ const fn why(kind: MessageKind, protocol: Protocol) -> Option<&'static str> {
                  broadcast it whenever it wants. Each new one pays it more, so it wants the newest."
             }
         },
-        MessageKind::PaymentAccepted => "the payee has verified the signature and keeps it in place of the last one.",
-        MessageKind::CloseRequest => "the payee would like to be paid out.",
+        MessageKind::PaymentAccepted => "the payee has verified the signature and keeps it instead of the last one.",
+        MessageKind::CloseRequest => "the payee wants to be paid out.",
         MessageKind::Settlement => "without a lock, it can be mined at once; both get their share.",
         MessageKind::Closed => "the payer need not watch for anything else.",
         _ => return None,
     })
 }
 
-/// What a channel cost on chain, against what as many payments of their own would have cost.
+/// The cost of a channel on chain, compared with separate payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BalanceComparison {
     /// Fee of the funding transaction and of the settlement.
     pub channel: Amount,
-    /// Fee of one payment as a transaction of its own.
+    /// The fee of one payment as a separate transaction.
     pub separate: Amount,
 }
 
@@ -237,13 +237,13 @@ impl BalanceComparison {
         })
     }
 
-    /// What so many payments cost as transactions of their own.
+    /// Returns the cost of this many payments as separate transactions.
     #[must_use]
     pub fn separately(&self, payments: u64) -> Amount {
         self.separate * payments
     }
 
-    /// From how many payments on the channel is cheaper.
+    /// Returns the number of payments from which the channel is cheaper.
     #[must_use]
     pub fn break_even(&self) -> u64 {
         self.channel.to_sat() / self.separate.to_sat().max(1) + 1

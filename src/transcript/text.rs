@@ -16,7 +16,7 @@ mod items;
 /// Assembly is broken between words before this column. Hex never is: people copy it and search for it.
 const COLUMNS: usize = 100;
 
-/// What the reader knows beside the raw bytes.
+/// What the reader knows besides the raw bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct TextContext<'a> {
     /// The first line, such as `refund of example-7`.

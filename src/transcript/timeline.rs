@@ -134,7 +134,7 @@ impl<'a> Timeline<'a> {
         writeln!(out, "         {}", bytes.as_hex())
     }
 
-    /// What a message says, in a few lines.
+    /// Returns what a message says, in a few lines.
     pub fn describe(&mut self, channel: ChannelId, message: &Message) -> Vec<String> {
         match message {
             Message::Open { terms, payer_key, .. } => {
@@ -161,7 +161,7 @@ impl<'a> Timeline<'a> {
             } => {
                 let mut lines = vec![
                     format!("K2 {payee_key}"),
-                    format!("payments count from {} confirmations on", confirmation.depth),
+                    format!("payments count from {} confirmations", confirmation.depth),
                 ];
                 if confirmation.zero_conf_limit > Amount::ZERO {
                     let limit = self.amount(confirmation.zero_conf_limit);
@@ -192,7 +192,7 @@ impl<'a> Timeline<'a> {
                 lines
             }
             Message::Payment { paid, .. } => vec![self.sum(channel, *paid, true)],
-            Message::PaymentAccepted { paid } => vec![format!("{} in all", self.amount(*paid))],
+            Message::PaymentAccepted { paid } => vec![format!("{} in total", self.amount(*paid))],
             Message::Closed { txid } => vec![format!("settlement {txid}")],
             Message::Refuse { reason } => vec![format!("reason: {reason}")],
             _ => Vec::new(),
@@ -263,7 +263,7 @@ impl<'a> Timeline<'a> {
     fn sum(&mut self, channel: ChannelId, paid: Amount, remember: bool) -> String {
         let unit = self.transcript.unit;
         let Some(seen) = self.channels.get_mut(&channel.0) else {
-            return format!("{} in all", amount(unit, paid));
+            return format!("{} in total", amount(unit, paid));
         };
         let step = paid.checked_sub(seen.paid).filter(|step| *step > Amount::ZERO);
         let back = seen.capacity.checked_sub(paid);
@@ -281,7 +281,7 @@ impl<'a> Timeline<'a> {
                 )
             },
         );
-        format!("{}{step} in all to the payee, {back}", amount(unit, paid))
+        format!("{}{step} in total to the payee, {back}", amount(unit, paid))
     }
 
     fn amount(&self, sum: Amount) -> String {

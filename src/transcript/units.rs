@@ -2,7 +2,7 @@
 
 use bitcoin::Amount;
 
-/// An integer with a comma between thousands: `1,352`.
+/// Returns an integer with a comma between thousands: `1,352`.
 #[must_use]
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -16,13 +16,13 @@ pub fn thousands(number: u64) -> String {
     out
 }
 
-/// An amount in satoshi: `100,000 sat`.
+/// Returns an amount in satoshi: `100,000 sat`.
 #[must_use]
 pub fn sat(amount: Amount) -> String {
     format!("{} sat", thousands(amount.to_sat()))
 }
 
-/// An amount in bitcoin, always with eight decimals: `0.00100000 BTC`.
+/// Returns an amount in bitcoin, always with eight decimals: `0.00100000 BTC`.
 #[must_use]
 pub fn btc(amount: Amount) -> String {
     let coin = Amount::ONE_BTC.to_sat();
