@@ -42,7 +42,7 @@ pub struct FoundBinary {
 }
 
 impl FoundBinary {
-    /// The version number in what the program says of itself, such as `29.99.0`.
+    /// Returns the version number in what the program says of itself, such as `29.99.0`.
     #[must_use]
     pub fn number(&self) -> Option<&str> {
         version::number_in(&self.version)
@@ -101,7 +101,7 @@ pub fn find_bitcoind_version(version: &str) -> Result<FoundBinary, BinaryError> 
     BITCOIND.find_version(version, &|name| std::env::var_os(name), downloaded())
 }
 
-/// The `bitcoind` at this path, if it starts.
+/// Returns the `bitcoind` at this path, if it starts.
 ///
 /// # Errors
 ///

@@ -150,7 +150,7 @@ fn drop_dependents(
     }
 }
 
-/// Whatever a transaction spends from the replaced blocks has to come before it in the new ones.
+/// Whatever a transaction spends from the replaced blocks must come before it in the new ones.
 fn check_parents(old: &[Block], contents: &[Vec<Transaction>]) -> Result<(), InvalidRequest> {
     let mut missing: HashSet<Txid> = old.iter().flat_map(txids).collect();
     for transaction in contents.iter().flatten() {

@@ -8,10 +8,10 @@ use super::node::{BestBlock, Node};
 /// The seconds by which mock time moves with every block.
 pub const BLOCK_INTERVAL: u32 = 600;
 
-/// So many empty blocks are mined with one setting of the clock, so that none is more than two hours from it: as far
+/// The number of empty blocks mined with one setting of the clock, so that none is more than two hours from it: as far
 /// off as a block may be.
 const AT_ONCE: u32 = 12;
-/// So many blocks one call mines at most.
+/// The most blocks that one call mines.
 const MOST_BLOCKS: u32 = 10_000;
 /// The last time that is certain to be crossed before the 32 bits of a header's time are full, in 2106.
 const LAST_TIME: u32 = u32::MAX - 100 * BLOCK_INTERVAL;
@@ -21,10 +21,10 @@ const LAST_TIME: u32 = u32::MAX - 100 * BLOCK_INTERVAL;
 /// One step is: the node's mock time advances by [`BLOCK_INTERVAL`], and a block of that time is mined with what is
 /// in the mempool.
 ///
-/// When which lock is final is told with [`Lock`].
+/// [`Lock`] says when a lock is final.
 ///
 /// To cross a time lock, mock time jumps and some six blocks are mined until the median has followed, rather than
-/// one block for every ten minutes. A jump of more than 14 days makes the node forget what is in its mempool, as
+/// one block for every ten minutes. A jump of more than 14 days makes the node drop its mempool, as
 /// such a time does in reality.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainClock {
@@ -32,19 +32,19 @@ pub struct ChainClock {
 }
 
 impl ChainClock {
-    /// A clock that mines with this miner.
+    /// Creates a clock that mines with this miner.
     #[must_use]
     pub fn new(miner: Miner) -> Self {
         Self { miner }
     }
 
-    /// The miner, to mine without moving time.
+    /// Returns the miner, to mine without moving time.
     #[must_use]
     pub fn miner(&self) -> &Miner {
         &self.miner
     }
 
-    /// One step, with the given content.
+    /// Takes one step, with the given content.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl ChainClock {
         self.step_no_earlier_than(node, 0, content)
     }
 
-    /// So many steps. As soon as the mempool is empty, the rest is mined without looking at it again.
+    /// Takes `count` steps. Once the mempool is empty, the rest is mined without polling it again.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl ChainClock {
         Ok(blocks)
     }
 
-    /// So many steps, without transactions.
+    /// Takes `count` steps, without transactions.
     ///
     /// # Errors
     ///
@@ -112,9 +112,9 @@ impl ChainClock {
         Ok(mined)
     }
 
-    /// Mines until a transaction with this lock is final for the next block, and not a block further.
+    /// Mines until a transaction with this lock is final for the next block, and not one block more.
     ///
-    /// A lock that is final already takes no block. After a jump over a time lock, the median time past is just
+    /// A lock that is already final takes no block. After a jump over a time lock, the median time past is just
     /// what is needed. Of a spend that is locked by height and by time, the height is crossed first.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ impl ChainClock {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::LockPassed`] if the lock is final already, [`InvalidRequest::NotLocked`] if a transaction has none, and as
+    /// [`InvalidRequest::LockPassed`] if the lock is already final, [`InvalidRequest::NotLocked`] if a transaction has none, and as
     /// [`ChainClock::make_final`].
     pub fn stop_before(&self, node: &Node, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         let _turn = node.turn()?;

@@ -1,4 +1,4 @@
-//! Several nodes, connected as a test wants it.
+//! Several nodes, connected as a test requests.
 
 mod agree;
 mod builder;
@@ -30,15 +30,15 @@ const MOST_NODES: usize = 8;
 /// What `disconnectnode` says of a peer that has just gone by itself.
 const NOT_CONNECTED: i32 = -29;
 
-/// Who is connected with whom.
+/// Which nodes are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Topology {
-    /// Each with the next.
+    /// Each node with the next.
     Line,
-    /// A line whose last is connected with the first.
+    /// A line whose last node is connected with the first.
     Ring,
-    /// Each with each.
+    /// Each node with every other.
     #[default]
     Clique,
 }
@@ -65,9 +65,9 @@ struct Edge {
     high: usize,
 }
 
-/// One to eight nodes with the same first blocks and one time for all of them.
+/// One to eight nodes with the same first blocks and a shared clock.
 ///
-/// Each is a whole [`Regtest`]: it mines, pays and reorganises by itself, and its blocks and transactions reach
+/// Each is a whole [`Regtest`]: it mines, pays and reorganises independently. Its blocks and transactions reach
 /// the others over the peer-to-peer network as far as they are connected.
 ///
 /// ```
@@ -98,20 +98,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Two nodes that are connected, unless told otherwise.
+    /// Returns a builder; by default, two connected nodes.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
 
-    /// How many nodes there are, stopped ones included.
+    /// Returns the number of nodes, stopped ones included.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // there is always one
     pub fn len(&self) -> usize {
         self.chains.len()
     }
 
-    /// A node with its clock and faucet, counted from 0.
+    /// Returns a node with its clock and faucet, counted from 0.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Cluster {
         Ok(&mut self.chains[index])
     }
 
-    /// A node, counted from 0.
+    /// Returns a node, counted from 0.
     ///
     /// # Errors
     ///
@@ -158,9 +158,9 @@ impl Cluster {
     }
 
     /// Connects what a cut had separated, waits until it is and blocks have arrived, and gives each node the transactions
-    /// that are in the mempools of the others: Bitcoin Core tells its peers only of what is new, so that they would never
-    /// come by themselves. They are submitted, parents first, and a parent that is too cheap with the child that pays for
-    /// it. What conflicts stays where it is; [`Cluster::held_back`] says what was not taken, and why.
+    /// that are in the mempools of the others: Bitcoin Core announces only new transactions, so they would never arrive
+    /// otherwise. They are submitted, parents first, and a parent that is too cheap with the child that pays for
+    /// it. What conflicts stays where it is; [`Cluster::held_back`] says what was not accepted, and why.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NoSuchNode`], or as there.
+    /// [`InvalidRequest::NoSuchNode`], or as the linked method.
     pub fn stop(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.stop()?;
         self.reconnect()
@@ -183,7 +183,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NoSuchNode`], or as there.
+    /// [`InvalidRequest::NoSuchNode`], or as the linked method.
     pub fn kill(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.kill()?;
         self.reconnect()
@@ -194,17 +194,17 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NoSuchNode`], or as there.
+    /// [`InvalidRequest::NoSuchNode`], or as the linked method.
     pub fn restart(&mut self, index: usize) -> Result<(), Error> {
         self.node(index)?.restart()?;
         self.reconnect()
     }
 
-    /// Waits until all nodes that run have the same tip.
+    /// Waits until all running nodes have the same tip.
     ///
     /// # Errors
     ///
-    /// [`NodeError::Ended`](super::NodeError::Ended) if one has ended by itself, or as [`wait_for_same_tip`].
+    /// [`NodeError::Ended`](super::NodeError::Ended) if one has exited on its own, or as [`wait_for_same_tip`].
     pub fn wait_for_same_tip(&self) -> Result<BestBlock, Error> {
         wait_for_same_tip(&self.running()?)
     }
@@ -218,7 +218,7 @@ impl Cluster {
         wait_for_same_tip(&self.these(indices)?)
     }
 
-    /// Waits until all nodes that run have the same transactions in their mempools; the clock as in
+    /// Waits until all running nodes have the same transactions in their mempools; the clock as in
     /// [`Node::wait_for_unconfirmed`].
     ///
     /// # Errors

@@ -14,18 +14,18 @@ use bitcoin::{
 
 use super::error::InvalidRequest;
 
-/// What an output asks of its spender.
+/// How an output is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CoinKind {
-    /// Pay to public key hash. Its spender's txid can be changed by third parties.
+    /// Pay to public key hash. Third parties can change the txid of its spender.
     Legacy,
     /// Pay to witness public key hash (BIP 141).
     Segwit,
 }
 
 impl CoinKind {
-    /// The script of an output of this kind, for the compressed public key of `key`.
+    /// Returns the script of an output of this kind, for the compressed public key of `key`.
     #[must_use]
     pub fn script(self, key: &SecretKey) -> ScriptBuf {
         let public_key = public_key(key);
@@ -36,7 +36,7 @@ impl CoinKind {
     }
 }
 
-/// An output that exists, with the key to spend it.
+/// A spendable output, with its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coin {
     /// Where it is.
@@ -52,19 +52,19 @@ pub struct Coin {
 }
 
 impl Coin {
-    /// What it is worth.
+    /// Returns its value.
     #[must_use]
     pub fn value(&self) -> Amount {
         self.output.value
     }
 
-    /// The compressed public key.
+    /// Returns the compressed public key.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         public_key(&self.key)
     }
 
-    /// A signed transaction that spends this coin alone. What the outputs leave over is the fee.
+    /// Returns a signed transaction that spends this coin alone. What the outputs leave is the fee.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ fn public_key(key: &SecretKey) -> PublicKey {
 }
 
 /// A transaction that spends coins, before it is signed: version 2, no lock, and the highest sequence that still
-/// lets a lock time count (`0xfffffffe`), unless told otherwise.
+/// enables a lock time (`0xfffffffe`), by default.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Spend<'a> {
@@ -164,22 +164,22 @@ impl<'a> Spend<'a> {
         }
     }
 
-    /// Pays to these outputs. What they leave over is the fee.
+    /// Pays to these outputs. What they leave is the fee.
     pub fn to(self, outputs: Vec<TxOut>) -> Self {
         Self { outputs, ..self }
     }
 
-    /// Not valid before this height or time.
+    /// Sets the lock time: not valid before this height or time.
     pub fn lock_time(self, lock_time: LockTime) -> Self {
         Self { lock_time, ..self }
     }
 
-    /// The sequence of every input. [`Sequence::MAX`] makes the lock time count for nothing.
+    /// Sets the sequence of every input. [`Sequence::MAX`] disables the lock time.
     pub fn sequence(self, sequence: Sequence) -> Self {
         Self { sequence, ..self }
     }
 
-    /// The signed transaction.
+    /// Returns the signed transaction.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl<'a> Spend<'a> {
     }
 }
 
-/// A signed transaction that spends these coins, with the defaults of [`Spend`].
+/// Returns a signed transaction that spends these coins, with the defaults of [`Spend`].
 ///
 /// # Errors
 ///
@@ -214,7 +214,7 @@ pub fn spend_coins(coins: &[Coin], outputs: Vec<TxOut>) -> Result<Transaction, I
     Spend::of(coins).to(outputs).sign()
 }
 
-/// The output that brings back to `script` what `outputs` and `fee` leave of the coins.
+/// Returns the change output: what `outputs` and `fee` leave of the coins, paid to `script`.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! electrs beside a node, for programs that look at the chain through an electrum server.
+//! electrs beside a node, for programs that see the chain through an electrum server.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -23,13 +23,13 @@ use super::process::{Folder, Reserved, Supervised};
 use super::rpc::call;
 use super::wait::{list, wait_until, Poll};
 
-/// How often an electrs that comes up is looked at.
+/// The interval for polling a starting electrs.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// An [electrs](https://github.com/romanz/electrs) that indexes the chain of a node, with a folder of its own.
+/// An [electrs](https://github.com/romanz/electrs) that indexes the chain of a node, in its own folder.
 ///
 /// It listens on 127.0.0.1 alone. Like a [`Node`], it is killed and its folder removed when this is dropped and when the
-/// process ends in any other way. It ends when its node is stopped, and has to be started anew after that.
+/// process ends in any other way. It ends when its node is stopped, and must be started again after that.
 pub struct Electrs {
     // Dropped before the daemon, so that no connection is cut.
     client: RawClient<TcpStream>,
@@ -48,7 +48,7 @@ pub struct ElectrsBuilder {
     arguments: Vec<String>,
 }
 
-/// A transaction that has to do with a script: one of its outputs has it, or one of its inputs spends such an
+/// A transaction that involves a script: one of its outputs has it, or one of its inputs spends such an
 /// output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryEntry {
@@ -124,7 +124,7 @@ impl Electrs {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn start(node: &Arc<Node>) -> Result<Self, Error> {
         Self::builder().start(node)
     }
@@ -135,20 +135,20 @@ impl Electrs {
         ElectrsBuilder::default()
     }
 
-    /// For how long the calls that wait do so; as long as those of its node unless told otherwise.
+    /// Sets the timeout of calls that wait; by default, that of its node.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Where the electrum server listens: plain TCP.
+    /// Returns where the electrum server listens: plain TCP.
     #[must_use]
     pub const fn address(&self) -> SocketAddrV4 {
         self.address
     }
 
-    /// A client, for calls that have no function here.
+    /// Returns a client, for calls without a method here.
     #[must_use]
     pub const fn client(&self) -> &RawClient<TcpStream> {
         &self.client
@@ -223,7 +223,7 @@ impl Electrs {
         })
     }
 
-    /// The transactions that have to do with a script, those in blocks first, oldest first.
+    /// Returns the transactions that involve a script: confirmed ones first, oldest first.
     ///
     /// # Errors
     ///
@@ -288,7 +288,8 @@ impl Electrs {
         })
     }
 
-    /// The proof that the transaction is in the block at this height, checked against the header that the node has there.
+    /// Returns the proof that the transaction is in the block at this height, checked against the header that the
+    /// node has there.
     ///
     /// # Errors
     ///

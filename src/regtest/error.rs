@@ -12,17 +12,17 @@ use super::node::BestBlock;
 
 /// Why a call of the harness failed.
 ///
-/// A transaction that the node refuses is not an error but a [`MempoolVerdict`](super::MempoolVerdict).
+/// A transaction that the node rejects is not an error but a [`MempoolVerdict`](super::MempoolVerdict).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A program is missing or does not start.
     #[error(transparent)]
     Binary(#[from] BinaryError),
-    /// The node, or the way to it, failed.
+    /// The node, or the connection to it, failed.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// The caller asked for something that cannot be.
+    /// The caller requested something impossible.
     #[error(transparent)]
     InvalidRequest(#[from] InvalidRequest),
 }
@@ -34,7 +34,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The node or the electrs beside it, or the connection to one of them, failed.
+/// The node, its electrs, or the connection to one of them failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
@@ -53,7 +53,7 @@ pub enum NodeError {
         /// What the program or the operating system said.
         reason: String,
     },
-    /// There is no place for the files of nodes.
+    /// The temporary folder cannot be used.
     #[error(
         "cannot use the temporary folder {} ({chosen_by}): {source}; set TEMPDIR_ROOT to a writable folder",
         place.display()
@@ -66,7 +66,7 @@ pub enum NodeError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// There is no port for a node on 127.0.0.1.
+    /// No port on 127.0.0.1 is free.
     #[error("no free port on 127.0.0.1 for a node: {0}")]
     Port(std::io::Error),
     /// A call was not answered, because of the connection or because the node does not run.
@@ -77,7 +77,7 @@ pub enum NodeError {
         /// Why not.
         reason: String,
     },
-    /// The node was to be used, but had ended by itself.
+    /// The node had already exited on its own.
     #[error("the node had already exited on its own, {0}")]
     Ended(String),
     /// The evidence of a failure could not be written.
@@ -93,14 +93,14 @@ pub enum NodeError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// Something that was waited for did not happen.
+    /// A condition did not become true in time.
     #[error("timed out after {within:?} waiting for {awaited}; last seen: {seen}")]
     Timeout {
         /// What was waited for.
         awaited: String,
         /// For how long.
         within: Duration,
-        /// What was there instead, when it was last looked at.
+        /// The last state seen.
         seen: String,
     },
     /// The node did not stop cleanly.
@@ -114,16 +114,16 @@ pub enum NodeError {
         /// What the client or the node said.
         source: Box<bitcoincore_rpc::Error>,
     },
-    /// The node or electrs answered something that this crate does not understand. Whatever else fails in a call of
-    /// electrs is told so, too.
+    /// The node or electrs gave an answer that this crate does not understand, or a call of electrs failed in another
+    /// way.
     #[error("unexpected answer from {call}: {answer}")]
     Answer {
         /// The name of the RPC, or of the electrum call.
         call: &'static str,
-        /// The answer, or the part of it that surprised.
+        /// The answer, or the unexpected part of it.
         answer: String,
     },
-    /// The node refused a block.
+    /// The node rejected a block.
     #[error("the node rejected block {hash}: {words}")]
     BlockRefused {
         /// The block.
@@ -133,11 +133,11 @@ pub enum NodeError {
     },
 }
 
-/// The caller asked for something that cannot be.
+/// The caller requested something impossible.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRequest {
-    /// One cannot stop before a lock that is final already.
+    /// The lock is already final, so the clock cannot stop before it.
     #[error("{lock} is already final at {tip}")]
     LockPassed {
         /// The lock asked for.
@@ -145,7 +145,7 @@ pub enum InvalidRequest {
         /// Where the chain is.
         tip: BestBlock,
     },
-    /// A lock is so far away that it must be a mistake, or cannot be reached at all.
+    /// The lock is too far away: a mistake, or unreachable.
     #[error("{lock} is too far from {tip}")]
     LockTooFar {
         /// The lock asked for.
@@ -153,25 +153,25 @@ pub enum InvalidRequest {
         /// Where the chain is.
         tip: BestBlock,
     },
-    /// One cannot stop before the lock of a transaction that has none.
+    /// The transaction has no lock to stop before.
     #[error("transaction {txid} has no lock")]
     NotLocked {
         /// The transaction.
         txid: Txid,
     },
-    /// A relative lock counts from the block that has the coin, and this one is in the mempool.
+    /// A relative lock counts from the block of its coin, but this coin is in the mempool.
     #[error("coin {coin} is not confirmed: mine a block first")]
     CoinUnconfirmed {
         /// The coin.
         coin: OutPoint,
     },
-    /// There is no such coin, or a block spends it.
+    /// The coin does not exist, or a block spends it.
     #[error("coin {coin} does not exist or is spent")]
     CoinMissing {
         /// The coin.
         coin: OutPoint,
     },
-    /// A chain cannot be replaced deeper than to its first block.
+    /// A reorganisation cannot replace the genesis block.
     #[error("cannot replace the last {depth} blocks of a chain of height {height}: replace at least one, and not the genesis block")]
     ReorgDepth {
         /// The number of blocks to replace.
@@ -179,7 +179,7 @@ pub enum InvalidRequest {
         /// The chain's height.
         height: u32,
     },
-    /// A branch is too short to take the place of another.
+    /// The branch is too short to replace another.
     #[error("the new branch must have at least {least} blocks, got {length}")]
     BranchLength {
         /// The number of blocks asked for.
@@ -187,7 +187,7 @@ pub enum InvalidRequest {
         /// The least number possible.
         least: u32,
     },
-    /// A transaction is in none of the blocks that are to be replaced, or was changed already.
+    /// The transaction is in none of the replaced blocks, or was already changed.
     #[error("transaction {txid} is not in the replaced blocks {first} to {last}, or was already dropped, moved or replaced")]
     NotInBranch {
         /// The transaction.
@@ -207,7 +207,7 @@ pub enum InvalidRequest {
         /// The height of its last.
         last: u32,
     },
-    /// What shall replace a transaction spends none of its coins, so that both could be mined.
+    /// The replacement spends none of the transaction's coins, so that both could be mined.
     #[error("transaction {other} cannot replace {txid}: they share no input")]
     NotConflicting {
         /// The transaction to be replaced.
@@ -215,7 +215,7 @@ pub enum InvalidRequest {
         /// The other one.
         other: Txid,
     },
-    /// A transaction of a new branch spends from one that is not in the branch, or only after it.
+    /// A transaction of a new branch spends an output of one that is not before it in the branch.
     #[error("transaction {txid} spends an output of {parent}, which does not precede it in the new branch")]
     ParentMissing {
         /// The transaction.
@@ -233,10 +233,10 @@ pub enum InvalidRequest {
         /// Where the second node's chain is.
         tip: BestBlock,
     },
-    /// Of two nodes to be connected, one has to listen; and electrs gets its blocks as a peer of its node.
+    /// No node listens for peers: a connection and electrs each need one that does.
     #[error("no node listens for peers: start one with NodeBuilder::p2p(true)")]
     NoPort,
-    /// A node was asked to stop or to start that has done so already, or is about to.
+    /// The node is already stopped or started, or about to be.
     #[error("the node is already {state}")]
     NodeState {
         /// `running`, `stopped`, `killed`, or `being stopped` or the like.
@@ -278,7 +278,7 @@ pub enum InvalidRequest {
         /// The newest block.
         tip: BestBlock,
     },
-    /// Time only moves forwards.
+    /// Mock time only moves forwards.
     #[error("mock time cannot go back from {now} to {asked}: choose a later time")]
     TimeBackwards {
         /// The node's mock time, in seconds since 1970.
@@ -286,7 +286,7 @@ pub enum InvalidRequest {
         /// The time asked for, in seconds since 1970.
         asked: u32,
     },
-    /// A chain has to begin after the genesis block, whose time is fixed.
+    /// A chain must begin after the genesis block, whose time is fixed.
     #[error(
         "{height} blocks ending at time {now} would begin before the genesis block: start at {earliest} or later"
     )]
@@ -303,10 +303,10 @@ pub enum InvalidRequest {
     TimeOver {
         /// The chain's time so far, in seconds since 1970.
         now: u32,
-        /// How much later it was to be, in seconds.
+        /// How much later the requested time is, in seconds.
         seconds: u32,
     },
-    /// The faucet's mature funds do not suffice; mining more blocks gives it more.
+    /// The faucet's mature funds are too small; mine more blocks.
     #[error(
         "the faucet has only {available} in mature coins, but {needed} is needed: mine more blocks first"
     )]
@@ -316,7 +316,7 @@ pub enum InvalidRequest {
         /// What the faucet could spend in the next block.
         available: Amount,
     },
-    /// The faucet's coins are segwit outputs, which nobody can spend before blocks may have witnesses.
+    /// The faucet's coins are segwit outputs, which cannot be spent before segwit is active.
     #[error(
         "the faucet cannot pay at height {height}: its coins can be spent from height {segwit} on, by \
          -testactivationheight=segwit@{segwit}; mine up to height {} first", segwit.saturating_sub(1)
@@ -324,7 +324,7 @@ pub enum InvalidRequest {
     NoSegwitYet {
         /// The height of the next block.
         height: u32,
-        /// The height from which on blocks may have witnesses.
+        /// The height at which segwit is active.
         segwit: u32,
     },
     /// A transaction cannot pay out more than it takes in.
@@ -332,10 +332,10 @@ pub enum InvalidRequest {
     OutputsExceedInputs {
         /// The sum of the coins.
         inputs: Amount,
-        /// The sum of the outputs, fee included where one was asked for.
+        /// The sum of the outputs, with the fee if one was requested.
         outputs: Amount,
     },
-    /// Only what is in the mempool can be left there.
+    /// The transaction is not in the mempool, so it cannot be left there.
     #[error("transaction {txid} is not in the mempool")]
     NotInMempool {
         /// The transaction.
@@ -354,7 +354,7 @@ pub enum InvalidRequest {
     TagTooLong {
         /// The tag's length in bytes.
         length: usize,
-        /// The longest that is possible.
+        /// The longest tag possible.
         max: usize,
     },
 }

@@ -69,10 +69,10 @@ impl Node {
     /// Keeps the node's debug log, what it wrote to standard error, its mempool, tip and peers, a journal of what
     /// was done to it, and what was [attached](Node::attach), in a folder named after the test, and returns that folder.
     ///
-    /// This happens by itself when a test panics, and when it returns a [`TestFailure`](super::TestFailure); the last
+    /// This happens automatically when a test panics, and when it returns a [`TestFailure`](super::TestFailure); the last
     /// line of the failure then names the folder. [The guide](super::guide#when-a-test-fails) says when exactly.
     /// Evidence goes to `spilman-evidence` in the temporary directory, or where `SPILMAN_EVIDENCE` points.
-    /// Of a test that passes nothing is kept, unless `SPILMAN_KEEP` is set: then every folder stays as it was.
+    /// Nothing is kept of a test that passes, unless `SPILMAN_KEEP` is set: then every folder stays as it was.
     ///
     /// # Errors
     ///
@@ -100,8 +100,8 @@ impl Node {
         self.evidence.0.unwanted.store(true, Ordering::Relaxed);
     }
 
-    /// Something to be kept with the [evidence](Node::keep_evidence), as a file of this name: for what the
-    /// program under test knows, such as its own log. It replaces what had that name.
+    /// Keeps a file of this name with the [evidence](Node::keep_evidence): for what the
+    /// program under test knows, such as its own log. It replaces an earlier file of that name.
     pub fn attach(&self, name: &str, content: impl Into<Vec<u8>>) {
         let mut attached = lock(&self.evidence.0.attached);
         attached.retain(|(earlier, _)| earlier != name);
@@ -120,7 +120,7 @@ impl Node {
 }
 
 impl Evidence {
-    /// A node that has just been started.
+    /// Returns a node that has just been started.
     pub fn of(source: EvidenceSource) -> Self {
         let evidence = Self::default();
         // It is new, so it has none yet.

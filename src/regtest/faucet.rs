@@ -1,4 +1,4 @@
-//! Money for tests, from keys that anybody can recompute.
+//! Money for tests, from published keys.
 
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::transaction::{predict_weight, InputWeightPrediction};
@@ -15,12 +15,12 @@ use super::scan::ScannedUtxo;
 /// A coinbase can be spent once so many blocks follow, its own included.
 const MATURITY: u32 = 100;
 
-/// Pays out what was mined to its script.
+/// Pays out coins that were mined to its script.
 ///
-/// Its payments go straight into a block of their own. They pay an ordinary fee nevertheless, so that one whose block is
-/// taken back is relayed and outlasts a restart: 1 sat/vB, or the least that the node takes, if that is more. It comes out
+/// Each payment goes straight into a separate block. It still pays an ordinary fee, so that one whose block is
+/// taken back is relayed and survives a restart: 1 sat/vB, or the node's minimum, if that is more. It comes out
 /// of the change, so that amounts are exact; a payment that leaves less than the fee pays what it leaves. With
-/// [`Faucet::with_feerate`] of zero it pays none, and the change is round, too. The faucet keeps no account: what it can spend, it asks the node, so blocks that are taken back take nothing from it for good.
+/// [`Faucet::with_feerate`] of zero it pays none, and the change is round, too. The faucet keeps no account: it asks the node what it can spend, so a reorganisation never loses its funds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faucet {
     key: SecretKey,
@@ -39,26 +39,25 @@ impl Default for Faucet {
 }
 
 impl Faucet {
-    /// The faucet whose key is the SHA-256 of `spilman/faucet`.
+    /// Creates the faucet whose key is the SHA-256 of `spilman/faucet`.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same faucet, whose payments pay this feerate, or the least that the node takes if that is more; zero for no
-    /// fee at all.
+    /// Sets the feerate of its payments; the node's minimum, if that is more; zero for no fee.
     #[must_use]
     pub fn with_feerate(self, feerate: FeeRate) -> Self {
         Self { feerate, ..self }
     }
 
-    /// Where a [`Miner`](super::Miner) has to pay for this faucet to have funds.
+    /// Returns the script that a [`Miner`](super::Miner) must pay to fund this faucet.
     #[must_use]
     pub fn script(&self) -> ScriptBuf {
         CoinKind::Segwit.script(&self.key)
     }
 
-    /// What could be spent in the next block.
+    /// Returns what could be spent in the next block.
     ///
     /// # Errors
     ///
@@ -67,7 +66,7 @@ impl Faucet {
         Ok(self.mature(node)?.iter().map(|utxo| utxo.output.value).sum())
     }
 
-    /// A coin of exactly this amount, in a block. Its key is the SHA-256 of `spilman/faucet/0`, then
+    /// Makes a coin of exactly this amount, in a block. Its key is the SHA-256 of `spilman/faucet/0`, then
     /// `spilman/faucet/1`, and so on.
     ///
     /// # Errors
@@ -86,7 +85,7 @@ impl Faucet {
         Ok(coin)
     }
 
-    /// As [`Faucet::fund`], for a key of the caller.
+    /// As [`Faucet::fund`], for the caller's key.
     ///
     /// # Errors
     ///
@@ -114,8 +113,8 @@ impl Faucet {
         })
     }
 
-    /// Pays any outputs, in one transaction in a block of its own; a last output takes the change, if any. The
-    /// oldest funds are spent first.
+    /// Pays any outputs, in one transaction in a separate block. A last output holds the change, if any. The oldest
+    /// funds are spent first.
     ///
     /// # Errors
     ///

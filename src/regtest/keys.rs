@@ -1,9 +1,9 @@
-//! Keys that anybody can recompute.
+//! Published keys.
 
 use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::SecretKey;
 
-/// The secret key that is the SHA-256 of a label.
+/// Returns the secret key that is the SHA-256 of a label.
 ///
 /// A reader of a test can check every signature with nothing but the label. Never use it for real money.
 ///

@@ -1,4 +1,4 @@
-//! What keeps a spend out of the next block: absolute and relative lock times.
+//! Absolute and relative lock times: what keeps a spend out of the next block.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const TOLD: usize = 12;
 
 /// A lock time to cross: an absolute one, a relative one on a coin, or all of a transaction.
 ///
-/// Whatever it is, it is judged for the *next* block:
+/// Each is judged for the *next* block:
 ///
 /// | lock | final as soon as |
 /// |---|---|
@@ -43,11 +43,11 @@ const TOLD: usize = 12;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lock {
-    /// An `nLockTime`, or what `OP_CHECKLOCKTIMEVERIFY` asks for (BIP 65).
+    /// An `nLockTime`, or what `OP_CHECKLOCKTIMEVERIFY` requires (BIP 65).
     Absolute(absolute::LockTime),
-    /// What the sequence of an input says (BIP 68), or what `OP_CHECKSEQUENCEVERIFY` asks for (BIP 112).
+    /// The sequence of an input (BIP 68), or what `OP_CHECKSEQUENCEVERIFY` requires (BIP 112).
     Relative {
-        /// The coin that the input spends. It has to be in a block.
+        /// The coin that the input spends. It must be in a block.
         coin: OutPoint,
         /// The lock.
         lock: relative::LockTime,
@@ -62,13 +62,13 @@ pub enum Lock {
 }
 
 impl Lock {
-    /// A relative lock on a coin.
+    /// Returns a relative lock on a coin.
     #[must_use]
     pub fn relative(coin: OutPoint, lock: relative::LockTime) -> Self {
         Self::Relative { coin, lock }
     }
 
-    /// The least height and median time past of a tip that make it final.
+    /// Returns the least height and median time past of a tip that make it final.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl From<absolute::LockTime> for Lock {
 }
 
 /// The transaction's `nLockTime`, unless all inputs have the final sequence, and the sequences of its inputs, if its
-/// version is at least 2 and they have not the bit that disables them. A lock of zero is none.
+/// version is at least 2 and the disable bit is not set. A lock of zero is no lock.
 impl From<&Transaction> for Lock {
     fn from(transaction: &Transaction) -> Self {
         let mut locks = Vec::new();
@@ -205,7 +205,7 @@ impl LockRequirement {
         }
     }
 
-    /// Whether this tip is enough.
+    /// Returns whether this tip is enough.
     #[must_use]
     pub fn are_met_by(&self, tip: &BestBlock) -> bool {
         self.height.is_none_or(|height| tip.height >= height) && self.mtp.is_none_or(|mtp| tip.mtp >= mtp)
@@ -223,7 +223,7 @@ impl fmt::Display for LockRequirement {
     }
 }
 
-/// What it took to cross a lock, or to come up to it.
+/// The blocks and times that it took to cross a lock, or to stop before it.
 ///
 /// ```text
 /// needs height 104; 1 block: 103 at 1700001200;

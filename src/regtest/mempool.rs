@@ -1,4 +1,4 @@
-//! The RPCs of a node about transactions that are in no block yet, as typed functions.
+//! The RPCs of a node about unconfirmed transactions, as typed functions.
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Amount, FeeRate, OutPoint, SignedAmount, Transaction, Txid, Weight, Wtxid};
@@ -38,19 +38,19 @@ pub struct MempoolEntry {
     pub vsize: u64,
     /// Its weight.
     pub weight: Weight,
-    /// When it came, by the node's clock, in seconds since 1970.
+    /// When it entered, by the node's clock, in seconds since 1970.
     pub time: u64,
-    /// The height of the tip when it came.
+    /// The height of the tip when it entered.
     pub height: u32,
-    /// Fees of it and of its relatives.
+    /// Its fees, and those of its ancestors and descendants.
     pub fees: MempoolFees,
-    /// The number of transactions in the mempool that it builds on, itself included.
+    /// The number of its ancestors in the mempool, itself included.
     #[serde(rename = "ancestorcount")]
     pub ancestor_count: u64,
     /// Their size in vbytes.
     #[serde(rename = "ancestorsize")]
     pub ancestor_vsize: u64,
-    /// The number of transactions in the mempool that build on it, itself included.
+    /// The number of its descendants in the mempool, itself included.
     #[serde(rename = "descendantcount")]
     pub descendant_count: u64,
     /// Their size in vbytes.
@@ -70,13 +70,13 @@ pub struct MempoolFees {
     /// What it pays.
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     pub base: Amount,
-    /// What it counts for, after [`Node::prioritise`].
+    /// The fee that it counts for, after [`Node::prioritise`].
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     pub modified: SignedAmount,
-    /// What it and all that it builds on count for together.
+    /// The fee of it and its ancestors.
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     pub ancestor: SignedAmount,
-    /// What it and all that builds on it count for together.
+    /// The fee of it and its descendants.
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     pub descendant: SignedAmount,
 }
@@ -99,11 +99,11 @@ pub(super) const NOT_VALIDATED: &str = "package-not-validated";
 pub(super) const ALL_MONEY: &str = "21000000";
 
 impl Node {
-    /// Whether the node would take the transaction into its mempool now, with any feerate.
+    /// Tests whether the node would accept the transaction to its mempool now, with any feerate.
     ///
     /// # Errors
     ///
-    /// If the node fails; a refusal is a [`MempoolVerdict`].
+    /// If the node fails; a rejection is a [`MempoolVerdict`].
     pub fn test_accept(&self, transaction: &Transaction) -> Result<MempoolVerdict, Error> {
         const CALL: &str = "testmempoolaccept";
         let arguments = [json!([serialize_hex(transaction)]), json!(0)];
@@ -116,12 +116,11 @@ impl Node {
         }
     }
 
-    /// Gives the transaction to the node, with any feerate. Giving one again that is in the mempool counts as
-    /// accepted.
+    /// Submits the transaction to the node, with any feerate. One that is already in the mempool counts as accepted.
     ///
     /// # Errors
     ///
-    /// If the node fails; a refusal is a [`MempoolVerdict`].
+    /// If the node fails; a rejection is a [`MempoolVerdict`].
     pub fn submit(&self, transaction: &Transaction) -> Result<MempoolVerdict, Error> {
         const CALL: &str = "sendrawtransaction";
         let arguments = [json!(serialize_hex(transaction)), json!(0), json!(ALL_MONEY)];
@@ -135,7 +134,7 @@ impl Node {
         Ok(verdict)
     }
 
-    /// The ids of all transactions in the mempool, sorted.
+    /// Returns the ids of all transactions in the mempool, sorted.
     ///
     /// # Errors
     ///
@@ -146,7 +145,7 @@ impl Node {
         Ok(txids)
     }
 
-    /// The transaction of the mempool that spends an output.
+    /// Returns the transaction of the mempool that spends an output.
     ///
     /// # Errors
     ///
@@ -161,7 +160,7 @@ impl Node {
         Ok(answer.spendingtxid)
     }
 
-    /// A transaction of the mempool, or `None` if it is not there. Blocks are not looked into.
+    /// Returns a transaction of the mempool, or `None` if it is not there. Blocks are not searched.
     ///
     /// # Errors
     ///
@@ -174,7 +173,7 @@ impl Node {
         decode("getrawtransaction", &raw).map(Some)
     }
 
-    /// What the node knows of a transaction in its mempool, or `None` if it is not there.
+    /// Returns what the node knows of a transaction in its mempool, or `None` if it is not there.
     ///
     /// # Errors
     ///
@@ -186,8 +185,8 @@ impl Node {
         call(self.client(), "getmempoolentry", &[json!(txid)]).map(Some)
     }
 
-    /// Lets the node treat a transaction as if it paid so much more, or less, than it does: when it decides what to
-    /// take into its mempool, what to leave there, and what to put into a block. Several calls add up.
+    /// Makes the node treat a transaction as if it paid this much more, or less: when it decides what to accept to its
+    /// mempool, what to keep there, and what to put into a block. Several calls add up.
     ///
     /// # Errors
     ///
@@ -199,7 +198,7 @@ impl Node {
         Ok(())
     }
 
-    /// The feerate below which the node takes nothing now: that of its [`Policy`](super::Policy), or more while its
+    /// Returns the feerate below which the node now accepts nothing: that of its [`Policy`](super::Policy), or more while its
     /// mempool is full (`-maxmempool`). Rounded up.
     ///
     /// # Errors
@@ -218,7 +217,7 @@ impl Node {
         ))
     }
 
-    /// What the node would put into the next block.
+    /// Returns what the node would put into the next block.
     ///
     /// # Errors
     ///

@@ -39,7 +39,7 @@ pub enum BlockContent {
     Mempool,
     /// As [`BlockContent::Mempool`], but without these and what spends from them, which stay in the mempool.
     AllBut(Vec<Txid>),
-    /// Just these, in this order, whether or not the node would relay them.
+    /// Exactly these, in this order, whether or not the node would relay them.
     Exactly(Vec<Transaction>),
 }
 
@@ -51,12 +51,12 @@ impl BlockContent {
     }
 }
 
-/// What may vary in a block.
+/// The parameters of a block.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MineParams {
     /// The transactions.
     pub content: BlockContent,
-    /// The header's time in seconds since 1970. It has to be after the median time past, and at most two hours
+    /// The header's time in seconds since 1970. It must be after the median time past, and at most two hours
     /// after the node's mock time. If absent, the mock time or the first second after the median time past,
     /// whichever is later; if that is too far ahead, mock time moves as far as is needed.
     pub time: Option<u32>,
@@ -108,14 +108,14 @@ impl From<&MinedBlock> for Parent {
     }
 }
 
-/// Builds blocks to the last byte and gives them to a node.
+/// Builds whole blocks and submits them to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Miner {
     pays_to: ScriptBuf,
 }
 
 impl Miner {
-    /// A miner whose coinbases pay to this script.
+    /// Creates a miner whose coinbases pay to this script.
     #[must_use]
     pub fn new(pays_to: ScriptBuf) -> Self {
         Self { pays_to }
@@ -125,8 +125,8 @@ impl Miner {
     ///
     /// # Errors
     ///
-    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if the block breaks the consensus rules or somebody
-    /// else's becomes the tip instead, [`InvalidRequest::TagTooLong`], or the node fails.
+    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if the block breaks the consensus rules or another
+    /// becomes the tip instead, [`InvalidRequest::TagTooLong`], or the node fails.
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
         let _turn = node.turn()?;
         let tip = node.tip()?;

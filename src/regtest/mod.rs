@@ -1,24 +1,23 @@
-//! A real Bitcoin Core node for each test: started, mined on, moved through time, paid from, thrown away.
+//! A real Bitcoin Core node for each test: start it, mine, move time, pay, and drop it.
 //!
-//! Nothing here knows what is being tested. A wallet, an indexer or a payment service can be driven with it
-//! just as well as a payment channel.
+//! Nothing here depends on what is tested: a wallet, an indexer, a payment service or a payment channel.
 //!
-//! - [`Regtest`] is what most tests want: a node with mature coins, and one call for each thing to do.
+//! - [`Regtest`] is enough for most tests: a node with mature coins, and one call for each task.
 //! - [`Node`] is one `bitcoind`, with typed functions for its RPCs and [`Node::client`] for all others.
 //! - [`Miner`] builds every block itself, so that the chain does not depend on the version of the node.
 //! - [`ChainClock`] moves height, mock time and median time past: "make this lock time final".
 //! - [`Faucet`] makes funds from published keys, as legacy and as segwit outputs.
 //! - `Electrs` (feature `electrs`) is an electrum server beside a node.
-//! - [`MempoolVerdict`] is what the node said of a transaction, the same in every Core version; [`PackageVerdict`]
+//! - [`MempoolVerdict`] is the node's answer to a transaction, the same in every Core version; [`PackageVerdict`]
 //!   is the same for a package.
 //! - [`Lock`] is what the clock can cross or stop before: absolute, relative, or all that locks a transaction.
 //! - [`Reorg`] replaces the last blocks: transactions dropped, moved or replaced.
 //! - [`Cluster`] is several nodes: connected, cut apart, stopped, killed, restarted.
 //!
-//! The [guide] shows how to test a program of one's own with all this.
+//! The [guide] shows how to test your own program with it.
 //!
 //! All of it is synchronous, for a plain `#[test]` and for a `#[tokio::test]`; the guide says when `spawn_blocking` is
-//! better there. Neither the system clock nor a random number has any influence: the same calls give the
+//! better there. It uses neither the system clock nor random numbers: the same calls give the
 //! same blocks, to the byte, on every run and every machine.
 //!
 //! ```

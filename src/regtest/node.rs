@@ -56,7 +56,7 @@ impl fmt::Display for BestBlock {
     }
 }
 
-/// A `bitcoind` on regtest with a folder of its own, without wallet and without peers.
+/// A `bitcoind` on regtest in its own folder, without wallet and without peers.
 ///
 /// It is killed, and its folder removed, when this is dropped, and also when the process ends in any other way,
 /// `kill -9` included. If the test fails, its [evidence](Node::keep_evidence) is kept.
@@ -98,13 +98,13 @@ impl Node {
         Self::builder().start()
     }
 
-    /// A node with other than the default arguments, time, policy or program.
+    /// Returns a builder, for other arguments, another time, policy or program.
     #[must_use]
     pub fn builder() -> NodeBuilder {
         NodeBuilder::default()
     }
 
-    /// The client, for RPCs that have no function here.
+    /// Returns the client, for RPCs without a method here.
     ///
     /// Do not call `setmocktime` through it: [`Node::mock_time`] would not know.
     #[must_use]
@@ -113,7 +113,7 @@ impl Node {
         &self.client
     }
 
-    /// Another client, which goes on working when the node is started again. Calls wait as long as the node's
+    /// Returns another client, which keeps working when the node is restarted. Calls wait as long as the node's
     /// [timeout](NodeBuilder::timeout) says, and are never sent twice.
     #[must_use]
     pub fn new_client(&self) -> Client {
@@ -129,41 +129,41 @@ impl Node {
         client(self.launch.rpc(), timeout, Some(life::absence(&self.life)))
     }
 
-    /// Where the RPC server listens. It stays the same when the node is restarted.
+    /// Returns where the RPC server listens. A restart does not change it.
     #[must_use]
     pub fn rpc_address(&self) -> SocketAddrV4 {
         self.launch.rpc()
     }
 
-    /// The RPC server's address for a program under test: `http://127.0.0.1:<port>`.
+    /// Returns the RPC server's address for a program under test: `http://127.0.0.1:<port>`.
     ///
-    /// It may log in as [`RPC_USER`] with [`RPC_PASSWORD`], which outlast a restart, or with the
+    /// It may log in as [`RPC_USER`] with [`RPC_PASSWORD`], which survive a restart, or with the
     /// [cookie](Node::cookie_file), which does not.
     #[must_use]
     pub fn rpc_url(&self) -> String {
         format!("http://{}", self.launch.rpc())
     }
 
-    /// The file with the RPC credentials that `bitcoind` makes anew at every start.
+    /// Returns the file with the RPC credentials that `bitcoind` recreates at every start.
     #[must_use]
     pub fn cookie_file(&self) -> PathBuf {
         self.launch.data().join("regtest/.cookie")
     }
 
-    /// Where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the node is
+    /// Returns where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the node is
     /// restarted.
     #[must_use]
     pub fn p2p_address(&self) -> Option<SocketAddrV4> {
         self.launch.p2p()
     }
 
-    /// The node's data directory; the debug log is in `regtest/debug.log` in it.
+    /// Returns the node's data directory; the debug log is `regtest/debug.log` in it.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.launch.data()
     }
 
-    /// The node's clock, in seconds since 1970. It stands still until it is set.
+    /// Returns the node's clock, in seconds since 1970. It stands still until it is set.
     #[must_use]
     pub fn mock_time(&self) -> u32 {
         self.time().now
@@ -174,7 +174,7 @@ impl Node {
         self.segwit_height
     }
 
-    /// Sets the node's clock, in seconds since 1970, without mining: time locks look at the median time of
+    /// Sets the node's clock, in seconds since 1970, without mining: time locks depend on the median time of
     /// blocks, so nothing becomes final by this.
     ///
     /// # Errors
@@ -239,7 +239,7 @@ impl Node {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the daemon runs: it was neither stopped nor killed, and has not ended by itself.
+    /// Returns whether the daemon is running: neither stopped, killed, nor exited on its own.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.life.is_running()
@@ -252,14 +252,14 @@ impl Node {
             .map_or(Ok(()), |how| Err(NodeError::Ended(how).into()))
     }
 
-    /// Stops the node cleanly and waits until it has ended. Its data and its ports stay, for [`Node::restart`].
+    /// Stops the node cleanly and waits until it has exited. It keeps its data and ports, for [`Node::restart`].
     ///
-    /// To be rid of a node, drop it: that is faster.
+    /// To dispose of a node, drop it: that is faster.
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NodeState`] if it is stopped already, [`NodeError::Ended`] if it had ended by
-    /// itself, or if it cannot be reached, ends with an error, or does not end within the node's timeout: then it is
+    /// [`InvalidRequest::NodeState`] if it is stopped already, [`NodeError::Ended`] if it had exited on
+    /// its own, or if it cannot be reached, exits with an error, or does not exit within the node's timeout: then it is
     /// killed.
     pub fn stop(&self) -> Result<(), Error> {
         self.life.end("being stopped", "stopped", |mut daemon| {
@@ -271,8 +271,8 @@ impl Node {
         })
     }
 
-    /// Kills the node as a power cut would. What it had not yet written to disk is lost: without [`Node::flush`]
-    /// that may be every block since its start.
+    /// Kills the node, like a power cut. It loses what it had not yet written to disk: without [`Node::flush`], possibly
+    /// every block since its start.
     ///
     /// # Errors
     ///
@@ -286,9 +286,9 @@ impl Node {
         })
     }
 
-    /// Starts a node again that was stopped or killed or that ended by itself, on the same data and the same ports, and
-    /// with the same mock time. Unless it was stopped, it has only what it had written to disk, which may be no block at
-    /// all: see [`Node::flush`]. Its [clients](Node::client) go on working.
+    /// Restarts a node that was stopped or killed or that exited on its own, on the same data and ports, and with the same
+    /// mock time. Unless it was stopped, it has only what it had written to disk, possibly no block: see
+    /// [`Node::flush`]. Its [clients](Node::client) keep working.
     ///
     /// # Errors
     ///
@@ -325,9 +325,9 @@ impl fmt::Debug for Node {
     }
 }
 
-/// How a program under test may log in, beside the cookie.
+/// The user name with which a program under test can log in, besides the cookie.
 pub const RPC_USER: &str = "spilman";
-/// The password of [`RPC_USER`]. No secret: the server listens on 127.0.0.1 alone.
+/// The password of [`RPC_USER`]. It is not a secret: the server listens on 127.0.0.1 only.
 pub const RPC_PASSWORD: &str = "regtest";
 
 fn mock_time_argument(time: u32) -> OsString {

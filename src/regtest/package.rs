@@ -13,32 +13,32 @@ use super::node::Node;
 use super::rpc::{parse, raw};
 use super::verdict::{MempoolVerdict, Rejection};
 
-/// What a node said of a package.
+/// The node's answer to a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct PackageVerdict {
-    /// Why the package as a whole is refused, or that one of its transactions is; `None` if all is well.
+    /// Why the package, or one of its transactions, is rejected; `None` if it is accepted.
     pub rejection: Option<Rejection>,
-    /// What was said of each transaction, in the order given. Some may be
-    /// [accepted](MempoolVerdict::Accepted) though the package is not, and with some the node may not have
-    /// come to a verdict: [`RejectReason::NotValidated`](super::RejectReason::NotValidated).
+    /// The answer to each transaction, in the order given. Some may be
+    /// [accepted](MempoolVerdict::Accepted) although the package is not. For some the node may not have
+    /// reached a verdict: [`RejectReason::NotValidated`](super::RejectReason::NotValidated).
     pub transactions: Vec<MempoolVerdict>,
-    /// The transactions that had to leave the mempool for it.
+    /// The transactions that it replaced in the mempool.
     pub replaced: Vec<Txid>,
 }
 
 impl PackageVerdict {
-    /// Whether the node takes the package and each of its transactions.
+    /// Returns whether the node accepts the package and each of its transactions.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.rejection.is_none() && self.transactions.iter().all(MempoolVerdict::is_accepted)
     }
 
-    /// The transactions' ids, in a test that needs all of them accepted.
+    /// Returns the transactions' ids, if all are accepted.
     ///
     /// # Panics
     ///
-    /// If the node refuses one or the package, with the node's words.
+    /// If the node rejects one or the package, with the node's words.
     #[track_caller]
     #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_accepted(&self) -> Vec<Txid> {
@@ -62,13 +62,13 @@ impl PackageVerdict {
 }
 
 impl Node {
-    /// Whether the node would take all these transactions into its mempool now, 25 at most, parents before children.
-    /// Each has to pay its own way: a child does not pay for its parent here, as it does in
+    /// Tests whether the node would accept all these transactions to its mempool now, at most 25, parents before
+    /// children. Each must pay its own fee: a child does not pay for its parent here, as it does in
     /// [`Node::submit_package`].
     ///
     /// # Errors
     ///
-    /// If there are none or too many, or the node fails; a refusal is a [`PackageVerdict`].
+    /// If there are none or too many, or the node fails; a rejection is a [`PackageVerdict`].
     pub fn test_accept_package(&self, package: &[Transaction]) -> Result<PackageVerdict, Error> {
         const CALL: &str = "testmempoolaccept";
         let arguments = [json!(hex(package)), json!(0)];
@@ -87,12 +87,12 @@ impl Node {
         })
     }
 
-    /// Gives a child with its parents to the node, the child last, with any feerate. A child can pay for its parents. A
-    /// transaction that is in the mempool counts as accepted.
+    /// Submits a child with its parents, the child last, with any feerate. A child can pay for its parents. A transaction
+    /// that is already in the mempool counts as accepted.
     ///
     /// # Errors
     ///
-    /// If there are none or more than 25, or the node fails; a refusal is a [`PackageVerdict`].
+    /// If there are none or more than 25, or the node fails; a rejection is a [`PackageVerdict`].
     pub fn submit_package(&self, package: &[Transaction]) -> Result<PackageVerdict, Error> {
         #[derive(Deserialize)]
         struct Answer {

@@ -1,4 +1,4 @@
-//! Who a node is connected with.
+//! The peers of a node.
 
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -11,22 +11,22 @@ use super::rpc::call;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The address of the other end: that on which it listens, if this end called it.
+    /// The address of the other end: the one on which it listens, if this end connected.
     pub addr: String,
     /// The address of this end.
     pub addrbind: Option<String>,
-    /// Whether the other end called this one.
+    /// Whether the other end opened the connection.
     pub inbound: bool,
     /// The version of the peer-to-peer protocol that the other end speaks; 0 before the handshake.
     pub version: u32,
-    /// What the other end says that it is, such as `/Satoshi:31.99.0/`; empty before the handshake.
+    /// The user agent of the other end, such as `/Satoshi:31.99.0/`; empty before the handshake.
     #[serde(rename = "subver")]
     pub subversion: String,
     inflight: Vec<Value>,
 }
 
 impl Peer {
-    /// Whether the handshake is done.
+    /// Returns whether the handshake is complete.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.version > 0
@@ -39,7 +39,7 @@ impl Peer {
 }
 
 impl Node {
-    /// Who the node is connected with, on every version of Bitcoin Core.
+    /// Returns the node's peers, on every version of Bitcoin Core.
     ///
     /// # Errors
     ///

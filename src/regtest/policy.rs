@@ -4,20 +4,20 @@ use bitcoin::{Amount, FeeRate};
 
 /// Feerates below which a node does not relay.
 ///
-/// Core's own defaults change (in version 30 the first two fell to a tenth), so a node of this harness is
-/// always told. Blocks are not limited: what is in the mempool gets mined, whatever it pays.
+/// Core's own defaults change (in version 30 the first two fell to a tenth), so the harness always
+/// sets them. Blocks are not limited: what is in the mempool gets mined, whatever it pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// The least feerate of a transaction (`-minrelaytxfee`).
     pub min_relay: FeeRate,
-    /// By how much a replacement has to pay more (`-incrementalrelayfee`).
+    /// How much more a replacement must pay (`-incrementalrelayfee`).
     pub incremental: FeeRate,
     /// The feerate at which an output is dust if spending it costs more than its worth (`-dustrelayfee`).
     pub dust: FeeRate,
 }
 
 impl Default for Policy {
-    /// 1, 1 and 3 sat/vB: what Core up to 29 does unasked.
+    /// 1, 1 and 3 sat/vB: the defaults of Core up to 29.
     fn default() -> Self {
         let sat_per_vb = FeeRate::from_sat_per_vb_u32;
         Self {
@@ -29,7 +29,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Nothing is too cheap or too small: for documents that leave fees out and pay a few satoshi.
+    /// Returns a policy that relays everything: for documents without fees and with payments of a few satoshis.
     #[must_use]
     pub fn free() -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Policy {
         }
     }
 
-    /// A node that relays nothing below this feerate, and otherwise does as by default.
+    /// Returns a policy that relays nothing below this feerate, and is otherwise the default.
     #[must_use]
     pub fn at_least(min_relay: FeeRate) -> Self {
         Self {

@@ -49,7 +49,7 @@ impl Regtest {
         RegtestBuilder::default()
     }
 
-    /// The node, which threads can share.
+    /// Returns the node, which threads can share.
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
         &self.node
@@ -62,19 +62,19 @@ impl Regtest {
         self.electrs.as_ref()
     }
 
-    /// The clock.
+    /// Returns the clock.
     #[must_use]
     pub fn clock(&self) -> &ChainClock {
         &self.clock
     }
 
-    /// The faucet.
+    /// Returns the faucet.
     #[must_use]
     pub fn faucet(&self) -> &Faucet {
         &self.faucet
     }
 
-    /// The best block.
+    /// Returns the best block.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Regtest {
             .step(&self.node, BlockContent::Exactly(transactions.to_vec()))
     }
 
-    /// Whether the consensus rules allow a block with just these transactions on the tip, now; in the node's words if not.
-    /// Nothing is mined.
+    /// Returns whether the consensus rules allow a block with just these transactions on the tip, now; in the node's
+    /// words if not. Nothing is mined.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn make_final(&self, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         self.clock.make_final(&self.node, lock)
     }
@@ -145,7 +145,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn stop_before(&self, lock: impl Into<Lock>) -> Result<ClockAdvance, Error> {
         self.clock.stop_before(&self.node, lock)
     }
@@ -164,7 +164,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn fund(&mut self, amount: Amount, kind: CoinKind) -> Result<Coin, Error> {
         self.faucet.fund(&self.node, &self.clock, amount, kind)
     }
@@ -173,7 +173,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn fund_key(&self, amount: Amount, kind: CoinKind, key: SecretKey) -> Result<Coin, Error> {
         self.faucet.fund_key(&self.node, &self.clock, amount, kind, key)
     }
@@ -182,7 +182,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn pay(&self, outputs: Vec<TxOut>) -> Result<(Transaction, MinedBlock), Error> {
         self.faucet.pay(&self.node, &self.clock, outputs)
     }

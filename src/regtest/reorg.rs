@@ -1,4 +1,4 @@
-//! Replacing the last blocks of a chain by other ones.
+//! Replacing the last blocks of a chain.
 
 use std::collections::HashSet;
 
@@ -17,14 +17,14 @@ use super::verdict::Rejection;
 /// The node puts the transactions of so many blocks back into its mempool when one call takes blocks back.
 const RETURNED: u32 = 10;
 
-/// Replaces the last blocks by other ones, in which every transaction stays at its height unless told otherwise.
+/// Replaces the last blocks. By default, every transaction stays at its height.
 ///
 /// The new branch is one block longer than what it replaces. Its blocks have the times of those they replace, and
 /// further ones step on as [`ChainClock`] does. They claim the subsidy and no fees, and their coinbases are tagged
 /// with a hash of what they replace and of what is new, so that the same calls give the same blocks on every run.
 ///
 /// However the branch comes about, the mempool is the same afterwards: what was in it or in the replaced blocks is in it,
-/// unless the branch has it or the node refuses it at the new tip ([`ReorgResult::lost`]). What is below the feerate of
+/// unless the branch has it or the node rejects it at the new tip ([`ReorgResult::lost`]). What is below the feerate of
 /// the node's policy returns as well, as it does when a node reorganises by itself.
 ///
 /// If a call fails, the node has the chain and the mempool that it had before; its mock time may have moved.
@@ -67,8 +67,8 @@ pub struct ReorgResult {
     /// The transactions that are in none of the new blocks, but were in an old one: those that were to be dropped or
     /// replaced, and all that spend from them.
     pub dropped: Vec<Transaction>,
-    /// The dropped ones, and those of the earlier mempool, that the node does not have in its mempool now, with its
-    /// reason: the other spend of a coin whose first was replaced, say.
+    /// The dropped transactions, and those of the earlier mempool, that the node does not have in its mempool now, with
+    /// its reason, such as a conflict with a replacement.
     pub lost: Vec<(Transaction, Rejection)>,
 }
 
@@ -81,7 +81,7 @@ struct NewBranch {
     new: Vec<Block>,
     /// That of its last block.
     height: u32,
-    /// What the mock time has to be for that block.
+    /// What the mock time must be for that block.
     time: u32,
 }
 
@@ -102,36 +102,35 @@ impl<'a> Reorg<'a> {
         self
     }
 
-    /// Leaves a transaction out, with all that spend from it. The node takes them back into its mempool if it still can.
+    /// Drops a transaction, with its descendants. The node accepts them to its mempool again if it still can.
     pub fn drop_tx(self, txid: Txid) -> Self {
         self.change(txid, TxChange::Drop)
     }
 
-    /// Leaves all transactions out that are not moved or replaced by name. The node takes them back into its mempool if it
+    /// Drops all transactions that are not moved or replaced by name. The node accepts them to its mempool again if it
     /// still can.
     pub fn drop_all(mut self) -> Self {
         self.changes.drop_others = true;
         self
     }
 
-    /// Puts a transaction into the new block of this height.
+    /// Moves a transaction to the new block of this height.
     pub fn move_to(self, txid: Txid, height: u32) -> Self {
         self.change(txid, TxChange::MoveTo(height))
     }
 
-    /// Puts another transaction that spends a coin of the first one in its place, so that the first is gone for good, and
-    /// with it all that spend from it.
+    /// Replaces a transaction by another that spends one of its coins. The first is gone for good, with its descendants.
     pub fn replace(self, txid: Txid, conflicting: Transaction) -> Self {
         self.change(txid, TxChange::Replace(conflicting))
     }
 
-    /// The number of blocks in the new branch. What does not fit into a shorter branch is dropped.
+    /// Sets the number of blocks in the new branch. What does not fit into a shorter branch is dropped.
     pub fn length(mut self, blocks: u32) -> Self {
         self.length = Some(blocks);
         self
     }
 
-    /// Gives the branch to the node, block after block; with the first that makes it longer, the node changes over.
+    /// Submits the branch to the node, block after block. The node switches at the first block that makes it longer.
     ///
     /// # Errors
     ///
@@ -158,8 +157,8 @@ impl<'a> Reorg<'a> {
         self.take_back_and_mine(b"why")
     }
 
-    /// Takes the old blocks back by `invalidateblock`, and then mines the new branch, which may be shorter too. The old
-    /// blocks do not come back by themselves, however long the node's peers think that they are.
+    /// Takes the old blocks back by `invalidateblock`, and then mines the new branch, which may be shorter too. The node does
+    /// not return to the old blocks, however long its peers think that they are.
     ///
     /// # Errors
     ///

@@ -16,10 +16,10 @@ use super::error::{Error, NodeError};
 use super::node::{BestBlock, Node};
 use super::transport::NoAnswer;
 
-/// So many blocks fit easily into a message, and are taken long before the client would give up.
+/// This many blocks fit easily into a message, and are taken long before the client would give up.
 const MOST_IN_A_BATCH: usize = 500;
 
-/// An unspent output, as the node knows it.
+/// An unspent output, as the node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Utxo {
     /// Amount and script.
@@ -31,7 +31,7 @@ pub struct Utxo {
 }
 
 impl Node {
-    /// The best block.
+    /// Returns the best block.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Node {
         })
     }
 
-    /// The best block as it was when the chain ended at this height.
+    /// Returns the best block as of the time when the chain ended at this height.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Node {
         })
     }
 
-    /// An output that nothing spends, neither a block nor the mempool.
+    /// Returns an output that neither a block nor the mempool spends.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Node {
         self.txout(outpoint, true)
     }
 
-    /// An output that no block spends; the mempool is not looked at.
+    /// Returns an output that no block spends; the mempool is ignored.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Node {
         }))
     }
 
-    /// A block by its hash.
+    /// Returns a block by its hash.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Node {
         decode("getblock", &raw)
     }
 
-    /// The block of the best chain at a height.
+    /// Returns the block of the best chain at a height.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Node {
         self.block(self.block_hash_at(height)?)
     }
 
-    /// The hash of the best chain's block at a height.
+    /// Returns the hash of the best chain's block at a height.
     ///
     /// # Errors
     ///
@@ -200,8 +200,8 @@ impl Node {
         call(self.client(), "getblocktemplate", &[proposal])
     }
 
-    /// Gives a block to the node. It need not become the tip: a valid block on a shorter branch is taken too,
-    /// and so is one that the node has.
+    /// Submits a block to the node. It need not become the tip: the node also accepts a valid block on a shorter branch,
+    /// and one that it has.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl Node {
         self.submit_blocks(slice::from_ref(block), &["inconclusive", "duplicate"])
     }
 
-    /// Gives blocks to the node of which each has to become the tip.
+    /// Gives blocks to the node of which each must become the tip.
     pub(super) fn extend_chain(&self, blocks: &[Block]) -> Result<(), Error> {
         self.submit_blocks(blocks, &[])
     }
@@ -257,7 +257,7 @@ impl Node {
         }
     }
 
-    /// Treats a block and all that follow it as invalid, as if they had never come. Their transactions return
+    /// Marks a block and its descendants as invalid, as if they had never arrived. Their transactions return
     /// to the mempool if they still can.
     ///
     /// # Errors
@@ -298,7 +298,7 @@ impl Node {
         Ok(())
     }
 
-    /// The node's version as a number, 319900 for 31.99.
+    /// Returns the node's version as a number, 319900 for 31.99.
     ///
     /// # Errors
     ///
@@ -307,7 +307,7 @@ impl Node {
         self.network_info().map(|info| info.version)
     }
 
-    /// The node's version as it tells its peers, such as `/Satoshi:31.99.0/`.
+    /// Returns the node's user agent, such as `/Satoshi:31.99.0/`.
     ///
     /// # Errors
     ///

@@ -12,8 +12,8 @@ use super::regtest::{Regtest, RegtestBuilder};
 
 /// The error of a test that returns one, and where its [evidence](super::Node::keep_evidence) is.
 ///
-/// Every error becomes one by `?`, and in that moment, while the nodes are still there, their evidence is kept: of each
-/// node that this thread has started or called.
+/// Every error becomes one by `?`. At that moment, while the nodes still run, it keeps the evidence of each node that
+/// this thread has started or called.
 ///
 /// ```
 /// use spilman::regtest::{Regtest, TestFailure};
@@ -42,13 +42,13 @@ pub struct TestFailure {
 }
 
 impl TestFailure {
-    /// A failure for which there is no error. It keeps the evidence, too.
+    /// Creates a failure without an error. It keeps the evidence, too.
     #[must_use]
     pub fn new(message: impl fmt::Display) -> Self {
         Self::with_evidence(message.to_string(), keep_all_of_this_test())
     }
 
-    /// The folder with the evidence; there is none of a node that did not start.
+    /// Returns the folder with the evidence; `None` if no node started.
     #[must_use]
     pub fn evidence(&self) -> Option<&Path> {
         self.evidence.as_deref()
@@ -102,7 +102,7 @@ impl From<TestFailure> for Box<dyn error::Error + Send + Sync> {
 }
 
 impl Regtest {
-    /// Runs a test that returns an error where another would panic, and keeps the evidence if it does.
+    /// Runs a test that returns an error instead of panicking, and keeps the evidence if it does.
     ///
     /// A node cannot know that the test it was dropped in has failed, unless by a panic. Here it does, whatever the type
     /// of the error; where every error becomes a [`TestFailure`] by `?`, this is not needed.
@@ -130,11 +130,11 @@ impl Regtest {
 }
 
 impl RegtestBuilder {
-    /// As [`Regtest::run`], with other than the defaults.
+    /// As [`Regtest::run`], with this builder's settings.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn run<T, E: fmt::Display>(
         self,
         test: impl FnOnce(&mut Regtest) -> Result<T, E>,
@@ -149,7 +149,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn run<T, E: fmt::Display>(test: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, TestFailure> {
         Self::builder().run(test)
     }
@@ -160,7 +160,7 @@ impl ClusterBuilder {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As the linked method.
     pub fn run<T, E: fmt::Display>(
         self,
         test: impl FnOnce(&mut Cluster) -> Result<T, E>,

@@ -1,4 +1,4 @@
-//! What a node needs of the machine that it starts on.
+//! What a node needs of its machine.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -13,12 +13,12 @@ use super::process::{check_room, chosen_by, temporary};
 /// So many file descriptors a node needs: Bitcoin Core refuses to start with fewer than 160.
 const DESCRIPTORS: u64 = 256;
 
-/// Something that a node needs of the machine, and whether it is there.
+/// Something that a node needs of its machine, and whether it is available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surrounding {
     /// What it is.
     pub name: &'static str,
-    /// What was found, or else what is wrong and what to do.
+    /// What was found, or what is wrong and what to do.
     pub found: Result<String, String>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Surrounding {
     }
 }
 
-/// Looks at everything that can keep a node from starting, except the programs: the temporary folder, the loopback
+/// Checks everything that can keep a node from starting, except the programs: the temporary folder, the loopback
 /// interface, the limit of open files and the shell.
 #[must_use]
 pub fn check_surroundings() -> Vec<Surrounding> {

@@ -1,10 +1,10 @@
-//! What a node says of a transaction, in the same terms for every Core version.
+//! The node's answer to a transaction, in the same terms for every Core version.
 
 use std::fmt;
 
 use bitcoin::Txid;
 
-/// What a node said of a transaction.
+/// The node's answer to a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum MempoolVerdict {
@@ -13,11 +13,11 @@ pub enum MempoolVerdict {
         /// Its id, as the node computed it.
         txid: Txid,
     },
-    /// The node does not take the transaction.
+    /// The node rejects the transaction.
     Rejected(Rejection),
 }
 
-/// A refusal: the reason, and how the node put it.
+/// A rejection: the reason, and the node's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The reason, the same in all versions.
@@ -26,7 +26,7 @@ pub struct Rejection {
     pub words: String,
 }
 
-/// Why a node refuses a transaction.
+/// Why a node rejects a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectReason {
@@ -52,24 +52,24 @@ pub enum RejectReason {
     AlreadyInMempool,
     /// The transaction is in a block.
     AlreadyKnown,
-    /// A script or a signature does not verify; the words say what about it.
+    /// A script or a signature does not verify; the words say why.
     ScriptFailed,
-    /// An input script is not of a form that the node relays.
+    /// An input script is not standard.
     ScriptSig,
-    /// An output script is not of a form that the node relays.
+    /// An output script is not standard.
     ScriptPubKey,
     /// A rule of version-3 transactions is broken (BIP 431).
     Truc,
-    /// A rule for packages is broken, or a transaction of the package is refused; the words say which.
+    /// A rule for packages is broken, or a transaction of the package is rejected; the words say which.
     Package,
-    /// The node did not come to this transaction, because the package or another transaction of it is refused.
+    /// The node did not judge this transaction, because the package or another transaction of it is rejected.
     NotValidated,
     /// Anything else; the words say what.
     Other,
 }
 
 impl RejectReason {
-    /// Its name in lower case with hyphens, as a published text has it.
+    /// Returns its name in lower case with hyphens, as in published texts.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -164,13 +164,13 @@ impl MempoolVerdict {
         Self::Rejected(Rejection::of(words))
     }
 
-    /// Whether the node takes the transaction.
+    /// Returns whether the node accepts the transaction.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         matches!(self, Self::Accepted { .. })
     }
 
-    /// The refusal, if it is one.
+    /// Returns the rejection, if it is one.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
@@ -179,18 +179,18 @@ impl MempoolVerdict {
         }
     }
 
-    /// Whether the node refuses the transaction for just this reason.
+    /// Returns whether the node rejects the transaction for exactly this reason.
     #[must_use]
     pub fn rejected_for(&self, reason: RejectReason) -> bool {
         self.rejection()
             .is_some_and(|rejection| rejection.reason == reason)
     }
 
-    /// The transaction's id, in a test that needs it accepted.
+    /// Returns the transaction's id, if it is accepted.
     ///
     /// # Panics
     ///
-    /// If the node refuses it, with the node's words.
+    /// If the node rejects it, with the node's words.
     #[track_caller]
     #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_accepted(&self) -> Txid {
@@ -200,11 +200,11 @@ impl MempoolVerdict {
         }
     }
 
-    /// The refusal, in a test that needs one for just this reason.
+    /// Returns the rejection, if it is for exactly this reason.
     ///
     /// # Panics
     ///
-    /// If the node accepts, or refuses for another reason; the message says both.
+    /// If the node accepts, or rejects for another reason; the message has both.
     #[track_caller]
     #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_rejected(&self, reason: RejectReason) -> &Rejection {

@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a duration.
+//! Waits for conditions, never for durations.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -21,17 +21,17 @@ pub(super) const SLICE: Duration = Duration::from_secs(5);
 /// The same, where a change just before the call would be missed.
 pub(super) const SHORT_SLICE: Duration = Duration::from_millis(200);
 
-/// What a look at something awaited showed.
+/// The result of one poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Poll<T> {
-    /// It is there.
+    /// The condition is true.
     Ready(T),
-    /// It is not; this is what there is instead, for the error message.
+    /// The condition is not true yet; what was seen instead, for the error message.
     Pending(String),
 }
 
-/// Looks again and again until something is there, at first every millisecond, then less often, at least 20 times a
-/// second. For conditions that nobody announces; [`Node`] has better ways where the node does.
+/// Polls until a condition is true: at first every millisecond, then less often, at least 20 times a second. Where the
+/// node announces a condition, use the methods of [`Node`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -158,7 +158,7 @@ impl Node {
         )
     }
 
-    /// Waits until the tip is another than this one: a block more, or another branch.
+    /// Waits until the tip differs from this one: a new block, or another branch.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl Node {
         })
     }
 
-    /// Waits until just these transactions are in the mempool; the clock as in [`Node::wait_for_unconfirmed`].
+    /// Waits until exactly these transactions are in the mempool; the clock as in [`Node::wait_for_unconfirmed`].
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl Node {
         })
     }
 
-    /// Waits until the node has just so many peers, each past its handshake.
+    /// Waits until the node has exactly this many peers, each past its handshake.
     ///
     /// # Errors
     ///

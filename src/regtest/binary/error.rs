@@ -5,8 +5,8 @@ use std::path::PathBuf;
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BinaryError {
-    /// An environment variable names a program that does not start. Other places are then not looked at:
-    /// somebody who sets the variable would not want to test against another program unknowingly.
+    /// An environment variable names a program that does not start. Other places are then not tried, so that a test never
+    /// runs against another program unnoticed.
     #[error("{variable}={} does not start: {reason}", path.display())]
     Variable {
         /// The variable's name.
@@ -19,12 +19,12 @@ pub enum BinaryError {
     /// The program that the caller named does not start.
     #[error("{} does not start: {reason}", path.display())]
     Path {
-        /// Where it was to be.
+        /// Its path.
         path: PathBuf,
         /// What the operating system or the program said.
         reason: String,
     },
-    /// No place has the program.
+    /// The program was not found.
     #[error("no {program} found; tried: {}\n{}", looked_at.join("; "), advice(program, variable))]
     Missing {
         /// The program's name.
@@ -34,7 +34,7 @@ pub enum BinaryError {
         /// Each place with what was wrong there.
         looked_at: Vec<String>,
     },
-    /// No place has the program in the version that was asked for.
+    /// No place has the program in the requested version.
     #[error(
         "no {program} {version} found; tried: {}\n{}",
         looked_at.join("; "),
@@ -45,7 +45,7 @@ pub enum BinaryError {
         program: &'static str,
         /// The environment variable that can point at it.
         variable: &'static str,
-        /// The version, as it was asked for.
+        /// The requested version.
         version: String,
         /// The version by which `ci/provision` knows it, if it does.
         provision: Option<u32>,

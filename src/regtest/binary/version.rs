@@ -31,7 +31,7 @@ impl Wanted {
         numbers.is_some_and(|numbers| numbers.0.starts_with(&self.0))
     }
 
-    /// What to tell `ci/provision`, to get this version.
+    /// Returns what to tell `ci/provision`, to get this version.
     pub fn built_by_provision(&self) -> Option<u32> {
         PROVISIONED
             .into_iter()
@@ -60,7 +60,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What a program printed before its end is read within this time.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How often a program is looked at that was asked.
+/// The poll interval.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What to do about a wrapper script that forgets its arguments.

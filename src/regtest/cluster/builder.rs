@@ -31,35 +31,35 @@ impl Default for ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// How many nodes, 1 to 8.
+    /// Sets the number of nodes, 1 to 8.
     #[must_use]
     pub fn nodes(mut self, nodes: usize) -> Self {
         self.nodes = nodes;
         self
     }
 
-    /// Who is connected with whom: each with each unless told otherwise.
+    /// Sets which nodes are connected; by default, each with every other.
     #[must_use]
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
         self
     }
 
-    /// The chain and the node to start so many times.
+    /// Sets the chain and the node that each member starts with.
     #[must_use]
     pub fn each(mut self, chain: RegtestBuilder) -> Self {
         self.chain = chain;
         self
     }
 
-    /// Another node at this place, counted from 0: of another version, say, or with another policy.
+    /// Sets a different node at this place, counted from 0, such as one of another version or with another policy.
     #[must_use]
     pub fn node(mut self, index: usize, node: NodeBuilder) -> Self {
         self.others.push((index, node));
         self
     }
 
-    /// Starts all nodes at the same time, connects them, and waits until they are.
+    /// Starts all nodes at once, connects them, and waits until they are connected.
     ///
     /// # Errors
     ///

@@ -13,20 +13,20 @@ use crate::regtest::rpc::call;
 use crate::regtest::verdict::Rejection;
 use crate::regtest::wait::{wait_until, Poll};
 
-/// A transaction that a node did not take from one that it is connected with again: see [`Cluster::held_back`].
+/// A transaction that a node did not accept from one that it is connected with again: see [`Cluster::held_back`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldBack {
-    /// The node that did not take it.
+    /// The node that did not accept it.
     pub node: usize,
     /// The transaction, which stays in the mempools where it was.
     pub transaction: Transaction,
-    /// Why it was not taken.
+    /// Why the node did not accept it.
     pub rejection: Rejection,
 }
 
 impl Cluster {
-    /// What could not be passed on when nodes were last connected: with each transaction the node that did not take it,
-    /// and its reason. A transaction that conflicts with one in that node's mempool is never given to it, whatever it pays
+    /// Returns what could not be passed on when nodes were last connected: each transaction, the node that did not accept
+    /// it, and its reason. A transaction that conflicts with one in that node's mempool is never given to it, whatever it pays
     /// ([`RejectReason::MempoolConflict`](crate::regtest::RejectReason::MempoolConflict)); one that is too cheap needs a
     /// child that pays for it. The journal of that node has it, too.
     #[must_use]

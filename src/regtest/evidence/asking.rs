@@ -12,7 +12,7 @@ use super::EvidenceSource;
 /// A node that hangs is given up after so long without an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The file that is written anew for each transaction that there is of it.
+/// The file that is rewritten for each transaction.
 const RAW: &str = "mempool.hex";
 
 type File = (&'static str, String);

@@ -17,8 +17,8 @@ use crate::regtest::wait::DEFAULT_TIMEOUT;
 
 /// How a [`Node`] is started.
 ///
-/// Unless told otherwise, the node uses the mock time [`START_TIME`] and [`Policy::default`], listens for RPC on
-/// 127.0.0.1 alone, and looks for no peers.
+/// By default, the node uses the mock time [`START_TIME`] and [`Policy::default`], listens for RPC on
+/// 127.0.0.1 alone, and connects to no peers.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
     program: BinaryChoice,
@@ -57,7 +57,7 @@ impl Default for NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// Uses this `bitcoind` instead of looking for one.
+    /// Uses this `bitcoind` instead of searching for one.
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = BinaryChoice::At(path.into());
@@ -122,8 +122,8 @@ impl NodeBuilder {
         self
     }
 
-    /// For how long [`Node`] waits: for the node to start and to stop, for the answer to an RPC (at least a second),
-    /// and in the calls that wait for something. A minute unless told otherwise.
+    /// Sets the timeout of [`Node`]: for starting and stopping, for the answer to an RPC (at least a second), and for calls
+    /// that wait. One minute by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -10,7 +10,7 @@ use crate::regtest::transport::Absence;
 
 /// A daemon whose connection broke has ended within this time, if it is about to.
 const ENDING: Duration = Duration::from_millis(500);
-/// How often it is looked at meanwhile.
+/// The poll interval.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The daemon, or why there is none. Nobody holds the lock while a daemon is started or stopped.
@@ -96,7 +96,7 @@ impl DaemonState {
         result
     }
 
-    /// How the daemon ended, if it did so by itself and was not started again.
+    /// Returns how the daemon ended, if it exited on its own and was not restarted.
     pub fn ended(&self) -> Option<String> {
         match &*self.now() {
             Phase::Ended(how) => Some(how.clone()),

@@ -15,7 +15,7 @@ use crate::regtest::surroundings;
 use crate::regtest::transport::{client, NoAnswer};
 use crate::regtest::wait::Poll;
 
-/// How often a daemon that comes up is looked at.
+/// The interval for polling a starting daemon.
 const PAUSE: Duration = Duration::from_millis(2);
 /// A daemon that comes up and does not answer is asked again after so long.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
@@ -52,12 +52,12 @@ impl Launch {
         })
     }
 
-    /// Where the RPC server listens.
+    /// Returns where the RPC server listens.
     pub fn rpc(&self) -> SocketAddrV4 {
         self.rpc.address()
     }
 
-    /// Where peers can connect, if they can.
+    /// Returns where peers can connect, if they can.
     pub fn p2p(&self) -> Option<SocketAddrV4> {
         self.p2p.as_ref().map(Reserved::address)
     }
@@ -193,7 +193,7 @@ impl Launch {
 }
 
 impl Daemon {
-    /// How it ended, if it did so by itself, and its last words.
+    /// Returns how it ended, if it did so by itself, and its last words.
     pub fn ended(&self) -> Option<String> {
         self.process.ended().map(|ended| self.tell(ended))
     }

@@ -67,14 +67,14 @@ pub(super) fn shared_file(name: &str, content: impl FnOnce() -> Vec<u8>) -> io::
     Ok(file)
 }
 
-/// The folder of one daemon. Removed when this is dropped; the daemon has to be gone by then.
+/// The folder of one daemon. Removed when this is dropped; the daemon must be gone by then.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// A new folder.
+    /// Returns a new folder.
     pub fn new(name: &str) -> Result<Self, Error> {
         let make = || {
             static MADE: AtomicU32 = AtomicU32::new(0);
@@ -90,7 +90,7 @@ impl Folder {
         &self.path
     }
 
-    /// The daemon's files.
+    /// Returns the daemon's files.
     pub fn data(&self) -> PathBuf {
         self.path.join("data")
     }
@@ -107,20 +107,20 @@ impl Folder {
         Supervised::spawn(&mut command, &self.path)
     }
 
-    /// What the daemon wrote to its standard error, since it was last started.
+    /// Returns what the daemon wrote to its standard error, since it was last started.
     #[cfg(feature = "electrs")]
     pub fn stderr(&self) -> String {
         let bytes = fs::read(self.path.join("stderr")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether the daemon, by what it has printed so far, keeps its data elsewhere.
+    /// Returns whether the daemon, by what it has printed so far, keeps its data elsewhere.
     pub fn is_left_aside(&self) -> bool {
         let printed = end_of(&self.path.join("stdout"), LAST_WORDS);
         tells_of_another_folder(&printed, Some(&self.path))
     }
 
-    /// The end of what the daemon printed, or else logged, since it was last started.
+    /// Returns the end of what the daemon printed, or else logged, since it was last started.
     pub fn last_words(&self) -> Option<String> {
         last_words_in(&self.path)
     }

@@ -1,4 +1,4 @@
-//! The temporary directory, and what has to be true of it.
+//! The temporary directory, and what must be true of it.
 
 use std::path::{Path, PathBuf};
 use std::{env, io};

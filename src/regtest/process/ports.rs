@@ -15,7 +15,7 @@ pub(in crate::regtest) struct Reserved {
 }
 
 impl Reserved {
-    /// A port of 127.0.0.1 that is free now, and from now on reserved.
+    /// Returns a port of 127.0.0.1 that is free now, and from now on reserved.
     pub fn any() -> io::Result<Self> {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         // Not for the daemons that are started meanwhile.

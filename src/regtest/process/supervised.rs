@@ -12,7 +12,7 @@ use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOpt
 
 use super::family::{Family, MARK};
 
-/// How often a process is looked at that is about to end.
+/// The interval for polling an ending process.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A process that leads a group of its own. It is ended, and everything that it started, when this is dropped, and by
@@ -26,7 +26,7 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    /// Starts a program for the sake of this folder, which has to be that of this process or lie in it.
+    /// Starts a program for the sake of this folder, which must be that of this process or lie in it.
     ///
     /// A group of its own keeps a Ctrl-C at the terminal from it: it is to end after this process, not before.
     pub fn spawn(command: &mut Command, folder: &Path) -> io::Result<Self> {
@@ -39,7 +39,7 @@ impl Supervised {
         })
     }
 
-    /// How the program itself ended, if it did. It is not waited for, so that its number stays its own.
+    /// Returns how the program itself ended, if it did. It is not waited for, so that its number stays its own.
     pub fn ended(&self) -> Option<Ended> {
         let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let status = waitid(WaitId::Pid(self.pid()), how).ok()??;
@@ -61,7 +61,7 @@ impl Supervised {
         }
     }
 
-    /// The program's own streams, as far as they are pipes.
+    /// Returns the program's own streams, as far as they are pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
