@@ -1,10 +1,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// How long to wait before something that failed is tried again: `first` after one failure, twice as long after each
+/// How long to wait before a retry: `first` after one failure, twice as long after each
 /// further failure in a row, and never longer than `most`.
 ///
-/// `jitter` keeps many parties from asking a server that has just come back all at the same moment: each pause is
+/// `jitter` keeps many parties from asking a server that has just restarted at the same moment: each pause is
 /// shortened by a random part of up to that many percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -12,7 +12,7 @@ pub struct Backoff {
     pub first: Duration,
     /// The longest pause.
     pub most: Duration,
-    /// By how much of itself a pause may be shortened, in percent; more than 100 counts as 100.
+    /// By how much a pause may be shortened, in percent; more than 100 counts as 100.
     pub jitter: u8,
 }
 

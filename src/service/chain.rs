@@ -9,29 +9,28 @@ use super::guard::catch_async;
 use super::timing::CHAIN_TIMEOUT;
 use crate::channel::{ChainView, CpfpPackage, Tip};
 
-/// All that a party knows of the chain, and all that it can do there.
+/// A party's view of the chain, and its way to broadcast.
 ///
-/// Safety decisions rest on what this says and on nothing else: no clock is read.
+/// Safety decisions depend on this alone: no clock is read.
 ///
-/// A call that takes longer than 30 s is dropped and counts as failed. So every future has to be cancel safe: dropping
+/// A call that takes longer than 30 s is dropped and counts as failed. So every future must be cancel safe: dropping
 /// it must leave the implementation ready for the next call. A transaction whose broadcast was dropped may have reached
 /// the network or not; the party allows for both. A panic counts as a failure, too.
 pub trait Chain: Send + Sync + 'static {
-    /// The chain's end.
+    /// Returns the tip.
     fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send;
 
-    /// The chain as far as the channel with this funding output is concerned. If this fails and [`Chain::tip`] does not, the
+    /// Returns the chain as the channel with this funding output sees it. If this fails and [`Chain::tip`] does not, the
     /// party still acts on its locks.
     fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send;
 
-    /// Gives a transaction to the network: `None` if it was taken (or known already), otherwise the reason
-    /// in the node's words.
+    /// Broadcasts a transaction: `None` if it was accepted (or already known), otherwise the reason in the node's
+    /// words.
     fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send;
 
-    /// Gives a parent with its child to the network: `None` if both were taken, otherwise the reason.
+    /// Broadcasts a parent with its child: `None` if both were accepted, otherwise the reason.
     ///
-    /// Unless the chain knows better, one after the other, which helps only if the parent alone is not below what nodes
-    /// relay.
+    /// By default, one after the other, which helps only if nodes relay the parent alone.
     fn broadcast_package(
         &self,
         package: &CpfpPackage,
@@ -46,12 +45,12 @@ pub trait Chain: Send + Sync + 'static {
         }
     }
 
-    /// A number that grows whenever the chain may have changed, and wakes up who waits for it. Without news, a party
-    /// looks by itself twice a minute. Called once; the receiver's own `changed` is cancel safe.
+    /// Returns a number that grows whenever the chain may have changed. Without news, a party polls twice a minute. Called
+    /// once; the receiver's own `changed` is cancel safe.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
-/// One's own view of the chain failed: the node is down, slow, or answers nonsense. Never the peer's fault.
+/// This side's view of the chain failed: the node is down, slow, or gives invalid answers. Never the peer's fault.
 #[derive(Debug, Error)]
 #[error("cannot {task}")]
 pub struct ChainError {
@@ -69,7 +68,7 @@ impl ChainError {
     }
 }
 
-/// Returns the answer of this side's node, or an error if it gives none in time.
+/// Returns the answer of this side's node, or an error if it times out.
 pub(super) async fn in_time<T>(
     task: &'static str,
     answer: impl Future<Output = Result<T, ChainError>>,

@@ -18,10 +18,10 @@ use super::timing::{LINGER, SEND_TIMEOUT};
 /// While more than this waits to be sent, a payee reads nothing, and a payer pays nothing.
 const LONG: usize = 16 * 1_024;
 
-/// A peer that asks for more than this without reading any of it is cut off.
+/// A peer that requests more than this without reading any of it is disconnected.
 const TOO_LONG: usize = 256 * 1_024;
 
-/// The framing of [`crate::wire`]: two bytes of length, big endian, then the message.
+/// Returns the framing of [`crate::wire`]: two bytes of length, big endian, then the message.
 #[must_use]
 pub fn codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
@@ -41,7 +41,7 @@ pub(super) struct Connection<IO> {
     /// Runs while the peer makes no room for what is queued.
     stall: Option<Pin<Box<Sleep>>>,
     unflushed: bool,
-    /// The peer takes nothing any more. What it said before that is still read.
+    /// The peer no longer reads. What it sent before is still read.
     deaf: bool,
     /// Messages received and messages queued, to tell whether both sides are idle.
     pub received: u64,
@@ -53,7 +53,7 @@ pub(super) enum Received {
     Message(Envelope),
     /// Bytes that are not a valid message.
     Garbled(ConnectionError),
-    /// The peer is gone.
+    /// The peer disconnected.
     Gone,
     /// The queue was long, and is not any more.
     Room,
@@ -72,17 +72,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
     }
 
-    /// Whether something may still be read.
+    /// Returns whether something may still be read.
     pub const fn is_open(&self) -> bool {
         self.framed.is_some()
     }
 
-    /// Whether the peer may still get what is sent to it.
+    /// Returns whether the peer may still get what is sent to it.
     pub const fn takes(&self) -> bool {
         self.framed.is_some() && !self.deaf
     }
 
-    /// Whether the peer reads more slowly than this side has something to say.
+    /// Returns whether the peer reads more slowly than this side has something to say.
     pub fn is_long(&self) -> bool {
         self.queue.len() > LONG
     }
@@ -100,8 +100,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.sent += 1;
     }
 
-    /// The next thing that comes, while what is queued is written. With `in_step`, nothing is read as long as the queue is
-    /// long. Cancelling it loses nothing.
+    /// Returns the next thing that comes, while what is queued is written. With `in_step`, nothing is read as long as
+    /// the queue is long. Cancelling it loses nothing.
     pub async fn receive(&mut self, in_step: bool) -> Received {
         std::future::poll_fn(|context| self.poll_receive(context, in_step)).await
     }
@@ -254,7 +254,7 @@ fn classify(error: std::io::Error) -> ConnectionError {
     }
 }
 
-/// The connection brought no message.
+/// The connection delivered no message.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConnectionError {

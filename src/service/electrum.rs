@@ -25,16 +25,16 @@ mod proof;
 mod view;
 mod words;
 
-/// How long a server may take for an answer, unless told otherwise. Shorter than what a party gives its chain.
+/// The default timeout of a server's answer. Shorter than a party's timeout for its chain.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An [electrum](https://electrum-protocol.readthedocs.io) server as a party's view of the chain, without RPC access to
-/// a node. Connects when it is first asked, and again when the connection broke, with a [pause](Self::backoff) between
-/// attempts that fail.
+/// a node. It connects at the first call, and again after the connection broke, with a [pause](Self::backoff) between
+/// failed attempts.
 ///
-/// # What it asks
+/// # What it requests
 ///
-/// The tip and the headers that are new since the last look. About a channel: the funding transaction by its id, once;
+/// The tip and the headers that are new since the last poll. About a channel: the funding transaction by its id, once;
 /// the unspent outputs of its script; its history only when the funding output is no longer among those; and merkle
 /// proofs of transactions in blocks. Clones share one connection and what they know.
 ///
@@ -108,7 +108,7 @@ struct KnownHeaders {
 }
 
 impl ElectrumChain {
-    /// Watches the chain through the server at this address, `host:port`. The party hears of every block, and of every
+    /// Watches the chain through the server at this address, `host:port`. The party learns of every block, and of every
     /// transaction that concerns its funding output, when the server does.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
@@ -117,7 +117,7 @@ impl ElectrumChain {
         })
     }
 
-    /// The same for a test that decides who hears of a block, and when: the party looks at the chain after
+    /// As [`new`](Self::new), for a test that decides when the party polls the chain: after
     /// [`announce`](Self::announce).
     #[must_use]
     pub fn when_announced(address: impl Into<String>) -> Self {
@@ -144,8 +144,7 @@ impl ElectrumChain {
         }
     }
 
-    /// How long each call waits for the server, 20 seconds unless told otherwise. A party gives up on any chain after
-    /// 30 seconds.
+    /// Sets the timeout of each call to the server; 20 seconds by default. A party's own timeout is 30 seconds.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -159,12 +158,12 @@ impl ElectrumChain {
         Self { backoff, ..self }
     }
 
-    /// Tells the party to look at the chain.
+    /// Makes the party poll the chain.
     pub fn announce(&self) {
         self.inner.changes.send_modify(|serial| *serial += 1);
     }
 
-    /// How often there was something to look at: the party's [`Status::seen`](super::Status) comes up to it.
+    /// Returns the number of announcements: the party's [`Status::seen`](super::Status) reaches it.
     #[must_use]
     pub fn announced(&self) -> u64 {
         *self.inner.changes.borrow()
@@ -271,7 +270,7 @@ impl Chain for ElectrumChain {
 }
 
 impl ElectrumShared {
-    /// The connection, made anew if there is none and an attempt is due.
+    /// The connection, reopened if it is closed and an attempt is due.
     async fn link(&self, backoff: &Backoff) -> Result<Arc<Link>, ElectrumError> {
         let _connecting = self.connecting.lock().await;
         {

@@ -1,4 +1,4 @@
-//! Panics of the user's code: caught, so that they do not end a party that guards money.
+//! Catches panics of the user's code, so that they do not end a party that guards money.
 
 use std::any::Any;
 use std::future::Future;

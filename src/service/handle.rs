@@ -19,7 +19,7 @@ use super::request::{PayError, Payment, Request, Signed, Sum};
 use super::session::{Inbox, Session, Start};
 use super::timing::ACKNOWLEDGE_TIMEOUT;
 
-/// What both handles have.
+/// The common part of both handles.
 ///
 /// Dropping a handle does not end the channel: its task goes on until the funding output is spent.
 pub struct Handle {
@@ -38,7 +38,7 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// Waits until the first actions are carried out; the reason if the node refused the funding transaction.
+    /// Waits until the first actions are carried out; the reason if the node rejected the funding transaction.
     pub async fn is_under_way(&mut self) -> Option<String> {
         // A task that has ended by now says so in its outcome.
         (&mut self.carried_out).await.ok().flatten()
@@ -92,47 +92,47 @@ impl Handle {
         (handle, Launch { carried_out, kept })
     }
 
-    /// The agreed parameters.
+    /// Returns the agreed parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
-    /// The funding transaction.
+    /// Returns the funding transaction.
     #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.funding
     }
 
-    /// Where the party stands now, and a way to wait for it to move.
+    /// Returns the party's status, and a way to wait for a change.
     ///
-    /// What `borrow` returns holds the party up: never keep it across an `await`.
+    /// What `borrow` returns blocks the party: never keep it across an `await`.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// Begins to close the channel. The end comes with the chain: see [`Handle::outcome`].
+    /// Begins to close the channel. [`Handle::outcome`] waits until the close is confirmed.
     ///
     /// The payer sends a settlement; where both can close with one signature, it asks the payee to do so first. The
-    /// payee broadcasts the newest payment; where that is locked
+    /// payee broadcasts the latest payment; where that is locked
     /// ([`Protocol::SteppedLocktime`](crate::channel::Protocol)), or where both can close with one signature
     /// ([`Construction::closes_with_one_key`](crate::channel::Construction::closes_with_one_key)), it asks the payer
-    /// instead. If no answer comes, or the result does not confirm, call this again: the payee spends the newest
+    /// instead. If no answer comes, or the result does not confirm, call this again: the payee spends the latest
     /// payment alone, and the payer sends a settlement that takes two signatures. Without a second call, the payee
-    /// spends the newest payment when the closing margin begins, and a locked one once its lock is over.
+    /// spends the latest payment when the closing margin begins, and a locked one once its lock is over.
     ///
-    /// Not cancel safe: once the request is with the party, it is carried out although nobody waits for the answer.
+    /// Not cancel safe: once the party has the request, it executes it even if no one waits for the answer.
     ///
     /// # Errors
-    /// If the channel is neither open nor waits for its funding transaction, or is closing and there is nothing that this
-    /// side could do alone.
+    /// If the channel is neither open nor waiting for its funding transaction, or is closing and this side cannot do more
+    /// alone.
     pub async fn close(&self) -> Result<(), RequestError> {
         self.apply(Event::Close).await
     }
 
-    /// The same, with a settlement that pays this feerate, if the peer agrees. What it costs more comes out of the payer's
-    /// change. Not cancel safe, as [`Handle::close`].
+    /// As [`Handle::close`], with a settlement that pays this feerate, if the peer agrees. The payer's change pays the
+    /// difference. Not cancel safe.
     ///
     /// # Errors
     /// If the channel is not open, the feerate is below the agreed one, or the change does not pay for it.
@@ -140,7 +140,7 @@ impl Handle {
         self.apply(Event::CloseAt(feerate)).await
     }
 
-    /// Waits until the spend of the funding output is deep enough, and returns how the capacity was divided. Cancel
+    /// Waits until the spend of the funding output is confirmed, and returns how the capacity was divided. Cancel
     /// safe.
     ///
     /// # Errors
@@ -161,8 +161,8 @@ impl Handle {
         }
     }
 
-    /// Ends the party's task at once, as if its machine had lost power. The channel goes on without it: nobody settles or
-    /// refunds for this side.
+    /// Aborts the party's task at once, like a power cut. The channel goes on without it: no one settles or refunds for
+    /// this side.
     pub fn abort(&self) {
         self.task.abort();
     }
@@ -208,20 +208,19 @@ impl std::ops::Deref for PayerHandle {
 }
 
 impl PayerHandle {
-    /// The payer's way out, as it was signed at the opening.
+    /// Returns the payer's refund, as it was signed at the opening.
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.refund
     }
 
-    /// Signs the refund anew for a funding transaction that was mined under another id, and returns it. The party watches
+    /// Signs the refund again for a malleated funding transaction that was mined, and returns it. The party watches
     /// that transaction from now on, broadcasts the new refund when its lock is over, and pays nothing more.
     ///
     /// Cancel safe: call it again with the same transaction.
     ///
     /// # Errors
-    /// If the transaction does not fund this channel; or if both parties signed the refund, which ties it to the id for
-    /// which they did ([`Construction::has_script_refund`](crate::channel::Construction::has_script_refund)).
+    /// If the transaction does not fund this channel; or if both parties signed the refund, which binds it to one id ([`Construction::has_script_refund`](crate::channel::Construction::has_script_refund)).
     pub async fn refund_malleated(&self, mined: Transaction) -> Result<RefundTx, RequestError> {
         self.handle.apply(Event::FundingMalleated(mined)).await?;
         self.current_refund().await
@@ -234,7 +233,7 @@ impl PayerHandle {
     }
 
     /// Raises the feerate of the refund, once its lock is over, with a child that spends it. `wallet` signs that child.
-    /// Whether the network takes them, the observer is told. Not cancel safe: the package may go out all the same.
+    /// The observer learns whether the network accepts them. Not cancel safe: the package may still be broadcast.
     ///
     /// # Errors
     /// If there is no such child, the wallet does not sign it, or the lock is not over.
@@ -247,17 +246,16 @@ impl PayerHandle {
         self.handle.bump(child, wallet).await
     }
 
-    /// Pays up to `total`, the sum of all that was ever paid in this channel, and waits until the payee has acknowledged
-    /// that much. This is the call for most users: it never pays the same thing twice, however often it is repeated.
+    /// Pays up to `total`, the total of all payments in this channel, and waits until the payee has acknowledged it. Most users need this call: it never pays twice, however often it is repeated.
     ///
-    /// Returns at once if that much is acknowledged already, waits for the acknowledgement if it is signed already, and
-    /// signs what is missing otherwise.
+    /// Returns at once if `total` is already acknowledged, waits for the acknowledgement if it is already signed, and
+    /// otherwise signs what is missing.
     ///
     /// Cancel safe: call it again with the same total.
     ///
     /// # Errors
-    /// If nothing was signed, or what was signed is not known to have been accepted; the error names the sum that the
-    /// payee may hold.
+    /// If nothing was signed, or the payee did not acknowledge what was signed; the error names the total that the payee
+    /// may hold.
     pub async fn pay_up_to(&self, total: Amount) -> Result<Balance, RequestError> {
         self.sign_and_wait(Sum::UpTo(total)).await
     }
@@ -269,8 +267,8 @@ impl PayerHandle {
     /// sum.
     ///
     /// # Errors
-    /// If nothing was signed, or what was signed is not known to have been accepted; the error names the sum that the
-    /// payee may hold.
+    /// If nothing was signed, or the payee did not acknowledge what was signed; the error names the total that the payee
+    /// may hold.
     pub async fn pay(&self, amount: Amount) -> Result<Balance, RequestError> {
         self.sign_and_wait(Sum::More(amount)).await
     }
@@ -323,7 +321,7 @@ impl std::ops::Deref for PayeeHandle {
 }
 
 impl PayeeHandle {
-    /// Asks the payer for `amount` more (`bond`). Not cancel safe: the request may be sent all the same.
+    /// Requests `amount` more from the payer (`bond`). Not cancel safe: the request may still be sent.
     ///
     /// # Errors
     /// If the channel is not open, or holds less.
@@ -332,8 +330,8 @@ impl PayeeHandle {
     }
 
     /// Raises the feerate of the settlement that was broadcast with a child that spends the payee's output. `wallet` signs
-    /// that child. Whether the network takes them, the observer is told. Not cancel safe: the package may go out all the
-    /// same.
+    /// that child. The observer learns whether the network accepts them. Not cancel safe: the package may still be
+    /// broadcast.
     ///
     /// # Errors
     /// If nothing was settled yet, there is no such child, or the wallet does not sign it.
@@ -349,7 +347,7 @@ impl PayeeHandle {
         self.handle.bump(child, wallet).await
     }
 
-    /// The newest payment with both signatures: what the payee would broadcast if the payer were gone. Cancel
+    /// Returns the latest payment with both signatures: what the payee would broadcast if the payer were gone. Cancel
     /// safe.
     ///
     /// # Errors
@@ -361,14 +359,14 @@ impl PayeeHandle {
     }
 }
 
-/// Why a party did not do what its handle asked for.
+/// Why a party did not execute a request.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// It cannot be done.
+    /// The request is impossible.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// It was sent, and not acknowledged.
+    /// The payment was sent, but not acknowledged.
     #[error(transparent)]
     Pay(#[from] PayError),
     /// The party's task has ended.
@@ -383,31 +381,31 @@ pub enum OutcomeError {
     /// The channel was abandoned: this side no longer had anything at stake.
     #[error("the channel was abandoned: this side had nothing left at stake")]
     Abandoned,
-    /// The party's task was ended, by [`Handle::abort`] or with its runtime. Nobody settles or refunds for this side.
+    /// The party's task was ended, by [`Handle::abort`] or with its runtime. No one settles or refunds for this side.
     #[error("the party's task was aborted: the channel is no longer watched")]
     Aborted,
-    /// The party's task panicked: a defect of this crate. Nobody settles or refunds for this side.
+    /// The party's task panicked: a bug in this crate. No one settles or refunds for this side.
     #[error("the party's task panicked: {message}; the channel is no longer watched")]
     Panicked {
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
 }
 
-/// Why nothing was raised.
+/// Why no feerate was raised.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BumpError {
     /// The payee has not settled yet.
     #[error("no settlement to raise the feerate of: the payee has not settled yet")]
     NotSettled,
-    /// There is no child that does it.
+    /// No child can raise it.
     #[error(transparent)]
     Child(#[from] CpfpError),
     /// This side's wallet failed.
     #[error("the wallet failed to sign the child: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),
-    /// The party did not take it.
+    /// The party did not execute the request.
     #[error(transparent)]
     Request(#[from] RequestError),
 }

@@ -44,7 +44,7 @@ impl KeyReuse {
 /// a counter repeats after a backup is restored or a machine is cloned.
 ///
 /// # Errors
-/// If the system has no random numbers.
+/// If the system provides no random numbers.
 pub fn fresh_key(keys: &ChannelKeys, role: KeyRole) -> Result<(KeyId, ChannelKey), RandomnessError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(RandomnessError)?;
@@ -52,7 +52,7 @@ pub fn fresh_key(keys: &ChannelKeys, role: KeyRole) -> Result<(KeyId, ChannelKey
     Ok((id, keys.derive(role, id)))
 }
 
-/// The operating system has no random numbers to give.
+/// The operating system provides no random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the operating system provides no random numbers: {0}")]
 pub struct RandomnessError(getrandom::Error);

@@ -1,8 +1,8 @@
 //! A payer or a payee on a connection: messages in frames over any stream of bytes, the chain through the
 //! small [`Chain`] trait, and the state machine of [`crate::channel`] between them.
 //!
-//! - **A party lives in its own task**, from the first act that cannot be taken back until the funding output is spent for
-//!   good. Dropping a future or a handle does not end it; [`Handle::abort`] does, and so does the end of the runtime. Each
+//! - **A party runs in its own task**, from its first irrevocable act until the spend of the funding output is
+//!   confirmed. Dropping a future or a handle does not end it; [`Handle::abort`] does, and so does the end of the runtime. Each
 //!   method says whether it is cancel safe.
 //! - **Payments are cumulative.** [`PayerHandle::pay_up_to`] takes the total and never pays twice. An error after a
 //!   signature names the sum that the payee may hold.

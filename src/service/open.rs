@@ -76,12 +76,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
     }
 }
 
-/// Opens a channel as the payer and runs it in a task of its own.
+/// Opens a channel as the payer and runs it in a separate task.
 ///
 /// `wallet` makes and signs a transaction that pays the given output, and must not broadcast it: it leaves
-/// this side only when the refund is signed and verified. It has to sign every input with
-/// `SIGHASH_ALL`, and should spend segwit inputs only, so that nobody else can change the transaction's id: the refund
-/// refers to it by that.
+/// this side only when the refund is signed and verified. It must sign every input with
+/// `SIGHASH_ALL`, and should spend segwit inputs only, so that no one else can change the transaction's id: the refund
+/// refers to that id.
 ///
 /// # Cancel safety
 ///
@@ -185,7 +185,7 @@ where
     Ok(opening)
 }
 
-/// Takes a channel as the payee and runs it in a task of its own.
+/// Accepts a channel as the payee and runs it in a separate task.
 ///
 /// # Cancel safety
 ///
@@ -193,7 +193,7 @@ where
 /// own task: it asks the payer to close the channel, and runs until that is done or the expiry has passed.
 ///
 /// # Errors
-/// If the opening fails on either side. Nothing of the payee's is at stake by then.
+/// If the opening fails on either side. The payee has nothing at stake by then.
 pub async fn accept<IO, C>(io: IO, chain: C, setup: Setup) -> Result<PayeeHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -223,7 +223,7 @@ where
     }
     let session = Session::new(payee, peer.connection, chain, peer.teller, (pace, tip));
     let (handle, mut launch) = Handle::spawn(session, actions);
-    // If the node refused the funding transaction, the state machine offers it again, and the observer knows.
+    // If the node rejected the funding transaction, the state machine offers it again, and the observer knows.
     launch.is_under_way().await;
     launch.keep();
     Ok(PayeeHandle { handle })

@@ -13,10 +13,10 @@ use crate::channel::{FundError, RefundTx, Refusal, RefusalReason, Stage, TermsEr
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// This side's own terms are out of its own limits.
+    /// The proposed terms are outside this side's own limits.
     #[error("the proposed terms are outside this side's own limits: {0}")]
     Terms(#[from] TermsError),
-    /// This side's key was used in a channel before, by this process.
+    /// This process has already used this side's key in a channel.
     #[error("the key {key} was already used in a channel: derive a fresh key for each channel")]
     KeyReused {
         /// The public key.
@@ -28,10 +28,10 @@ pub enum OpenError {
     /// This side's wallet failed.
     #[error("the wallet failed to make a funding transaction: {0}")]
     Wallet(Box<dyn StdError + Send + Sync>),
-    /// This side's node refused the funding transaction. The network may have it all the same: from this or another node,
-    /// or later.
+    /// This side's node rejected the funding transaction. It may still reach the network, through this or another node, or
+    /// later.
     ///
-    /// The party goes on by itself: it watches the chain. When the refund's lock is over, it broadcasts the refund if
+    /// The party keeps running: it watches the chain. When the refund's lock is over, it broadcasts the refund if
     /// the funding transaction has appeared, and ends if it has not. Keep the refund in case this process ends before.
     #[error(
         "this side's node rejected the funding transaction {txid}: {reason}. It may still reach the network: keep the \
@@ -42,7 +42,7 @@ pub enum OpenError {
         txid: Txid,
         /// The node's words.
         reason: String,
-        /// The refund, for the case that the funding transaction is mined.
+        /// The refund, in case the funding transaction is mined.
         refund: Box<RefundTx>,
     },
     /// The peer's message was refused.
@@ -59,13 +59,13 @@ pub enum OpenError {
     /// The peer sent bytes that are not a valid message.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// The peer is gone.
+    /// The peer disconnected.
     #[error("the peer disconnected while {stage}")]
     Disconnected {
         /// What this side was doing.
         stage: Stage,
     },
-    /// The peer says nothing.
+    /// The peer sent no message in time.
     #[error("no message from the peer within {after:?} while {stage}")]
     Timeout {
         /// What this side was doing.

@@ -18,7 +18,7 @@ pub(super) trait Party: Send + 'static {
     /// What the payee has acknowledged, as this side's user is told.
     fn acknowledged(&self) -> Option<Balance>;
 
-    /// The payee's newest payment.
+    /// The payee's latest payment.
     fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
         Ok(None)
     }
@@ -30,7 +30,7 @@ pub(super) trait Party: Send + 'static {
     fn refund(&self) -> Option<RefundTx> {
         None
     }
-    /// The payer: whether its node refused the funding transaction.
+    /// The payer: whether its node rejected the funding transaction.
     fn is_unfunded(&self) -> bool {
         false
     }

@@ -10,15 +10,15 @@ use crate::channel::{
 use super::chain::ChainError;
 use super::connection::ConnectionError;
 
-/// What a party tells its user while it works, in the order in which it happens.
+/// What a party reports to its user, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Report<'a> {
-    /// The payer holds the signed funding transaction.
+    /// The payer has the signed funding transaction.
     FundingHeld(&'a FundingTx),
     /// The payer's refund is complete and verified.
     Refundable(&'a RefundTx),
-    /// A transaction was given to the network; `rejected` has the reason if it was not taken.
+    /// A transaction was broadcast; `rejected` has the reason if it was not accepted.
     Broadcast {
         /// What it is for.
         role: SpendRole,
@@ -27,7 +27,7 @@ pub enum Report<'a> {
         /// The node's words.
         rejected: Option<&'a str>,
     },
-    /// A parent with its child was given to the network; `rejected` has the reason if they were not taken.
+    /// A parent with its child was broadcast; `rejected` has the reason if they were not accepted.
     BroadcastPackage {
         /// What the parent is for.
         role: SpendRole,
@@ -36,19 +36,19 @@ pub enum Report<'a> {
         /// The node's words.
         rejected: Option<&'a str>,
     },
-    /// Something that the state machine wants the user to know.
+    /// A notice of the state machine.
     Notice(&'a Notice),
     /// The peer's message was refused, and the connection ended.
     Refused(&'a Refusal),
-    /// The peer sent no message but rubbish, and the connection ended.
+    /// The peer sent bytes that are not a valid message, and the connection ended.
     Garbled(&'a ConnectionError),
-    /// The peer is gone. The channel is not: it still settles or refunds by itself.
+    /// The peer disconnected. The channel still settles or refunds.
     Disconnected,
-    /// An event could not be applied, by no fault of the peer's. The state is what it was.
+    /// An event could not be applied; not the peer's fault. The state is unchanged.
     Failed(&'a ApplyError),
-    /// The [`Chain`](super::Chain) will bring no more news; this side looks by itself from time to time.
+    /// The [`Chain`](super::Chain) sends no more news; this side still polls it.
     NoMoreNews,
-    /// This side's own view of the chain failed; it is asked again in a moment.
+    /// This side's view of the chain failed; it is polled again shortly.
     ChainFailed(&'a ChainError),
     /// No new block was seen for a long time: the node or server may be stuck, or withhold blocks. Reported once for
     /// each tip; no decision depends on it.
@@ -60,47 +60,47 @@ pub enum Report<'a> {
     },
 }
 
-/// Takes the reports. Called from the party's task, so it should not take long. If it panics, the party goes on, and
+/// Receives the reports. Called from the party's task, so it should return quickly. If it panics, the party goes on, and
 /// [`Status::fault`] says so.
 pub type Observer = Arc<dyn Fn(Report<'_>) + Send + Sync>;
 
-/// An observer that looks away.
+/// Returns an observer that ignores all reports.
 #[must_use]
 pub fn no_observer() -> Observer {
     Arc::new(|_| {})
 }
 
-/// Where a party stands.
+/// The status of a party.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The channel's stage.
     pub stage: Stage,
-    /// The sum so far: signed (payer) or accepted (payee).
+    /// The total so far: signed (payer) or accepted (payee).
     pub paid: Amount,
     /// Whether the peer is connected.
     pub connected: bool,
-    /// Whether the last look at the funding output failed. A blind party still acts on its locks as far as it knows the
-    /// tip, and a blind payee acknowledges no payment.
+    /// Whether the last poll of the funding output failed. A blind party still acts on its locks if it knows the tip, and a
+    /// blind payee acknowledges no payment.
     pub blind: bool,
-    /// Messages received and dealt with.
+    /// Messages received and processed.
     pub received: u64,
     /// Messages queued for the peer.
     pub sent: u64,
-    /// The newest [`Chain::changes`](super::Chain::changes) that was dealt with.
+    /// The latest [`Chain::changes`](super::Chain::changes) that was processed.
     pub seen: u64,
     /// How the channel ended, once it has.
     pub outcome: Option<Outcome>,
     /// Panics of the observer, if there were any.
     pub fault: Option<ObserverPanic>,
-    /// What the party's own task said when it panicked: nobody watches the channel any more. A defect of this crate.
+    /// The message of the panic that ended the party's task, a bug in this crate: no one watches the channel any more.
     pub panicked: Option<String>,
 }
 
-/// The observer panicked. The report it was given is lost; the channel goes on.
+/// The observer panicked. The report is lost; the channel goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObserverPanic {
-    /// How often.
+    /// The number of panics.
     pub panics: u64,
-    /// What it said the last time.
+    /// The message of the last one.
     pub message: String,
 }

@@ -42,37 +42,36 @@ impl Signed {
 
 /// A payment that was not acknowledged.
 ///
-/// Payments are cumulative: what was signed cannot be taken back, and `paid` names the sum that the payee may hold a
-/// signature for. [`PayerHandle::pay_up_to`](super::PayerHandle::pay_up_to) with the total that is owed never pays twice.
+/// Payments are cumulative: a signature cannot be taken back, and `paid` is the total for which the payee may hold one. [`PayerHandle::pay_up_to`](super::PayerHandle::pay_up_to) with the total owed never pays twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayError {
-    /// It cannot be done: nothing was signed for it.
+    /// The payment is impossible: nothing was signed.
     #[error(transparent)]
     NotSent(#[from] ApplyError),
-    /// The payee refused it, and keeps the signature all the same.
+    /// The payee refused the payment, but keeps the signature.
     #[error("the payee refused the payment: {reason}; it may hold a signature for {paid} in total")]
     Refused {
         /// Why.
         reason: RefusalReason,
-        /// The largest sum that was signed.
+        /// The largest total that was signed.
         paid: Amount,
     },
-    /// Nothing was signed for it: the payee is gone.
+    /// The payee is disconnected: nothing was signed.
     #[error("cannot pay: the payee is disconnected")]
     Disconnected,
-    /// Nothing was signed for it, and nothing will be: too many payments were waiting before it, or the payer's own node
-    /// took too long.
+    /// Nothing was signed, and nothing will be: too many payments were waiting before it, or the payer's node took too
+    /// long.
     #[error("timed out before the payment was signed: {paid} in total remain signed")]
     NotSigned {
-        /// The largest sum that was signed.
+        /// The largest total that was signed.
         paid: Amount,
     },
-    /// The payee may or may not have received it. Do not simply pay again: that adds to the sum. The next payment
-    /// carries it along, whether this one arrived or not.
+    /// The payee may or may not have received the payment. Do not pay again: that adds to the total. The next payment
+    /// includes it, whether this one arrived or not.
     #[error("the payee did not acknowledge {paid} in total: it disconnected or did not answer")]
     Unacknowledged {
-        /// The largest sum that was signed.
+        /// The largest total that was signed.
         paid: Amount,
     },
 }

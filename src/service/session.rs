@@ -22,7 +22,7 @@ use super::request::{PayError, Payment, Request};
 pub(super) use poll_schedule::Pace;
 use poll_schedule::PollSchedule;
 
-/// How many waiting requests and messages are handled between two looks at the chain.
+/// How many waiting requests and messages are handled between two polls of the chain.
 const TURN: usize = 64;
 
 /// One party on one connection, after the opening.
@@ -56,7 +56,7 @@ pub(super) struct Inbox {
 /// What a session does first.
 pub(super) struct Start {
     pub actions: Vec<Action>,
-    /// Told when they are carried out, with the reason if the node refused the funding transaction.
+    /// Told when they are carried out, with the reason if the node rejected the funding transaction.
     pub carried_out: oneshot::Sender<Option<String>>,
 }
 
@@ -147,7 +147,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
                 }
                 request = inbox.requests.recv(), if commanded => match request {
                     Some(request) => self.on_request(request).await,
-                    // The handle is gone; the channel still has to be brought to its end.
+                    // The handle is gone; the channel must still be brought to its end.
                     None => commanded = false,
                 },
                 payment = inbox.payments.recv(), if takes_payments => match payment {
@@ -219,7 +219,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     /// The opener dropped the handle, so the channel is closed to free its money soon.
     async fn on_opener_gone(&mut self) {
-        // The node refused the funding transaction, and the payee never heard of it: all that is left is to watch.
+        // The node rejected the funding transaction, and the payee never heard of it: all that is left is to watch.
         if self.party.is_unfunded() {
             return self.close();
         }

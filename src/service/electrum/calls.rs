@@ -25,7 +25,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// A height that the server gives for a transaction; none in the mempool.
+    /// Returns a height that the server gives for a transaction; none in the mempool.
     pub fn checked(&self, height: i64) -> Result<Option<u32>, ElectrumError> {
         if height <= 0 {
             return Ok(None);
@@ -57,7 +57,8 @@ impl Link {
         Ok(Best { height, header })
     }
 
-    /// The headers from `lowest` or below up to the best one. Asks for known ones again only after a reorganisation.
+    /// Returns the headers from `lowest` or below up to the best one. Asks for known ones again only after a
+    /// reorganisation.
     pub async fn headers(&self, best: &Best, lowest: u32, known: &Headers) -> Result<Headers, ElectrumError> {
         let mut lowest = lowest;
         if !known.is_empty() {
@@ -122,7 +123,7 @@ impl Link {
         Ok(headers)
     }
 
-    /// A transaction of a block or of the mempool.
+    /// Returns a transaction of a block or of the mempool.
     pub async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, ElectrumError> {
         const CALL: &str = "blockchain.transaction.get";
         let hex: String = match self.call(CALL, json!([txid])).await {

@@ -66,8 +66,8 @@ impl ElectrumError {
         }
     }
 
-    /// Whether another connection may do better: the server is gone or silent, or does not speak the protocol. What it
-    /// refuses or claims does not depend on the connection, which others may be using.
+    /// Returns whether another connection may do better: the server is gone or silent, or does not speak the
+    /// protocol. What it refuses or claims does not depend on the connection, which others may be using.
     pub const fn ends_connection(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Silent(_) | Self::Nonsense { .. })
     }

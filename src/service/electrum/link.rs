@@ -1,7 +1,7 @@
 //! One connection to a server: requests and answers of the electrum protocol, one JSON object a line.
 //!
 //! The crate `electrum-client` would do, if servers could be trusted: it reads a line of any length, waits for
-//! every byte anew, blocks a thread meanwhile, and hears of news only while it asks for something else.
+//! every byte again, blocks a thread meanwhile, and hears of news only while it asks for something else.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,12 +113,12 @@ impl Link {
         &self.software
     }
 
-    /// The time since it was made.
+    /// Returns the time since it was made.
     pub fn age(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// What ended it.
+    /// Returns what ended it.
     pub fn end(&self) -> ElectrumError {
         let why = self.end.get().cloned();
         ElectrumError::Lost(why.unwrap_or_else(|| "the connection was closed".to_owned()))
@@ -140,7 +140,7 @@ impl Link {
         T::deserialize(answer).map_err(|error| ElectrumError::nonsense(call, &error))
     }
 
-    /// The same, for a call that the server may refuse: the refusal is then a part of the answer.
+    /// Returns the same, for a call that the server may refuse: the refusal is then a part of the answer.
     pub async fn ask<T: DeserializeOwned>(
         &self,
         call: &'static str,

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::super::backoff::Backoff;
 
-/// Attempts in a row that came to nothing, and how long the next one has to wait.
+/// Attempts in a row that came to nothing, and how long the next one must wait.
 pub(super) struct Pause {
     attempts: u32,
     began: Instant,
@@ -24,7 +24,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    /// How long the next attempt has to wait, and what became of the last one; `None` if nothing keeps it back.
+    /// Returns how long the next attempt must wait, and what became of the last one; `None` if nothing keeps it back.
     pub fn left(&self) -> Option<(Duration, String)> {
         let left = self.wait.saturating_sub(self.began.elapsed());
         (!left.is_zero()).then(|| (left, self.why.clone()))

@@ -32,12 +32,12 @@ impl Headers {
         self.list.is_empty()
     }
 
-    /// The lowest height.
+    /// Returns the lowest height.
     pub const fn first(&self) -> u32 {
         self.first
     }
 
-    /// The height of the header that is to be pushed now.
+    /// Returns the height of the header that is to be pushed now.
     pub fn next(&self) -> u32 {
         self.heights().end
     }
@@ -53,12 +53,12 @@ impl Headers {
         self.list.get(index as usize)
     }
 
-    /// The newest header.
+    /// Returns the newest header.
     pub fn last(&self) -> Option<&Header> {
         self.list.last()
     }
 
-    /// The same without what is above this height.
+    /// Returns the same headers without those above this height.
     pub fn up_to(&self, height: u32) -> Self {
         let count = (height + 1).saturating_sub(self.first) as usize;
         let list = self.list[..count.min(self.list.len())].to_vec();
@@ -86,7 +86,7 @@ impl Headers {
         Ok(())
     }
 
-    /// The median time past at this height, in seconds since 1970.
+    /// Returns the median time past at this height, in seconds since 1970.
     pub fn mtp(&self, height: u32) -> Option<u32> {
         let lowest = (height + 1).saturating_sub(MEDIAN_OF);
         let times = (lowest..=height).map(|height| Some(self.at(height)?.time));
@@ -95,7 +95,7 @@ impl Headers {
         times.get(times.len() / 2).copied()
     }
 
-    /// Whether the block at this height has the transaction.
+    /// Returns whether the block at this height has the transaction.
     pub fn check(&self, height: u32, txid: Txid, branch: &MerkleBranch) -> Result<(), ElectrumError> {
         let root = self.at(height).map(|header| header.merkle_root);
         if root.is_some() && branch.root(txid) == root {

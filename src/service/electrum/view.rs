@@ -42,7 +42,7 @@ struct ScannedOutput {
 }
 
 impl ElectrumShared {
-    /// The tip, and what became of the funding output, if one is asked for.
+    /// Returns the tip, and what became of the funding output, if one is asked for.
     pub async fn look(
         &self,
         link: &Link,

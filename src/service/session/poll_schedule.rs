@@ -99,7 +99,7 @@ impl PollSchedule {
         }
     }
 
-    /// What to tell about a tip that is too old, once.
+    /// Returns what to tell about a tip that is too old, once.
     pub fn stale(&mut self) -> Option<Report<'static>> {
         let unchanged = self.since.elapsed();
         if self.told || unchanged < self.pace.stale_after {
