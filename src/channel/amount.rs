@@ -2,10 +2,10 @@ use bitcoin::consensus::encode::VarInt;
 use bitcoin::{Amount, FeeRate, Script};
 use thiserror::Error;
 
-/// The amount locked in the funding output, in satoshi.
+/// The amount locked in the funding output.
 ///
-/// At most [`Capacity::MAX`]: a one-way channel is for small payments (the developer guide warns against
-/// larger ones), and the bound keeps every amount of the conversation within five bytes of CBOR.
+/// At most [`Capacity::MAX`]: a one-way channel is for small payments (the developer guide warns against larger
+/// ones), and the limit keeps every amount within five bytes of CBOR.
 ///
 /// ```
 /// use bitcoin::Amount;
@@ -35,7 +35,7 @@ impl Capacity {
         Ok(Self(amount))
     }
 
-    /// The capacity in satoshi.
+    /// Returns the capacity.
     #[must_use]
     pub const fn to_amount(self) -> Amount {
         self.0
@@ -52,15 +52,15 @@ pub struct CapacityError {
 
 /// How the funding output's value is divided by one payment: `capacity = paid + change + fee`.
 ///
-/// `paid` and `change` are what the two parties are *owed*; an owed sum below the dust limit of its output
-/// script cannot be an output, so that the miner gets it ([`Balance::fee_on_chain`]).
+/// `paid` and `change` are what the two parties are *owed*; a sum below the dust limit of its output script
+/// cannot be an output, so the miner gets it ([`Balance::fee_on_chain`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
-    /// What the payee has been paid in all, in satoshi.
+    /// What the payee has been paid in total.
     pub paid: Amount,
-    /// What is left for the payer, in satoshi.
+    /// What is left for the payer.
     pub change: Amount,
-    /// The fee at the agreed feerate, or at that of a raised settlement, in satoshi.
+    /// The fee at the agreed feerate, or at that of a raised settlement.
     pub fee: Amount,
     /// The payee's output, or `None` while `paid` is below the dust limit.
     pub to_payee: Option<Amount>,
@@ -69,13 +69,13 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// Whether the payee can claim `paid` on chain. A sum below the dust limit exists off chain only.
+    /// Returns whether the payee can claim `paid` on chain. A sum below the dust limit exists off chain only.
     #[must_use]
     pub const fn is_enforceable(&self) -> bool {
         self.to_payee.is_some()
     }
 
-    /// The fee that the transaction really pays: [`Balance::fee`] plus what was too small for an output.
+    /// Returns the fee that the transaction really pays: [`Balance::fee`] plus what was too small for an output.
     #[must_use]
     pub fn fee_on_chain(&self) -> Amount {
         let dropped_payee = if self.to_payee.is_none() {

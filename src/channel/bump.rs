@@ -12,7 +12,7 @@ use super::params::ChannelParams;
 use super::transaction::{RefundTx, SettlementTx, SPEND_VERSION};
 use super::verify::{verify_input, SpendError};
 
-/// The most that a child of an unconfirmed transaction of version 3 may have, in vbytes (BIP 431).
+/// The largest size of a child of an unconfirmed version 3 transaction, in vbytes (BIP 431).
 pub const MAX_CHILD_VSIZE: u64 = 1_000;
 
 /// Child pays for parent: when the agreed feerate is no longer enough, either side raises it alone, from its own output.
@@ -44,7 +44,7 @@ pub struct Cpfp {
 }
 
 impl Cpfp {
-    /// Parent and child together are to pay this feerate, and what is left goes to `to`.
+    /// Creates a request: parent and child together pay this feerate, and the rest goes to `to`.
     #[must_use]
     pub const fn new(feerate: FeeRate, to: ScriptBuf) -> Self {
         Self {
@@ -55,17 +55,17 @@ impl Cpfp {
     }
 
     /// The size of the input that spends the owner's output. P2PKH of a compressed key, P2WPKH and the key path of P2TR
-    /// are known; of other outputs only the wallet knows it.
+    /// are known; for other outputs the wallet must give it.
     #[must_use]
     pub const fn input(mut self, prediction: InputWeightPrediction) -> Self {
         self.input = Some(prediction);
         self
     }
 
-    /// The payee's child of a settlement, or of a payment that it redeemed.
+    /// Returns the payee's child of a settlement, or of a payment that it redeemed.
     ///
     /// # Errors
-    /// If there is no such output, it cannot pay so much, or the parent pays it by itself.
+    /// If there is no such output, it is too small, or the parent alone pays this feerate.
     pub fn settlement(
         &self,
         params: &ChannelParams,
@@ -75,10 +75,10 @@ impl Cpfp {
         self.child(params, settlement.tx(), fee, params.payee_payout())
     }
 
-    /// The payer's child of its refund.
+    /// Returns the payer's child of its refund.
     ///
     /// # Errors
-    /// If the output cannot pay so much, or the parent pays it by itself.
+    /// If the output is too small, or the parent alone pays this feerate.
     pub fn refund(&self, params: &ChannelParams, refund: &RefundTx) -> Result<ChildTx, CpfpError> {
         let fee = params.terms().capacity.to_amount() - params.refund_amount();
         self.child(params, refund.tx(), fee, params.payer_payout())
@@ -154,7 +154,7 @@ impl Cpfp {
     }
 }
 
-/// An unsigned child, with what it takes to sign it.
+/// An unsigned child, with everything needed to sign it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct ChildTx {
@@ -167,29 +167,29 @@ pub struct ChildTx {
 }
 
 impl ChildTx {
-    /// The transaction, without a signature.
+    /// Returns the transaction, without a signature.
     #[must_use]
     pub const fn unsigned(&self) -> &Transaction {
         &self.tx
     }
 
-    /// What its only input spends: the wallet signs for this.
+    /// Returns the output that its only input spends: the wallet signs for this.
     #[must_use]
     pub const fn prevout(&self) -> &TxOut {
         &self.prevout
     }
 
-    /// What it pays, in satoshi.
+    /// Returns the fee.
     #[must_use]
     pub const fn fee(&self) -> Amount {
         self.fee
     }
 
-    /// Takes the child from the wallet, and makes sure that it does what it is for.
+    /// Accepts the signed child from the wallet, and verifies it.
     ///
     /// # Errors
     /// If it is another transaction, its input does not satisfy the script, or the package does not reach the feerate
-    /// because the input turned out larger than predicted.
+    /// because the input is larger than predicted.
     pub fn complete(self, signed: Transaction) -> Result<CpfpPackage, CpfpError> {
         let (expected, received) = (self.tx.compute_txid(), stripped(&signed).compute_txid());
         if received != expected {
@@ -215,7 +215,7 @@ impl ChildTx {
     }
 }
 
-/// A parent and its child, both signed, to be given to a node at once (`submitpackage`).
+/// A signed parent and its signed child, to be submitted together (`submitpackage`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpfpPackage {
     parent: Transaction,
@@ -224,13 +224,13 @@ pub struct CpfpPackage {
 }
 
 impl CpfpPackage {
-    /// The settlement, payment or refund.
+    /// Returns the settlement, payment or refund.
     #[must_use]
     pub const fn parent(&self) -> &Transaction {
         &self.parent
     }
 
-    /// What pays for it.
+    /// Returns the child.
     #[must_use]
     pub const fn child(&self) -> &Transaction {
         &self.child
@@ -245,19 +245,19 @@ impl CpfpPackage {
         Ok(())
     }
 
-    /// Both, the parent first.
+    /// Returns both, the parent first.
     #[must_use]
     pub fn transactions(&self) -> [Transaction; 2] {
         [self.parent.clone(), self.child.clone()]
     }
 
-    /// What both pay, in satoshi.
+    /// Returns the fee of both.
     #[must_use]
     pub const fn fee(&self) -> Amount {
         self.fee
     }
 
-    /// What they pay for their size, rounded down. A node rounds up the vbytes of each.
+    /// Returns what they pay for their size, rounded down. A node rounds up the vbytes of each.
     #[must_use]
     pub fn feerate(&self) -> FeeRate {
         self.fee / Weight::from_vb_unwrap(self.vsize())
@@ -318,11 +318,11 @@ fn stripped(tx: &Transaction) -> Transaction {
     tx
 }
 
-/// There is no such child.
+/// Why no child can be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CpfpError {
-    /// Nothing of the parent is the owner's: what it was owed is below the dust limit.
+    /// The parent has no output of the owner: its share is below the dust limit.
     #[error("transaction {txid} has no output to the script {script} that a child could spend")]
     NoOutput {
         /// The parent.
@@ -330,7 +330,7 @@ pub enum CpfpError {
         /// The owner's script.
         script: ScriptBuf,
     },
-    /// Nobody but the wallet knows how this output is spent: see [`Cpfp::input`].
+    /// Only the wallet knows how this output is spent: see [`Cpfp::input`].
     #[error("cannot tell the size of an input that spends the script {script}: name it with `Cpfp::input`")]
     UnknownInput {
         /// The owner's script.
@@ -342,21 +342,21 @@ pub enum CpfpError {
     /// The parent needs no child.
     #[error("the parent needs no child: it pays {paid}, and the feerate asked for needs {needed}")]
     Sufficient {
-        /// Its fee, in satoshi.
+        /// Its fee.
         paid: Amount,
-        /// What it takes, in satoshi.
+        /// What it takes.
         needed: Amount,
     },
-    /// The output is worth less than what would leave.
+    /// The output is too small for the child's fee and output.
     #[error(
         "the output of {value} is too small: the child needs {fee} for the fee and {dust} for its own output"
     )]
     OutputTooSmall {
-        /// The owner's output, in satoshi.
+        /// The owner's output.
         value: Amount,
-        /// The child's fee, in satoshi.
+        /// The child's fee.
         fee: Amount,
-        /// The least output, in satoshi.
+        /// The least output.
         dust: Amount,
     },
     /// No node relays it (BIP 431).
@@ -382,7 +382,7 @@ pub enum CpfpError {
     AnotherChild {
         /// The id of the unsigned child.
         expected: Txid,
-        /// The id of what came, without its signatures.
+        /// The received id, without signatures.
         received: Txid,
     },
     /// The wallet's signature does not satisfy the script.
@@ -391,9 +391,9 @@ pub enum CpfpError {
     /// The input is larger than predicted.
     #[error("parent and signed child pay {paid}, less than the {needed} that {feerate} sat/kwu needs")]
     BelowFeerate {
-        /// What both pay, in satoshi.
+        /// What both pay.
         paid: Amount,
-        /// What they would have to, in satoshi.
+        /// What they would have to pay.
         needed: Amount,
         /// Asked for.
         feerate: FeeRate,

@@ -40,7 +40,7 @@ enum Suffix {
 }
 
 impl DigestTemplate {
-    /// The original algorithm with `SIGHASH_ALL`, for the only input of `tx`, whose outputs do not matter.
+    /// Returns the original algorithm with `SIGHASH_ALL`, for the only input of `tx`, whose outputs do not matter.
     ///
     /// `script_code` must be without `OP_CODESEPARATOR`.
     pub fn legacy(tx: &Transaction, script_code: &Script) -> Self {
@@ -105,7 +105,7 @@ impl DigestTemplate {
         }
     }
 
-    /// What is signed when the transaction has these outputs, in this order.
+    /// Returns what is signed when the transaction has these outputs, in this order.
     pub fn digest<'a>(&self, outputs: impl Iterator<Item = (Amount, &'a Script)> + Clone) -> Message {
         let mut engine = self.prefix.clone();
         Message::from_digest(match &self.suffix {

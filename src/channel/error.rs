@@ -15,8 +15,8 @@ use super::reason::RefusalReason;
 use super::stage::Stage;
 use super::verify::SpendError;
 
-/// The peer sent something that is not accepted. The state is what it was before, but that a secret nonce which met a
-/// wrong partial signature is gone.
+/// The peer's message was refused. The state is unchanged, except that a secret nonce that met a wrong partial signature
+/// is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -28,15 +28,15 @@ pub enum Refusal {
         /// The message's.
         received: ChannelId,
     },
-    /// The message has no place here.
+    /// The message does not belong at this stage.
     #[error("unexpected message {received} while {stage}")]
     Unexpected {
         /// What this side is doing.
         stage: Stage,
-        /// What came.
+        /// The kind received.
         received: MessageKind,
     },
-    /// The proposal is out of this side's limits.
+    /// The proposal is outside this side's limits.
     #[error(transparent)]
     Terms(#[from] TermsError),
     /// Keys, scripts and terms do not make a channel.
@@ -51,13 +51,13 @@ pub enum Refusal {
     /// A signature is wrong.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// A part of the signature of both is wrong.
+    /// A partial signature is wrong.
     #[error(transparent)]
     Musig(#[from] MusigError),
-    /// The finished spend would not be taken by the network.
+    /// The network would not accept the finished spend.
     #[error(transparent)]
     Spend(#[from] SpendError),
-    /// The payment's amount or moment is wrong.
+    /// The payment's amount or time is wrong.
     #[error(transparent)]
     Payment(#[from] PaymentError),
 }
@@ -82,7 +82,7 @@ pub enum RefundError {
         /// Received.
         received: usize,
     },
-    /// The refund has to arrive unsigned.
+    /// The refund must arrive unsigned.
     #[error(
         "the refund's input is already signed: its script and witness have {received} bytes, expected none"
     )]
@@ -100,7 +100,7 @@ pub enum RefundError {
         /// Received.
         received: Sequence,
     },
-    /// Another sequence than the agreed one.
+    /// The sequence is not the agreed one.
     #[error("the refund has sequence {received:#010x}, expected {expected:#010x}")]
     Sequence {
         /// Agreed.
@@ -108,13 +108,13 @@ pub enum RefundError {
         /// Received.
         received: Sequence,
     },
-    /// No lock at all.
+    /// The refund has no lock.
     #[error("the refund has no lock, expected {expected}")]
     MissingLock {
         /// Agreed.
         expected: RefundLock,
     },
-    /// Another lock than the agreed one.
+    /// The lock is not the agreed one.
     #[error("the refund is locked until {received}, expected {expected}")]
     WrongLock {
         /// Agreed.
@@ -146,7 +146,7 @@ pub enum RefundError {
         /// Received.
         received: Amount,
     },
-    /// An outpoint that no transaction can have.
+    /// The null outpoint, which no transaction can have.
     #[error("the refund spends the null outpoint {received}")]
     NullOutpoint {
         /// Received.
@@ -154,7 +154,7 @@ pub enum RefundError {
     },
 }
 
-/// A payment that does not count.
+/// Why a payment is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PaymentError {
@@ -166,7 +166,7 @@ pub enum PaymentError {
         /// Received.
         received: Amount,
     },
-    /// Just what was already paid.
+    /// Exactly what was already paid.
     #[error("the payment repeats the total {received}: {previous} is already paid")]
     Repeated {
         /// Held.
@@ -177,9 +177,9 @@ pub enum PaymentError {
     /// More than the channel holds.
     #[error("the payment's total of {received} exceeds the {spendable} that the channel can pay")]
     ExceedsCapacity {
-        /// Capacity less fee and reserve, in satoshi.
+        /// Capacity less fee and reserve.
         spendable: Amount,
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         received: Amount,
     },
     /// The settlement is not for what was last accepted.
@@ -200,24 +200,24 @@ pub enum PaymentError {
         /// Received.
         received: Amount,
     },
-    /// The funding transaction is not deep enough.
+    /// The funding transaction is not confirmed.
     #[error(
         "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed} in total"
     )]
     Unconfirmed {
-        /// Up to this sum none are, in satoshi.
+        /// The total that needs no confirmation.
         unconfirmed: Amount,
         /// Seen.
         confirmations: u32,
         /// Agreed.
         required: u32,
     },
-    /// It adds less than one payment has to.
+    /// It adds less than the agreed minimum.
     #[error("the payment adds {received}, less than the agreed minimum of {minimum}")]
     BelowMinimum {
-        /// Agreed, in satoshi.
+        /// Agreed.
         minimum: Amount,
-        /// What the payment adds, in satoshi.
+        /// What the payment adds.
         received: Amount,
     },
     /// A settlement below the agreed feerate may never confirm.
@@ -231,12 +231,12 @@ pub enum PaymentError {
     /// The payer's change does not pay for a settlement at this feerate.
     #[error("a settlement of {paid} at {feerate} sat/kwu exceeds the capacity of the channel")]
     FeeAboveChange {
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         paid: Amount,
         /// Received, in sat/kwu.
         feerate: FeeRate,
     },
-    /// Too near to the expiry to take more.
+    /// Too close to the expiry to accept more.
     #[error(
         "the channel is {left} before its lock at {expiry} (blocks or seconds): it accepts no more payments"
     )]
@@ -248,32 +248,32 @@ pub enum PaymentError {
     },
 }
 
-/// What this side's own user asked for cannot be done.
+/// Why a command of this side's user failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// More than is left.
     #[error("cannot pay {asked}: only {left} left in the channel")]
     InsufficientBalance {
-        /// What is left, in satoshi.
+        /// What is left.
         left: Amount,
-        /// The increment asked for, in satoshi.
+        /// The increment asked for.
         asked: Amount,
     },
     /// A payment of nothing, or of less than was agreed.
     #[error("cannot pay {asked}: a payment must be at least {minimum}")]
     BelowMinimum {
-        /// The agreed least increment, in satoshi.
+        /// The agreed least increment.
         minimum: Amount,
-        /// The increment asked for, in satoshi.
+        /// The increment asked for.
         asked: Amount,
     },
-    /// The funding transaction is not deep enough.
+    /// The funding transaction is not confirmed.
     #[error(
         "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed} in total"
     )]
     Unconfirmed {
-        /// Up to this sum none are, in satoshi.
+        /// The total that needs no confirmation.
         unconfirmed: Amount,
         /// Seen.
         confirmations: u32,
@@ -283,14 +283,14 @@ pub enum CommandError {
     /// The payer's change does not pay for a settlement at this feerate, or it is below the agreed one.
     #[error("cannot settle {paid} at {feerate} sat/kwu: only {change} left for change and fee")]
     SettlementFeerate {
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         paid: Amount,
         /// Asked for, in sat/kwu.
         feerate: FeeRate,
-        /// What is not paid, in satoshi.
+        /// What is not paid.
         change: Amount,
     },
-    /// The child is of another transaction than the one that this side broadcasts.
+    /// The child does not spend the transaction that this side broadcasts.
     #[error("wrong parent transaction: expected {expected}, got {received}")]
     AnotherParent {
         /// What this side broadcasts.
@@ -311,10 +311,10 @@ pub enum CommandError {
     /// The transaction does not fund this channel.
     #[error(transparent)]
     Funding(#[from] FundingError),
-    /// The new refund is not valid: a defect of this crate.
+    /// The new refund is invalid: a bug in this crate.
     #[error("the new refund is invalid (a bug in this crate): {0}")]
     Refund(SpendError),
-    /// Not in this state.
+    /// Not possible at this stage.
     #[error("cannot {command} while {stage}")]
     WrongStage {
         /// What was asked for.
@@ -322,7 +322,7 @@ pub enum CommandError {
         /// What this side is doing.
         stage: Stage,
     },
-    /// Too near to the expiry.
+    /// Too close to the expiry.
     #[error("too late for a payment: the channel is {left} before its lock at {expiry} (blocks or seconds)")]
     Expiring {
         /// The lock.
@@ -332,22 +332,22 @@ pub enum CommandError {
     },
 }
 
-/// Why an event was not applied. The state is what it was before, with the exception of [`Refusal`].
+/// Why an event was not applied. The state is unchanged, with the exception that [`Refusal`] describes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ApplyError {
     /// The peer is at fault.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
-    /// The user is.
+    /// The user is at fault.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// An accepted payment cannot be completed. Acceptance checks that it can, so this is a defect here.
+    /// An accepted payment cannot be completed. Acceptance checks that it can, so this is a bug in this crate.
     #[error("cannot settle an accepted payment (a bug in this crate): {0}")]
     Spend(#[from] SpendError),
 }
 
 impl Refusal {
-    /// The reason's place in the closed list, as it is told to the peer.
+    /// Returns the reason of the closed list, as sent to the peer.
     #[must_use]
     pub const fn reason(&self) -> RefusalReason {
         match self {

@@ -8,21 +8,20 @@ use super::params::ChannelParams;
 use super::reason::RefusalReason;
 use super::transaction::SpendRole;
 
-/// How deep the spend of the funding output has to be in the chain before a channel counts as closed.
-/// Until then both sides stand ready to broadcast again.
+/// How deep the spend of the funding output must be in the chain before a channel counts as closed.
+/// Until then both sides are ready to broadcast again.
 pub const SETTLED_DEPTH: u32 = 6;
 
 /// The number of blocks without a view of the funding output after which the payee says so.
 pub const BLIND_BLOCKS: u32 = 6;
 
-/// What a party is told: by its peer, by the chain, by the node that it broadcasts through, or by its user.
+/// An input of a party: from its peer, the chain, the node that it broadcasts through, or its user.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// The peer said something.
+    /// A message of the peer.
     Message(Envelope),
-    /// The chain moved; this is how it looks now. Views are complete, so that a missed one does no harm and
-    /// a reorganisation is just another view.
+    /// The chain changed. A view is complete, so a missed one does no harm, and a reorganisation is just another view.
     Chain(ChainView),
     /// The party cannot see the funding output. Carries the tip, if that is known. The party acts on its locks with what
     /// it last knew: a settlement at the closing margin, or a refund at its lock, is never wrong. The payee acknowledges
@@ -30,7 +29,7 @@ pub enum Event {
     Blind(Option<Tip>),
     /// A node's answer to [`Action::Broadcast`] or [`Action::BroadcastPackage`].
     Broadcast(BroadcastResult),
-    /// No node answered to it: the transaction may be with the network, or not.
+    /// No node answered: the transaction may or may not have reached the network.
     BroadcastUnknown {
         /// What the transaction is for.
         role: SpendRole,
@@ -39,34 +38,34 @@ pub enum Event {
     },
     /// The payer's user: add this amount to the total.
     Pay(Amount),
-    /// The payer's user: raise the total to this sum. Does nothing if that much is signed already, so it can be repeated.
+    /// The payer's user: raise the total to this sum. Does nothing if it is already signed, so it can be repeated.
     PayUpTo(Amount),
     /// The payer's user: the funding transaction was mined in this form, under another id. Where the script lets the payer
-    /// refund alone, the refund is signed anew for it, and the channel ends with that refund.
+    /// refund alone, the refund is signed again for it, and the channel ends with that refund.
     FundingMalleated(Transaction),
-    /// The payee's user (`bond`): ask for so much more, in satoshi.
+    /// The payee's user (`bond`): request this much more.
     RequestPayment(Amount),
-    /// The user: close the channel, at the agreed feerate. The payee, again: settle with the newest payment, if the payer
+    /// The user: close the channel, at the agreed feerate. The payee, again: settle with the latest payment, if the payer
     /// does not answer, or if the settlement with one signature does not confirm.
     Close,
-    /// The user: close the channel, and let the settlement pay this feerate, if the peer agrees. What it costs more comes
-    /// out of the payer's change.
+    /// The user: close the channel with a settlement at this feerate, if the peer agrees. The payer's change pays the
+    /// difference.
     CloseAt(FeeRate),
-    /// The user: give this side's settlement (payee) or refund (payer) to the network together with a child that pays for
-    /// it, now and whenever it is given again.
+    /// The user: broadcast this side's settlement (payee) or refund (payer) with a child that pays for it, now and at every
+    /// rebroadcast.
     Bump(CpfpPackage),
-    /// The peer is gone, and will not answer what it was asked.
+    /// The peer disconnected, and will not answer.
     PeerGone,
 }
 
-/// The chain, as far as one channel is concerned.
+/// The chain, as one channel sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainView {
-    /// The chain's end.
+    /// The tip.
     pub tip: Tip,
     /// Confirmations of the funding transaction; 0 while it is not in the chain.
     pub confirmations: u32,
-    /// The chain's end on which the block with the funding transaction was built; none while it is not in the chain.
+    /// The tip on which the block with the funding transaction was built; `None` while it is not in the chain.
     /// Relative locks count from it.
     pub funding_parent: Option<Tip>,
     /// What spends the funding output, in the chain or in the mempool.
@@ -96,19 +95,19 @@ pub struct SeenSpend {
     pub confirmations: u32,
 }
 
-/// What a node said to a broadcast.
+/// A node's answer to a broadcast.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BroadcastResult {
     /// What the transaction is for.
     pub role: SpendRole,
     /// The transaction; of a package, the parent.
     pub txid: Txid,
-    /// The reason, in the node's words, if it was not taken.
+    /// The reason, in the node's words, if it was rejected.
     pub rejected: Option<String>,
 }
 
 impl BroadcastResult {
-    /// It is in the mempool.
+    /// Returns the answer for an accepted transaction.
     #[must_use]
     pub fn accepted(role: SpendRole, tx: &Transaction) -> Self {
         Self {
@@ -119,20 +118,20 @@ impl BroadcastResult {
     }
 }
 
-/// What a party has to do, in this order.
+/// What the caller must do for a party, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
     /// Send this to the peer, if it is still connected.
     Send(Envelope),
-    /// Give this to the network, and answer with [`Event::Broadcast`].
+    /// Broadcast this, and answer with [`Event::Broadcast`].
     Broadcast {
         /// What it is for.
         role: SpendRole,
         /// The transaction.
         tx: Transaction,
     },
-    /// Give these to the network at once, and answer with [`Event::Broadcast`].
+    /// Broadcast these together, and answer with [`Event::Broadcast`].
     BroadcastPackage {
         /// What the parent is for.
         role: SpendRole,
@@ -143,7 +142,7 @@ pub enum Action {
     Notify(Notice),
 }
 
-/// What a user of a channel wants to know.
+/// News for the user of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -152,13 +151,13 @@ pub enum Notice {
     MalleableFunding,
     /// Payments count from now on.
     Ready,
-    /// The funding transaction was reorganised out of the chain, or is not as deep as agreed any more:
-    /// payments do not count until it is.
+    /// The funding transaction was reorganised out of the chain, or lost confirmations: payments do not count until it is
+    /// confirmed again.
     FundingLost {
-        /// How deep it is now.
+        /// Its confirmations now.
         confirmations: u32,
     },
-    /// The payee asks to be paid up to this total. Each total is reported once; answer it with [`Event::PayUpTo`].
+    /// The payee requests payment up to this total. Each total is reported once; answer with [`Event::PayUpTo`].
     PaymentRequested {
         /// Cumulative.
         paid: Amount,
@@ -178,7 +177,7 @@ pub enum Notice {
         /// Blocks since it was handed over.
         blocks: u32,
     },
-    /// The cooperative settlement did not confirm before the closing margin. The payee broadcasts its newest payment
+    /// The cooperative settlement did not confirm before the closing margin. The payee broadcasts its latest payment
     /// instead.
     CooperativeCloseUnconfirmed {
         /// The cooperative settlement.
@@ -186,7 +185,7 @@ pub enum Notice {
     },
     /// A payment is checked and kept (payee), or acknowledged (payer).
     PaymentAccepted(Balance),
-    /// The peer refused what this side sent, and will say nothing more.
+    /// The peer refused what this side sent, and sends nothing more.
     PeerRefused {
         /// Why.
         reason: RefusalReason,
@@ -196,9 +195,9 @@ pub enum Notice {
         /// The transaction.
         txid: Txid,
     },
-    /// The network did not take a transaction. It is tried again with every block.
+    /// The network rejected a transaction. It is broadcast again with every block.
     BroadcastRejected(BroadcastResult),
-    /// The funding output is spent, deep enough.
+    /// The funding output is spent, and the spend is confirmed.
     Closed(Outcome),
     /// This side no longer has anything at stake, and ends: the payer never handed over the funding transaction; or the
     /// payee holds no payment worth settling, and the peer is gone or the refund's lock is over.
@@ -210,9 +209,9 @@ pub enum Notice {
 pub struct Outcome {
     /// The transaction that spent the funding output.
     pub txid: Txid,
-    /// What the payer got, in satoshi.
+    /// What the payer got.
     pub to_payer: Amount,
-    /// What the payee got, in satoshi.
+    /// What the payee got.
     pub to_payee: Amount,
 }
 

@@ -11,7 +11,7 @@ pub struct FundingTx {
 }
 
 impl FundingTx {
-    /// Looks for the agreed output.
+    /// Finds the agreed output.
     ///
     /// # Errors
     /// If no output, or more than one, has the channel's script and amount.
@@ -74,19 +74,19 @@ impl FundingTx {
         Ok(Self { tx, outpoint })
     }
 
-    /// The funding output.
+    /// Returns the funding output.
     #[must_use]
     pub const fn outpoint(&self) -> OutPoint {
         self.outpoint
     }
 
-    /// The signed transaction.
+    /// Returns the signed transaction.
     #[must_use]
     pub const fn tx(&self) -> &Transaction {
         &self.tx
     }
 
-    /// Whether someone else can change the transaction's id before it is mined, by changing the signature
+    /// Returns whether someone else can change the transaction's id before it is mined, by changing the signature
     /// of an input that is not segwit. Payments, and a refund that was signed in advance, would then spend an output
     /// that never exists, so nothing should depend on this transaction before it is confirmed.
     #[must_use]
@@ -99,7 +99,7 @@ impl FundingTx {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FundingError {
-    /// One's own transaction does not fund the channel.
+    /// This side's transaction does not fund the channel.
     #[error("transaction {txid} has no output of {} to the script {}", wanted.value, wanted.script_pubkey)]
     NoSuchOutput {
         /// The agreed output.
@@ -107,7 +107,7 @@ pub enum FundingError {
         /// The transaction.
         txid: Txid,
     },
-    /// One's own transaction funds the channel twice; only one of the outputs would have a refund.
+    /// This side's transaction funds the channel twice; only one of the outputs would have a refund.
     #[error("outputs {first} and {second} both fund the channel")]
     TwoOutputs {
         /// Index of the first.
@@ -115,7 +115,7 @@ pub enum FundingError {
         /// Index of the second.
         second: usize,
     },
-    /// Not the transaction that the refund spends.
+    /// It is not the transaction that the refund spends.
     #[error("the funding transaction is {received}, expected {expected}, which the refund spends")]
     WrongTxid {
         /// What the refund spends.
@@ -128,7 +128,7 @@ pub enum FundingError {
     MissingOutput {
         /// The output that the refund spends.
         vout: u32,
-        /// How many there are.
+        /// The number of outputs.
         outputs: usize,
     },
     /// The output belongs to other keys.
@@ -154,7 +154,7 @@ pub enum FundingError {
     TooLarge {
         /// Its size in bytes.
         size: usize,
-        /// The most that a message takes.
+        /// The most that a message holds.
         limit: usize,
     },
 }

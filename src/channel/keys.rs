@@ -23,7 +23,7 @@ macro_rules! role_key {
                 Self(key)
             }
 
-            /// The key without its role.
+            /// Returns the key without its role.
             #[must_use]
             pub const fn to_public_key(self) -> PublicKey {
                 self.0
@@ -49,8 +49,8 @@ role_key! {
 
 /// One party's secret for one channel.
 ///
-/// A channel takes it by value and it cannot be cloned: a key that is used in one channel only cannot be
-/// made to sign anything that matters elsewhere.
+/// A channel takes it by value, and it cannot be cloned: a key that serves one channel cannot sign anything that matters
+/// elsewhere.
 pub struct ChannelKey {
     pair: Keypair,
     secret: SecretKey,
@@ -85,8 +85,7 @@ impl Signer {
 }
 
 impl ChannelKey {
-    /// Takes a fresh secret key. Where it comes from is the caller's matter: this crate makes no random
-    /// numbers.
+    /// Takes a fresh secret key from the caller: this module makes no random numbers.
     #[must_use]
     pub fn new(secret: SecretKey) -> Self {
         let pair = Keypair::from_secret_key(&SECP, &secret);
@@ -97,7 +96,7 @@ impl ChannelKey {
         }
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub const fn public_key(&self) -> PublicKey {
         self.public
@@ -123,10 +122,10 @@ impl fmt::Debug for ChannelKey {
     }
 }
 
-/// A signature as it came from the peer: 64 bytes, about which nothing is known yet. ECDSA: `r` then `s`; Schnorr: as in
+/// An unverified signature of the peer: 64 bytes. ECDSA: `r` then `s`; Schnorr: as in
 /// BIP 340.
 ///
-/// Every signature of a channel commits to all inputs and outputs, so the hash type is not sent and cannot lie.
+/// Every signature of a channel commits to all inputs and outputs, so the hash type is not sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UnverifiedSignature([u8; 64]);
 
@@ -137,7 +136,7 @@ impl UnverifiedSignature {
         Self(bytes)
     }
 
-    /// The 64 bytes.
+    /// Returns the 64 bytes.
     #[must_use]
     pub const fn to_compact(self) -> [u8; 64] {
         self.0
@@ -205,7 +204,7 @@ impl fmt::Display for UnverifiedSignature {
     }
 }
 
-/// A signature that is known to sign the transaction it stands with: made here, or checked here.
+/// A signature that is known to sign its transaction: made or checked here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedSignature(Checked);
 
@@ -259,7 +258,7 @@ pub enum SignatureError {
     /// It signs another transaction, or another key made it.
     #[error("the signature {signature} is not by key {signer} over the agreed transaction")]
     Wrong {
-        /// Whose signature was wanted.
+        /// The expected signer.
         signer: PublicKey,
         /// The 64 bytes.
         signature: UnverifiedSignature,

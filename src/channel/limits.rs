@@ -8,44 +8,44 @@ use super::construction::Construction;
 use super::lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip};
 use super::terms::{Protocol, Terms};
 
-/// What one side is willing to agree to. Each side checks the terms against limits of its own: the payee
-/// because a stranger proposes them, the payer because a slip of its own could lock its money for years.
+/// The terms that one side accepts. Each side checks the terms against its own limits: the payee because a stranger
+/// proposes them, the payer because its own mistake could lock its money for years.
 ///
 /// The defaults are for ordinary use under a node's default policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// In satoshi. Default 10,000 to [`Capacity::MAX`].
+    /// Default 10,000 sat to [`Capacity::MAX`].
     pub capacity: RangeInclusive<Amount>,
     /// Default 1 to 500 sat/vB.
     pub feerate: RangeInclusive<FeeRate>,
-    /// The payer: what a settlement may pay at most, if the payee wants it to confirm sooner, because that comes out of the
-    /// payer's change. Default 10 sat/vB; the agreed feerate is always granted.
+    /// The payer: the highest feerate of a settlement that the payee wants to confirm sooner; the payer's change pays for
+    /// it. Default 10 sat/vB; the agreed feerate is always granted.
     pub settlement_feerate: FeeRate,
     /// Default 3 to 30 sat/vB: below 3, nodes do not relay outputs that the channel would make.
     pub dust_feerate: RangeInclusive<FeeRate>,
-    /// How far the refund's lock may lie ahead, in blocks (or, for a time lock, as many times ten minutes).
+    /// How far ahead the refund's lock may be, in blocks (for a time lock, in units of ten minutes).
     /// Default 72 (half a day) to 4,032 (four weeks).
     pub expiry_blocks: RangeInclusive<u32>,
-    /// Default 36 to 1,008 blocks: the payer proposes it, and the payee lives by it.
+    /// Default 36 to 1,008 blocks: the payer proposes it, and the payee depends on it.
     pub closing_margin: RangeInclusive<ClosingMargin>,
     /// Confirmations of the funding transaction. The payee asks for the lower end; the payer accepts up to
     /// the upper. Default 3 to 12. Never less than 1: a funding transaction that is not in a block can still be
     /// double-spent, or mined under another id. For the payee's exception see [`Limits::zero_conf_limit`].
     pub confirmations: RangeInclusive<u32>,
-    /// The payee: up to which sum payments count as soon as the network has taken the funding transaction, and before it
-    /// is confirmed, in satoshi. Whoever sets it can lose so much to a double spend. Default 0.
+    /// The payee: the total up to which payments count once the network has accepted the funding transaction, before it is
+    /// confirmed. The payee can lose this much to a double spend. Default 0.
     pub zero_conf_limit: Amount,
-    /// The least that one payment adds, in satoshi. Default 1 to 100,000.
+    /// The least that one payment adds. Default 1 to 100,000.
     pub minimum_payment: RangeInclusive<Amount>,
-    /// What the payer keeps in the channel to the end, in satoshi. Default 0 to 100,000.
+    /// What the payer keeps in the channel to the end. Default 0 to 100,000.
     pub reserve: RangeInclusive<Amount>,
     /// The payer: whether it may fund a channel with a co-signed refund from a transaction whose id others can change
     /// ([`FundingTx::is_malleable`](super::FundingTx::is_malleable)). If they change it, the refund is worthless, and
     /// the payer gets nothing back without the payee. Default false.
     pub malleable_funding: bool,
     /// The payer: the number of blocks that the payee may hold an unconfirmed funding transaction before the payer
-    /// broadcasts it itself. With `None` the payer never does: its user is told after
-    /// [`Limits::BROADCAST_FUNDING_AFTER`] blocks, and can take the coins back by spending one of them elsewhere.
+    /// broadcasts it itself. With `None` the payer never does: it notifies its user after
+    /// [`Limits::BROADCAST_FUNDING_AFTER`] blocks, who can take the coins back by spending one of them elsewhere.
     /// Default [`Limits::BROADCAST_FUNDING_AFTER`].
     pub broadcast_funding_after: Option<u32>,
 }
@@ -77,7 +77,7 @@ impl Limits {
     /// Checks proposed terms, seen from `tip`.
     ///
     /// # Errors
-    /// The first term that is out of bounds or contradicts another.
+    /// The first term that is outside the limits or contradicts another.
     pub fn check(&self, terms: &Terms, tip: Tip) -> Result<(), TermsError> {
         let capacity = terms.capacity.to_amount();
         within(&self.capacity, &capacity, |min, max| TermsError::Capacity {
@@ -123,7 +123,7 @@ impl Limits {
         check_payment_expiry(terms)
     }
 
-    /// Checks that a lock lies inside the window, seen from `tip`.
+    /// Checks that a lock is inside the limits, seen from `tip`.
     ///
     /// # Errors
     /// [`TermsError::Expiry`] if not.
@@ -147,7 +147,7 @@ impl Limits {
     }
 }
 
-/// Between funding and the first moment to settle there has to be time for payments.
+/// Between funding and the first moment to settle there must be time for payments.
 pub(crate) fn check_room(terms: &Terms, tip: Tip, confirmations: u32) -> Result<(), TermsError> {
     let (lock, margin) = match terms.payment_expiry {
         Some(payment_expiry) => (payment_expiry.into(), 0),
@@ -247,11 +247,11 @@ pub(crate) fn check_payout(script: &Script) -> Result<(), TermsError> {
     }
 }
 
-/// A proposal that one side does not take.
+/// Why one side does not accept a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TermsError {
-    /// Capacity, in satoshi.
+    /// Capacity.
     #[error("capacity {received} is outside the limits {min} to {max}")]
     Capacity {
         /// Least.
@@ -281,7 +281,7 @@ pub enum TermsError {
         /// Proposed.
         received: FeeRate,
     },
-    /// The refund's lock is too near or too far.
+    /// The refund's lock is too close or too far.
     #[error("the lock at {lock} is {distance} ahead, outside the limits {min} to {max} (blocks or seconds)")]
     Expiry {
         /// The lock.
@@ -316,7 +316,7 @@ pub enum TermsError {
         /// The agreed margin.
         closing_margin: ClosingMargin,
     },
-    /// A payments' lock where the protocol has none, or none where it has one.
+    /// A payments' lock that the protocol does not have, or a missing one that it needs.
     #[error("protocol {protocol} cannot use the payments' lock {payment_expiry:?}: stepped-locktime must have one, the others none")]
     PaymentExpiryPresence {
         /// The protocol.
@@ -334,7 +334,7 @@ pub enum TermsError {
         /// Proposed.
         received: ClosingMargin,
     },
-    /// The least payment, in satoshi.
+    /// The least payment.
     #[error("a minimum payment of {received} is outside the limits {min} to {max}")]
     MinimumPayment {
         /// Least.
@@ -344,7 +344,7 @@ pub enum TermsError {
         /// Proposed.
         received: Amount,
     },
-    /// The payer's reserve, in satoshi.
+    /// The payer's reserve.
     #[error("a reserve of {received} is outside the limits {min} to {max}")]
     Reserve {
         /// Least.
@@ -354,7 +354,7 @@ pub enum TermsError {
         /// Proposed.
         received: Amount,
     },
-    /// A refund in the script needs no co-signing, which is what most of these two protocols' opening consists of.
+    /// The construction has the refund in the script; the protocol's opening consists mostly of co-signing it.
     #[error("the construction {construction} supports the protocol example-7 only, not {protocol}")]
     Protocol {
         /// The protocol.

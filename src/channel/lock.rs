@@ -3,11 +3,11 @@ use std::fmt;
 use bitcoin::absolute::{Height, LockTime, Time};
 use bitcoin::{relative, Sequence};
 
-/// Sequence of a locked input: below the maximum, so that consensus looks at `nLockTime`, and without
-/// signalling replaceability (BIP 125).
+/// Sequence of a locked input: below the maximum, so that consensus enforces `nLockTime`, and without signalling
+/// replaceability (BIP 125).
 pub const LOCKED_SEQUENCE: Sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
 
-/// The chain's end as a party sees it. Every safety decision uses this, never a clock.
+/// The tip of the chain, as a party sees it. Every safety decision uses this, never a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tip {
     /// Height of the last block.
@@ -16,9 +16,9 @@ pub struct Tip {
     pub mtp: Time,
 }
 
-/// From when on a transaction can be mined: a block height or a time.
+/// The first block height or time at which a transaction can be mined.
 ///
-/// The two kinds are compared in different ways, and both off by one from what one would guess:
+/// The two kinds are compared differently, and both are off by one from the obvious guess:
 ///
 /// * a height lock `H` can enter block `H + 1`, so it is final once the tip is at height `H`;
 /// * a time lock `T` is final once the median time past is *above* `T`. (`LockTime::is_satisfied_by` of
@@ -45,39 +45,39 @@ pub struct Tip {
 pub struct Expiry(LockTime);
 
 impl Expiry {
-    /// A lock by block height.
+    /// Returns a lock by block height.
     #[must_use]
     pub const fn from_height(height: Height) -> Self {
         Self(LockTime::Blocks(height))
     }
 
-    /// A lock by median time past.
+    /// Returns a lock by median time past.
     #[must_use]
     pub const fn from_time(time: Time) -> Self {
         Self(LockTime::Seconds(time))
     }
 
-    /// A lock `blocks` blocks after `tip`; `None` beyond the range of height locks.
+    /// Returns a lock `blocks` blocks after `tip`; `None` beyond the range of height locks.
     #[must_use]
     pub fn blocks_after(tip: Tip, blocks: u32) -> Option<Self> {
         let height = tip.height.to_consensus_u32().checked_add(blocks)?;
         Height::from_consensus(height).ok().map(Self::from_height)
     }
 
-    /// A lock `seconds` seconds after the median time past of `tip`; `None` beyond the range of time locks.
+    /// Returns a lock `seconds` seconds after the median time past of `tip`; `None` beyond the range of time locks.
     #[must_use]
     pub fn seconds_after(tip: Tip, seconds: u32) -> Option<Self> {
         let time = tip.mtp.to_consensus_u32().checked_add(seconds)?;
         Time::from_consensus(time).ok().map(Self::from_time)
     }
 
-    /// The value for a transaction's `nLockTime`.
+    /// Returns the value for a transaction's `nLockTime`.
     #[must_use]
     pub const fn to_lock_time(self) -> LockTime {
         self.0
     }
 
-    /// Whether height or time.
+    /// Returns whether the lock is a height or a time.
     #[must_use]
     pub const fn kind(self) -> LockKind {
         match self.0 {
@@ -86,7 +86,7 @@ impl Expiry {
         }
     }
 
-    /// Whether a transaction with this lock can enter the block after `tip`.
+    /// Returns whether a transaction with this lock can enter the block after `tip`.
     #[must_use]
     pub fn is_final(self, tip: Tip) -> bool {
         match self.0 {
@@ -95,7 +95,7 @@ impl Expiry {
         }
     }
 
-    /// How far `tip` is before this lock, in blocks or seconds as [`Expiry::kind`] says; zero once past it.
+    /// Returns how far `tip` is before this lock, in blocks or seconds as [`Expiry::kind`] says; zero once past it.
     #[must_use]
     pub fn distance(self, tip: Tip) -> u32 {
         let now = match self.kind() {
@@ -123,7 +123,7 @@ impl Expiry {
         }
     }
 
-    /// How far `later` lies behind this lock; `None` if the kinds differ or `later` is earlier.
+    /// Returns how far `later` is after this lock; `None` if the kinds differ or `later` is earlier.
     #[must_use]
     pub fn gap_to(self, later: Self) -> Option<u32> {
         if self.kind() != later.kind() {
@@ -160,9 +160,9 @@ impl fmt::Display for Expiry {
 pub enum RefundLock {
     /// A height or a time (`nLockTime`, BIP 65).
     Absolute(Expiry),
-    /// So many blocks, or units of 512 seconds, after the funding transaction confirmed (`nSequence`, BIP 68 and 112).
-    /// Until then the channel's life has not begun, and whoever holds the funding transaction decides when it does: a
-    /// payer whose payee took it and went silent broadcasts it, or spends its inputs elsewhere.
+    /// A number of blocks, or of units of 512 seconds, after the funding transaction confirms (`nSequence`, BIP 68 and
+    /// 112). Until then the channel's lifetime has not begun. If a payee accepts the funding transaction and goes silent,
+    /// the payer broadcasts it, or spends its inputs elsewhere.
     Relative(relative::LockTime),
 }
 
@@ -189,8 +189,8 @@ impl RefundLock {
         (lock.to_consensus_u32() == number && number & 0xffff != 0).then_some(Self::Relative(lock))
     }
 
-    /// From when on the refund is final. A relative lock counts from `base`, the chain's end below the block with the
-    /// funding transaction; without one it has not begun.
+    /// Returns when the refund becomes final. A relative lock counts from `base`, the tip below the block with the funding
+    /// transaction; without `base` it has not begun.
     ///
     /// A coin whose block is at height `h` can be spent with a lock of `n` blocks from block `h + n` on; with a lock of
     /// time, once the median time past is `n` units of 512 seconds above that of block `h - 1` (BIP 68).
@@ -208,7 +208,7 @@ impl RefundLock {
         }
     }
 
-    /// The absolute lock, if it is one.
+    /// Returns the absolute lock, if it is one.
     #[must_use]
     pub const fn absolute(self) -> Option<Expiry> {
         match self {
@@ -217,7 +217,7 @@ impl RefundLock {
         }
     }
 
-    /// Whether height or time.
+    /// Returns whether the lock is a height or a time.
     #[must_use]
     pub const fn kind(self) -> LockKind {
         match self {
@@ -227,8 +227,8 @@ impl RefundLock {
         }
     }
 
-    /// How much time a channel that confirms after `tip` has, in blocks or seconds as [`RefundLock::kind`] says; at most
-    /// so much for an absolute lock.
+    /// Returns how much time a channel that confirms after `tip` has, in blocks or seconds as [`RefundLock::kind`]
+    /// says; at most so much for an absolute lock.
     #[must_use]
     pub fn distance(self, tip: Tip) -> u32 {
         match self {
@@ -238,7 +238,7 @@ impl RefundLock {
         }
     }
 
-    /// The refund's `nLockTime`: zero where the lock is in its sequence.
+    /// Returns the refund's `nLockTime`: zero where the lock is in its sequence.
     #[must_use]
     pub fn to_lock_time(self) -> LockTime {
         self.fields().0
@@ -299,10 +299,10 @@ impl fmt::Display for LockKind {
     }
 }
 
-/// How long before the refund's lock the payee stops taking payments and settles, in blocks.
+/// How long before the refund's lock the payee stops accepting payments and settles, in blocks.
 ///
-/// For a time lock every block stands for the ten minutes in which it is expected. After the lock, the
-/// refund and the settlement race, and a payee that is late loses everything it was paid.
+/// For a time lock, a block stands for ten minutes. After the lock, refund and settlement race, and a late payee loses
+/// everything that it was paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClosingMargin(u16);
 
@@ -310,19 +310,19 @@ impl ClosingMargin {
     /// 36 blocks, or six hours.
     pub const DEFAULT: Self = Self(36);
 
-    /// A margin of so many blocks; for a time lock, of ten minutes for each.
+    /// Returns a margin of this many blocks; for a time lock, of ten minutes for each.
     #[must_use]
     pub const fn from_blocks(blocks: u16) -> Self {
         Self(blocks)
     }
 
-    /// The margin in blocks.
+    /// Returns the margin in blocks.
     #[must_use]
     pub const fn to_blocks(self) -> u16 {
         self.0
     }
 
-    /// The margin on the axis of a lock of this kind: in blocks, or in seconds.
+    /// Returns the margin on the axis of a lock of this kind: in blocks, or in seconds.
     #[must_use]
     pub const fn of_kind(self, kind: LockKind) -> u32 {
         match kind {

@@ -14,11 +14,11 @@ use super::terms::{Protocol, Terms};
 pub struct Envelope {
     /// The channel.
     pub channel: ChannelId,
-    /// What is said.
+    /// The message.
     pub message: Message,
 }
 
-/// Everything that payer and payee can say to each other.
+/// The messages between payer and payee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message {
@@ -28,7 +28,7 @@ pub enum Message {
         terms: Terms,
         /// K1.
         payer_key: PayerKey,
-        /// Where refund and change go.
+        /// The script for refund and change.
         payer_payout: ScriptBuf,
     },
     /// Payee: agreed, here is K2.
@@ -37,7 +37,7 @@ pub enum Message {
         payee_key: PayeeKey,
         /// Where payments go.
         payee_payout: ScriptBuf,
-        /// Confirmations of the funding transaction before payments count, and up to which sum they count before that.
+        /// Confirmations of the funding transaction before payments count, and the zero-conf limit before that.
         confirmation: Confirmation,
     },
     /// Payer: please sign this refund. It is unsigned, and names the funding transaction by its hash only.
@@ -57,23 +57,23 @@ pub enum Message {
         /// T1.
         tx: Transaction,
     },
-    /// Payee: the funding transaction is deep enough in the chain, payments count from now on.
+    /// Payee: the funding transaction is confirmed: payments count from now on.
     Ready,
-    /// Payee (`bond`): the work is done, sign the version that pays this much in all.
+    /// Payee (`bond`): the work is done, sign the version that pays this much in total.
     PaymentRequest {
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         paid: Amount,
     },
-    /// Payer: you have now been paid this much in all.
+    /// Payer: you have now been paid this much in total.
     Payment {
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         paid: Amount,
         /// K1's signature over the payment transaction.
         signature: UnverifiedSignature,
     },
     /// Payee: the payment is checked and kept.
     PaymentAccepted {
-        /// Cumulative, in satoshi.
+        /// Cumulative.
         paid: Amount,
     },
     /// Payee: let us close, at this feerate if you like. Where both can close with one signature, the payer says it too,
@@ -86,18 +86,18 @@ pub enum Message {
     },
     /// Payer: let us close; the final division, without any lock.
     Settlement {
-        /// Cumulative, in satoshi; what was last accepted.
+        /// Cumulative: what was last accepted.
         paid: Amount,
-        /// At least the agreed one; what it costs more comes out of the payer's change.
+        /// At least the agreed one; the payer's change pays the difference.
         feerate: FeeRate,
         /// K1's signature over the settlement transaction.
         signature: UnverifiedSignature,
     },
     /// Payer: the same with one signature of both (BIP 327), and this is my part of it.
     CooperativeSettlement {
-        /// Cumulative, in satoshi; what was last accepted.
+        /// Cumulative: what was last accepted.
         paid: Amount,
-        /// At least the agreed one; what it costs more comes out of the payer's change.
+        /// At least the agreed one; the payer's change pays the difference.
         feerate: FeeRate,
         /// The payer's public nonce.
         nonce: PublicNonce,
@@ -109,7 +109,7 @@ pub enum Message {
         /// The transaction that spends the funding output.
         txid: Txid,
     },
-    /// Either: what you sent is refused, and nothing more will be said.
+    /// Either: your message is refused, and this is the last message.
     Refuse {
         /// Why.
         reason: RefusalReason,
@@ -117,7 +117,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// The message's kind.
+    /// Returns the message's kind.
     #[must_use]
     pub const fn kind(&self) -> MessageKind {
         match self {
@@ -163,7 +163,7 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// All of them, in the order of their numbers.
+    /// All, in the order of their numbers.
     pub const ALL: [Self; 15] = [
         Self::Open,
         Self::Accept,
@@ -182,7 +182,7 @@ impl MessageKind {
         Self::CooperativeSettlement,
     ];
 
-    /// The published name.
+    /// Returns the published name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -204,7 +204,8 @@ impl MessageKind {
         }
     }
 
-    /// Whether it is in a conversation of this protocol on this construction that comes to its end, the payer closing it.
+    /// Returns whether it is in a conversation of this protocol on this construction that comes to its end, the payer
+    /// closing it.
     #[must_use]
     pub const fn is_said(self, protocol: Protocol, construction: Construction) -> bool {
         match self {

@@ -1,5 +1,5 @@
 //! The protocol, pure: parameters, scripts, transactions, verification, and the two parties as state
-//! machines. Nothing here does I/O, tells the time or makes random numbers.
+//! machines. Nothing here does I/O, reads a clock or makes random numbers.
 //!
 //! The opening is a chain of types, [`PayerOpening`] and [`PayeeOpening`]. Then [`Payer::apply`] and
 //! [`Payee::apply`] take one [`Event`] after the other and answer with the [`Action`]s to carry out. A whole

@@ -76,25 +76,25 @@ impl AggregateKey {
         }
     }
 
-    /// The two keys in the order in which they are aggregated.
+    /// Returns the two keys in the order in which they are aggregated.
     #[must_use]
     pub fn participants(&self) -> [PublicKey; 2] {
         participants(self.payer, self.payee)
     }
 
-    /// The aggregate as BIP 327 has it: a plain public key, of either parity.
+    /// Returns the aggregate as BIP 327 has it: a plain public key, of either parity.
     #[must_use]
     pub fn aggregate(&self) -> PublicKey {
         to_public_key(self.context.aggregated_pubkey())
     }
 
-    /// The internal key, before the script tree is mixed in.
+    /// Returns the internal key, before the script tree is mixed in.
     #[must_use]
     pub fn internal_key(&self) -> XOnlyPublicKey {
         self.aggregate().x_only_public_key().0
     }
 
-    /// The output key for a script tree (BIP 341), or for none.
+    /// Returns the output key for a script tree (BIP 341), or for none.
     #[must_use]
     #[expect(
         clippy::missing_panics_doc,
@@ -135,19 +135,19 @@ impl AggregateOutputKey {
         }
     }
 
-    /// The key in the output's script.
+    /// Returns the key in the output's script.
     #[must_use]
     pub const fn output_key(&self) -> XOnlyPublicKey {
         self.key
     }
 
-    /// The parity of the output key, which the control block of a script spend carries (BIP 341).
+    /// Returns the parity of the output key, which the control block of a script spend carries (BIP 341).
     #[must_use]
     pub const fn parity(&self) -> Parity {
         self.parity
     }
 
-    /// The payer's answer to the payee's nonce: its own public nonce, and its partial signature over the
+    /// Returns the payer's answer to the payee's nonce: its own public nonce, and its partial signature over the
     /// digest of the agreed settlement.
     ///
     /// The payer keeps nothing for it. Its nonce is derived from its key, the payee's nonce, the output key and
@@ -171,7 +171,7 @@ impl AggregateOutputKey {
         Ok((ours, self.sign(nonce, key, &sum, digest)?))
     }
 
-    /// The payee's end: checks the payer's partial signature, adds its own and returns the whole one.
+    /// Returns the payee's end: checks the payer's partial signature, adds its own and returns the whole one.
     ///
     /// The nonce is gone afterwards, on an error as well. To ask again the payee makes a new one.
     ///

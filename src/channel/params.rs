@@ -14,7 +14,7 @@ use super::lock::RefundLock;
 use super::musig::AggregateOutputKey;
 use super::terms::Terms;
 
-/// Names one channel on one connection. The payer chooses it; every message carries it.
+/// Identifies one channel on one connection. The payer chooses it; every message has it.
 ///
 /// It routes messages. What binds a payment to its channel is the signature, which commits to the funding
 /// output.
@@ -27,8 +27,7 @@ impl fmt::Display for ChannelId {
     }
 }
 
-/// Everything that two parties have agreed. Every transaction of the channel follows from it and the
-/// funding outpoint.
+/// Everything that the two parties agreed on. Every transaction of the channel follows from it and the funding outpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelParams {
     id: ChannelId,
@@ -43,13 +42,13 @@ pub struct ChannelParams {
     fees: Fees,
 }
 
-/// How deep the funding transaction has to be, as the payee wants it.
+/// The confirmations of the funding transaction that the payee requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirmation {
     /// Confirmations before any payment counts.
     pub depth: u32,
-    /// Up to this sum payments count before that, as soon as the network has taken the funding transaction, in satoshi.
-    /// The payee bears the risk that it is double-spent. Usually none.
+    /// The total up to which payments count before that, once the network has accepted the funding transaction. The payee
+    /// bears the risk of a double spend. Usually zero.
     pub zero_conf_limit: Amount,
 }
 
@@ -62,7 +61,7 @@ pub(crate) struct Parties {
     pub payee_payout: ScriptBuf,
 }
 
-/// Fees and dust limits, in satoshi, that follow from the terms and the payout scripts.
+/// Fees and dust limits that follow from the terms and the payout scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fees {
     refund: Amount,
@@ -109,13 +108,13 @@ impl ChannelParams {
         })
     }
 
-    /// The channel's name on its connection.
+    /// Returns the channel's name on its connection.
     #[must_use]
     pub const fn id(&self) -> ChannelId {
         self.id
     }
 
-    /// What the payer proposed.
+    /// Returns what the payer proposed.
     #[must_use]
     pub const fn terms(&self) -> &Terms {
         &self.terms
@@ -133,43 +132,44 @@ impl ChannelParams {
         self.payee_key
     }
 
-    /// Where refund and change go.
+    /// Returns where refund and change go.
     #[must_use]
     pub fn payer_payout(&self) -> &Script {
         &self.payer_payout
     }
 
-    /// Where payments go.
+    /// Returns where payments go.
     #[must_use]
     pub fn payee_payout(&self) -> &Script {
         &self.payee_payout
     }
 
-    /// How many confirmations of the funding transaction the payee wants before any payment counts.
+    /// Returns the confirmations of the funding transaction that the payee requires before payments count.
     #[must_use]
     pub const fn confirmations(&self) -> u32 {
         self.confirmation.depth
     }
 
-    /// Up to which sum payments count before that, in satoshi.
+    /// Returns the total up to which payments count before that.
     #[must_use]
     pub const fn zero_conf_limit(&self) -> Amount {
         self.confirmation.zero_conf_limit
     }
 
-    /// The funding output as a descriptor (BIP 380), from which any wallet can rebuild every script of the channel.
+    /// Returns the funding output as a descriptor (BIP 380), from which any wallet can rebuild every script of the
+    /// channel.
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor<DefiniteDescriptorKey> {
         self.scripts.descriptor()
     }
 
-    /// The script of the funding output.
+    /// Returns the script of the funding output.
     #[must_use]
     pub fn funding_script(&self) -> ScriptBuf {
         self.scripts.pubkey().to_owned()
     }
 
-    /// The funding output.
+    /// Returns the funding output.
     #[must_use]
     pub fn funding_output(&self) -> TxOut {
         TxOut {
@@ -178,7 +178,7 @@ impl ChannelParams {
         }
     }
 
-    /// The scripts that a spend of the funding output reveals, each with a name for people.
+    /// Returns the scripts that a spend of the funding output reveals, each with a name for people.
     #[must_use]
     pub fn revealed_scripts(&self) -> Vec<(&'static str, &Script)> {
         self.scripts.revealed()
@@ -197,31 +197,31 @@ impl ChannelParams {
         refund_path(self.terms.construction)
     }
 
-    /// What the refund pays out: the capacity less its fee, in satoshi.
+    /// Returns what the refund pays out: the capacity less its fee.
     #[must_use]
     pub fn refund_amount(&self) -> Amount {
         self.terms.capacity.to_amount() - self.fees.refund
     }
 
-    /// The most that can ever be paid: the capacity less fee and reserve, in satoshi.
+    /// Returns the most that can ever be paid: the capacity less fee and reserve.
     #[must_use]
     pub fn spendable(&self) -> Amount {
         self.terms.capacity.to_amount() - self.payment_fee() - self.terms.reserve
     }
 
-    /// The smallest sum that the payee can claim on chain, in satoshi.
+    /// Returns the smallest sum that the payee can claim on chain.
     #[must_use]
     pub const fn payee_dust(&self) -> Amount {
         self.fees.payee_dust
     }
 
-    /// How the capacity is divided when `paid` has been paid in all; `None` above [`Self::spendable`].
+    /// Returns how the capacity is divided when `paid` has been paid in total; `None` above [`Self::spendable`].
     #[must_use]
     pub fn balance(&self, paid: Amount) -> Option<Balance> {
         (paid <= self.spendable()).then(|| self.divide(paid, self.payment_fee()))?
     }
 
-    /// The same at another feerate than the agreed one, for a settlement that is to confirm sooner; `None` if the payer's
+    /// As [`Self::balance`], at another feerate than the agreed one, for a settlement that should confirm sooner; `None` if the payer's
     /// change does not pay for it.
     #[must_use]
     pub fn balance_at(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
@@ -352,23 +352,23 @@ fn fee_at(feerate: FeeRate, weight: Weight) -> Option<Amount> {
     feerate.fee_vb(weight.to_vbytes_ceil())
 }
 
-/// The parties' contributions do not make a channel.
+/// Why the parties' contributions do not make a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ParamsError {
-    /// Both sides brought the same key: whoever holds it could spend alone.
+    /// Both sides have the same key: its owner could spend alone.
     #[error("payer and payee have the same key {key}")]
     SameKey {
         /// The key.
         key: PayeeKey,
     },
-    /// Both sides want the same script: nobody could tell payment from change.
+    /// Both sides have the same script: payment and change would be indistinguishable.
     #[error("payer and payee have the same payout script {script}")]
     SamePayout {
         /// The script.
         script: ScriptBuf,
     },
-    /// No descriptor can be written with this lock.
+    /// The descriptor cannot have this lock.
     #[error("the construction {construction} cannot have the refund lock {lock}: {error}")]
     Lock {
         /// The proposed lock.

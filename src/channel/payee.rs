@@ -31,7 +31,7 @@ pub struct Payee {
     /// On the heap, because futures carry the parties about.
     payments: Box<PaymentTemplate>,
     stage: Stage,
-    /// The newest payment that counts.
+    /// The latest payment that counts.
     latest: Option<PaymentTx>,
     /// A newer one that came while payments did not count: it is settled with, and acknowledged when they count again.
     parked: Option<PaymentTx>,
@@ -45,7 +45,7 @@ pub struct Payee {
     sight: ChainAccess,
     /// The tip at the opening.
     opened: Tip,
-    /// Whether the network has taken the funding transaction from here.
+    /// Whether the network has accepted the funding transaction from here.
     accepted: bool,
     /// Whether this side has said that payments count.
     ready: bool,
@@ -69,38 +69,38 @@ struct ChainAccess {
 }
 
 impl Payee {
-    /// The agreed parameters.
+    /// Returns the agreed parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
-    /// The funding transaction.
+    /// Returns the funding transaction.
     #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.funding
     }
 
-    /// Where the channel stands.
+    /// Returns the stage of the channel.
     #[must_use]
     pub const fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// The newest payment.
+    /// Returns the latest payment.
     #[must_use]
     pub const fn latest_payment(&self) -> Option<&PaymentTx> {
         self.latest.as_ref()
     }
 
-    /// What has been paid in all, in satoshi.
+    /// Returns what has been paid in total.
     #[must_use]
     pub fn paid(&self) -> Amount {
         self.latest.map_or(Amount::ZERO, |payment| payment.balance().paid)
     }
 
-    /// The newest payment with both signatures: what the payee would broadcast if the payer were gone. It may be for more
-    /// than [`Payee::paid`], if it came while payments do not count.
+    /// Returns the latest payment with both signatures: what the payee would broadcast if the payer were gone. It may
+    /// be for more than [`Payee::paid`], if it came while payments do not count.
     ///
     /// # Errors
     /// Never for a payment that was accepted; the property is tested against the node.
@@ -109,7 +109,7 @@ impl Payee {
         self.held().map(redeem).transpose()
     }
 
-    /// The newest payment that can be settled with, whether it counts or not.
+    /// The latest payment that can be settled with, whether it counts or not.
     fn held(&self) -> Option<PaymentTx> {
         self.parked.or(self.latest)
     }
@@ -119,22 +119,22 @@ impl Payee {
         self.held().map_or(Amount::ZERO, |payment| payment.balance().paid)
     }
 
-    /// What this side has broadcast to close, or broadcasts again with every block.
+    /// Returns the settlement that this side has broadcast, or broadcasts again with every block.
     #[must_use]
     pub fn settlement(&self) -> Option<&SettlementTx> {
         self.settlement.as_deref()
     }
 
-    /// Lets this side close with one signature where the construction can. Without it, a close takes two.
+    /// Lets this side close with one signature, if the construction can. Without it, a close takes two signatures.
     pub fn provide_nonces(&mut self, source: NonceSource) {
         self.nonces = Some(source);
     }
 
-    /// The one way in which the state changes.
+    /// Applies one event: the only way to change the state.
     ///
     /// # Errors
-    /// If the peer's message is refused, or the user's wish cannot be done. The state is what it was before, but that a
-    /// secret nonce which met a wrong partial signature is not used again.
+    /// If the peer's message is refused, or the user's command is impossible. The state is then unchanged, except that a
+    /// secret nonce that met a wrong partial signature is not used again.
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {

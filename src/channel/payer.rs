@@ -23,7 +23,7 @@ use super::{for_channel, unexpected};
 
 pub use opening::*;
 
-/// The payer of a channel whose refund is safe.
+/// The payer of a channel, with a safe refund.
 #[derive(Debug)]
 pub struct Payer {
     key: ChannelKey,
@@ -79,46 +79,46 @@ impl Choices {
 }
 
 impl Payer {
-    /// The agreed parameters.
+    /// Returns the agreed parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
-    /// The funding transaction.
+    /// Returns the funding transaction.
     #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.funding
     }
 
-    /// The way out.
+    /// Returns the refund.
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.refund
     }
 
-    /// Where the channel stands.
+    /// Returns the stage of the channel.
     #[must_use]
     pub const fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// What has been paid in all, in satoshi, acknowledged or not.
+    /// Returns what has been paid in total, acknowledged or not.
     #[must_use]
     pub const fn paid(&self) -> Amount {
         self.paid
     }
 
-    /// What the payee has acknowledged in all, in satoshi.
+    /// Returns what the payee has acknowledged in total.
     #[must_use]
     pub fn acknowledged(&self) -> Amount {
         self.acknowledged.unwrap_or(Amount::ZERO)
     }
 
-    /// The one way in which the state changes.
+    /// Applies one event: the only way to change the state.
     ///
     /// # Errors
-    /// If the peer's message is refused, or the user's wish cannot be done. The state is what it was before.
+    /// If the peer's message is refused, or the user's command is impossible. The state is then unchanged.
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
@@ -268,7 +268,7 @@ impl Payer {
         Ok(vec![self.payment()])
     }
 
-    /// Whether this side's node refused the funding transaction, so that the payee was not told of it.
+    /// Whether this side's node rejected the funding transaction, so that the payee was not told of it.
     #[cfg(feature = "service")]
     pub(crate) fn is_unfunded(&self) -> bool {
         self.stage == Stage::Closing && self.handed_over.is_none()

@@ -15,7 +15,7 @@ use super::payer::Payer;
 use super::transaction::{PaymentTx, RefundTx, SettlementTx, Signatures, SpendRole, SpendTemplate};
 
 impl Payer {
-    /// The refund (T2) with every signature that it needs, not finalised.
+    /// Returns the refund (T2) with every signature that it needs, not finalised.
     #[must_use]
     pub fn refund_psbt(&self) -> Psbt {
         self.refund().psbt(self.params(), self.funding())
@@ -23,15 +23,15 @@ impl Payer {
 }
 
 impl Payee {
-    /// The newest payment (T3) with the payer's signature and without the payee's, so that a signer which this crate
-    /// does not know can add that one.
+    /// Returns the latest payment (T3) with the payer's signature and without the payee's, so that an external signer
+    /// can add it.
     #[must_use]
     pub fn payment_psbt(&self) -> Option<Psbt> {
         let payment = self.latest_payment()?;
         Some(payment.psbt(self.params(), self.funding()))
     }
 
-    /// What this side closes the channel with, with the signatures of both, not finalised.
+    /// This side's settlement, with the signatures of both, not finalised.
     #[must_use]
     pub fn settlement_psbt(&self) -> Option<Psbt> {
         let settlement = self.settlement()?;

@@ -11,7 +11,7 @@ macro_rules! reasons {
         );
 
         impl RefusalReason {
-            /// Those that one side tells the other, in the order of their numbers.
+            /// The reasons that one side sends to the other, in the order of their numbers.
             pub const OF_MESSAGES: &'static [Self] = &[$(Self::$message),*];
         }
     };
@@ -27,16 +27,16 @@ macro_rules! reasons {
         }
 
         impl RefusalReason {
-            /// All of them, in the order of their numbers.
+            /// All, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The reason of that name.
+            /// Returns the reason with this name.
             #[must_use]
             pub fn of_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|reason| reason.name() == name)
             }
 
-            /// The published name.
+            /// Returns the published name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {

@@ -1,21 +1,21 @@
 use std::fmt;
 
-/// Where a party stands in the life of its channel.
+/// The stage of a channel, as one party sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// The payer has proposed and waits for K2; the payee waits for a proposal.
     Proposing,
-    /// Keys are exchanged; a refund that the payee has to sign is not signed yet.
+    /// Keys are exchanged; a refund that the payee must sign is not signed yet.
     SigningRefund,
     /// The refund is safe; the funding transaction is not handed over yet.
     Protected,
-    /// The funding transaction is not deep enough in the chain.
+    /// The funding transaction is not confirmed yet.
     AwaitingFunding,
     /// Payments flow.
     Open,
     /// A settlement or refund is on its way.
     Closing,
-    /// The funding output is spent, deep enough, or the channel was abandoned.
+    /// The spend of the funding output is confirmed, or the channel was abandoned.
     Closed,
 }
 

@@ -12,11 +12,11 @@ use super::params::ParamsError;
 /// A conversation: who sends what, in which order, and who broadcasts. The numbers are those on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// The article's seven steps: payments carry a lock of their own, earlier than the refund's.
+    /// The article's seven steps: payments have their own lock, earlier than the refund's.
     SteppedLocktime = 0,
     /// The Bitcoin wiki's Example 7, rapidly adjusted payments to a pre-determined party.
     Example7 = 1,
-    /// The developer guide's micropayment channel: the payee broadcasts the bond and asks for each payment.
+    /// The developer guide's micropayment channel: the payee broadcasts the bond and requests each payment.
     Bond = 2,
 }
 
@@ -24,7 +24,7 @@ impl Protocol {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::SteppedLocktime, Self::Example7, Self::Bond];
 
-    /// The published name.
+    /// Returns the published name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// What the payer proposes: everything about a channel but keys and payout scripts.
+/// The payer's proposal: everything about a channel except keys and payout scripts.
 ///
 /// ```
 /// use bitcoin::absolute::{Height, Time};
@@ -58,14 +58,14 @@ impl fmt::Display for Protocol {
 pub struct Terms {
     /// The conversation.
     pub protocol: Protocol,
-    /// What the funding output is made of.
+    /// The form of the funding output.
     pub construction: Construction,
     /// What the payer locks.
     pub capacity: Capacity,
     /// Feerate of refund, payments and settlement, for whole vbytes as nodes count them. Default 2 sat/vB.
     pub feerate: FeeRate,
-    /// Dust relay feerate: an output worth less than what this feerate asks for the output and the input that spends it,
-    /// rounded up as in Bitcoin Core, is left out. Default 3 sat/vB, as in Bitcoin Core.
+    /// Dust relay feerate: an output that costs more at this feerate than its value, with the input that spends it, is
+    /// omitted. Rounded up, as in Bitcoin Core. Default 3 sat/vB, as in Bitcoin Core.
     pub dust_feerate: FeeRate,
     /// The refund's lock. Default one day: 144 blocks, for [`Protocol::Bond`] 24 hours of median time past.
     pub refund_lock: RefundLock,
@@ -74,9 +74,9 @@ pub struct Terms {
     pub payment_expiry: Option<Expiry>,
     /// Default [`ClosingMargin::DEFAULT`].
     pub closing_margin: ClosingMargin,
-    /// The least that one payment adds, in satoshi. Default 1 sat.
+    /// The least that one payment adds. Default 1 sat.
     pub minimum_payment: Amount,
-    /// What the payer keeps in the channel to the end, in satoshi, so that it too has something to lose. Default none.
+    /// What the payer keeps in the channel to the end, so that the payer, too, has something to lose. Default 0.
     pub reserve: Amount,
 }
 
@@ -90,7 +90,7 @@ impl Terms {
     /// 3 sat/vB.
     pub const DUST_FEERATE: FeeRate = FeeRate::from_sat_per_kwu(750);
 
-    /// Terms with every default, for a channel of one day from `tip` on [`Construction::P2sh`]; `None` if no lock that
+    /// Returns default terms for a channel of one day from `tip` on [`Construction::P2sh`]; `None` if no lock that
     /// late exists.
     #[must_use]
     pub fn new(protocol: Protocol, capacity: Capacity, tip: Tip) -> Option<Self> {
@@ -120,8 +120,8 @@ impl Terms {
         })
     }
 
-    /// The same terms on another construction. Where the lock of that one counts from the confirmation, an absolute lock
-    /// becomes one of a day from there, so set any other lock after this.
+    /// Returns the same terms on another construction. If its lock counts from the confirmation, an absolute lock becomes
+    /// one of a day from there; set another lock after this.
     #[must_use]
     pub fn on(mut self, construction: Construction) -> Self {
         self.construction = construction;
@@ -131,10 +131,10 @@ impl Terms {
         self
     }
 
-    /// The funding output of these terms and keys as a descriptor (BIP 380).
+    /// Returns the funding output of these terms and keys as a descriptor (BIP 380).
     ///
     /// # Errors
-    /// If the lock does not go with the construction.
+    /// If the construction cannot have the lock.
     pub fn descriptor(
         &self,
         payer: PayerKey,
@@ -143,10 +143,10 @@ impl Terms {
         Ok(self.scripts(payer, payee)?.descriptor().clone())
     }
 
-    /// The scripts that a spend of such a funding output reveals, each with a name for people.
+    /// Returns the scripts that a spend of such a funding output reveals, each with a name for people.
     ///
     /// # Errors
-    /// If the lock does not go with the construction.
+    /// If the construction cannot have the lock.
     pub fn revealed_scripts(
         &self,
         payer: PayerKey,
@@ -165,8 +165,8 @@ impl Terms {
         })
     }
 
-    /// From when on the payee takes no more payments and settles: the payments' own lock, or one closing
-    /// margin before the refund's. For a relative lock that follows from `base`, the chain's end below the block with the
+    /// Returns when the payee stops accepting payments and settles: at the payments' own lock, or one closing margin before
+    /// the refund's. For a relative lock that follows from `base`, the chain's end below the block with the
     /// funding transaction.
     #[must_use]
     pub fn settle_from(&self, base: Option<Tip>) -> Option<Expiry> {
@@ -181,7 +181,7 @@ impl Terms {
         self.must_settle(tip, base).then(|| (lock, lock.distance(tip)))
     }
 
-    /// Whether that moment has come.
+    /// Returns whether the payee must settle now.
     #[must_use]
     pub fn must_settle(&self, tip: Tip, base: Option<Tip>) -> bool {
         self.settle_from(base).is_some_and(|from| from.is_final(tip))

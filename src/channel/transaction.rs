@@ -11,7 +11,7 @@ use super::params::ChannelParams;
 use super::terms::Protocol;
 use super::verify::{verify_spend, SpendError};
 
-/// Version of refund, payment and settlement, but for the settlement with one signature: TRUC (BIP 431). In the mempool such a transaction has at most one child,
+/// Version of refund, payment and settlement, except the cooperative settlement: TRUC (BIP 431). In the mempool such a transaction has at most one child,
 /// of at most 1,000 vbytes, and can always be replaced, so that neither side can pin the other's.
 pub const SPEND_VERSION: Version = Version(3);
 
@@ -43,7 +43,7 @@ impl<'a> SpendTemplate<'a> {
         Self::new(params, funding, SpendPath::Both, fields, outputs(params, balance))
     }
 
-    /// The same division without any lock, to close at once.
+    /// Returns the same division without any lock, to close at once.
     pub fn settlement(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
         Self::new(
             params,
@@ -54,8 +54,8 @@ impl<'a> SpendTemplate<'a> {
         )
     }
 
-    /// The same with one signature: version, lock and sequence are what most wallets write, because nothing is to tell
-    /// this from anybody's payment.
+    /// Returns the same with one signature: version, lock and sequence are what most wallets write, because nothing
+    /// is to distinguish this from an ordinary payment.
     pub fn cooperative(params: &'a ChannelParams, funding: OutPoint, balance: &Balance) -> Self {
         let fields = (LockTime::ZERO, Sequence::ENABLE_RBF_NO_LOCKTIME);
         Self::new(
@@ -319,7 +319,7 @@ impl SettlementTx {
         &self.tx
     }
 
-    /// A redeemed payment, or a settlement.
+    /// Returns a redeemed payment, or a settlement.
     #[must_use]
     pub const fn role(&self) -> SpendRole {
         self.role
@@ -331,8 +331,8 @@ impl SettlementTx {
         &self.balance
     }
 
-    /// Whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's child can then
-    /// pin it.
+    /// Returns whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's
+    /// child can then pin it.
     #[must_use]
     pub const fn is_cooperative(&self) -> bool {
         matches!(self.signatures, Signatures::Cooperative(_))
@@ -353,7 +353,7 @@ pub enum SpendRole {
 }
 
 impl SpendRole {
-    /// The published name.
+    /// Returns the published name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -78,7 +78,7 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
     Ok(())
 }
 
-/// A finished spend that the network would not take.
+/// Why the network would not accept a finished spend.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SpendError {

@@ -62,12 +62,12 @@ impl<'b> Walk<'b> {
         }
     }
 
-    /// The field that was read last, and where it begins.
+    /// Returns the field that was read last, and where it begins.
     pub const fn field(&self) -> (Field, usize) {
         (self.field, self.position)
     }
 
-    /// How many bytes were read.
+    /// Returns how many bytes were read.
     pub const fn read(&self) -> usize {
         self.whole.len() - self.rest.len()
     }

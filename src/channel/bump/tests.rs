@@ -90,7 +90,7 @@ fn a_parent_that_pays_enough_needs_no_child() {
     );
 }
 
-/// 293 satoshi are left out of the settlement, so that there is nothing to pay with; and of more there has to be
+/// 293 satoshi are left out of the settlement, so that there is nothing to pay with; and of more there must be
 /// something left.
 #[test]
 fn an_output_has_to_be_worth_fee_and_dust() {

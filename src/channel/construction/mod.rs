@@ -10,7 +10,7 @@ use super::terms::Protocol;
 
 pub(crate) use scripts::{Scripts, SpendPath};
 
-/// What the funding output is made of. The numbers are those on the wire.
+/// The form of the funding output. The numbers are those on the wire.
 ///
 /// Scripts are written as output descriptors ([`Construction::template`]), with K1 the payer's key, K2 the payee's and
 /// N the refund's lock.
@@ -61,7 +61,7 @@ impl Construction {
         Self::Taproot,
     ];
 
-    /// The published name.
+    /// Returns the published name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Construction {
         }
     }
 
-    /// The output descriptor with names in place of keys and lock.
+    /// Returns the output descriptor with names in place of keys and lock.
     #[must_use]
     pub const fn template(self) -> &'static str {
         match self {
@@ -87,27 +87,27 @@ impl Construction {
         }
     }
 
-    /// Whether the payer's refund is written into the funding output. If not, the payee signs the refund before the
-    /// funding transaction may be let go.
+    /// Returns whether the payer's refund is written into the funding output. If not, the payee signs the refund
+    /// before the funding transaction may be let go.
     #[must_use]
     pub const fn has_script_refund(self) -> bool {
         matches!(self, Self::Cltv | Self::Csv | Self::Taproot)
     }
 
-    /// Whether there are channels of this protocol on it. Where the refund is in a script nothing is co-signed in advance,
-    /// so that just Example 7's payments, which are not locked, go with it.
+    /// Returns whether there are channels of this protocol on it. Where the refund is in a script nothing is
+    /// co-signed in advance, so that just Example 7's payments, which are not locked, go with it.
     #[must_use]
     pub const fn runs(self, protocol: Protocol) -> bool {
         !self.has_script_refund() || matches!(protocol, Protocol::Example7)
     }
 
-    /// Whether the refund's lock counts from the confirmation of the funding transaction.
+    /// Returns whether the refund's lock counts from the confirmation of the funding transaction.
     #[must_use]
     pub const fn has_relative_lock(self) -> bool {
         matches!(self, Self::Csv)
     }
 
-    /// Whether both can close with one signature that looks like anybody's.
+    /// Returns whether both can close with one signature that looks like anybody's.
     #[must_use]
     pub const fn closes_with_one_key(self) -> bool {
         matches!(self, Self::Taproot)

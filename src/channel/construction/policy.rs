@@ -10,7 +10,7 @@ use crate::channel::verify::SpendError;
 /// Core's `MAX_STANDARD_SCRIPTSIG_SIZE`.
 const MAX_SCRIPT_SIG: usize = 1_650;
 
-/// What a witness item has to be.
+/// What a witness item must be.
 pub(super) enum WitnessItem {
     Empty,
     One,

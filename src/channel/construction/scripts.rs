@@ -133,7 +133,7 @@ impl Scripts {
         &self.pubkey
     }
 
-    /// What a spend can reveal, each with a name for people.
+    /// Returns what a spend can reveal, each with a name for people.
     pub fn revealed(&self) -> Vec<(&'static str, &Script)> {
         match &self.form {
             Form::Script {
@@ -148,7 +148,7 @@ impl Scripts {
         }
     }
 
-    /// The key of both, where they can close with one signature.
+    /// Returns the key of both, where they can close with one signature.
     pub fn aggregate_key(&self) -> Option<&AggregateOutputKey> {
         match &self.form {
             Form::Script { .. } => None,
@@ -163,7 +163,7 @@ impl Scripts {
         }
     }
 
-    /// The leaf that a spend goes through, if it does.
+    /// Returns the leaf that a spend goes through, if it does.
     pub fn leaf_hash(&self, path: SpendPath) -> Option<TapLeafHash> {
         match (&self.form, path) {
             (Form::Script { .. }, _) | (Form::Tree { .. }, SpendPath::Cooperative) => None,
@@ -172,7 +172,7 @@ impl Scripts {
         }
     }
 
-    /// The size of the input that spends the output this way, with signatures of the largest size.
+    /// Returns the size of the input that spends the output this way, with signatures of the largest size.
     pub fn input_weight(&self, path: SpendPath) -> InputWeightPrediction {
         let (script_sig, witness) = match &self.form {
             Form::Script {
@@ -202,8 +202,8 @@ impl Scripts {
         InputWeightPrediction::from_slice(script_sig, &witness)
     }
 
-    /// What is signed: every input and output (`SIGHASH_ALL`, or for Schnorr signatures the default, which means the
-    /// same and takes no byte).
+    /// Returns what is signed: every input and output (`SIGHASH_ALL`, or for Schnorr signatures the default, which
+    /// means the same and takes no byte).
     pub fn digest(&self, tx: &Transaction, prevout: &TxOut, path: SpendPath) -> Message {
         const ONE_INPUT: &str = "a template has one input, and its index is 0";
         let mut cache = SighashCache::new(tx);
@@ -235,7 +235,7 @@ impl Scripts {
         }
     }
 
-    /// The digest of [`Path::Both`] for a spend that differs from `tx` in its outputs only.
+    /// Returns the digest of [`Path::Both`] for a spend that differs from `tx` in its outputs only.
     pub fn template(&self, tx: &Transaction, prevout: &TxOut) -> DigestTemplate {
         match &self.form {
             Form::Script {

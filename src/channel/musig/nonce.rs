@@ -43,7 +43,7 @@ impl NonceSeed {
 /// The payee's secret nonce, good for one signature.
 ///
 /// Signing takes it by value, and it can be neither copied nor written down. After a restart there is none, and
-/// the payee asks the payer anew with another; a nonce that had been kept on disk could come back from a backup
+/// the payee asks the payer again with another; a nonce that had been kept on disk could come back from a backup
 /// and sign twice. Signing twice does not compile:
 ///
 /// ```compile_fail,E0382
@@ -113,7 +113,7 @@ impl SecretNonce {
         }
     }
 
-    /// The half that the other party gets.
+    /// Returns the half that the other party gets.
     #[must_use]
     pub fn public(&self) -> PublicNonce {
         let PubNonce { R1, R2 } = self.nonce.public_nonce();

@@ -6,7 +6,7 @@ use super::nonce::NonceSeed;
 
 /// Hands out seeds for secret nonces, each once, from 32 bytes that were made fresh when the program started.
 ///
-/// It can be neither cloned nor written to disk. After a restart the bytes have to be drawn anew: a source that began
+/// It can be neither cloned nor written to disk. After a restart the bytes must be drawn again: a source that began
 /// again with the old ones would repeat its seeds, and a nonce that signs two things gives the secret key away.
 pub struct NonceSource {
     fresh: [u8; 32],

@@ -43,7 +43,7 @@ impl Payee {
     }
 
     fn see(&mut self, view: ChainView) {
-        // What fell out of a block has to be taken by the network again.
+        // What fell out of a block must be taken by the network again.
         if view.confirmations == 0 && self.confirmations() > 0 {
             (self.accepted, self.offered) = (false, None);
         }
@@ -144,7 +144,7 @@ impl Payee {
     }
 
     /// Settles with what is due, or with what was broadcast before: with every block, until it is in one, because a mempool
-    /// forgets, and a reorganisation gives back. From the margin on the newest payment goes out as well, whatever became of
+    /// forgets, and a reorganisation gives back. From the margin on the latest payment goes out as well, whatever became of
     /// the settlement.
     fn offer_settlement(
         &mut self,
@@ -235,7 +235,7 @@ impl Payee {
         Ok(actions)
     }
 
-    /// An unknown answer is treated like a rejection: the newest payment does not wait for another.
+    /// An unknown answer is treated like a rejection: the latest payment does not wait for another.
     pub(super) fn on_unknown(&mut self, txid: Txid) -> Result<Vec<Action>, SpendError> {
         let payment = self.payment_instead_of(txid)?;
         self.sight.mute = true;
@@ -243,7 +243,7 @@ impl Payee {
     }
 
     /// The payer chose the fee of what it signed to close, and may have chosen more than a node takes (`maxfeerate`).
-    /// That must not keep the newest payment from the network until the refund's lock is over. The settlement stays, and
+    /// That must not keep the latest payment from the network until the refund's lock is over. The settlement stays, and
     /// comes first with the next block, too.
     fn payment_instead_of(&self, refused: Txid) -> Result<Option<Action>, SpendError> {
         let settlement = self

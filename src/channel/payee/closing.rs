@@ -12,7 +12,7 @@ use crate::channel::transaction::{PaymentTx, SettlementTx, SpendTemplate};
 use crate::channel::unexpected;
 use crate::channel::verify::SpendError;
 
-/// How the payee ends a channel: with the newest payment alone, or with a settlement that it asks the payer for.
+/// How the payee ends a channel: with the latest payment alone, or with a settlement that it asks the payer for.
 impl Payee {
     /// With an unlocked payment in hand the payee needs nobody; it asks the payer for a settlement where that one is
     /// smaller, pays more, or is all that can be had. Asked again, it does not wait for an answer any longer.
@@ -72,7 +72,7 @@ impl Payee {
         vec![self.send(Message::CloseRequest { feerate, nonce })]
     }
 
-    /// Settles with the newest payment instead of waiting for the payer, if that can be done now.
+    /// Settles with the latest payment instead of waiting for the payer, if that can be done now.
     pub(super) fn settle_alone(&mut self) -> Result<Option<Action>, SpendError> {
         if self.stage != Stage::Closing || self.params.terms().payment_expiry.is_some() {
             return Ok(None);

@@ -16,7 +16,7 @@ use crate::channel::terms::Protocol;
 use crate::channel::transaction::{SpendRole, SpendTemplate};
 use crate::channel::unexpected;
 
-/// The payee before the channel is funded: [`Accepted`] where it has to sign the refund, then [`AwaitsFunding`].
+/// The payee before the channel is funded: [`Accepted`] where it must sign the refund, then [`AwaitsFunding`].
 #[derive(Debug)]
 #[must_use]
 pub struct PayeeOpening<S> {
@@ -49,7 +49,7 @@ pub enum AcceptedProposal {
 }
 
 impl AcceptedProposal {
-    /// The channel's parameters.
+    /// Returns the channel's parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         match self {
@@ -114,13 +114,13 @@ impl PayeeOpening<Accepted> {
         Ok((considered, envelope))
     }
 
-    /// The channel's parameters.
+    /// Returns the channel's parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
-    /// Signs the refund, after building it anew from the agreed terms and the outpoint that the payer
+    /// Signs the refund, after building it again from the agreed terms and the outpoint that the payer
     /// names, and comparing the two field by field. No digest that the payer computed is ever signed.
     ///
     /// # Errors
@@ -247,13 +247,13 @@ fn check_refund_lock(params: &ChannelParams, tx: &Transaction) -> Result<(), Ref
 }
 
 impl PayeeOpening<AwaitsFunding> {
-    /// The channel's parameters.
+    /// Returns the channel's parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
-    /// The output that the signed refund spends; none if the payee signed none.
+    /// Returns the output that the signed refund spends; none if the payee signed none.
     #[must_use]
     pub const fn funding_outpoint(&self) -> Option<OutPoint> {
         self.state.funding

@@ -30,7 +30,7 @@ impl Payer {
                 self.asked_to_close = false;
                 Ok(vec![self.settlement(feerate)])
             }
-            // The node refused the funding transaction, and the user has another use for its coins.
+            // The node rejected the funding transaction, and the user has another use for its coins.
             Stage::Closing if self.handed_over.is_none() => Ok(vec![self.abandon()]),
             Stage::Protected => Ok(vec![self.abandon()]),
             _ => Err(self.wrong_stage("close")),
@@ -85,7 +85,7 @@ impl Payer {
     }
 
     /// This side's part of the one signature. Its nonce follows from the payee's and from what is signed, so that nothing
-    /// has to be kept, and no nonce is ever used for two things.
+    /// must be kept, and no nonce is ever used for two things.
     fn cooperative_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
         let Some(key) = self.params.aggregate_key() else {
             let (feerate, nonce) = (asked, Some(nonce));

@@ -121,7 +121,7 @@ impl PayerOpening<Proposed> {
         ))
     }
 
-    /// The payee's answer, with K2.
+    /// Returns the payee's answer, with K2.
     ///
     /// # Errors
     /// If it is another message, or asks for more confirmations than the payer's limits allow, or the
@@ -174,13 +174,13 @@ impl PayerOpening<Proposed> {
 }
 
 impl PayerOpening<Agreed> {
-    /// The channel's parameters.
+    /// Returns the channel's parameters.
     #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.state.params
     }
 
-    /// The output that the funding transaction has to have.
+    /// Returns the output that the funding transaction must have.
     #[must_use]
     pub fn funding_output(&self) -> TxOut {
         self.state.params.funding_output()
@@ -289,7 +289,7 @@ pub enum FundError {
 }
 
 impl PayerOpening<Funded> {
-    /// The output that will be locked.
+    /// Returns the output that will be locked.
     #[must_use]
     pub const fn funding_outpoint(&self) -> OutPoint {
         self.state.funding.outpoint()
@@ -334,13 +334,13 @@ impl PayerOpening<Funded> {
 }
 
 impl PayerOpening<Protected> {
-    /// The funding transaction.
+    /// Returns the funding transaction.
     #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.state.funding
     }
 
-    /// The refund, to be kept safe before anything else happens.
+    /// Returns the refund, to be kept safe before anything else happens.
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.state.refund

@@ -1,4 +1,4 @@
-//! Every construction: what the node refuses is refused here before it is kept. (The node's word on the same changes is
+//! Every construction: what the node rejects is refused here before it is kept. (The node's word on the same changes is
 //! in `tests/attacks/scripts.rs` and `tests/attacks/locks.rs`.)
 
 use bitcoin::absolute::LockTime;
@@ -181,7 +181,7 @@ fn set(tx: &mut Transaction, sequence: Sequence) {
     tx.input[0].sequence = sequence;
 }
 
-/// A refund in the script with another lock, sequence or version, signed anew: only the lock can be what is wrong.
+/// A refund in the script with another lock, sequence or version, signed again: only the lock can be what is wrong.
 #[test]
 fn a_refund_that_does_not_wait_is_refused() {
     type Fields = fn(&mut Transaction);
