@@ -5,7 +5,7 @@ pub const HOW: &str = "\
 A name is construction/protocol/story, such as taproot/example-7/closed-together. Whole parts of a name select every \
 scenario that has them: `taproot`, `bond`, `p2wsh/bond`, `malleated`. A star matches any letters: `payee-vanishes-*`.";
 
-/// The scenarios that one of these means, in the order of the list.
+/// Returns the scenarios that match one of these patterns, in the order of the list.
 ///
 /// # Errors
 /// What to say if one of them means none.
@@ -20,7 +20,7 @@ pub fn choose(wanted: &[String]) -> Result<Vec<Scenario>, String> {
     Ok(all.into_iter().filter(is_wanted).collect())
 }
 
-/// Whether the pattern's parts are parts of the name, one after the other.
+/// Returns whether the pattern's parts are parts of the name, one after the other.
 pub fn is_meant(pattern: &str, name: &str) -> bool {
     let pattern: Vec<_> = pattern.trim_end_matches('/').split('/').collect();
     let name: Vec<_> = name.split('/').collect();

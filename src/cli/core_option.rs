@@ -29,8 +29,8 @@ impl Core {
         }
     }
 
-    /// The same, for a list of so many plays with a node for each. A node that does not start, as in a full folder, is said
-    /// once before a long list, and not by every play.
+    /// As above, for a list of plays with a node for each. A node that does not start, as in a full
+    /// folder, is said once before a long list, and not by every play.
     pub fn find_for(&self, plays: usize) -> Result<FoundBinary, Error> {
         let core = self.find()?;
         if plays > 1 {

@@ -107,7 +107,7 @@ impl WriteArgs {
 mod tests {
     use super::*;
 
-    /// So they can be written anew.
+    /// So they can be written again.
     #[test]
     fn the_committed_files_are_known_as_written_here() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");

@@ -85,7 +85,7 @@ fn print(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// An error with its causes. What has the words of its cause in its own is not followed by them again.
+/// Returns an error with its causes. What has the words of its cause in its own is not followed by them again.
 pub fn told(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| {
         let said = cause.to_string();
@@ -97,7 +97,7 @@ pub fn told(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether nobody reads the output any more (`spilman list | head -1`): no failure to speak of.
+/// Returns whether the output is closed (`spilman list | head -1`): not a failure.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     kind == Some(std::io::ErrorKind::BrokenPipe)

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stop::Stop;
 
-/// A node waits for a good part of its start, so that two to a core do well.
+/// Returns the default number of jobs: two nodes per core, because a starting node often waits.
 pub fn default_jobs() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u16::try_from(cores * 2).unwrap_or(u16::MAX).min(16)
@@ -54,7 +54,7 @@ pub fn play_in_order<'s, S: Sync, P: Send>(
     })
 }
 
-/// How far it is, on a terminal.
+/// Returns how far it is, on a terminal.
 pub fn progress(len: usize, what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(u64::try_from(len).ok(), ProgressDrawTarget::stderr());
     let template = format!("{{bar:30}} {{pos}}/{{len}} {what}, {{elapsed}}");

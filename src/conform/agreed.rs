@@ -21,7 +21,7 @@ impl AgreedChannel {
     }
 }
 
-/// A transaction that has to come, but for its signatures.
+/// A transaction that must come, but for its signatures.
 pub(super) struct Expected {
     pub role: SpendRole,
     pub name: String,
@@ -65,7 +65,7 @@ impl AgreedChannel {
         )
     }
 
-    /// What both close with.
+    /// Returns the settlement of both.
     pub fn closing(&self, cooperatively: bool, paid: Amount, feerate: FeeRate) -> Expected {
         if cooperatively {
             self.cooperative(paid, feerate)

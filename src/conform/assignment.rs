@@ -22,7 +22,7 @@ pub const CASE_ENV: &str = "SPILMAN_CASE";
 /// The version of this object.
 const VERSION: u32 = 1;
 
-/// One case, as the program is told of it. Amounts are in satoshi, feerates in sat/kwu, everything else as on the wire.
+/// One case, as the program receives it. Amounts are in satoshi, feerates in sat/kwu, everything else as on the wire.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Assignment {
@@ -111,10 +111,10 @@ pub(super) struct Funds {
     secret_key: SecretKey,
 }
 
-/// What is wrong with that JSON.
+/// Why an assignment is invalid.
 #[derive(Debug, Error)]
 pub enum AssignmentError {
-    /// There is none.
+    /// The variable is not set.
     #[error("{CASE_ENV} is not set: run this program with `spilman conform`, see fixtures/WIRE.md")]
     Missing,
     /// A field is missing, unknown, or of the wrong type.
@@ -134,7 +134,7 @@ pub enum AssignmentError {
 }
 
 impl AssignmentError {
-    #[allow(clippy::needless_pass_by_value)] // whoever has an error gives it away
+    #[allow(clippy::needless_pass_by_value)] // callers give their error away
     pub(super) fn field(field: &str, error: impl std::fmt::Display) -> Self {
         let (field, error) = (field.to_owned(), error.to_string());
         Self::Field { field, error }
@@ -153,7 +153,7 @@ impl Assignment {
         Ok(parsed)
     }
 
-    /// What every case says; the rest is null.
+    /// Returns the fields of every case; the rest is null.
     pub fn new(case: &Case, node: &Node, (key, payout): (SecretKey, ScriptBuf)) -> Self {
         let limits = Limits::default();
         Self {
@@ -183,7 +183,7 @@ impl Assignment {
         }
     }
 
-    /// The payee asks for no fewer confirmations than it is told, the payer agrees to no more.
+    /// The payee requires at least the confirmations of its assignment; the payer accepts at most that many.
     pub fn limits(&self) -> Limits {
         let Bounds {
             capacity, feerate, ..
@@ -212,7 +212,7 @@ impl Assignment {
         })
     }
 
-    /// The coin and its key.
+    /// Returns the coin and its key.
     pub fn funds(&self) -> Result<(OutPoint, TxOut, SecretKey), AssignmentError> {
         let funds = wanted("coin", self.coin.as_ref())?;
         let output = TxOut {

@@ -10,14 +10,14 @@ use crate::channel::{Construction, MessageKind, Protocol};
 use crate::scenario::{skip_before, STAGES};
 use crate::transcript::Side;
 
-/// What kind of life a channel has in a case.
+/// The kind of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
     /// Both sides are honest and stay.
     Good,
-    /// Our side is gone at some point, or the program is.
+    /// One of the two sides vanishes.
     Vanishing,
-    /// Our side sends a message that has to be refused.
+    /// Our side sends a message that must be refused.
     Malicious,
 }
 
@@ -25,7 +25,7 @@ impl Group {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Good, Self::Vanishing, Self::Malicious];
 
-    /// The published name.
+    /// Returns the published name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,18 +42,18 @@ impl fmt::Display for Group {
     }
 }
 
-/// How the channel is closed, if nothing comes between.
+/// How the channel is closed, by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     ClosedByPayer,
     ClosedByPayee,
-    /// Nobody closes, until the payee has to.
+    /// Neither side closes until the closing margin.
     NeverClosed,
     /// Our side closes, at more than the agreed feerate.
     HigherFeerate,
 }
 
-/// One thing that is asked of a program.
+/// One test of a program.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub(super) name: String,
@@ -70,7 +70,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Its unique name: the construction, the protocol, the case, with a slash after each.
+    /// Returns its unique name: the construction, the protocol, the case, with a slash after each.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -88,13 +88,13 @@ impl Case {
         self.group
     }
 
-    /// What the funding output is made of.
+    /// Returns what the funding output is made of.
     #[must_use]
     pub const fn construction(&self) -> Construction {
         self.construction
     }
 
-    /// The conversation.
+    /// Returns the conversation.
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         self.protocol

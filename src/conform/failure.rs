@@ -2,7 +2,7 @@ use thiserror::Error;
 
 use crate::scenario::ScenarioError;
 
-/// Why a case was not passed: what was awaited at which stage, and what there was instead.
+/// Why a case failed: the stage, what was expected, and what was seen instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{stage}: expected {expected}; seen: {seen}")]
 pub struct CaseFailure {
@@ -20,14 +20,14 @@ impl CaseFailure {
         }
     }
 
-    /// The same, with something else that there was.
+    /// Returns the same failure, with another observation.
     pub(super) fn but(self, also: &str) -> Self {
         let seen = format!("{}; {also}", self.seen);
         Self { seen, ..self }
     }
 
-    /// No fault of the program's.
-    #[allow(clippy::needless_pass_by_value)] // whoever has an error gives it away
+    /// A fault of the runner, not of the program.
+    #[allow(clippy::needless_pass_by_value)] // callers give their error away
     pub(super) fn runner(error: impl std::fmt::Display) -> Self {
         Self::new(
             "runner",
@@ -36,19 +36,19 @@ impl CaseFailure {
         )
     }
 
-    /// Where the case ended.
+    /// Returns where the case ended.
     #[must_use]
     pub const fn stage(&self) -> &str {
         self.stage
     }
 
-    /// What was awaited.
+    /// Returns what was expected.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What there was instead.
+    /// Returns what was seen instead.
     #[must_use]
     pub fn seen(&self) -> &str {
         &self.seen
@@ -61,10 +61,10 @@ impl From<ScenarioError> for CaseFailure {
     }
 }
 
-/// Why a conversation did not come to its end.
+/// Why a conversation did not finish.
 pub(super) enum Stop {
     Failed(CaseFailure),
-    /// As the case has it: somebody is gone, or our side has lied.
+    /// As the case requires: a side vanished, or ours sent a forged message.
     Cut,
 }
 

@@ -1,4 +1,4 @@
-//! What comes out of a program, as frames; and everything that is none.
+//! The output of a program: frames, and everything that is not a frame.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use tokio_util::codec::Decoder;
 use crate::channel::{MessageKind, RefusalReason};
 use crate::wire::{self, WireError, FRAME_HEADER};
 
-/// So many messages are more than any case has.
+/// More messages than any case has.
 pub(super) const MOST_MESSAGES: u32 = 200;
 
-/// What ends a conversation, whatever was awaited.
+/// A fault that ends a conversation.
 #[derive(Debug, Clone, Error)]
 pub(super) enum WireFault {
     #[error("wrote text to standard output: {0} (write only frames there, and the log to standard error)")]
@@ -54,7 +54,7 @@ impl From<io::Error> for WireFault {
     }
 }
 
-/// A frame of which a part is there.
+/// An incomplete frame.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Unfinished {
     #[error("{received} of the {FRAME_HEADER} bytes of the length")]
@@ -63,11 +63,11 @@ pub(super) enum Unfinished {
     Message { announced: usize, received: usize },
 }
 
-/// The frame that has begun, if one has, for the error if the rest does not come.
+/// The incomplete frame, if any, for the error if the rest does not arrive.
 #[derive(Clone, Default)]
 pub(super) struct Begun(Arc<Mutex<Option<Part>>>);
 
-/// A part of a frame, and its bytes as text if they are.
+/// An incomplete frame, and its bytes if they are text.
 type Part = (Unfinished, Option<String>);
 
 impl Begun {
@@ -76,7 +76,7 @@ impl Begun {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
     }
 
-    /// What there is of a frame, as part of a sentence; nothing between two frames.
+    /// Returns what there is of a frame, as part of a sentence; nothing between two frames.
     pub fn told(&self) -> Option<String> {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (unfinished, text) = begun.as_ref()?;
@@ -99,7 +99,7 @@ impl Unfinished {
 
 /// The first bytes as text, escaped, if they are text: a log line, a banner, a traceback.
 pub(super) fn text_in(read: &[u8]) -> Option<String> {
-    /// So many bytes are shown.
+    /// The number of bytes shown.
     const SHOWN: usize = 160;
     let head = &read[..read.len().min(SHOWN)];
     let text = match std::str::from_utf8(head) {

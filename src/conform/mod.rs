@@ -1,8 +1,8 @@
-//! Somebody else's program as one side of a channel, tested on a real node over its standard input and output.
+//! Tests another implementation's payer or payee as a program on a real node, over its standard input and output.
 //!
 //! `fixtures/WIRE.md` has the wire format and, in its chapter "Conformance", the contract between [`Runner`] and a
-//! program: it is started anew for each [`Case`] with [`CASE_ENV`] set, speaks on its standard input and output, sees the
-//! chain over the RPC of the node, and ends with status 0 when nothing is left to do. [`peer`] is the library's own side
+//! program: it is started once for each [`Case`] with [`CASE_ENV`] set, speaks on its standard input and output, sees the
+//! chain over the RPC of the node, and exits with status 0 when nothing is left to do. [`peer`] is this crate's own side
 //! as such a program.
 //!
 //! ```no_run

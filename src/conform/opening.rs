@@ -48,7 +48,7 @@ impl Run<'_> {
         }
     }
 
-    /// The program answers a lie with this refusal and with nothing else.
+    /// Checks that the program answers a forged message with this refusal and with nothing else.
     pub async fn refused(&self, reason: RefusalReason) -> Result<(), CaseFailure> {
         const STAGE: &str = "refusal";
         let expected = format!("refuse with {reason}");

@@ -14,11 +14,11 @@ use crate::service::{
     Setup,
 };
 
-/// The library's own payer or payee as a program under test: reads its [`CASE_ENV`], speaks on standard input and output,
-/// and returns when nothing is left to do. What happens is told on standard error.
+/// Runs this crate's own payer or payee as a program under test: reads its [`CASE_ENV`], speaks on standard input
+/// and output, and returns when nothing is left to do. It logs to standard error.
 ///
 /// # Errors
-/// If it is told nonsense, or cannot see the chain. That the other side breaks off an opening is none.
+/// If the assignment is invalid, or the chain cannot be seen. It is not an error if the other side breaks off the opening.
 pub fn peer() -> Result<(), PeerError> {
     let json = std::env::var(CASE_ENV).map_err(|_| AssignmentError::Missing)?;
     let told = Assignment::parse(&json)?;
@@ -31,25 +31,25 @@ pub fn peer() -> Result<(), PeerError> {
     lived
 }
 
-/// Why the program could not do its part.
+/// Why the program could not run its side.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// What it is told is nonsense.
+    /// The assignment is invalid.
     #[error(transparent)]
     Assignment(#[from] AssignmentError),
-    /// The operating system gave no runtime.
+    /// The runtime cannot start.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[from] std::io::Error),
     /// The node does not answer.
     #[error("cannot see the chain at {url}: {source}")]
     Node {
-        /// Where it was to be.
+        /// Its URL.
         url: String,
         /// What went wrong.
         source: Box<bitcoincore_rpc::Error>,
     },
-    /// There is no channel, and it is this side's fault.
+    /// The opening failed on this side.
     #[error("cannot open a channel: {0}")]
     Open(Box<OpenError>),
 }
@@ -214,7 +214,7 @@ async fn pay(payer: &PayerHandle, payments: &[u64], told: &Assignment, notices: 
     }
 }
 
-/// Whatever became of it, the channel still has to be brought to its end.
+/// Whatever became of it, the channel must still be brought to its end.
 fn tell(done: Result<(), RequestError>) {
     if let Err(error) = done {
         eprintln!("{error}");

@@ -78,7 +78,7 @@ impl Program {
         Killer(self.process.pid())
     }
 
-    /// How it ended, if it did.
+    /// Returns how it ended, if it did.
     pub fn ended(&self) -> Option<Ended> {
         self.process.ended()
     }

@@ -5,7 +5,7 @@ use super::case::{Case, Group};
 use super::runner::CaseResult;
 use crate::transcript::{RecordedTx, Side};
 
-/// The report of a run as one closed JSON object.
+/// Returns the report of a run as one closed JSON object.
 ///
 /// - `version`: 1; `generator`: name and version of this crate; `role` and `command` of the program;
 /// - `groups`: for `good`, `vanishing` and `malicious`, how many `passed` and `failed`;

@@ -18,7 +18,7 @@ use crate::scenario::{NodeChain, ScenarioError, World};
 use crate::service::Status;
 use crate::transcript::Side;
 
-/// How often the chain and the program are looked at.
+/// The interval for polling the chain and the program.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// More than the agreed 2 sat/vB, and the most that a payer grants by default: 10 sat/vB.
@@ -52,7 +52,7 @@ impl Run<'_> {
         match self.case.life {
             Ending::ClosedByPayer => agreed.closing(cooperatively, paid, self.terms.feerate),
             Ending::HigherFeerate => agreed.closing(cooperatively, paid, HIGHER),
-            // With a locked payment it has to ask, and with a nonce it can.
+            // With a locked payment it must ask, and with a nonce it can.
             Ending::ClosedByPayee if cooperatively || self.terms.payment_expiry.is_some() => {
                 agreed.closing(cooperatively, paid, self.terms.feerate)
             }
@@ -64,12 +64,12 @@ impl Run<'_> {
         self.line.heard.borrow().clone()
     }
 
-    /// The side of ours.
+    /// Returns the side of ours.
     pub const fn ours(&self) -> Side {
         self.case.program.peer()
     }
 
-    /// A failure with what there was instead.
+    /// Returns a failure with what there was instead.
     pub fn missed(&self, stage: &'static str, expected: impl Into<String>) -> CaseFailure {
         CaseFailure::new(stage, expected, self.seen())
     }
@@ -115,7 +115,7 @@ impl Run<'_> {
         self.unless(stage, expected, cut, awaited).await
     }
 
-    /// The same while our side does not depend on whether the program lives.
+    /// As above, while our side does not depend on a living program.
     pub async fn unless<T>(
         &self,
         stage: &'static str,
@@ -283,7 +283,7 @@ impl Run<'_> {
         Ok(self.mine(1).await?)
     }
 
-    /// What spends the funding output, in the mempool or in a block.
+    /// Returns what spends the funding output, in the mempool or in a block.
     pub fn spender(&self, agreed: &AgreedChannel) -> Result<Option<Transaction>, ScenarioError> {
         let node = self.world.node();
         if let Some(txid) = node.mempool_spender(agreed.funding)? {
@@ -323,7 +323,7 @@ impl Run<'_> {
         Err(CaseFailure::new(stage, awaited, difference(&expected.tx, &tx)))
     }
 
-    /// The program, which is the payee, says what it has settled with.
+    /// Waits until the program, as the payee, names its settlement.
     pub async fn told(&self, settlement: Txid) -> Result<(), Stop> {
         const STAGE: &str = "closing";
         let awaited = format!("closed with {settlement}");
@@ -342,7 +342,7 @@ impl Run<'_> {
         self.leaves().await
     }
 
-    /// The program ends by itself, and everything that it said until then was in its place.
+    /// Waits until the program exits on its own, and checks that every message until then was expected.
     pub async fn leaves(&self) -> Result<(), CaseFailure> {
         const STAGE: &str = "end";
         const EXPECTED: &str = "an exit with status 0, because nothing is left to do";
@@ -366,7 +366,7 @@ impl Run<'_> {
         }
     }
 
-    /// The program knows of nothing on the chain, and has put nothing there.
+    /// Checks that the program has put nothing on the chain.
     pub fn mempool_holds_only(&self, ours: Option<Txid>) -> Result<(), CaseFailure> {
         let mempool = self.world.node().mempool().map_err(ScenarioError::from)?;
         match mempool.into_iter().find(|txid| Some(*txid) != ours) {

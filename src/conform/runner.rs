@@ -20,10 +20,10 @@ use crate::scenario::{payout, terms, ChainSource, NodeChain, Recorder, World};
 use crate::service::{KeyReuse, Setup};
 use crate::transcript::{Names, Side, Transcript, Unit};
 
-/// How long the program may take for each thing that it has to do, unless told otherwise.
+/// The default deadline of each step of the program.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often somebody looks whether the run is broken off.
+/// The interval for checking whether the run is interrupted.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const CAPACITY: Amount = Amount::from_sat(1_000_000);
@@ -42,9 +42,9 @@ pub struct Runner {
 /// A case that was played.
 #[derive(Debug)]
 pub struct CaseResult {
-    /// Why it was not passed, if it was not.
+    /// Whether the program passed, or why not.
     pub verdict: Result<(), CaseFailure>,
-    /// The run was broken off, and the verdict says nothing.
+    /// The run was interrupted, so the verdict means nothing.
     pub interrupted: bool,
     /// What happened, with every transaction.
     pub transcript: Transcript,
@@ -53,7 +53,7 @@ pub struct CaseResult {
 }
 
 impl Runner {
-    /// `command` is started with `/bin/sh -c`, and is this side.
+    /// Creates a runner that starts `command` with `/bin/sh -c`, as this side.
     #[must_use]
     pub fn new(command: impl Into<String>, program: Side) -> Self {
         Self {
@@ -63,14 +63,14 @@ impl Runner {
         }
     }
 
-    /// How long the program may take for each thing that it has to do.
+    /// Sets the deadline of each step of the program.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
     /// Plays one case on a fresh node. Blocks the calling thread, and must not be called from async code. Once `stop` is
-    /// set, it comes to its end at once.
+    /// set, it ends at once.
     #[must_use]
     pub fn play(&self, case: &Case, node: NodeBuilder, stop: &AtomicBool) -> CaseResult {
         let recorder = Recorder::new(blank(case));
