@@ -12,7 +12,7 @@
 //! | `fixtures` | `fixtures` | reference fixtures for other languages: written, read, checked |
 //! | `conform` | `conform` | another implementation's payer or payee, tested as a program on a real node |
 //!
-//! The default features enable all of them.
+//! The default is `regtest`; `cli` enables all of them.
 //!
 //! A whole channel: two parties, a connection in memory, a real node.
 //!

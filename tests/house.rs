@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("adversary", &["channel", "wire", "transcript"]),
     ("service", &["channel", "wire"]),
     ("regtest", &[]),
+    ("guide", &[]),
     (
         "scenario",
         &["channel", "wire", "transcript", "service", "regtest"],
