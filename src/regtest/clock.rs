@@ -1,9 +1,12 @@
 //! Moving a chain through height and time.
 
+use std::fmt;
+
+use super::best_block::BestBlock;
 use super::error::{Error, InvalidRequest};
-use super::lock::{ClockAdvance, Lock, LockRequirement};
+use super::lock::{counted, Lock, LockRequirement};
 use super::miner::{BlockContent, MinedBlock, Miner, Parent};
-use super::node::{BestBlock, Node};
+use super::node::Node;
 
 /// The seconds by which mock time moves with every block.
 pub const BLOCK_INTERVAL: u32 = 600;
@@ -13,6 +16,8 @@ pub const BLOCK_INTERVAL: u32 = 600;
 const AT_ONCE: u32 = 12;
 /// The most blocks that one call mines.
 const MOST_BLOCKS: u32 = 10_000;
+/// A crossing of more blocks than this is not told block by block.
+const TOLD: usize = 12;
 /// The last time that is certain to be crossed before the 32 bits of a header's time are full, in 2106.
 const LAST_TIME: u32 = u32::MAX - 100 * BLOCK_INTERVAL;
 
@@ -252,6 +257,49 @@ fn median_after(times: &[u32], next: u32) -> u32 {
     let mut last: Vec<u32> = times[skipped..].iter().copied().chain([next]).collect();
     last.sort_unstable();
     last[last.len() / 2]
+}
+
+/// The blocks and times that it took to cross a lock, or to stop before it.
+///
+/// ```text
+/// needs height 104; 1 block: 103 at 1700001200;
+/// from height 102, time 1700000600, median time past 1699997600
+/// to height 103, time 1700001200, median time past 1699998200
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockAdvance {
+    /// What a tip needs for the lock to be final.
+    pub needs: LockRequirement,
+    /// The blocks mined, with their heights and times.
+    pub blocks: Vec<MinedBlock>,
+    /// The tip before.
+    pub from: BestBlock,
+    /// The tip after.
+    pub to: BestBlock,
+}
+
+impl fmt::Display for ClockAdvance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            needs,
+            blocks,
+            from,
+            to,
+        } = self;
+        write!(f, "needs {needs}; ")?;
+        let told = |block: &MinedBlock| format!("{} at {}", block.height, block.time);
+        match &blocks[..] {
+            [] => return write!(f, "no block; at {to}"),
+            [first, .., last] if blocks.len() > TOLD => {
+                write!(f, "{}: {} … {}", counted(blocks.len()), told(first), told(last))?;
+            }
+            _ => {
+                let all: Vec<_> = blocks.iter().map(told).collect();
+                write!(f, "{}: {}", counted(blocks.len()), all.join(", "))?;
+            }
+        }
+        write!(f, "; from {from} to {to}")
+    }
 }
 
 #[cfg(test)]

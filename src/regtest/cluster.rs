@@ -3,6 +3,7 @@
 mod agree;
 mod builder;
 mod pass_on;
+mod shared_clock;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,13 +17,14 @@ pub use agree::{wait_for_same_mempool, wait_for_same_tip};
 pub use builder::ClusterBuilder;
 pub use pass_on::HeldBack;
 
+use super::best_block::BestBlock;
 use super::error::{Error, InvalidRequest};
-use super::node::{BestBlock, Node};
-use super::peers::Peer;
+use super::node::peers::Peer;
+use super::node::rpc;
+use super::node::Node;
 use super::regtest::Regtest;
-use super::rpc;
-use super::shared_clock::SharedClock;
 use super::wait::{wait_until, Poll};
+use shared_clock::SharedClock;
 
 /// More nodes make nothing clearer.
 const MOST_NODES: usize = 8;
@@ -88,7 +90,7 @@ struct Edge {
 /// ```
 pub struct Cluster {
     chains: Vec<Regtest>,
-    fleet: Arc<SharedClock>,
+    clock: Arc<SharedClock>,
     topology: Topology,
     /// The nodes on one side of a cut.
     aside: BTreeSet<usize>,
@@ -323,7 +325,7 @@ impl Cluster {
                 Poll::Pending(format!("otherwise between nodes {}", odd.join(", ")))
             })
         })?;
-        self.fleet.set_parts(self.parts());
+        self.clock.set_parts(self.parts());
         Ok(())
     }
 

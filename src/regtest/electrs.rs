@@ -18,10 +18,11 @@ use serde_json::json;
 
 use super::binary::{find_electrs, FoundBinary};
 use super::error::{Error, InvalidRequest, NodeError};
+use super::node::rpc::call;
+use super::node::waits::list;
 use super::node::Node;
 use super::process::{Folder, Reserved, Supervised};
-use super::rpc::call;
-use super::wait::{list, wait_until, Poll};
+use super::wait::{wait_until, Poll};
 
 /// The interval for polling a starting electrs.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

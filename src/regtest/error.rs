@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bitcoin::{Amount, BlockHash, OutPoint, Txid};
 
+use super::best_block::BestBlock;
 use super::binary::BinaryError;
 use super::lock::Lock;
-use super::node::BestBlock;
 
 /// Why a call of the harness failed.
 ///

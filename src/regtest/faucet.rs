@@ -9,8 +9,8 @@ use super::coin::{spend_coins, Coin, CoinKind};
 use super::error::{Error, InvalidRequest, NodeError};
 use super::keys::labelled_key;
 use super::miner::{BlockContent, MinedBlock};
+use super::node::scan::ScannedUtxo;
 use super::node::Node;
-use super::scan::ScannedUtxo;
 
 /// A coinbase can be spent once so many blocks follow, its own included.
 const MATURITY: u32 = 100;

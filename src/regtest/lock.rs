@@ -4,14 +4,10 @@ use std::fmt;
 
 use bitcoin::{absolute, relative, OutPoint, Transaction, Txid};
 
-use super::error::{Error, InvalidRequest};
-use super::miner::MinedBlock;
-use super::node::{BestBlock, Node};
+use super::best_block::BestBlock;
 
 /// Relative times are counted in units of so many seconds (BIP 68).
-const UNIT: u32 = 512;
-/// A crossing of more blocks than this is not told block by block.
-const TOLD: usize = 12;
+pub(super) const UNIT: u32 = 512;
 
 /// A lock time to cross: an absolute one, a relative one on a coin, or all of a transaction.
 ///
@@ -67,41 +63,6 @@ impl Lock {
     pub fn relative(coin: OutPoint, lock: relative::LockTime) -> Self {
         Self::Relative { coin, lock }
     }
-
-    /// Returns the least height and median time past of a tip that make it final.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidRequest::CoinMissing`] or [`InvalidRequest::CoinUnconfirmed`] if the coin of a relative lock is not in a block, or
-    /// the node fails.
-    pub fn requirement(&self, node: &Node) -> Result<LockRequirement, Error> {
-        match self {
-            Self::Absolute(absolute::LockTime::Blocks(height)) => {
-                Ok(LockRequirement::height(height.to_consensus_u32()))
-            }
-            // No lock time is the largest possible number: only then would this saturate.
-            Self::Absolute(absolute::LockTime::Seconds(time)) => {
-                Ok(LockRequirement::mtp(time.to_consensus_u32().saturating_add(1)))
-            }
-            Self::Relative { coin, lock } => {
-                let height = confirmation_height(node, *coin)?;
-                match lock {
-                    relative::LockTime::Blocks(blocks) => Ok(LockRequirement::height(
-                        height.saturating_add(u32::from(blocks.value())).saturating_sub(1),
-                    )),
-                    relative::LockTime::Time(units) => {
-                        let base = node.median_time_at(height.saturating_sub(1))?;
-                        Ok(LockRequirement::mtp(
-                            base.saturating_add(UNIT * u32::from(units.value())),
-                        ))
-                    }
-                }
-            }
-            Self::Spend { locks, .. } => locks.iter().try_fold(LockRequirement::default(), |all, lock| {
-                Ok(all.and(lock.requirement(node)?))
-            }),
-        }
-    }
 }
 
 impl From<absolute::LockTime> for Lock {
@@ -139,19 +100,7 @@ fn is_zero(lock: relative::LockTime) -> bool {
     }
 }
 
-fn confirmation_height(node: &Node, coin: OutPoint) -> Result<u32, Error> {
-    if let Some(utxo) = node.confirmed_utxo(coin)? {
-        return Ok(node.tip()?.height + 1 - utxo.confirmations);
-    }
-    Err(if node.transaction_in_mempool(coin.txid)?.is_some() {
-        InvalidRequest::CoinUnconfirmed { coin }
-    } else {
-        InvalidRequest::CoinMissing { coin }
-    }
-    .into())
-}
-
-fn counted(blocks: usize) -> String {
+pub(super) fn counted(blocks: usize) -> String {
     let plural = if blocks == 1 { "" } else { "s" };
     format!("{blocks} block{plural}")
 }
@@ -183,14 +132,14 @@ pub struct LockRequirement {
 }
 
 impl LockRequirement {
-    fn height(height: u32) -> Self {
+    pub(super) fn height(height: u32) -> Self {
         Self {
             height: Some(height),
             mtp: None,
         }
     }
 
-    fn mtp(mtp: u32) -> Self {
+    pub(super) fn mtp(mtp: u32) -> Self {
         Self {
             height: None,
             mtp: Some(mtp),
@@ -198,7 +147,7 @@ impl LockRequirement {
     }
 
     /// Both.
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             height: self.height.max(other.height),
             mtp: self.mtp.max(other.mtp),
@@ -220,48 +169,5 @@ impl fmt::Display for LockRequirement {
             (None, Some(mtp)) => write!(f, "median time past {mtp}"),
             (Some(height), Some(mtp)) => write!(f, "height {height} and median time past {mtp}"),
         }
-    }
-}
-
-/// The blocks and times that it took to cross a lock, or to stop before it.
-///
-/// ```text
-/// needs height 104; 1 block: 103 at 1700001200;
-/// from height 102, time 1700000600, median time past 1699997600
-/// to height 103, time 1700001200, median time past 1699998200
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClockAdvance {
-    /// What a tip needs for the lock to be final.
-    pub needs: LockRequirement,
-    /// The blocks mined, with their heights and times.
-    pub blocks: Vec<MinedBlock>,
-    /// The tip before.
-    pub from: BestBlock,
-    /// The tip after.
-    pub to: BestBlock,
-}
-
-impl fmt::Display for ClockAdvance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            needs,
-            blocks,
-            from,
-            to,
-        } = self;
-        write!(f, "needs {needs}; ")?;
-        let told = |block: &MinedBlock| format!("{} at {}", block.height, block.time);
-        match &blocks[..] {
-            [] => return write!(f, "no block; at {to}"),
-            [first, .., last] if blocks.len() > TOLD => {
-                write!(f, "{}: {} … {}", counted(blocks.len()), told(first), told(last))?;
-            }
-            _ => {
-                let all: Vec<_> = blocks.iter().map(told).collect();
-                write!(f, "{}: {}", counted(blocks.len()), all.join(", "))?;
-            }
-        }
-        write!(f, "; from {from} to {to}")
     }
 }

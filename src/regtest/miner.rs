@@ -14,9 +14,10 @@ use bitcoin::{
     TxOut, Txid, Witness, WitnessCommitment,
 };
 
+use super::best_block::BestBlock;
 use super::error::{Error, InvalidRequest};
-use super::mempool::TemplateTransaction;
-use super::node::{BestBlock, Node};
+use super::node::mempool::TemplateTransaction;
+use super::node::Node;
 
 /// Every regtest block has this difficulty: half of all hashes are good enough.
 const REGTEST_BITS: u32 = 0x207f_ffff;

@@ -42,6 +42,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod best_block;
 mod binary;
 mod branch;
 mod clock;
@@ -54,23 +55,16 @@ mod evidence;
 mod faucet;
 mod keys;
 mod lock;
-mod mempool;
 mod miner;
 mod node;
-mod package;
-mod peers;
 mod policy;
 pub(crate) mod process;
 #[allow(clippy::module_inception)] // the bundle has the name of what it is
 mod regtest;
 mod reorg;
 mod resubmit;
-mod rpc;
 mod run;
-mod scan;
-mod shared_clock;
 mod start;
-mod surroundings;
 mod transport;
 mod verdict;
 mod wait;
@@ -79,13 +73,14 @@ pub mod guide {
     #![doc = include_str!("guide.md")]
 }
 
+pub use best_block::BestBlock;
 pub use binary::{
     all_bitcoinds, bitcoind_at, find_bitcoind, find_bitcoind_version, find_electrs, BinaryError,
     BinarySource, FoundBinary,
 };
 /// The client crate of [`Node::client`], so that a user need not match its version.
 pub use bitcoincore_rpc;
-pub use clock::{ChainClock, BLOCK_INTERVAL};
+pub use clock::{ChainClock, ClockAdvance, BLOCK_INTERVAL};
 pub use cluster::{wait_for_same_mempool, wait_for_same_tip, Cluster, ClusterBuilder, HeldBack, Topology};
 pub use coin::{change, spend_coins, Coin, CoinKind, Spend};
 #[cfg(feature = "electrs")]
@@ -96,17 +91,18 @@ pub use electrum_client;
 pub use error::{Error, InvalidRequest, NodeError};
 pub use faucet::Faucet;
 pub use keys::labelled_key;
-pub use lock::{ClockAdvance, Lock, LockRequirement};
-pub use mempool::{BlockTemplate, MempoolEntry, MempoolFees, TemplateTransaction};
+pub use lock::{Lock, LockRequirement};
 pub use miner::{BlockContent, MineParams, MinedBlock, Miner};
-pub use node::{BestBlock, Node, NodeBuilder, RPC_PASSWORD, RPC_USER, START_TIME};
-pub use package::PackageVerdict;
-pub use peers::Peer;
+pub use node::mempool::{BlockTemplate, MempoolEntry, MempoolFees, TemplateTransaction};
+pub use node::package::PackageVerdict;
+pub use node::peers::Peer;
+pub use node::rpc::Utxo;
+pub use node::{Node, NodeBuilder, START_TIME};
 pub use policy::Policy;
+pub use process::{check_surroundings, Surrounding};
 pub use regtest::{Regtest, RegtestBuilder, START_HEIGHT};
 pub use reorg::{Reorg, ReorgResult};
-pub use rpc::Utxo;
 pub use run::TestFailure;
-pub use surroundings::{check_surroundings, Surrounding};
+pub use transport::{RPC_PASSWORD, RPC_USER};
 pub use verdict::{MempoolVerdict, RejectReason, Rejection};
 pub use wait::{wait_until, Poll};

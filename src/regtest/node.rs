@@ -1,16 +1,23 @@
-//! One `bitcoind` on regtest: time, stopping, starting again. Its RPCs are in `rpc.rs` and
-//! `mempool.rs`.
+//! One `bitcoind` on regtest: starting, stopping, starting again. What it can be asked is in the files below.
 
 mod arguments;
 mod builder;
 mod life;
+mod locks;
+pub(super) mod mempool;
+pub(super) mod package;
+pub(super) mod peers;
+pub(super) mod rpc;
+pub(super) mod scan;
+mod time;
+pub(super) mod waits;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -18,43 +25,18 @@ use bitcoincore_rpc::{Client, RpcApi};
 use serde_json::Value;
 
 pub use builder::NodeBuilder;
+pub(super) use time::ClusterClock;
 
-use super::error::{Error, InvalidRequest, NodeError};
+use super::error::{Error, NodeError};
 use super::evidence::Evidence;
 use super::process::Launch;
-use super::rpc;
-use super::scan::ReadBlock;
-use super::shared_clock::SharedClock;
 use super::transport::client;
 use super::wait::SLICE;
 use life::DaemonState;
+use scan::ReadBlock;
 
 /// The mock time at which a node starts, in seconds since 1970: 14 November 2023, 22:13:20 UTC.
 pub const START_TIME: u32 = 1_700_000_000;
-
-/// The best block of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BestBlock {
-    /// Its height; the genesis block has 0.
-    pub height: u32,
-    /// Its hash.
-    pub hash: BlockHash,
-    /// The time in its header, in seconds since 1970.
-    pub time: u32,
-    /// The median time of the last eleven headers, in seconds since 1970. Time locks are compared with this
-    /// (BIP 113).
-    pub mtp: u32,
-}
-
-impl fmt::Display for BestBlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "height {}, time {}, median time past {}",
-            self.height, self.time, self.mtp
-        )
-    }
-}
 
 /// A `bitcoind` on regtest in its own folder, without wallet and without peers.
 ///
@@ -65,12 +47,12 @@ pub struct Node {
     client: Client,
     life: Arc<DaemonState>,
     time: Mutex<Time>,
-    /// Whose turn it is to mine, unless that is for the fleet to say.
+    /// Whose turn it is to mine, unless the cluster says.
     turn: Mutex<()>,
     /// The blocks that this node was told to treat as invalid, and that its peers may well build on.
     pub(super) invalidated: Mutex<HashSet<BlockHash>>,
     /// In a cluster: whose time moves with this one's.
-    pub(super) fleet: OnceLock<Arc<SharedClock>>,
+    cluster: OnceLock<Arc<dyn ClusterClock>>,
     /// The blocks of the best chain that were read, from height 1 on.
     pub(super) read: Mutex<Vec<ReadBlock>>,
     segwit_height: u32,
@@ -174,71 +156,6 @@ impl Node {
         self.segwit_height
     }
 
-    /// Sets the node's clock, in seconds since 1970, without mining: time locks depend on the median time of
-    /// blocks, so nothing becomes final by this.
-    ///
-    /// # Errors
-    ///
-    /// If `time` is before the present mock time, or the node fails.
-    pub fn set_mock_time(&self, time: u32) -> Result<(), Error> {
-        if let Some(fleet) = self.fleet.get() {
-            fleet.settle()?;
-        }
-        let mut known = self.time();
-        if time < known.now {
-            return Err(InvalidRequest::TimeBackwards {
-                now: known.now,
-                asked: time,
-            }
-            .into());
-        }
-        rpc::set_mock_time(&self.client, time)?;
-        self.note(format!("mock time {time}"));
-        known.now = time;
-        drop(known);
-        let Some(fleet) = self.fleet.get() else {
-            return Ok(());
-        };
-        let others = fleet
-            .nodes()
-            .filter(|node| !std::ptr::eq(&raw const **node, self));
-        others.into_iter().try_for_each(|other| other.follow(time))
-    }
-
-    /// From now on, [`Node::set_mock_time`] sets the clocks of all these nodes.
-    pub(super) fn join(&self, fleet: Arc<SharedClock>) {
-        // A node joins the cluster that started it, and no other.
-        let _ = self.fleet.set(fleet);
-    }
-
-    /// Comes up to the time of another node. One that is stopped does so when it is started again.
-    fn follow(&self, time: u32) -> Result<(), Error> {
-        let mut known = self.time();
-        if time > known.now {
-            if self.is_running() {
-                rpc::set_mock_time(&self.client, time)?;
-            }
-            known.now = time;
-        }
-        Ok(())
-    }
-
-    /// Held by whoever looks at the tip in order to mine on it: of two blocks at a time only one becomes the tip. All
-    /// nodes of a cluster have one turn between them, and it begins when they have the last block of the one before.
-    pub(super) fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        let Some(fleet) = self.fleet.get() else {
-            return Ok(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
-        };
-        let turn = fleet.turn();
-        fleet.settle()?;
-        Ok(turn)
-    }
-
-    pub(super) fn time(&self) -> MutexGuard<'_, Time> {
-        // Numbers cannot be left half-changed by a panic elsewhere.
-        self.time.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns whether the daemon is running: neither stopped, killed, nor exited on its own.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -324,11 +241,6 @@ impl fmt::Debug for Node {
             .finish_non_exhaustive()
     }
 }
-
-/// The user name with which a program under test can log in, besides the cookie.
-pub const RPC_USER: &str = "spilman";
-/// The password of [`RPC_USER`]. It is not a secret: the server listens on 127.0.0.1 only.
-pub const RPC_PASSWORD: &str = "regtest";
 
 fn mock_time_argument(time: u32) -> OsString {
     format!("-mocktime={time}").into()

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, Transaction, TxOut, Txid};
 
-use super::clock::ChainClock;
+use super::best_block::BestBlock;
+use super::clock::{ChainClock, ClockAdvance};
 use super::coin::{Coin, CoinKind};
 #[cfg(feature = "electrs")]
 use super::electrs::Electrs;
 use super::error::Error;
 use super::faucet::Faucet;
-use super::lock::{ClockAdvance, Lock};
+use super::lock::Lock;
 use super::miner::{BlockContent, MinedBlock, Miner};
-use super::node::{BestBlock, Node, NodeBuilder};
+use super::node::{Node, NodeBuilder};
 use super::reorg::Reorg;
 use super::start::start_at_height;
 

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use bitcoin::hashes::{sha256, Hash, HashEngine};
 use bitcoin::{Amount, Block, BlockHash, Transaction, Txid};
 
+use super::best_block::BestBlock;
 use super::branch::{self, TxChange, TxChanges};
 use super::clock::{later, ChainClock, BLOCK_INTERVAL};
 use super::error::{Error, InvalidRequest};
 use super::miner::{MinedBlock, Parent};
-use super::node::{BestBlock, Node};
-use super::peers::Peer;
+use super::node::peers::Peer;
+use super::node::Node;
 use super::resubmit::{mempool, resubmit, Below};
 use super::verdict::Rejection;
 

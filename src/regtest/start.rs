@@ -11,9 +11,9 @@ use bitcoin::{constants, Block, BlockHash, Network};
 use super::clock::BLOCK_INTERVAL;
 use super::error::{Error, InvalidRequest};
 use super::miner::{Miner, Parent};
+use super::node::rpc::call;
 use super::node::{Node, NodeBuilder};
 use super::process::{folder_failed, shared_file};
-use super::rpc::call;
 use super::wait::{wait_until, Poll};
 
 /// Starts a node that has so many empty blocks. The first lie in the past and the last is of now: the clock need not be

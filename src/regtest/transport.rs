@@ -15,7 +15,10 @@ use bitcoincore_rpc::Client;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use super::node::{RPC_PASSWORD, RPC_USER};
+/// The user name with which a program under test can log in, besides the cookie.
+pub const RPC_USER: &str = "spilman";
+/// The password of [`RPC_USER`]. It is not a secret: the server listens on 127.0.0.1 only.
+pub const RPC_PASSWORD: &str = "regtest";
 
 /// The node closes a connection after half a minute without a call; one that may be closed is not used again, since
 /// nobody could tell whether a call that was sent over it had arrived.
@@ -143,7 +146,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::regtest::rpc::failed;
+    use crate::regtest::node::rpc::failed;
 
     /// A server that does this with each request, on a connection for each request or on one for all; and how many it
     /// has had.

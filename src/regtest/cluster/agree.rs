@@ -3,9 +3,11 @@
 use bitcoin::Txid;
 use serde_json::json;
 
+use crate::regtest::best_block::BestBlock;
 use crate::regtest::error::{Error, InvalidRequest};
-use crate::regtest::node::{BestBlock, Node};
-use crate::regtest::wait::{announced, list, wait, wait_for_relay, Poll, SHORT_SLICE, SLICE};
+use crate::regtest::node::waits::{announced, list, wait_for_relay};
+use crate::regtest::node::Node;
+use crate::regtest::wait::{wait, Poll, SHORT_SLICE, SLICE};
 
 /// Waits until these nodes have the same tip.
 ///

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
 
+use super::shared_clock::SharedClock;
 use super::{Cluster, Topology, MOST_NODES};
 use crate::regtest::error::{Error, InvalidRequest};
 use crate::regtest::node::NodeBuilder;
-use crate::regtest::shared_clock::SharedClock;
 use crate::regtest::{Regtest, RegtestBuilder};
 
 /// How a [`Cluster`] is started.
@@ -87,13 +87,13 @@ impl ClusterBuilder {
             starts.collect::<Result<Vec<_>, _>>()
         })?;
         let all: Vec<_> = chains.iter().map(|chain| Arc::clone(chain.node())).collect();
-        let fleet = Arc::new(SharedClock::new(&all));
+        let clock = Arc::new(SharedClock::new(&all));
         for node in &all {
-            node.join(Arc::clone(&fleet));
+            node.join(clock.clone());
         }
         let mut cluster = Cluster {
             chains,
-            fleet,
+            clock,
             topology: self.topology,
             aside: BTreeSet::new(),
             connected: BTreeMap::new(),

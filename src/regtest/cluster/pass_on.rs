@@ -7,9 +7,10 @@ use serde::Deserialize;
 
 use super::Cluster;
 use crate::regtest::error::Error;
+use crate::regtest::node::rpc::call;
+use crate::regtest::node::ClusterClock as _;
 use crate::regtest::node::Node;
 use crate::regtest::resubmit::{mempool, resubmit, Below};
-use crate::regtest::rpc::call;
 use crate::regtest::verdict::Rejection;
 use crate::regtest::wait::{wait_until, Poll};
 
@@ -39,7 +40,7 @@ impl Cluster {
     pub(super) fn pass_on(&mut self) -> Result<(), Error> {
         self.held_back.clear();
         // What is in a block of the longer branch by then need not be passed on.
-        self.fleet.settle()?;
+        self.clock.settle()?;
         for part in self.parts() {
             let nodes = part
                 .into_iter()

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use bitcoin::hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
 
-use super::{RPC_PASSWORD, RPC_USER};
 use crate::regtest::error::InvalidRequest;
 use crate::regtest::policy::Policy;
+use crate::regtest::transport::{RPC_PASSWORD, RPC_USER};
 
 /// What every node gets, and what it is for.
 const ARGUMENTS: &[&str] = &[

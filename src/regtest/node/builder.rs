@@ -173,7 +173,7 @@ impl NodeBuilder {
             }),
             turn: Mutex::default(),
             invalidated: Mutex::default(),
-            fleet: OnceLock::new(),
+            cluster: OnceLock::new(),
             read: Mutex::default(),
             segwit_height,
             arguments: lasting,

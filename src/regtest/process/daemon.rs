@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use bitcoincore_rpc::{jsonrpc, Client, RpcApi};
 use serde_json::Value;
 
+use super::surroundings;
 use super::{advised, Ended, Folder, Reserved, Supervised};
 use crate::regtest::error::{Error, NodeError};
-use crate::regtest::surroundings;
 use crate::regtest::transport::{client, NoAnswer};
 use crate::regtest::wait::Poll;
 

@@ -18,6 +18,7 @@ mod place;
 mod ports;
 mod root;
 mod supervised;
+mod surroundings;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -34,6 +35,7 @@ pub(super) use place::{
 };
 pub(super) use ports::Reserved;
 pub(crate) use supervised::{Ended, Supervised};
+pub use surroundings::{check_surroundings, Surrounding};
 
 use root::Root;
 

@@ -7,11 +7,11 @@ use bitcoin::BlockHash;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::error::Error;
-use super::node::Node;
-use super::peers::Peer;
-use super::rpc::{call, raw, set_mock_time};
-use super::wait::{wait_until, Poll};
+use crate::regtest::error::Error;
+use crate::regtest::node::peers::Peer;
+use crate::regtest::node::rpc::{call, raw};
+use crate::regtest::node::{ClusterClock, Node};
+use crate::regtest::wait::{wait_until, Poll};
 
 /// The nodes of a cluster, as far as the time concerns them.
 pub(super) struct SharedClock {
@@ -34,18 +34,20 @@ impl SharedClock {
     pub fn set_parts(&self, parts: Vec<Vec<usize>>) {
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
     }
+}
 
-    pub fn turn(&self) -> MutexGuard<'_, ()> {
+impl ClusterClock for SharedClock {
+    fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn nodes(&self) -> impl Iterator<Item = Arc<Node>> + '_ {
-        self.nodes.iter().filter_map(Weak::upgrade)
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Waits until no block is on its way. A node to whose clock ten minutes pass while it waits for a block
     /// gives its peer up.
-    pub fn settle(&self) -> Result<(), Error> {
+    fn settle(&self) -> Result<(), Error> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for part in parts {
             let nodes = part.iter().filter_map(|&index| self.nodes[index].upgrade());
@@ -67,32 +69,6 @@ impl SharedClock {
             })?;
         }
         Ok(())
-    }
-}
-
-impl Node {
-    /// Sets the clocks of this node and its cluster this far ahead of the mock time, in seconds. [`Node::mock_time`] does
-    /// not change. A node without peers is left alone.
-    pub(super) fn run_ahead(&self, seconds: u32) -> Result<(), Error> {
-        match self.fleet.get() {
-            Some(fleet) => fleet.nodes().try_for_each(|node| node.clock_ahead(seconds)),
-            None if self.p2p_address().is_some() => self.clock_ahead(seconds),
-            None => Ok(()),
-        }
-    }
-
-    fn clock_ahead(&self, seconds: u32) -> Result<(), Error> {
-        if !self.is_running() {
-            return Ok(());
-        }
-        let time = self.time();
-        let set = set_mock_time(self.client(), time.now.saturating_add(seconds));
-        drop(time);
-        match set {
-            // Another thread has stopped it just now; it starts again with the mock time.
-            Err(_) if !self.is_running() => Ok(()),
-            set => set,
-        }
     }
 }
 

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use super::error::Error;
-use super::node::Node;
 use super::rpc::call;
+use crate::regtest::error::Error;
+use crate::regtest::node::Node;
 
 /// A connection, as one of its ends sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -33,7 +33,7 @@ impl Peer {
     }
 
     /// Whether a block is on its way from there.
-    pub(super) fn sends_block(&self) -> bool {
+    pub(in crate::regtest) fn sends_block(&self) -> bool {
         !self.inflight.is_empty()
     }
 }
@@ -49,7 +49,7 @@ impl Node {
     }
 
     /// Connects to another node, once.
-    pub(super) fn call_peer(&self, address: &str) -> Result<(), Error> {
+    pub(in crate::regtest) fn call_peer(&self, address: &str) -> Result<(), Error> {
         call(self.client(), "addnode", &[json!(address), json!("onetry")])
     }
 }

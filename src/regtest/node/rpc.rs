@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use super::error::{Error, NodeError};
-use super::node::{BestBlock, Node};
-use super::transport::NoAnswer;
+use crate::regtest::best_block::BestBlock;
+use crate::regtest::error::{Error, NodeError};
+use crate::regtest::node::Node;
+use crate::regtest::transport::NoAnswer;
 
 /// This many blocks fit easily into a message, and are taken long before the client would give up.
 const MOST_IN_A_BATCH: usize = 500;
@@ -147,7 +148,7 @@ impl Node {
     }
 
     /// The times in the headers of the last blocks, at most eleven, oldest first, in seconds since 1970.
-    pub(super) fn recent_times(&self, tip: &BestBlock) -> Result<Vec<u32>, Error> {
+    pub(in crate::regtest) fn recent_times(&self, tip: &BestBlock) -> Result<Vec<u32>, Error> {
         #[derive(Deserialize)]
         struct Header {
             time: u32,
@@ -165,7 +166,7 @@ impl Node {
     }
 
     /// The median time past of the best chain's block at a height, in seconds since 1970.
-    pub(super) fn median_time_at(&self, height: u32) -> Result<u32, Error> {
+    pub(in crate::regtest) fn median_time_at(&self, height: u32) -> Result<u32, Error> {
         #[derive(Deserialize)]
         struct Header {
             mediantime: u32,
@@ -176,7 +177,7 @@ impl Node {
     }
 
     /// The height of the last block of the best chain that is `block`, or that it builds on.
-    pub(super) fn last_shared_height(&self, block: BlockHash) -> Result<u32, Error> {
+    pub(in crate::regtest) fn last_shared_height(&self, block: BlockHash) -> Result<u32, Error> {
         #[derive(Deserialize)]
         struct Header {
             height: u32,
@@ -195,7 +196,7 @@ impl Node {
     }
 
     /// What a block breaks if it were the next one, without its proof of work (BIP 23); `None` if nothing.
-    pub(super) fn propose_block(&self, block: &Block) -> Result<Option<String>, Error> {
+    pub(in crate::regtest) fn propose_block(&self, block: &Block) -> Result<Option<String>, Error> {
         let proposal = json!({ "mode": "proposal", "data": serialize_hex(block), "rules": ["segwit"] });
         call(self.client(), "getblocktemplate", &[proposal])
     }
@@ -211,7 +212,7 @@ impl Node {
     }
 
     /// Gives blocks to the node of which each must become the tip.
-    pub(super) fn extend_chain(&self, blocks: &[Block]) -> Result<(), Error> {
+    pub(in crate::regtest) fn extend_chain(&self, blocks: &[Block]) -> Result<(), Error> {
         self.submit_blocks(blocks, &[])
     }
 
@@ -283,7 +284,7 @@ impl Node {
     }
 
     /// The blocks that this node, other than its peers, was told to treat as invalid.
-    pub(super) fn invalidated(&self) -> MutexGuard<'_, HashSet<BlockHash>> {
+    pub(in crate::regtest) fn invalidated(&self) -> MutexGuard<'_, HashSet<BlockHash>> {
         self.invalidated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -327,17 +328,17 @@ struct NetworkInfo {
     subversion: String,
 }
 
-pub(super) fn set_mock_time(client: &Client, time: u32) -> Result<(), Error> {
+pub(in crate::regtest) fn set_mock_time(client: &Client, time: u32) -> Result<(), Error> {
     call(client, "setmocktime", &[json!(time)])
 }
 
-pub(super) type Raw = Result<Value, bitcoincore_rpc::Error>;
+pub(in crate::regtest) type Raw = Result<Value, bitcoincore_rpc::Error>;
 
-pub(super) fn raw(client: &Client, name: &'static str, arguments: &[Value]) -> Raw {
+pub(in crate::regtest) fn raw(client: &Client, name: &'static str, arguments: &[Value]) -> Raw {
     client.call(name, arguments)
 }
 
-pub(super) fn call<T: DeserializeOwned>(
+pub(in crate::regtest) fn call<T: DeserializeOwned>(
     client: &Client,
     name: &'static str,
     arguments: &[Value],
@@ -346,7 +347,7 @@ pub(super) fn call<T: DeserializeOwned>(
     parse(name, &answer)
 }
 
-pub(super) fn parse<T: DeserializeOwned>(name: &'static str, answer: &Value) -> Result<T, Error> {
+pub(in crate::regtest) fn parse<T: DeserializeOwned>(name: &'static str, answer: &Value) -> Result<T, Error> {
     T::deserialize(answer).map_err(|error| {
         NodeError::Answer {
             call: name,
@@ -356,7 +357,10 @@ pub(super) fn parse<T: DeserializeOwned>(name: &'static str, answer: &Value) -> 
     })
 }
 
-pub(super) fn decode<T: bitcoin::consensus::Decodable>(name: &'static str, hex: &str) -> Result<T, Error> {
+pub(in crate::regtest) fn decode<T: bitcoin::consensus::Decodable>(
+    name: &'static str,
+    hex: &str,
+) -> Result<T, Error> {
     deserialize_hex(hex).map_err(|error| {
         NodeError::Answer {
             call: name,
@@ -366,7 +370,7 @@ pub(super) fn decode<T: bitcoin::consensus::Decodable>(name: &'static str, hex: 
     })
 }
 
-pub(super) fn failed(call: &'static str, source: bitcoincore_rpc::Error) -> Error {
+pub(in crate::regtest) fn failed(call: &'static str, source: bitcoincore_rpc::Error) -> Error {
     let no_answer = match &source {
         bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Transport(error)) => error.downcast_ref::<NoAnswer>(),
         _ => None,

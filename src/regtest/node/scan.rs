@@ -8,12 +8,12 @@ use std::sync::PoisonError;
 
 use bitcoin::{Block, BlockHash, OutPoint, Script, TxOut};
 
-use super::error::Error;
-use super::node::Node;
+use crate::regtest::error::Error;
+use crate::regtest::node::Node;
 
 /// An unspent output that pays to a script asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ScannedUtxo {
+pub(in crate::regtest) struct ScannedUtxo {
     pub outpoint: OutPoint,
     pub output: TxOut,
     pub height: u32,
@@ -21,7 +21,7 @@ pub(super) struct ScannedUtxo {
 }
 
 /// What a block of the best chain makes and spends. A node remembers them, so that each is read once.
-pub(super) struct ReadBlock {
+pub(in crate::regtest) struct ReadBlock {
     hash: BlockHash,
     made: Vec<ScannedUtxo>,
     spent: Vec<OutPoint>,
@@ -51,7 +51,7 @@ impl ReadBlock {
 
 impl Node {
     /// All outputs to a script that no block spends, oldest first.
-    pub(super) fn scan(&self, script: &Script) -> Result<Vec<ScannedUtxo>, Error> {
+    pub(in crate::regtest) fn scan(&self, script: &Script) -> Result<Vec<ScannedUtxo>, Error> {
         let tip = self.tip()?;
         // Half of a chain is no worse than none: the rest is read again.
         let mut chain = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,8 +85,8 @@ mod tests {
     use serde::Deserialize;
     use serde_json::json;
 
+    use crate::regtest::node::rpc::call;
     use super::ScannedUtxo;
-    use crate::regtest::rpc::call;
     use crate::regtest::{CoinKind, Regtest};
 
     /// As the node itself tells it.

@@ -6,10 +6,10 @@ use bitcoincore_rpc::jsonrpc;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use super::error::Error;
-use super::node::Node;
 use super::rpc::{call, decode, failed, parse, raw, set_mock_time, Raw};
-use super::verdict::{MempoolVerdict, Rejection};
+use crate::regtest::error::Error;
+use crate::regtest::node::Node;
+use crate::regtest::verdict::{MempoolVerdict, Rejection};
 
 /// What the node would put into the next block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,10 +93,10 @@ const VERDICT_CODES: [i32; 4] = [
 const TEMPLATE_AGE: u32 = 6;
 
 /// What stands for a transaction that the node did not come to.
-pub(super) const NOT_VALIDATED: &str = "package-not-validated";
+pub(in crate::regtest) const NOT_VALIDATED: &str = "package-not-validated";
 
 /// Lets `sendrawtransaction` burn any amount.
-pub(super) const ALL_MONEY: &str = "21000000";
+pub(in crate::regtest) const ALL_MONEY: &str = "21000000";
 
 impl Node {
     /// Tests whether the node would accept the transaction to its mempool now, with any feerate.
@@ -264,7 +264,10 @@ impl Node {
 }
 
 /// An answer, or the refusal if the error is about the transactions and not about the node.
-pub(super) fn verdict_of(name: &'static str, answer: Raw) -> Result<Result<Value, Rejection>, Error> {
+pub(in crate::regtest) fn verdict_of(
+    name: &'static str,
+    answer: Raw,
+) -> Result<Result<Value, Rejection>, Error> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),
         Err(bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)))
@@ -279,7 +282,7 @@ pub(super) fn verdict_of(name: &'static str, answer: Raw) -> Result<Result<Value
 /// What `testmempoolaccept` says of a transaction.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Tested {
+pub(in crate::regtest) struct Tested {
     txid: Txid,
     #[serde(default)]
     allowed: bool,

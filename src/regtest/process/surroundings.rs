@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use rustix::process::{getrlimit, Resource};
 
-use super::process::{check_room, chosen_by, temporary};
+use super::{check_room, chosen_by, temporary};
 
 /// So many file descriptors a node needs: Bitcoin Core refuses to start with fewer than 160.
 const DESCRIPTORS: u64 = 256;
@@ -54,7 +54,7 @@ pub fn check_surroundings() -> Vec<Surrounding> {
 }
 
 /// What is wrong, for the error of a start that failed.
-pub(super) fn troubles() -> Vec<Surrounding> {
+pub fn troubles() -> Vec<Surrounding> {
     let mut all = check_surroundings();
     all.retain(|surrounding| surrounding.found.is_err());
     all

@@ -7,11 +7,11 @@ use bitcoin::{Transaction, Txid, Wtxid};
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use super::error::Error;
 use super::mempool::{verdict_of, Tested, ALL_MONEY, NOT_VALIDATED};
-use super::node::Node;
 use super::rpc::{parse, raw};
-use super::verdict::{MempoolVerdict, Rejection};
+use crate::regtest::error::Error;
+use crate::regtest::node::Node;
+use crate::regtest::verdict::{MempoolVerdict, Rejection};
 
 /// The node's answer to a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +138,7 @@ fn hex(package: &[Transaction]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::regtest::*;
 
     #[test]
     #[should_panic(
