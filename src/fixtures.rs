@@ -1,6 +1,6 @@
 //! Reference fixtures for implementations in other languages: written, read and checked.
 //!
-//! `fixtures/README.md` says what the files hold, for whoever reads them without this crate. [`Set`] makes them; [`check`]
+//! `fixtures/README.md` explains the files to readers without this crate. [`Set`] makes them; [`check`]
 //! makes each test again from what it gives, and asks a node. The JSON Schemas are made from the types in [`model`].
 //!
 //! ```

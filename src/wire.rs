@@ -1,8 +1,8 @@
-//! Messages to bytes and back.
+//! Encodes and decodes messages.
 //!
 //! A message is one CBOR array (RFC 8949) of definite length, `[kind, channel, field…]`, and travels in a
-//! frame: its length as two bytes, big endian, then the array. There is one encoding for every message;
-//! anything else that CBOR would allow (longer integers, indefinite lengths, trailing bytes) is refused.
+//! frame: its length as two bytes, big endian, then the array. Every message has exactly one encoding;
+//! anything else that CBOR allows (longer integers, indefinite lengths, trailing bytes) is refused.
 //!
 //! | kind | message | fields after `kind` and `channel` |
 //! |---|---|---|
@@ -65,8 +65,8 @@ pub(crate) use walk::{transaction, Walk};
 /// The version of the conversation, the first field of [`Message::Open`](crate::channel::Message::Open).
 pub const VERSION: u8 = 1;
 
-/// The largest message, in bytes, without its frame header. A funding transaction is the largest thing to
-/// say.
+/// The largest message, in bytes, without its frame header. A funding transaction is the largest
+/// content.
 pub const MAX_MESSAGE: usize = 4_096;
 
 /// Bytes of the length before each message.
@@ -84,7 +84,7 @@ pub fn encode(envelope: &Envelope) -> Vec<u8> {
 /// Decodes a message, without its frame header.
 ///
 /// # Errors
-/// If the bytes are too many, are not the one encoding of a message, or a value is out of its range.
+/// If there are too many bytes, they are not the one encoding of a message, or a value is out of its range.
 pub fn decode(bytes: &[u8]) -> Result<Envelope, WireError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(WireError::TooLong {

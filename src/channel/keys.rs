@@ -49,8 +49,8 @@ role_key! {
 
 /// One party's secret for one channel.
 ///
-/// A channel takes it by value, and it cannot be cloned: a key that serves one channel cannot sign anything that matters
-/// elsewhere.
+/// A channel takes it by value, and it cannot be cloned: a key that serves one channel cannot sign anything that
+/// matters elsewhere.
 pub struct ChannelKey {
     pair: Keypair,
     secret: SecretKey,
@@ -102,7 +102,7 @@ impl ChannelKey {
         self.public
     }
 
-    /// For a library with types of its own.
+    /// For a library with its own types.
     pub(crate) fn secret_bytes(&self) -> [u8; 32] {
         self.secret.secret_bytes()
     }
@@ -217,7 +217,7 @@ pub(crate) enum Checked {
 }
 
 impl VerifiedSignature {
-    /// As it goes over the wire.
+    /// Returns its bytes on the wire.
     #[must_use]
     pub fn to_unverified(self) -> UnverifiedSignature {
         UnverifiedSignature(match self.0 {

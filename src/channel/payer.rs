@@ -136,7 +136,7 @@ impl Payer {
             Event::Close => Ok(self.close(self.params.terms().feerate)?),
             Event::CloseAt(feerate) => Ok(self.close(feerate)?),
             Event::Bump(package) => Ok(vec![self.bump(package)?]),
-            // The refund is the payer's, whoever is there.
+            // The payer always has the refund.
             Event::PeerGone => Ok(Vec::new()),
             Event::RequestPayment(_) => Err(self.wrong_stage("request a payment as the payer").into()),
         }

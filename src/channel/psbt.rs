@@ -71,8 +71,8 @@ impl SpendTemplate<'_> {
         if version.is_some() {
             input.witness_utxo = Some(params.funding_output());
         }
-        // Only Taproot signatures commit to every amount that is spent. For the others a signer that trusts nobody wants
-        // to see the transaction whose id is signed.
+        // Only Taproot signatures commit to every amount that is spent. For the others a signer that trusts no one
+        // wants to see the transaction whose id is signed.
         if version != Some(WitnessVersion::V1) {
             input.non_witness_utxo = Some(funding.tx().clone());
         }
@@ -191,7 +191,7 @@ mod tests {
         PaymentTx::new(balance, spend.sign(&example.payer))
     }
 
-    /// At another feerate, and so with outputs of its own.
+    /// At another feerate, and so with other outputs.
     fn settlement(example: &Example, funding: &FundingTx) -> SettlementTx {
         let feerate = FeeRate::from_sat_per_kwu(2_500);
         let balance = example.params.balance_at(PAID, feerate).unwrap();

@@ -11,13 +11,14 @@ use super::params::ChannelParams;
 use super::terms::Protocol;
 use super::verify::{verify_spend, SpendError};
 
-/// Version of refund, payment and settlement, except the cooperative settlement: TRUC (BIP 431). In the mempool such a transaction has at most one child,
-/// of at most 1,000 vbytes, and can always be replaced, so that neither side can pin the other's.
+/// Version of refund, payment and settlement, except the cooperative settlement: TRUC (BIP 431). In the mempool such
+/// a transaction has at most one child, of at most 1,000 vbytes, and can always be replaced, so that neither side can
+/// pin the other's.
 pub const SPEND_VERSION: Version = Version(3);
 
 /// A spend of the funding output, built here from the agreed parameters and not yet signed.
 ///
-/// Nobody signs or accepts a signature over anything else: what the peer sends is compared with this, never
+/// No signature over anything else is made or accepted: what the peer sends is compared with this, never
 /// used in its place.
 #[derive(Debug, Clone)]
 pub(crate) struct SpendTemplate<'a> {
@@ -255,7 +256,7 @@ impl PaymentTx {
         self.complete(role, spend, key)
     }
 
-    /// The division without the payments' lock, with a signature of its own.
+    /// The division without the payments' lock, with a separate signature.
     pub(crate) fn settle(
         &self,
         params: &ChannelParams,

@@ -29,7 +29,7 @@ fn pushed(witness: &Witness) -> impl Iterator<Item = &[u8]> {
 /// Whether an input satisfies the script of what it spends; `prevouts` are those of all inputs.
 ///
 /// Core's own library is the judge (every flag that it exports: P2SH, DERSIG, NULLDUMMY, CLTV, CSV, WITNESS). It does
-/// not know Taproot and lets anybody spend such an output, so that one goes through miniscript's interpreter as well:
+/// not know Taproot and lets anyone spend such an output, so that one goes through miniscript's interpreter as well:
 /// control block, leaf, locks and BIP 340 signatures over the BIP 341 sighash.
 pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Result<(), SpendError> {
     let consensus = |error: String| SpendError::Consensus { error };

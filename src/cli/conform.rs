@@ -200,7 +200,7 @@ impl Conform {
 }
 
 fn explain(command: &str, failure: &spilman::conform::CaseFailure, stderr: &str) -> String {
-    /// So many of the program's last lines are shown; the JSON report has more.
+    /// The number of the program's last lines shown; the JSON report has more.
     const LINES: usize = 10;
     let mut text = format!(
         "       program:   {command}\n       at stage:  {}\n       expected:  {}\n       seen:      {}\n",

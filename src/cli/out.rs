@@ -17,7 +17,7 @@ pub fn prepare(dir: &Path) -> Result<()> {
     fs::remove_file(&probe).with_context(|| format!("cannot write into {}", dir.display()))
 }
 
-/// Writes a transcript into a folder of its own below `dir`, and returns the folder.
+/// Writes a transcript into a separate folder below `dir`, and returns the folder.
 ///
 /// What an earlier run has written there is removed, so that the files are of this run. What it has not written stays,
 /// and is an error if it has the name of a file of this run.

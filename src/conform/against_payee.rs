@@ -82,7 +82,7 @@ async fn pay(table: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
         }
         let awaited = format!("payment-accepted for {} sat in total", sum.to_sat());
         if sum == paid {
-            // Example 7 begins with a payment of nothing, by itself.
+            // Example 7 begins with a payment of zero.
             table
                 .said(STAGE, &awaited, |heard| heard.accepted.is_some())
                 .await?;

@@ -181,7 +181,7 @@ async fn refunded(table: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFai
     table.confirmed().await
 }
 
-/// Whoever is asked for the funding transaction at the right moment may wait for that, until it is too late for it.
+/// A payer that hands over the funding transaction on request may wait for the request until it is too late.
 async fn nothing_at_stake(table: &Run<'_>, kind: MessageKind, coin: &Coin) -> Result<(), CaseFailure> {
     if kind == MessageKind::FundingRequest {
         table.to_margin(None).await?;

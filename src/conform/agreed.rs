@@ -21,7 +21,7 @@ impl AgreedChannel {
     }
 }
 
-/// A transaction that must come, but for its signatures.
+/// An expected transaction, without its signatures.
 pub(super) struct Expected {
     pub role: SpendRole,
     pub name: String,

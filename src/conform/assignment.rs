@@ -40,7 +40,7 @@ pub(super) struct Assignment {
     pub confirmations: u32,
     pub unconfirmed_limit: u64,
     pub limits: Bounds,
-    /// After so many payments, the empty first one of `example-7` included, the program closes.
+    /// The number of payments, the empty first one of `example-7` included, after which the program closes.
     pub close_after: Option<usize>,
     /// The payee in `bond`: what it asks for, sum by sum.
     pub requests: Option<Vec<u64>>,
@@ -72,7 +72,7 @@ pub(super) struct Server {
 /// Least and most, both included.
 type Range = (u64, u64);
 
-/// [`Limits`], but for what is said elsewhere in the object.
+/// [`Limits`], except those elsewhere in the object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bounds {
@@ -86,7 +86,7 @@ pub(super) struct Bounds {
     reserve: Range,
 }
 
-/// The fields of `open` that are terms, but for protocol and construction.
+/// The fields of `open` that are terms, except protocol and construction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TermsText {

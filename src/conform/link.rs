@@ -184,7 +184,7 @@ impl LinkTask {
                 (heard.ended || heard.fault.is_some(), heard.cut)
             };
             if over && silent {
-                // Whoever lied or is gone does not see it, so that it does nothing more.
+                // A side that sent a forgery or vanished does not see it, so it does nothing more.
                 std::future::pending::<()>().await;
             }
             if over {

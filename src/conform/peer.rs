@@ -18,7 +18,8 @@ use crate::service::{
 /// and output, and returns when nothing is left to do. It logs to standard error.
 ///
 /// # Errors
-/// If the assignment is invalid, or the chain cannot be seen. It is not an error if the other side breaks off the opening.
+/// If the assignment is invalid, or the chain cannot be seen. It is not an error if the other side breaks off the
+/// opening.
 pub fn peer() -> Result<(), PeerError> {
     let json = std::env::var(CASE_ENV).map_err(|_| AssignmentError::Missing)?;
     let told = Assignment::parse(&json)?;
@@ -84,7 +85,7 @@ impl Part {
 }
 
 async fn live(told: &Assignment) -> Result<(), PeerError> {
-    // Before anything is asked of anybody.
+    // Before the first request.
     let part = Part::of(told)?;
     let chain = RpcChain::new(&told.node).map_err(|source| PeerError::Node {
         url: told.node.url.clone(),
@@ -126,7 +127,7 @@ fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
     let observer: Observer = Arc::new(move |report: Report<'_>| {
         eprintln!("{report:?}");
         if let Report::Notice(notice) = report {
-            // Nobody needs them any more once the channel closes.
+            // They are not needed once the channel closes.
             let _ = news.send(notice.clone());
         }
     });
@@ -184,7 +185,8 @@ async fn be_paid(payee: &PayeeHandle, requests: &[u64], close_after: Option<usiz
     }
 }
 
-/// Pays one sum after the other, each when it is asked for or the one before is acknowledged, and closes after the last.
+/// Pays one sum after the other, each when it is asked for or the one before is acknowledged, and closes after the
+/// last.
 async fn pay(payer: &PayerHandle, payments: &[u64], told: &Assignment, notices: &mut Notices) {
     let mut acknowledged = 0;
     let mut payments = payments.iter().map(|sat| Amount::from_sat(*sat)).peekable();

@@ -87,7 +87,7 @@ impl Program {
     pub async fn end(mut self) -> String {
         self.process.kill();
         if let Some(listener) = self.listener.take() {
-            // Whoever cannot be found may keep the pipe open.
+            // A process that cannot be found may keep the pipe open.
             let _ = tokio::time::timeout(LAST_WORDS, listener).await;
         }
         let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);

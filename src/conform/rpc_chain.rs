@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// A party's view of the chain through the RPC of a node that is somebody else's.
+/// A party's view of the chain through the RPC of another's node.
 #[derive(Clone)]
 pub(super) struct RpcChain {
     client: Arc<Client>,
@@ -60,7 +60,7 @@ impl RpcChain {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let best = self.ask("read the tip", |chain| Ok(chain.call("getbestblockhash", &[])?));
-            // A node that does not answer has no news; whoever needs an answer asks by himself.
+            // A node that does not answer has no news; callers ask for themselves.
             if let Ok(best) = best.await {
                 if best != seen {
                     seen = best;

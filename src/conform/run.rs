@@ -46,7 +46,7 @@ impl Run<'_> {
         }
     }
 
-    /// The transaction that ends the channel, if nobody lies or vanishes.
+    /// The transaction that ends the channel, if both sides are honest and stay.
     fn end(&self, agreed: &AgreedChannel, paid: Amount) -> Expected {
         let cooperatively = self.case.closes_cooperatively();
         match self.case.life {
@@ -272,7 +272,8 @@ impl Run<'_> {
         }
         let needed = agreed.params.confirmations();
         self.mine(needed - 1).await?;
-        // Nothing tells that a message will not come; one that was sent before the funding transaction has been read by then.
+        // Nothing tells that a message will not come; one that was sent before the funding transaction has been read
+        // by then.
         tokio::time::sleep(POLL_INTERVAL).await;
         if self.case.program == Side::Payee && self.heard().ready {
             let expected = format!("ready at {needed} confirmations");

@@ -49,7 +49,7 @@ impl FoundBinary {
     }
 }
 
-/// The rule by which a program was found; where several are looked at, in order of precedence.
+/// The rule by which a program was found, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BinarySource {

@@ -159,10 +159,10 @@ impl Cluster {
         self.reconnect()
     }
 
-    /// Connects what a cut had separated, waits until it is and blocks have arrived, and gives each node the transactions
-    /// that are in the mempools of the others: Bitcoin Core announces only new transactions, so they would never arrive
-    /// otherwise. They are submitted, parents first, and a parent that is too cheap with the child that pays for
-    /// it. What conflicts stays where it is; [`Cluster::held_back`] says what was not accepted, and why.
+    /// Connects what a cut had separated, waits until it is and blocks have arrived, and gives each node the
+    /// transactions that are in the mempools of the others: Bitcoin Core announces only new transactions, so they
+    /// would never arrive otherwise. They are submitted, parents first, and a parent that is too cheap with the child
+    /// that pays for it. What conflicts stays where it is; [`Cluster::held_back`] says what was not accepted, and why.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Cluster {
         Err(InvalidRequest::NoSuchNode { index, nodes }.into())
     }
 
-    /// The nodes that run. One that was stopped or killed is away by the will of the test; one that ended by itself is an
+    /// The running nodes. The test has stopped or killed the others; one that exited on its own is an
     /// error.
     fn running(&self) -> Result<Vec<&Node>, Error> {
         let nodes = self.chains.iter().map(|chain| &**chain.node());

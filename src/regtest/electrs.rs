@@ -29,8 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// An [electrs](https://github.com/romanz/electrs) that indexes the chain of a node, in its own folder.
 ///
-/// It listens on 127.0.0.1 alone. Like a [`Node`], it is killed and its folder removed when this is dropped and when the
-/// process ends in any other way. It ends when its node is stopped, and must be started again after that.
+/// It listens on 127.0.0.1 alone. Like a [`Node`], it is killed and its folder removed when this is dropped and when
+/// the process ends in any other way. It ends when its node is stopped, and must be started again after that.
 pub struct Electrs {
     // Dropped before the daemon, so that no connection is cut.
     client: RawClient<TcpStream>,
@@ -346,7 +346,7 @@ fn launch(
         path("--db-dir=", folder.data()),
         path("--cookie-file=", node.cookie_file()),
         "--network=regtest".into(),
-        // Nobody else's settings.
+        // No settings of the user.
         "--skip-default-conf-files".into(),
         // The node's tip is recent, and electrs would sleep for a second if it looked between two blocks.
         "--skip-block-download-wait".into(),

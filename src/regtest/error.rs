@@ -295,7 +295,7 @@ pub enum InvalidRequest {
         now: u32,
         /// The number of blocks.
         height: u32,
-        /// The earliest time at which there can be so many, in seconds since 1970.
+        /// The earliest possible time for this many, in seconds since 1970.
         earliest: u32,
     },
     /// The times of blocks end in 2106.

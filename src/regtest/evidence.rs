@@ -21,11 +21,11 @@ use super::node::Node;
 use super::process::keeps_everything;
 use failures::{Failing, Users};
 
-/// The journal keeps so many lines; a test that does more is not read line by line.
+/// The number of lines that the journal keeps.
 const LONGEST_JOURNAL: usize = 10_000;
 
-/// What there is to keep of a node beside its own files. The list of all nodes of this process has it, too, since a node
-/// in a `static` is never dropped.
+/// What there is to keep of a node beside its own files. The list of all nodes of this process has it, too, since a
+/// node in a `static` is never dropped.
 #[derive(Default)]
 pub(super) struct Evidence(Arc<Kept>);
 
@@ -67,10 +67,11 @@ impl Default for Kept {
 
 impl Node {
     /// Keeps the node's debug log, what it wrote to standard error, its mempool, tip and peers, a journal of what
-    /// was done to it, and what was [attached](Node::attach), in a folder named after the test, and returns that folder.
+    /// was done to it, and what was [attached](Node::attach), in a folder named after the test, and returns that
+    /// folder.
     ///
-    /// This happens automatically when a test panics, and when it returns a [`TestFailure`](super::TestFailure); the last
-    /// line of the failure then names the folder. [The guide](super::guide#when-a-test-fails) says when exactly.
+    /// This happens automatically when a test panics, and when it returns a [`TestFailure`](super::TestFailure); the
+    /// last line of the failure then names the folder. [The guide](super::guide#when-a-test-fails) says when exactly.
     /// Evidence goes to `spilman-evidence` in the temporary directory, or where `SPILMAN_EVIDENCE` points.
     /// Nothing is kept of a test that passes, unless `SPILMAN_KEEP` is set: then every folder stays as it was.
     ///

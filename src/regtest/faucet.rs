@@ -12,7 +12,7 @@ use super::miner::{BlockContent, MinedBlock};
 use super::node::scan::ScannedUtxo;
 use super::node::Node;
 
-/// A coinbase can be spent once so many blocks follow, its own included.
+/// The number of blocks, its own included, before a coinbase can be spent.
 const MATURITY: u32 = 100;
 
 /// Pays out coins that were mined to its script.
@@ -20,7 +20,8 @@ const MATURITY: u32 = 100;
 /// Each payment goes straight into a separate block. It still pays an ordinary fee, so that one whose block is
 /// taken back is relayed and survives a restart: 1 sat/vB, or the node's minimum, if that is more. It comes out
 /// of the change, so that amounts are exact; a payment that leaves less than the fee pays what it leaves. With
-/// [`Faucet::with_feerate`] of zero it pays none, and the change is round, too. The faucet keeps no account: it asks the node what it can spend, so a reorganisation never loses its funds.
+/// [`Faucet::with_feerate`] of zero it pays none, and the change is round, too. The faucet keeps no account: it asks
+/// the node what it can spend, so a reorganisation never loses its funds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faucet {
     key: SecretKey,

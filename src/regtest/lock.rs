@@ -6,7 +6,7 @@ use bitcoin::{absolute, relative, OutPoint, Transaction, Txid};
 
 use super::best_block::BestBlock;
 
-/// Relative times are counted in units of so many seconds (BIP 68).
+/// The unit of relative times, in seconds (BIP 68).
 pub(super) const UNIT: u32 = 512;
 
 /// A lock time to cross: an absolute one, a relative one on a coin, or all of a transaction.

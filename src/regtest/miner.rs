@@ -21,7 +21,7 @@ use super::node::Node;
 
 /// Every regtest block has this difficulty: half of all hashes are good enough.
 const REGTEST_BITS: u32 = 0x207f_ffff;
-/// The subsidy halves after so many blocks on regtest.
+/// The number of blocks between halvings on regtest.
 const HALVING_INTERVAL: u32 = 150;
 /// In every coinbase, after the height. Without it, the first sixteen would be too short.
 const FILLER: &[u8; 7] = b"regtest";
@@ -160,7 +160,8 @@ impl Miner {
         Ok(MinedBlock::new(parent.height + 1, &block))
     }
 
-    /// Whether a block with just these transactions could be the next one, in the node's words if not. Nothing is mined.
+    /// Whether a block with just these transactions could be the next one, in the node's words if not. Nothing is
+    /// mined.
     ///
     /// # Errors
     ///
@@ -198,8 +199,8 @@ impl Miner {
         blocks.collect()
     }
 
-    /// A block with proof of work, not yet given to any node. Below the height from which on there may be witnesses, the
-    /// coinbase has none, and nothing that commits to them.
+    /// A block with proof of work, not yet given to any node. Below the height from which on there may be witnesses,
+    /// the coinbase has none, and nothing that commits to them.
     pub(super) fn build(
         &self,
         segwit_height: u32,
@@ -286,8 +287,8 @@ impl Miner {
     }
 }
 
-/// The time of the next block if nothing else is asked for. The median time past can be so far ahead that the node's clock
-/// has to move before it takes a block that is later.
+/// The time of the next block if nothing else is asked for. The median time past can be so far ahead that the node's
+/// clock has to move before it takes a block that is later.
 fn next_time(node: &Node, tip: &BestBlock) -> Result<u32, Error> {
     let now = node.mock_time();
     let time = now.max(tip.mtp.saturating_add(1));

@@ -71,7 +71,8 @@ pub(super) struct Time {
 }
 
 impl Node {
-    /// Starts the `bitcoind` that [`find_bitcoind`](super::find_bitcoind) finds, with the defaults of [`Node::builder`].
+    /// Starts the `bitcoind` that [`find_bitcoind`](super::find_bitcoind) finds, with the defaults of
+    /// [`Node::builder`].
     ///
     /// # Errors
     ///
@@ -132,8 +133,8 @@ impl Node {
         self.launch.data().join("regtest/.cookie")
     }
 
-    /// Returns where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the node is
-    /// restarted.
+    /// Returns where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the
+    /// node is restarted.
     #[must_use]
     pub fn p2p_address(&self) -> Option<SocketAddrV4> {
         self.launch.p2p()
@@ -162,7 +163,7 @@ impl Node {
         self.life.is_running()
     }
 
-    /// An error if the daemon has ended by itself.
+    /// Returns an error if the daemon has exited on its own.
     pub(super) fn check_not_ended(&self) -> Result<(), Error> {
         self.life
             .ended()
@@ -188,8 +189,8 @@ impl Node {
         })
     }
 
-    /// Kills the node, like a power cut. It loses what it had not yet written to disk: without [`Node::flush`], possibly
-    /// every block since its start.
+    /// Kills the node, like a power cut. It loses what it had not yet written to disk: without [`Node::flush`],
+    /// possibly every block since its start.
     ///
     /// # Errors
     ///
@@ -203,8 +204,8 @@ impl Node {
         })
     }
 
-    /// Restarts a node that was stopped or killed or that exited on its own, on the same data and ports, and with the same
-    /// mock time. Unless it was stopped, it has only what it had written to disk, possibly no block: see
+    /// Restarts a node that was stopped or killed or that exited on its own, on the same data and ports, and with the
+    /// same mock time. Unless it was stopped, it has only what it had written to disk, possibly no block: see
     /// [`Node::flush`]. Its [clients](Node::client) keep working.
     ///
     /// # Errors

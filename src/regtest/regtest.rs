@@ -234,7 +234,7 @@ impl RegtestBuilder {
         self
     }
 
-    /// As [`Faucet::with_feerate`]: what the payments of the faucet pay, unless told otherwise 1 sat/vB.
+    /// As [`Faucet::with_feerate`]: what the payments of the faucet pay, by default 1 sat/vB.
     #[must_use]
     pub fn faucet_feerate(mut self, feerate: FeeRate) -> Self {
         self.faucet = self.faucet.with_feerate(feerate);

@@ -15,7 +15,7 @@ use super::node::Node;
 use super::resubmit::{mempool, resubmit, Below};
 use super::verdict::Rejection;
 
-/// The node puts the transactions of so many blocks back into its mempool when one call takes blocks back.
+/// The number of blocks whose transactions the node returns to its mempool when one call disconnects blocks.
 const RETURNED: u32 = 10;
 
 /// Replaces the last blocks. By default, every transaction stays at its height.
@@ -24,9 +24,9 @@ const RETURNED: u32 = 10;
 /// further ones step on as [`ChainClock`] does. They claim the subsidy and no fees, and their coinbases are tagged
 /// with a hash of what they replace and of what is new, so that the same calls give the same blocks on every run.
 ///
-/// However the branch comes about, the mempool is the same afterwards: what was in it or in the replaced blocks is in it,
-/// unless the branch has it or the node rejects it at the new tip ([`ReorgResult::lost`]). What is below the feerate of
-/// the node's policy returns as well, as it does when a node reorganises by itself.
+/// However the branch comes about, the mempool is the same afterwards: what was in it or in the replaced blocks is in
+/// it, unless the branch has it or the node rejects it at the new tip ([`ReorgResult::lost`]). What is below the
+/// feerate of the node's policy returns as well, as it does when a node reorganises by itself.
 ///
 /// If a call fails, the node has the chain and the mempool that it had before; its mock time may have moved.
 ///
@@ -120,7 +120,8 @@ impl<'a> Reorg<'a> {
         self.change(txid, TxChange::MoveTo(height))
     }
 
-    /// Replaces a transaction by another that spends one of its coins. The first is gone for good, with its descendants.
+    /// Replaces a transaction by another that spends one of its coins. The first is gone for good, with its
+    /// descendants.
     pub fn replace(self, txid: Txid, conflicting: Transaction) -> Self {
         self.change(txid, TxChange::Replace(conflicting))
     }
@@ -136,9 +137,10 @@ impl<'a> Reorg<'a> {
     /// # Errors
     ///
     /// [`InvalidRequest::ReorgDepth`], [`InvalidRequest::BranchLength`] if it is not longer than what it replaces,
-    /// [`InvalidRequest::NotInBranch`], [`InvalidRequest::HeightOutside`], [`InvalidRequest::NotConflicting`], [`InvalidRequest::ParentMissing`] if what
-    /// was moved or put in by name spends from what comes later or not at all,
-    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node fails.
+    /// [`InvalidRequest::NotInBranch`], [`InvalidRequest::HeightOutside`], [`InvalidRequest::NotConflicting`],
+    /// [`InvalidRequest::ParentMissing`] if what was moved or put in by name spends from what comes later or not at
+    /// all, [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node
+    /// fails.
     pub fn apply(self) -> Result<ReorgResult, Error> {
         let _turn = self.node.turn()?;
         let branch = self.build(self.depth.saturating_add(1), b"")?;
@@ -158,8 +160,8 @@ impl<'a> Reorg<'a> {
         self.take_back_and_mine(b"why")
     }
 
-    /// Takes the old blocks back by `invalidateblock`, and then mines the new branch, which may be shorter too. The node does
-    /// not return to the old blocks, however long its peers think that they are.
+    /// Takes the old blocks back by `invalidateblock`, and then mines the new branch, which may be shorter too. The
+    /// node does not return to the old blocks, however long its peers think that they are.
     ///
     /// # Errors
     ///
@@ -176,8 +178,8 @@ impl<'a> Reorg<'a> {
     /// # Errors
     ///
     /// As [`Reorg::apply`]; [`InvalidRequest::RivalAhead`] if the second node has a chain that is as long as the
-    /// branch, [`InvalidRequest::NoPort`] if neither node listens, and [`NodeError::Timeout`](super::NodeError::Timeout) if
-    /// the branch does not arrive.
+    /// branch, [`InvalidRequest::NoPort`] if neither node listens, and
+    /// [`NodeError::Timeout`](super::NodeError::Timeout) if the branch does not arrive.
     pub fn by_rival(self, rival: &Node) -> Result<ReorgResult, Error> {
         let _turn = self.node.turn()?;
         let branch = self.build(self.depth.saturating_add(1), b"")?;
@@ -315,8 +317,8 @@ impl NewBranch {
         self.new.last().expect("no branch is empty").block_hash()
     }
 
-    /// Waits until the branch is the chain, and gives the node what it should have in its mempool now: some it could not
-    /// take while it changed over, as they were not final then.
+    /// Waits until the branch is the chain, and gives the node what it should have in its mempool now: some it could
+    /// not take while it changed over, as they were not final then.
     fn done(self, node: &Node, mempool: Vec<Transaction>) -> Result<ReorgResult, Error> {
         let to = node.wait_for_tip(self.tip())?;
         let kept: HashSet<Txid> = self.new.iter().flat_map(branch::txids).collect();

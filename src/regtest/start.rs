@@ -16,7 +16,7 @@ use super::node::{Node, NodeBuilder};
 use super::process::{folder_failed, shared_file};
 use super::wait::{wait_until, Poll};
 
-/// Starts a node that has so many empty blocks. The first lie in the past and the last is of now: the clock need not be
+/// Starts a node with this many empty blocks. The first are in the past and the last is current: the clock need not be
 /// moved, and the tip is so recent that the node leaves initial block download.
 pub(super) fn start_at_height(node: NodeBuilder, miner: &Miner, height: u32) -> Result<Node, Error> {
     let now = node.time_at_start();

@@ -21,7 +21,7 @@ pub const RPC_USER: &str = "spilman";
 pub const RPC_PASSWORD: &str = "regtest";
 
 /// The node closes a connection after half a minute without a call; one that may be closed is not used again, since
-/// nobody could tell whether a call that was sent over it had arrived.
+/// it would be unknown whether a call that was sent over it had arrived.
 const IDLE: Duration = Duration::from_secs(10);
 /// No call waits shorter than this, so that a test with a short timeout can still use a busy node.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);

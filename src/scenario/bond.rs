@@ -125,7 +125,7 @@ async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     separate_payment(world)
 }
 
-/// What one post would cost as a transaction of its own: a real payment, judged by the node.
+/// The cost of one post as a separate transaction: a real payment, judged by the node.
 fn separate_payment(world: &World) -> Result<(), ScenarioError> {
     world
         .say("To compare the costs at the end: one post paid by a separate transaction, at the same feerate");

@@ -236,7 +236,7 @@ impl Channel {
             expected: "no acknowledgement".to_owned(),
             found: "acknowledged".to_owned(),
         })?;
-        // Whoever is gone has nothing to tell.
+        // A party that is gone reports nothing.
         if self.tap.borrow().vanished != Some(Side::Payer) {
             let text = format!("tries to pay {} more: {error}", sat(amount));
             self.recorder.add(Entry::Notice {

@@ -65,7 +65,7 @@ pub(super) async fn higher_feerate(world: &mut World) -> Result<(), ScenarioErro
     ended_together(&channel, STEP * 3, ASKED)
 }
 
-/// Compares the settlement with a payment of somebody who has one key and no channel.
+/// Compares the settlement with an ordinary payment of a single key.
 fn looks_like_anybodys(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("For comparison: someone with a single key and no channel makes an ordinary payment");
     let settlement = world.recorded("settlement")?;

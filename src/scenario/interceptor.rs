@@ -93,8 +93,8 @@ impl Interceptor {
         let Self {
             payer, payee, status, ..
         } = self;
-        // The task of who is gone runs until the story ends it. A lost connection would make it act, and what lost power
-        // cannot; so it alone does not see that the wire is broken.
+        // The task of who is gone runs until the story ends it. A lost connection would make it act, and what lost
+        // power cannot; so it alone does not see that the wire is broken.
         let (dead, survivor) = if self.dead == Some(Side::Payer) {
             (payer, payee)
         } else {
@@ -120,7 +120,7 @@ impl Interceptor {
             Some((envelope, Effect::Replace(replace))) => (wire::encode(&replace(envelope)), true),
         };
         self.recorder.message(from, &bytes, tampered);
-        // Counted before it is passed on: whoever sees the effect of a message sees the count as well.
+        // Counted before it is passed on, so that its effect is never visible before the count.
         self.status.send_modify(|status| match from {
             Side::Payer => status.from_payer += 1,
             Side::Payee => status.from_payee += 1,

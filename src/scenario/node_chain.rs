@@ -47,7 +47,7 @@ impl NodeChain {
         })
     }
 
-    /// Tells the party to look at the chain. Without it, a party looks by itself, but only twice a minute.
+    /// Makes the party poll the chain. Without it, a party polls only twice a minute.
     pub fn announce(&self) {
         self.inner.changes.send_modify(|serial| *serial += 1);
     }

@@ -56,7 +56,7 @@ fn label(id: ChannelId) -> String {
 }
 
 impl World {
-    /// Makes a coin for the payer, in a block of its own.
+    /// Makes a coin for the payer, in a separate block.
     ///
     /// # Errors
     /// If the node fails.

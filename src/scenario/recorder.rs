@@ -18,7 +18,7 @@ struct RecorderState {
     transcript: Transcript,
     outputs: HashMap<OutPoint, TxOut>,
     by_txid: HashMap<Txid, String>,
-    /// Parties that are gone, and whose last words nobody hears.
+    /// Parties that are gone, whose reports are ignored.
     silent: Vec<Side>,
 }
 

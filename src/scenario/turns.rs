@@ -91,7 +91,7 @@ pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<()
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
 
-/// The payer's machine is lost, but not the refund: somebody broadcasts it for the payer.
+/// The payer's machine is lost, but not the refund: a third party broadcasts it.
 pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     let lock = refund_lock(world, channel)?;
     world.say("The last block before the refund's lock: it is not final");

@@ -164,7 +164,7 @@ async fn vanish(
     end(world, &channel, ending, protocol).await
 }
 
-/// One payment that goes well, and what follows until somebody is gone.
+/// One successful payment, and what follows until a party vanishes.
 async fn pay_until_gone(
     world: &World,
     channel: &Channel,

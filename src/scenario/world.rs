@@ -16,7 +16,7 @@ use crate::transcript::{sat, timeline, to_json, Actor, Entry};
 /// busy with something else.
 pub(super) const REST: Duration = Duration::from_secs(20);
 
-/// One scenario at work: a node of its own, and the transcript that it leaves.
+/// A running scenario: its node, and its transcript.
 ///
 /// The harness is called directly, although it blocks: nothing else is to happen while the story moves the
 /// chain.
@@ -256,7 +256,7 @@ impl World {
         )
     }
 
-    /// Somebody gives a recorded transaction to the network.
+    /// Broadcasts a recorded transaction.
     ///
     /// # Errors
     /// If the node rejects it.
@@ -312,10 +312,10 @@ impl World {
         )
     }
 
-    /// Nobody has broadcast this transaction.
+    /// Checks that this transaction was not broadcast.
     ///
     /// # Errors
-    /// If somebody has.
+    /// If it was.
     pub fn was_not_broadcast(&self, name: &str) -> Result<(), ScenarioError> {
         expect(
             format!("broadcast of {name}"),
@@ -402,7 +402,7 @@ impl Drop for World {
     }
 }
 
-/// What became of a transaction that somebody may have broadcast.
+/// The fate of a transaction that may have been broadcast.
 #[derive(Debug, PartialEq, Eq)]
 enum Broadcast {
     Never,

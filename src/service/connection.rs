@@ -32,8 +32,8 @@ pub fn codec() -> LengthDelimitedCodec {
 
 /// Messages over any stream of bytes.
 ///
-/// What is sent waits in a queue. The queue is written whenever this side reads, or waits for the chain, so that neither
-/// the peer's pace nor its silence ever holds a party up.
+/// What is sent waits in a queue. The queue is written whenever this side reads, or waits for the chain, so that
+/// neither the peer's pace nor its silence ever holds a party up.
 pub(super) struct Connection<IO> {
     framed: Option<FramedRead<IO, LengthDelimitedCodec>>,
     /// Encoded frames; the first may be sent in part.
@@ -195,8 +195,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<IO> {
-    /// Ends the connection. What is queued is still sent, by a task of its own: a peer that does not read keeps nobody
-    /// from watching the chain.
+    /// Ends the connection. A separate task still sends what is queued, so that a peer that does not read
+    /// cannot stop this side from watching the chain.
     pub fn close(&mut self) {
         if let Some((io, queue)) = self.take() {
             tokio::spawn(async move {

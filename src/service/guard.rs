@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::report::{Observer, ObserverPanic, Report};
 
-/// Somebody's code panicked.
+/// The user's code panicked.
 #[derive(Debug, Clone, Error)]
 #[error("panicked: {message}")]
 pub(super) struct Panicked {

@@ -49,7 +49,7 @@ pub(super) struct Session<P, IO, C> {
 pub(super) struct Inbox {
     pub requests: mpsc::Receiver<Request>,
     pub payments: mpsc::Receiver<Payment>,
-    /// Says that the opener has the handle; it is dropped if there is nobody to have it.
+    /// Signals that the opener has the handle; dropped if the opener is gone.
     pub kept: oneshot::Receiver<()>,
 }
 
@@ -232,7 +232,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         match request {
             Request::Apply(event, reply) => {
                 let result = self.apply(event).await;
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _ = reply.send(result);
             }
             Request::Redeemable(reply) => {

@@ -32,7 +32,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Default limits, nobody to tell, [`OPENING_TIMEOUT`], nonces from the operating system, no key twice.
+    /// Default limits, no observer, [`OPENING_TIMEOUT`], nonces from the operating system, and no key reuse.
     #[must_use]
     pub fn new(key: ChannelKey, payout: ScriptBuf) -> Self {
         Self {

@@ -6,7 +6,7 @@ use crate::channel::MessageKind;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// More bytes than any message has.
+    /// The message is too long.
     #[error("the message has {len} bytes, more than the limit of {limit}")]
     TooLong {
         /// Bytes received.
@@ -40,7 +40,7 @@ pub enum WireError {
         /// Elements received.
         received: u64,
     },
-    /// The peer speaks another version.
+    /// The peer uses another version.
     #[error("the peer uses protocol version {received}, expected version {expected}")]
     Version {
         /// This version.
@@ -66,7 +66,7 @@ pub enum WireError {
         /// Bytes received.
         len: usize,
     },
-    /// CBOR, but not the shortest.
+    /// Valid CBOR, but not the canonical encoding.
     #[error("the encoding is not canonical from byte {position} on")]
     NotCanonical {
         /// The first byte that differs from the canonical encoding.

@@ -1,4 +1,4 @@
-//! What the funding output is made of. Only this folder knows the constructions apart; everything else asks
+//! The form of the funding output. Only this folder distinguishes the constructions; everything else uses
 //! [`Scripts`].
 
 mod policy;
@@ -35,18 +35,18 @@ pub(crate) use scripts::{Scripts, SpendPath};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Construction {
-    /// The documents' own: pay to script hash (BIP 16) of `2 K1 K2 2 CHECKMULTISIG`.
+    /// As in the documents: pay to script hash (BIP 16) of `2 K1 K2 2 CHECKMULTISIG`.
     P2sh = 0,
-    /// The same script as a witness (BIP 141), nested in P2SH for payers that know no other addresses.
+    /// The same script as a witness (BIP 141), nested in P2SH for payers that can pay to no other addresses.
     P2shP2wsh = 1,
-    /// The same script as a native witness: nobody can change the id of a transaction that spends it.
+    /// The same script as a native witness: no one can change the id of a transaction that spends it.
     P2wsh = 2,
-    /// Both keys, or the payer alone from an absolute lock on: BIP 65's payment channel, as a witness.
+    /// Both keys, or the payer alone from an absolute lock: BIP 65's payment channel, as a witness.
     Cltv = 3,
-    /// Both keys, or the payer alone so long after the funding transaction confirmed (BIP 68 and 112).
+    /// Both keys, or the payer alone from a relative lock after the funding transaction confirms (BIP 68 and 112).
     Csv = 4,
-    /// Taproot (BIP 341): `MuSig2` of both keys (BIP 327) to close together; one leaf with both keys for payments, one
-    /// with the payer's and an absolute lock for the refund.
+    /// Taproot (BIP 341): `MuSig2` of both keys (BIP 327) for a cooperative close; one leaf with both keys for
+    /// payments, one with the payer's and an absolute lock for the refund.
     Taproot = 5,
 }
 
@@ -88,14 +88,14 @@ impl Construction {
     }
 
     /// Returns whether the payer's refund is written into the funding output. If not, the payee signs the refund
-    /// before the funding transaction may be let go.
+    /// before the payer may hand over the funding transaction.
     #[must_use]
     pub const fn has_script_refund(self) -> bool {
         matches!(self, Self::Cltv | Self::Csv | Self::Taproot)
     }
 
-    /// Returns whether there are channels of this protocol on it. Where the refund is in a script nothing is
-    /// co-signed in advance, so that just Example 7's payments, which are not locked, go with it.
+    /// Returns whether this construction supports this protocol. With the refund in a script, nothing is co-signed in
+    /// advance, so only Example 7 is possible, whose payments are not locked.
     #[must_use]
     pub const fn runs(self, protocol: Protocol) -> bool {
         !self.has_script_refund() || matches!(protocol, Protocol::Example7)
@@ -107,7 +107,7 @@ impl Construction {
         matches!(self, Self::Csv)
     }
 
-    /// Returns whether both can close with one signature that looks like anybody's.
+    /// Returns whether both can close with one signature, indistinguishable from an ordinary one.
     #[must_use]
     pub const fn closes_with_one_key(self) -> bool {
         matches!(self, Self::Taproot)

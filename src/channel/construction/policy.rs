@@ -1,5 +1,5 @@
-//! What a node's policy asks of a finished input beyond consensus: a spend that breaks one of these is never relayed,
-//! and the payee would hold a payment that is valid and worthless.
+//! What a node's policy requires of a finished input beyond consensus. A spend that breaks it is not relayed, so the
+//! payee's payment would be valid but worthless.
 
 use bitcoin::opcodes::all::OP_CHECKMULTISIG;
 use bitcoin::script::{Instruction, Script};

@@ -5,12 +5,12 @@ use thiserror::Error;
 
 use super::PartialSignature;
 
-/// Why a `MuSig2` signature did not come about.
+/// Why a `MuSig2` signature failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MusigError {
-    /// The 66 bytes are not two points of the curve. The point at infinity is none: a party that sends it
-    /// brings no nonce at all.
+    /// The 66 bytes are not two points of the curve. The point at infinity is not allowed: it is
+    /// no nonce.
     #[error("the nonce is not two compressed points of the curve: {}", .nonce[..].as_hex())]
     InvalidNonce {
         /// The 66 bytes.
@@ -22,7 +22,7 @@ pub enum MusigError {
         /// The 32 bytes.
         partial: [u8; 32],
     },
-    /// The secret key is not that of the party whose part this is.
+    /// The secret key belongs to another party.
     #[error("wrong signing key: expected {expected}, got {used}")]
     WrongKey {
         /// The party's public key.
@@ -38,12 +38,12 @@ pub enum MusigError {
         /// The public half of the key that was given.
         used: PublicKey,
     },
-    /// The other party's part does not fit its key, the two nonces and the digest.
+    /// The other party's partial signature does not verify for its key, the two nonces and the digest.
     #[error("the partial signature {partial} is not by key {signer} for these nonces and this digest")]
     WrongPartial {
-        /// Whose part was wanted.
+        /// The expected signer.
         signer: PublicKey,
-        /// What came instead.
+        /// The received part.
         partial: PartialSignature,
     },
     /// The parts do not add up to a signature of the output key.

@@ -10,7 +10,7 @@ use musig2::{PubNonce, SecNonce};
 
 use super::{to_point, to_scalar, AggregateOutputKey, ChannelKey, MusigError};
 
-/// 32 random bytes for one [`SecretNonce`], never used before and never again.
+/// 32 random bytes for one [`SecretNonce`], used only once.
 ///
 /// This crate makes no random numbers, so they come from the caller, fresh from the operating system each time:
 /// not from a file, a counter, or a test's constant. The same seed for the same channel makes the same nonce,
@@ -33,7 +33,7 @@ use super::{to_point, to_scalar, AggregateOutputKey, ChannelKey, MusigError};
 pub struct NonceSeed([u8; 32]);
 
 impl NonceSeed {
-    /// Marks the bytes as fresh; that they are is the caller's promise.
+    /// Marks the bytes as fresh, which the caller must guarantee.
     #[must_use]
     pub const fn new(fresh: [u8; 32]) -> Self {
         Self(fresh)
@@ -42,9 +42,8 @@ impl NonceSeed {
 
 /// The payee's secret nonce, good for one signature.
 ///
-/// Signing takes it by value, and it can be neither copied nor written down. After a restart there is none, and
-/// the payee asks the payer again with another; a nonce that had been kept on disk could come back from a backup
-/// and sign twice. Signing twice does not compile:
+/// Signing takes it by value, and it can be neither copied nor stored. After a restart the payee asks the payer again
+/// with a new one; a nonce on disk could come back from a backup and sign twice. Signing twice does not compile:
 ///
 /// ```compile_fail,E0382
 /// # use bitcoin::secp256k1::{Message, SecretKey};
@@ -167,7 +166,7 @@ fn derived_scalar(
 pub struct PublicNonce(Point, Point);
 
 impl PublicNonce {
-    /// From the wire: two compressed points.
+    /// Reads two compressed points from the wire.
     ///
     /// # Errors
     ///
@@ -178,7 +177,7 @@ impl PublicNonce {
             .map_err(|_| MusigError::InvalidNonce { nonce: bytes })
     }
 
-    /// As it goes over the wire.
+    /// Returns its bytes on the wire.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 66] {
         self.to_pub_nonce().serialize()

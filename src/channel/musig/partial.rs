@@ -7,12 +7,12 @@ use super::MusigError;
 
 /// One party's part of a signature (BIP 327), 32 bytes on the wire.
 ///
-/// It proves nothing by itself: the payee checks it before it adds its own.
+/// It is worthless alone: the payee checks it before it adds its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PartialSignature(pub(super) MaybeScalar);
 
 impl PartialSignature {
-    /// From the wire.
+    /// Reads it from the wire.
     ///
     /// # Errors
     ///
@@ -23,7 +23,7 @@ impl PartialSignature {
             .map_err(|_| MusigError::OutOfRange { partial: bytes })
     }
 
-    /// As it goes over the wire.
+    /// Returns its bytes on the wire.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 32] {
         self.0.serialize()

@@ -6,15 +6,15 @@ use super::nonce::NonceSeed;
 
 /// Hands out seeds for secret nonces, each once, from 32 bytes that were made fresh when the program started.
 ///
-/// It can be neither cloned nor written to disk. After a restart the bytes must be drawn again: a source that began
-/// again with the old ones would repeat its seeds, and a nonce that signs two things gives the secret key away.
+/// It can be neither cloned nor written to disk. After a restart the bytes must be drawn again: a source that
+/// began with the old ones would repeat its seeds, and a nonce that signs twice reveals the secret key.
 pub struct NonceSource {
     fresh: [u8; 32],
     next: u64,
 }
 
 impl NonceSource {
-    /// `fresh` has to come from the operating system's random numbers, and from nowhere else but in a test.
+    /// Takes `fresh`, which must be random numbers of the operating system, except in a test.
     #[must_use]
     pub const fn new(fresh: [u8; 32]) -> Self {
         Self { fresh, next: 0 }

@@ -14,7 +14,7 @@ use crate::channel::verify::SpendError;
 
 /// How the payee ends a channel: with the latest payment alone, or with a settlement that it asks the payer for.
 impl Payee {
-    /// With an unlocked payment in hand the payee needs nobody; it asks the payer for a settlement where that one is
+    /// With an unlocked payment the payee can close alone; it asks the payer for a settlement where that one is
     /// smaller, pays more, or is all that can be had. Asked again, it does not wait for an answer any longer.
     pub(super) fn close(&mut self, feerate: Option<FeeRate>) -> Result<Vec<Action>, ApplyError> {
         match self.stage {

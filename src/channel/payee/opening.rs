@@ -31,20 +31,20 @@ pub struct Accepted {
     limits: Limits,
 }
 
-/// Nothing is left for the payee to give away. If it signed the refund, it knows the funding transaction by its hash.
+/// The payee has sent everything. If it signed the refund, it knows the funding transaction by its hash.
 #[derive(Debug)]
 pub struct AwaitsFunding {
     funding: Option<OutPoint>,
     tip: Tip,
 }
 
-/// What comes next after K2 was sent.
+/// The next step after K2 was sent.
 #[derive(Debug)]
 #[must_use]
 pub enum AcceptedProposal {
     /// The refund, to be signed.
     SignsRefund(PayeeOpening<Accepted>),
-    /// The funding transaction: its output lets the payer have its money back without the payee.
+    /// The funding transaction: its output lets the payer take its money back without the payee.
     AwaitsFunding(PayeeOpening<AwaitsFunding>),
 }
 
@@ -60,10 +60,10 @@ impl AcceptedProposal {
 }
 
 impl PayeeOpening<Accepted> {
-    /// Checks a proposal and answers it with K2, which must be new: its signature will be given away.
+    /// Checks a proposal and answers it with K2, which must be a fresh key.
     ///
     /// # Errors
-    /// If the message is not a proposal, or the proposal is out of the payee's limits.
+    /// If the message is not a proposal, or the proposal is outside the payee's limits.
     pub fn accept(
         envelope: Envelope,
         key: ChannelKey,
@@ -121,11 +121,11 @@ impl PayeeOpening<Accepted> {
     }
 
     /// Signs the refund, after building it again from the agreed terms and the outpoint that the payer
-    /// names, and comparing the two field by field. No digest that the payer computed is ever signed.
+    /// names, and comparing the two field by field. It never signs a digest of the payer.
     ///
     /// # Errors
-    /// If the message is not a refund, the refund differs from the agreed one, or its lock has meanwhile
-    /// left the payee's window.
+    /// If the message is not a refund, the refund differs from the agreed one, or its lock is no longer
+    /// inside the payee's limits.
     pub fn sign_refund(
         self,
         envelope: Envelope,
@@ -278,7 +278,7 @@ impl PayeeOpening<AwaitsFunding> {
             actions.push(Action::Notify(Notice::MalleableFunding));
         }
         let early = self.params.zero_conf_limit() > Amount::ZERO && !funding.is_malleable();
-        // In the article the payer broadcasts it; whoever counts payments before it confirms wants to see it taken.
+        // In the article the payer broadcasts it; a payee that counts payments before it confirms must see it accepted.
         if early || self.params.terms().protocol != Protocol::SteppedLocktime {
             actions.push(Action::Broadcast {
                 role: SpendRole::Funding,

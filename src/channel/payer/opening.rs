@@ -21,8 +21,8 @@ use crate::channel::{for_channel, unexpected};
 /// The largest funding transaction, in bytes, that fits into one message.
 pub const MAX_FUNDING_SIZE: usize = 3_900;
 
-/// The payer before its money is locked. What is proven so far is in the type: [`Proposed`], [`Agreed`],
-/// [`Funded`], [`Protected`]; the funding transaction can be reached from the last alone.
+/// The payer before its money is locked. The type says what is proven so far: [`Proposed`], [`Agreed`],
+/// [`Funded`], [`Protected`]; only the last gives access to the funding transaction.
 ///
 /// ```
 /// use spilman::channel::{Action, Payer, PayerOpening, Protected};
@@ -76,7 +76,7 @@ pub struct Funded {
 }
 
 /// The refund carries every signature that it needs. Keep it where it survives a crash, then
-/// give the funding transaction out with [`into_payer`](PayerOpening::into_payer).
+/// hand over the funding transaction with [`into_payer`](PayerOpening::into_payer).
 #[derive(Debug)]
 pub struct Protected {
     params: ChannelParams,
@@ -90,7 +90,7 @@ impl PayerOpening<Proposed> {
     /// Step 1: propose terms, with K1.
     ///
     /// # Errors
-    /// If the terms are out of the payer's own limits, or the payout script is not standard.
+    /// If the terms are outside the payer's own limits, or the payout script is not standard.
     pub fn propose(
         id: ChannelId,
         terms: Terms,
@@ -250,7 +250,7 @@ impl PayerOpening<Agreed> {
 pub enum FundedOpening {
     /// The refund needs the payee's signature, and the message asks for it.
     CoSigned(PayerOpening<Funded>, Envelope),
-    /// The funding output itself lets the payer have its money back, and the refund is signed already.
+    /// The funding output itself lets the payer take its money back, and the refund is already signed.
     Protected(PayerOpening<Protected>),
 }
 
@@ -258,11 +258,11 @@ fn is_unsigned(input: &TxIn) -> bool {
     input.script_sig.is_empty() && input.witness.is_empty()
 }
 
-/// Why the payer's own funding transaction is of no use.
+/// Why the payer's own funding transaction is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FundError {
-    /// It is not what was agreed.
+    /// It is not the agreed one.
     #[error(transparent)]
     Funding(#[from] FundingError),
     /// Signing the input later may change the transaction's id, which the refund spends.
@@ -283,7 +283,7 @@ pub enum FundError {
         /// The construction.
         construction: Construction,
     },
-    /// The refund that spends it would not be taken by the network. A defect here.
+    /// The network would not accept the refund that spends it: a bug in this crate.
     #[error("the refund is invalid: {0}")]
     Refund(#[from] SpendError),
 }
@@ -300,8 +300,8 @@ impl PayerOpening<Funded> {
         &self.state.funding
     }
 
-    /// Step 5: verifies the payee's signature over the refund, adds one's own, and runs the finished refund
-    /// through full script verification.
+    /// Step 5: verifies the payee's signature over the refund, adds the payer's own, and verifies the scripts of
+    /// the finished refund.
     ///
     /// # Errors
     /// If the signature is wrong in any way: the opening is over, nothing is on chain, nothing is lost.
@@ -340,14 +340,14 @@ impl PayerOpening<Protected> {
         &self.state.funding
     }
 
-    /// Returns the refund, to be kept safe before anything else happens.
+    /// Returns the refund: store it before any other step.
     #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.state.refund
     }
 
-    /// Lets go of the funding transaction: the payer broadcasts it (`stepped-locktime`), hands it over
-    /// (`example-7`), or waits to be asked for it (`bond`).
+    /// Hands over the funding transaction: the payer broadcasts it (`stepped-locktime`), hands it over
+    /// (`example-7`), or waits for a request (`bond`).
     #[must_use]
     pub fn into_payer(self) -> (Payer, Vec<Action>) {
         let Protected {

@@ -107,7 +107,7 @@ fn ask(path: &Path, arguments: &[&str], begins: &str) -> Result<String, String> 
     let start = Instant::now();
     let ended = loop {
         let ended = asked.ends_within(POLL_INTERVAL);
-        // A node that was started instead is ended before it has spoken to anybody.
+        // A node that was started instead is ended before it connects to a peer.
         let is_node = process::tells_of_another_folder(&stdout.so_far(), None);
         if ended.is_some() || is_node || start.elapsed() >= TIMEOUT {
             break ended.filter(|_| !is_node);

@@ -72,7 +72,7 @@ impl ClusterClock for SharedClock {
     }
 }
 
-/// Whether nobody is on a branch that another was told to treat as invalid; otherwise they may never have the same.
+/// Whether no node is on a branch that another was told to treat as invalid; otherwise they may never agree.
 fn agree(nodes: &[Arc<Node>]) -> bool {
     let invalidated: HashSet<_> = nodes.iter().flat_map(|node| node.invalidated().clone()).collect();
     let follows = |node: &Node, block: BlockHash| {

@@ -61,7 +61,7 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// Nobody may be listening any more, which is fine.
+/// The receiver may be gone, which is fine.
 fn ask(client: &Client, tell: &mpsc::Sender<File>) {
     let call = |name: &str, arguments: &[Value]| -> Value {
         client

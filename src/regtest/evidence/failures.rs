@@ -1,9 +1,9 @@
 //! Which tests fail, and which nodes are theirs.
 //!
-//! A node that a panic drops is known to be of a test that fails. One that outlives the panic is in a `static`, or another
-//! thread or a task holds it. For those, a panic hook notes on each node that the panicking thread has used that its test
-//! is failing. The evidence is kept when another thread drops the node, or at the latest when the panicking thread ends.
-//! A thread that uses the harness after a panic has caught it, so that its notes are taken back.
+//! A node that a panic drops is known to be of a test that fails. One that outlives the panic is in a `static`, or
+//! another thread or a task holds it. For those, a panic hook notes on each node that the panicking thread has used
+//! that its test is failing. The evidence is kept when another thread drops the node, or at the latest when the
+//! panicking thread ends. A thread that uses the harness after a panic has caught it, so that its notes are taken back.
 
 use std::cell::Cell;
 use std::panic;
@@ -123,7 +123,7 @@ fn listen_for_panics() {
     }));
 }
 
-/// Writes nothing and asks nobody, since most likely the nodes are dropped in a moment, or the panic is caught.
+/// Writes nothing and queries no node, since the nodes are probably about to be dropped, or the panic is caught.
 fn note_panic(this: &ThisThread) {
     // Of a helper, its test hears if it wants to.
     let Some(test) = &this.test else { return };

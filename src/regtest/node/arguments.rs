@@ -46,8 +46,8 @@ const REBUILDS: &str =
     "every start would rebuild the chain and answer before it is complete; use arg_once to pass it at \
                         the first start only";
 
-/// Arguments that take the node away from the harness, by the name without dashes and without `no`, each with the reason
-/// and the way to what is wanted.
+/// Arguments that take the node away from the harness, by the name without dashes and without `no`, each with the
+/// reason and the way to what is wanted.
 const REFUSED: &[(&str, &str)] = &[
     ("chain", CHAIN),
     ("testnet", CHAIN),
@@ -136,7 +136,7 @@ pub(super) fn lasting(own: &[String], p2p: bool, policy: Policy) -> Vec<OsString
     all.push(format!("-rpcauth={}", rpc_auth()));
     if p2p {
         all.push("-whitelist=noban,in,out@127.0.0.1".to_owned());
-        // Nobody has been silent for long, only the clock has jumped.
+        // No peer has been silent for long; only the clock has jumped.
         all.push("-peertimeout=999999999".to_owned());
     }
     all.extend(policy.arguments());

@@ -13,7 +13,7 @@ const ENDING: Duration = Duration::from_millis(500);
 /// The poll interval.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The daemon, or why there is none. Nobody holds the lock while a daemon is started or stopped.
+/// The daemon, or why it does not run. The lock is not held while a daemon is started or stopped.
 pub(super) struct DaemonState(Mutex<Phase>);
 
 enum Phase {
@@ -22,7 +22,7 @@ enum Phase {
     Changing(&'static str),
     /// It was stopped or killed.
     Over(&'static str),
-    /// It ended by itself, and in this way.
+    /// It exited on its own, in this way.
     Ended(String),
 }
 
@@ -76,7 +76,7 @@ impl DaemonState {
         }
     }
 
-    /// Starts a daemon. `start` is told how the one before ended, if it did so by itself and nobody has heard of it.
+    /// Starts a daemon. `start` receives how the previous one ended, if it exited on its own and this was not reported.
     pub fn start(&self, start: impl FnOnce(Option<String>) -> Result<Daemon, Error>) -> Result<(), Error> {
         let mut state = self.now();
         let ended = match &mut *state {
@@ -118,7 +118,7 @@ pub(super) fn absence(life: &Arc<DaemonState>) -> Absence {
         let Some(life) = life.upgrade() else {
             return Some("the node was dropped".to_owned());
         };
-        // It may be about to end. Nobody else has to wait for that.
+        // It may be about to end. No other thread must wait for that.
         let start = Instant::now();
         while life.is_running() {
             if start.elapsed() >= ENDING {

@@ -89,7 +89,7 @@ const VERDICT_CODES: [i32; 4] = [
     -27, // in a block already
 ];
 
-/// After so many seconds `getblocktemplate` looks at the mempool again.
+/// The number of seconds after which `getblocktemplate` reads the mempool again.
 const TEMPLATE_AGE: u32 = 6;
 
 /// What stands for a transaction that the node did not come to.
@@ -198,8 +198,8 @@ impl Node {
         Ok(())
     }
 
-    /// Returns the feerate below which the node now accepts nothing: that of its [`Policy`](super::Policy), or more while its
-    /// mempool is full (`-maxmempool`). Rounded up.
+    /// Returns the feerate below which the node now accepts nothing: that of its [`Policy`](super::Policy), or more
+    /// while its mempool is full (`-maxmempool`). Rounded up.
     ///
     /// # Errors
     ///

@@ -56,7 +56,7 @@ impl Node {
         // Half of a chain is no worse than none: the rest is read again.
         let mut chain = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut hash, mut new) = (tip.hash, Vec::new());
-        // The genesis block has height 0 and an output that nobody can spend, so that the first one read has height 1.
+        // The genesis block has height 0 and an output that cannot be spent, so that the first one read has height 1.
         for height in (1..=tip.height).rev() {
             let index = height as usize - 1;
             if chain.get(index).is_some_and(|known| known.hash == hash) {

@@ -1,4 +1,4 @@
-//! A `bitcoind` process, in a folder of its own.
+//! A `bitcoind` process, in its own folder.
 
 use std::ffi::OsString;
 use std::net::SocketAddrV4;
@@ -193,7 +193,7 @@ impl Launch {
 }
 
 impl Daemon {
-    /// Returns how it ended, if it did so by itself, and its last words.
+    /// Returns how it ended, if it exited on its own, and its last output.
     pub fn ended(&self) -> Option<String> {
         self.process.ended().map(|ended| self.tell(ended))
     }

@@ -7,10 +7,10 @@
 //!
 //! If this process ends without doing so, by `kill -9` too, a *reaper* does it: a small shell that waits for the end of
 //! a pipe, which the operating system closes with the process. Children that were forked but have not become their
-//! program yet hold the pipe open, so the reaper never looks before all of them have their mark. If the reaper is killed
-//! as well, as everything is in a container that is stopped, the next process that uses the harness sweeps up: the
-//! folder has a lock that nobody holds any more. A parent-death signal would not do: it fires when the spawning *thread*
-//! ends, and exists on Linux alone.
+//! program yet hold the pipe open, so the reaper never looks before all of them have their mark. If the reaper is
+//! killed as well, as everything is in a container that is stopped, the next process that uses the harness sweeps up:
+//! the folder has a lock that is no longer held. A parent-death signal would not do: it fires when the spawning
+//! *thread* ends, and exists on Linux alone.
 
 mod daemon;
 mod family;
@@ -44,7 +44,7 @@ use super::error::Error;
 /// So much of what a program printed is shown, in bytes, from the end.
 const LAST_WORDS: u64 = 2_000;
 
-/// The name of a folder that nobody has made, for a program that needs none.
+/// The name of a folder that does not exist, for a program that needs none.
 pub(crate) fn unused_name(kind: &str) -> io::Result<PathBuf> {
     static USED: AtomicU32 = AtomicU32::new(0);
     numbered(kind, &USED)
@@ -57,7 +57,7 @@ fn numbered(kind: &str, used: &AtomicU32) -> io::Result<PathBuf> {
 
 /// A file for all daemons of this process, made when it is first asked for.
 pub(super) fn shared_file(name: &str, content: impl FnOnce() -> Vec<u8>) -> io::Result<PathBuf> {
-    // Nobody gets a file that somebody else has written only half of.
+    // No process sees a half-written file.
     static WRITING: Mutex<()> = Mutex::new(());
     let file = Root::path()?.join(name);
     let _writing = WRITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

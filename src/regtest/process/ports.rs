@@ -1,4 +1,4 @@
-//! Ports that are nobody else's.
+//! Reserved ports.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{bind, getsockname, socket, sockopt, AddressFamily, SocketType};
 
-/// A port that the system gives to nobody who asks for any port, while a daemon can still bind it: both say that they
-/// reuse the address, and this side does not listen.
+/// A port that the system gives to no other program that asks for any port, while a daemon can still bind it: both
+/// say that they reuse the address, and this side does not listen.
 #[derive(Debug)]
 pub(in crate::regtest) struct Reserved {
     address: SocketAddrV4,

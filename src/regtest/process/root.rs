@@ -33,7 +33,7 @@ pub(super) struct Root {
 impl Root {
     /// That of this process; made when it is first needed.
     pub fn path() -> io::Result<PathBuf> {
-        // One that somebody has removed is kept: with its reaper ends what still runs on it.
+        // One that was removed is kept: its reaper ends what still runs on it.
         static ROOTS: Mutex<Vec<Root>> = Mutex::new(Vec::new());
         let mut roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = roots.last().filter(|root| root.path.exists()) {
@@ -96,7 +96,7 @@ fn start_reaper(folder: &Path) -> io::Result<Child> {
     Ok(reaper)
 }
 
-/// Takes the lock before it can be seen: a lock that nobody holds is that of a process that has ended.
+/// Takes the lock before it can be seen: a lock that is not held belongs to a process that has ended.
 fn lock(folder: &Path) -> io::Result<File> {
     let unseen = folder.join("lock.new");
     let mut file = File::create(&unseen)?;

@@ -66,7 +66,7 @@ impl Supervised {
         &mut self.child
     }
 
-    /// Remembers what it has started, since it is about to end: later nobody could tell whose children those were.
+    /// Remembers what it has started, since it is about to end: later its children could not be identified.
     pub fn will_end(&mut self) {
         self.family = Some(Family::of(&self.folder));
     }
@@ -76,7 +76,7 @@ impl Supervised {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        // Before anybody loses their parent.
+        // Before a process loses its parent.
         let family = Family::of(&self.folder);
         // It may have ended by itself, or have left for another group.
         let _ = kill_process_group(self.pid(), Signal::KILL);

@@ -10,7 +10,7 @@ use rustix::process::{getrlimit, Resource};
 
 use super::{check_room, chosen_by, temporary};
 
-/// So many file descriptors a node needs: Bitcoin Core refuses to start with fewer than 160.
+/// The file descriptors that a node needs: Bitcoin Core refuses to start with fewer than 160.
 const DESCRIPTORS: u64 = 256;
 
 /// Something that a node needs of its machine, and whether it is available.

@@ -73,7 +73,7 @@ impl ElectrumError {
     }
 }
 
-/// The beginning of what somebody else wrote, so that no log is flooded.
+/// The beginning of a foreign text, so that no log is flooded.
 pub(super) fn excerpt(text: &str) -> String {
     cut(text, WORDS)
 }

@@ -26,7 +26,8 @@ const MAX_LINE: usize = 32 << 20;
 /// How long a server may take to make room for a request.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest message of a refusal that is kept, in characters. A node's reason has two or three transaction ids in it.
+/// The longest message of a refusal that is kept, in characters. A node's reason has two or three transaction ids in
+/// it.
 const MAX_MESSAGE: usize = 4_000;
 
 /// Passes on that the server has news, or is gone.
@@ -214,7 +215,7 @@ impl SocketTask {
         let _ = self.end.set(why.clone());
         inbox.close();
         for (_, (_, reply)) in self.waiting.drain() {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = reply.send(Err(ElectrumError::Lost(why.clone())));
         }
         self.notifier.lost();

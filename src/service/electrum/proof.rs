@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::error::ElectrumError;
 
-/// The median time past is that of so many headers (BIP 113).
+/// The number of headers of the median time past (BIP 113).
 pub(super) const MEDIAN_OF: u32 = 11;
 
 /// A block has fewer than two to the power of this many transactions.

@@ -117,7 +117,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         let Payment { sum, signed, reply } = payment;
         let actions = {
             let mut signed = signed.lock();
-            // Nobody waits for it any more, and may ask again: paying now would pay twice.
+            // Its caller no longer waits, and may ask again: paying now would pay twice.
             if reply.is_closed() {
                 return;
             }
