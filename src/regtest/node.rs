@@ -120,8 +120,8 @@ impl Node {
 
     /// Returns the RPC server's address for a program under test: `http://127.0.0.1:<port>`.
     ///
-    /// It may log in as [`RPC_USER`] with [`RPC_PASSWORD`], which survive a restart, or with the
-    /// [cookie](Node::cookie_file), which does not.
+    /// It may log in as [`RPC_USER`](crate::regtest::RPC_USER) with [`RPC_PASSWORD`](crate::regtest::RPC_PASSWORD), which
+    /// survive a restart, or with the [cookie](Node::cookie_file), which does not.
     #[must_use]
     pub fn rpc_url(&self) -> String {
         format!("http://{}", self.launch.rpc())
@@ -176,7 +176,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NodeState`] if it is stopped already, [`NodeError::Ended`] if it had exited on
+    /// [`InvalidRequest::NodeState`](crate::regtest::InvalidRequest::NodeState) if it is already stopped,
+    /// [`NodeError::Ended`] if it had exited on
     /// its own, or if it cannot be reached, exits with an error, or does not exit within the node's timeout: then it is
     /// killed.
     pub fn stop(&self) -> Result<(), Error> {
@@ -194,8 +195,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NodeState`] if it is stopped already, and [`NodeError::Ended`] if it had ended
-    /// by itself.
+    /// [`InvalidRequest::NodeState`](crate::regtest::InvalidRequest::NodeState) if it is already stopped, and
+    /// [`NodeError::Ended`] if it had exited on its own.
     pub fn kill(&self) -> Result<(), Error> {
         self.life.end("being killed", "killed", |daemon| {
             self.note("kill");
@@ -210,7 +211,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NodeState`] if it runs, or if it does not start.
+    /// [`InvalidRequest::NodeState`](crate::regtest::InvalidRequest::NodeState) if it runs, or if it does not start.
     pub fn restart(&self) -> Result<(), Error> {
         let now = self.time().now;
         self.life.start(|ended| {

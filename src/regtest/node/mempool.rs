@@ -198,7 +198,7 @@ impl Node {
         Ok(())
     }
 
-    /// Returns the feerate below which the node now accepts nothing: that of its [`Policy`](super::Policy), or more
+    /// Returns the feerate below which the node now accepts nothing: that of its [`Policy`](crate::regtest::Policy), or more
     /// while its mempool is full (`-maxmempool`). Rounded up.
     ///
     /// # Errors

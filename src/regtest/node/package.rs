@@ -21,7 +21,7 @@ pub struct PackageVerdict {
     pub rejection: Option<Rejection>,
     /// The answer to each transaction, in the order given. Some may be
     /// [accepted](MempoolVerdict::Accepted) although the package is not. For some the node may not have
-    /// reached a verdict: [`RejectReason::NotValidated`](super::RejectReason::NotValidated).
+    /// reached a verdict: [`RejectReason::NotValidated`](crate::regtest::RejectReason::NotValidated).
     pub transactions: Vec<MempoolVerdict>,
     /// The transactions that it replaced in the mempool.
     pub replaced: Vec<Txid>,

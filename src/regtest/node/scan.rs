@@ -85,8 +85,8 @@ mod tests {
     use serde::Deserialize;
     use serde_json::json;
 
-    use crate::regtest::node::rpc::call;
     use super::ScannedUtxo;
+    use crate::regtest::node::rpc::call;
     use crate::regtest::{CoinKind, Regtest};
 
     /// As the node itself tells it.

@@ -52,7 +52,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Timeout`], or if the node fails.
+    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
     pub fn wait_for_tip(&self, hash: BlockHash) -> Result<BestBlock, Error> {
         self.wait_for_block(
             || format!("block {hash} to be the tip"),
@@ -65,7 +65,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Timeout`], or if the node fails.
+    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
     pub fn wait_for_height(&self, height: u32) -> Result<BestBlock, Error> {
         self.wait_for_block(
             || format!("height {height}"),
@@ -78,7 +78,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Timeout`], or if the node fails.
+    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
     pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<BestBlock, Error> {
         self.wait_for_block(
             || format!("a tip other than {old}"),
@@ -113,7 +113,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Timeout`], or if the node fails.
+    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
     pub fn wait_for_unconfirmed(&self, txid: Txid) -> Result<(), Error> {
         wait_for_relay(&format!("{txid} in the mempool"), self, || {
             let mempool = self.mempool()?;
@@ -129,7 +129,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Timeout`], or if the node fails.
+    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
     pub fn wait_for_mempool(&self, txids: &[Txid]) -> Result<(), Error> {
         let wanted: BTreeSet<_> = txids.iter().copied().collect();
         let wanted: Vec<_> = wanted.into_iter().collect();
@@ -148,7 +148,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Timeout`], or if the node fails.
+    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
     pub fn wait_for_peers(&self, count: usize) -> Result<(), Error> {
         wait_until(&format!("{count} peers"), self.timeout, || {
             let peers = self.peers()?;
