@@ -5,7 +5,7 @@
 //! | `channel` | `channel` | the protocol, pure: parameters, transactions, verification, payer and payee as state machines |
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
-//! | `service` | `service` | a payer or a payee on a connection, and their view of the chain; with `electrum`, through an electrum server |
+//! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
 //! | `adversary` | `scenario` | the messages of a dishonest side, each one change away from an honest one |
 //! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; independent of channels |
 //! | `scenario` | `scenario` | the documented stories and the attacks, each on a separate node |
@@ -19,11 +19,12 @@
 //! ```
 //! # #[cfg(feature = "scenario")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
 //! use spilman::bitcoin::{self, Amount, CompressedPublicKey, ScriptBuf};
-//! use spilman::channel::{Capacity, ChannelId, ChannelKeys, KeyRole, Protocol, Terms};
-//! use spilman::regtest::{change, CoinKind, Regtest};
-//! use spilman::scenario::NodeChain;
-//! use spilman::service::{accept, fresh_key, open, Chain, Proposal, Setup};
+//! use spilman::channel::{Capacity, ChannelId, ChannelKeys, KeyRole, Terms};
+//! use spilman::regtest::{change, wait_until, CoinKind, Poll, Regtest};
+//! use spilman::service::{fresh_key, wallet_fn, BitcoindChain, Chain, Proposal, Setup};
 //!
 //! let mut chain = Regtest::start()?;
 //! let coin = chain.fund(Amount::from_sat(1_050_000), CoinKind::Segwit)?;
@@ -36,34 +37,39 @@
 //!         let payout = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key()).wpubkey_hash());
 //!         Ok::<_, Box<dyn std::error::Error>>(Setup::new(key, payout))
 //!     };
-//!     let views = [NodeChain::new(chain.node().clone())?, NodeChain::new(chain.node().clone())?];
+//!     let views = [(), ()].map(|()| BitcoindChain::when_announced(chain.node().new_client()));
 //!     let capacity = Capacity::new(Amount::from_sat(1_000_000))?;
-//!     let terms = Terms::new(Protocol::Example7, capacity, views[0].tip().await?).expect("a day ahead");
+//!     let terms = Terms::new(capacity, views[0].tip().await?)?; // Taproot
 //!
 //!     // The wallet signs a transaction for the funding output, and must not broadcast it.
-//!     let wallet = |output: &bitcoin::TxOut| {
+//!     let wallet = wallet_fn(|output: &bitcoin::TxOut| {
 //!         let outputs = [output.clone()];
 //!         let back = change(&[coin.clone()], &outputs, Amount::from_sat(500), coin.output.script_pubkey.clone())?;
 //!         coin.spend(vec![output.clone(), back])
-//!     };
+//!     });
 //!     let (left, right) = tokio::io::duplex(8_192);
 //!     let (payer, payee) = tokio::try_join!(
-//!         open(left, views[0].clone(), setup(KeyRole::Payer)?, Proposal { id: ChannelId(1), terms }, wallet),
-//!         accept(right, views[1].clone(), setup(KeyRole::Payee)?),
+//!         setup(KeyRole::Payer)?.open(left, views[0].clone(), Proposal { id: ChannelId(1), terms }, wallet),
+//!         setup(KeyRole::Payee)?.accept(right, views[1].clone()),
 //!     )?;
 //!
 //!     // After three confirmations the payee announces that payments count. Each payment is the total so far, so that
 //!     // it can be repeated without paying twice.
 //!     chain.mine(3)?;
-//!     views.iter().for_each(NodeChain::announce);
+//!     views.iter().for_each(BitcoindChain::announce);
 //!     payer.status().wait_for(|status| status.stage == spilman::channel::Stage::Open).await?;
 //!     payer.pay_up_to(Amount::from_sat(1_000)).await?;
 //!     payer.pay_up_to(Amount::from_sat(3_000)).await?;
 //!
-//!     // The payee closes unilaterally, with its latest payment.
+//!     // The payee closes. The payer signs with it, so that the settlement looks like any other payment.
 //!     payee.close().await?;
+//!     let settled = || match chain.node().mempool_spender(payee.funding().outpoint())? {
+//!         Some(txid) => Ok(Poll::Ready(txid)),
+//!         None => Ok(Poll::Pending("an unspent funding output".to_owned())),
+//!     };
+//!     wait_until("the settlement", Duration::from_secs(20), settled)?;
 //!     chain.mine(6)?;
-//!     views.iter().for_each(NodeChain::announce);
+//!     views.iter().for_each(BitcoindChain::announce);
 //!     assert_eq!(payer.outcome().await?.to_payee, Amount::from_sat(3_000));
 //!     Ok(())
 //! })

@@ -278,18 +278,13 @@ async fn a_silent_peer_is_given_up() {
     let chain = start();
     let cast = Cast::new(&chain, "silence", Protocol::Bond, sat(100_000));
     let (_silent, own) = tcp().await;
-    let setup = spilman::service::Setup {
-        key_reuse: spilman::service::KeyReuse::Allow,
-        opening_timeout: Duration::from_millis(50),
-        ..spilman::service::Setup::new(
-            spilman::channel::ChannelKey::new(cast.payee),
-            cast.coin.output.script_pubkey.clone(),
-        )
-    };
-    let error = spilman::service::accept(own, view(&chain), setup)
-        .await
-        .err()
-        .expect("no channel");
+    let setup = spilman::service::Setup::new(
+        spilman::channel::ChannelKey::new(cast.payee),
+        cast.coin.output.script_pubkey.clone(),
+    )
+    .key_reuse(spilman::service::KeyReuse::Allow)
+    .opening_timeout(Duration::from_millis(50));
+    let error = setup.accept(own, view(&chain)).await.err().expect("no channel");
     assert!(
         matches!(
             error,

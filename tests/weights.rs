@@ -93,10 +93,8 @@ async fn open_and_pay(world: &World) -> Result<Channel, ScenarioError> {
     let (capacity, id) = (Amount::from_sat(1_000_000), ChannelId(1));
     let coin = world.payer_coin(capacity + Amount::from_sat(50_000), CoinKind::Segwit, id)?;
     let capacity = Capacity::new(capacity).expect("within the limit");
-    let terms = Terms::new(Protocol::Example7, capacity, world.tip()?).expect("a day ahead");
-    let channel = world
-        .open(Plan::new(terms.on(world.construction()), coin))
-        .await?;
+    let terms = Terms::with(Protocol::Example7, world.construction(), capacity, world.tip()?);
+    let channel = world.open(Plan::new(terms.expect("a day ahead"), coin)).await?;
     world.mine(3, &[&channel]).await?;
     channel.pay(Amount::from_sat(400_000)).await?;
     Ok(channel)

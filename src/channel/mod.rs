@@ -18,7 +18,7 @@
 //! # }
 //! let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
 //! let capacity = Capacity::new(Amount::from_sat(1_000_000))?;
-//! let terms = Terms::new(Protocol::Example7, capacity, tip).expect("a day ahead");
+//! let terms = Terms::with(Protocol::Example7, Construction::P2wsh, capacity, tip)?;
 //! let ((k1, to_payer), (k2, to_payee)) = (key(1), key(2));
 //!
 //! // Steps 1 to 5: nothing is locked before the refund is signed and verified.
@@ -127,7 +127,7 @@ pub use payer::{
 };
 pub use reason::RefusalReason;
 pub use stage::Stage;
-pub use terms::{Protocol, Terms};
+pub use terms::{NoLockError, Protocol, Terms};
 #[cfg(feature = "scenario")]
 pub(crate) use transaction::SpendTemplate;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};

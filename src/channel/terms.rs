@@ -2,6 +2,7 @@ use std::fmt;
 
 use bitcoin::{Amount, FeeRate, ScriptBuf};
 use miniscript::{DefiniteDescriptorKey, Descriptor};
+use thiserror::Error;
 
 use super::amount::Capacity;
 use super::construction::{Construction, Scripts};
@@ -46,11 +47,12 @@ impl fmt::Display for Protocol {
 /// ```
 /// use bitcoin::absolute::{Height, Time};
 /// use bitcoin::Amount;
-/// use spilman::channel::{Capacity, Protocol, Terms, Tip};
+/// use spilman::channel::{Capacity, Construction, Protocol, Terms, Tip};
 ///
 /// let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
 /// let capacity = Capacity::new(Amount::from_btc(10.0)?)?;
-/// let terms = Terms::new(Protocol::Example7, capacity, tip).expect("the tip is far from the last height");
+/// let terms = Terms::new(capacity, tip)?;
+/// assert_eq!((terms.protocol, terms.construction), (Protocol::Example7, Construction::Taproot));
 /// assert_eq!(terms.refund_lock.distance(tip), 144);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -90,25 +92,30 @@ impl Terms {
     /// 3 sat/vB.
     pub const DUST_FEERATE: FeeRate = FeeRate::from_sat_per_kwu(750);
 
-    /// Returns default terms for a channel of one day from `tip` on [`Construction::P2sh`]; `None` if no lock that
-    /// late exists.
-    #[must_use]
-    pub fn new(protocol: Protocol, capacity: Capacity, tip: Tip) -> Option<Self> {
+    /// Terms with every default, for a channel of one day from `tip`: [`Protocol::Example7`] on
+    /// [`Construction::Taproot`], which has the smallest and most private end, and a refund that needs no co-signing.
+    ///
+    /// # Errors
+    /// If `tip` is so late that no lock is a day after it.
+    pub fn new(capacity: Capacity, tip: Tip) -> Result<Self, NoLockError> {
+        Self::with(Protocol::Example7, Construction::Taproot, capacity, tip)
+    }
+
+    /// The same for another protocol or construction.
+    ///
+    /// # Errors
+    /// If `tip` is so late that no lock is a day after it.
+    pub fn with(
+        protocol: Protocol,
+        construction: Construction,
+        capacity: Capacity,
+        tip: Tip,
+    ) -> Result<Self, NoLockError> {
         let margin = ClosingMargin::DEFAULT;
-        let day = u32::from(Self::DAY_OF_BLOCKS);
-        let expiry = match protocol {
-            Protocol::Bond => Expiry::seconds_after(tip, Self::DAY)?,
-            Protocol::SteppedLocktime | Protocol::Example7 => Expiry::blocks_after(tip, day)?,
-        };
-        let payment_expiry = match protocol {
-            Protocol::SteppedLocktime => {
-                Some(Expiry::blocks_after(tip, day - margin.of_kind(LockKind::Height))?)
-            }
-            Protocol::Example7 | Protocol::Bond => None,
-        };
-        Some(Self {
+        let (expiry, payment_expiry) = Self::day_from(tip, protocol, margin).ok_or(NoLockError { tip })?;
+        let terms = Self {
             protocol,
-            construction: Construction::P2sh,
+            construction,
             capacity,
             feerate: Self::FEERATE,
             dust_feerate: Self::DUST_FEERATE,
@@ -117,6 +124,20 @@ impl Terms {
             closing_margin: margin,
             minimum_payment: Amount::ONE_SAT,
             reserve: Amount::ZERO,
+        };
+        Ok(terms.on(construction))
+    }
+
+    /// The locks of refund and payments, if there are any that late.
+    fn day_from(tip: Tip, protocol: Protocol, margin: ClosingMargin) -> Option<(Expiry, Option<Expiry>)> {
+        let day = u32::from(Self::DAY_OF_BLOCKS);
+        Some(match protocol {
+            Protocol::Bond => (Expiry::seconds_after(tip, Self::DAY)?, None),
+            Protocol::Example7 => (Expiry::blocks_after(tip, day)?, None),
+            Protocol::SteppedLocktime => {
+                let payments = Expiry::blocks_after(tip, day - margin.of_kind(LockKind::Height))?;
+                (Expiry::blocks_after(tip, day)?, Some(payments))
+            }
         })
     }
 
@@ -185,5 +206,47 @@ impl Terms {
     #[must_use]
     pub fn must_settle(&self, tip: Tip, base: Option<Tip>) -> bool {
         self.settle_from(base).is_some_and(|from| from.is_final(tip))
+    }
+}
+
+/// The tip is so late that no lock is a day after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "no lock is a day after height {} and median time past {}",
+    tip.height.to_consensus_u32(),
+    tip.mtp.to_consensus_u32()
+)]
+pub struct NoLockError {
+    tip: Tip,
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::absolute::{Height, Time};
+
+    use super::*;
+
+    fn terms(height: u32, mtp: u32, protocol: Protocol) -> Result<Terms, NoLockError> {
+        let tip = Tip {
+            height: Height::from_consensus(height).unwrap(),
+            mtp: Time::from_consensus(mtp).unwrap(),
+        };
+        Terms::with(protocol, Construction::P2wsh, Capacity::MAX, tip)
+    }
+
+    #[test]
+    fn the_last_lock_is_a_day_after_the_tip() {
+        let (height, mtp) = (Height::MAX.to_consensus_u32(), Time::MAX.to_consensus_u32());
+        let (early, now) = (800_000, 1_700_000_000);
+        for protocol in [Protocol::SteppedLocktime, Protocol::Example7] {
+            assert!(terms(height - 144, now, protocol).is_ok(), "{protocol}");
+            let error = terms(height - 143, now, protocol).expect_err("no such height");
+            assert_eq!(
+                error.to_string(),
+                "no lock is a day after height 499999856 and median time past 1700000000"
+            );
+        }
+        assert!(terms(early, mtp - Terms::DAY, Protocol::Bond).is_ok());
+        assert!(terms(early, mtp - Terms::DAY + 1, Protocol::Bond).is_err());
     }
 }

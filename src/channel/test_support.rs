@@ -43,7 +43,7 @@ pub fn example_on(construction: Construction, protocol: Protocol) -> Example {
 pub fn example_of(construction: Construction, protocol: Protocol, payer: ChannelKey) -> Example {
     let payee = key("spilman/test/payee");
     let capacity = Capacity::new(Amount::from_sat(1_000_000)).unwrap();
-    let terms = Terms::new(protocol, capacity, tip(200, 1_700_000_000)).unwrap();
+    let terms = Terms::with(protocol, construction, capacity, tip(200, 1_700_000_000)).unwrap();
     let parties = Parties {
         payer_key: PayerKey::new(payer.public_key()),
         payee_key: PayeeKey::new(payee.public_key()),
@@ -55,7 +55,7 @@ pub fn example_of(construction: Construction, protocol: Protocol, payer: Channel
         zero_conf_limit: Amount::ZERO,
     };
     Example {
-        params: ChannelParams::new(ChannelId(1), terms.on(construction), parties, confirmation).unwrap(),
+        params: ChannelParams::new(ChannelId(1), terms, parties, confirmation).unwrap(),
         payer,
         payee,
     }

@@ -12,7 +12,7 @@ use super::run::{Run, HIGHER};
 use crate::channel::{ChannelId, MessageKind, Protocol, SpendRole, Stage};
 use crate::regtest::{Coin, RejectReason};
 use crate::scenario::{fund, payout};
-use crate::service::{self, PayerHandle, Proposal};
+use crate::service::{self, wallet_fn, PayerHandle, Proposal};
 use crate::transcript::{Actor, Side};
 
 /// What our payer has, besides the table.
@@ -33,7 +33,7 @@ pub(super) async fn play(table: &Run<'_>, ours: Ours) -> Result<(), CaseFailure>
             if let Some(payer) = &payer {
                 payer.abort();
             }
-            return aftermath(table, payer.as_deref().map(AgreedChannel::of)).await;
+            return aftermath(table, payer.as_ref().map(AgreedChannel::of)).await;
         }
     }
     table.confirmed().await
@@ -42,12 +42,12 @@ pub(super) async fn play(table: &Run<'_>, ours: Ours) -> Result<(), CaseFailure>
 async fn converse(table: &Run<'_>, ours: Ours, opened: &mut Option<PayerHandle>) -> Result<(), Stop> {
     let feerate = table.terms.feerate;
     let back = payout(&ours.key);
-    let wallet = |output: &TxOut| fund(&ours.coin, output, feerate, &back);
+    let wallet = wallet_fn(|output: &TxOut| fund(&ours.coin, output, feerate, &back));
     let proposal = Proposal {
         id: ChannelId(1),
         terms: table.terms.clone(),
     };
-    let opening = service::open(ours.end, table.view.clone(), ours.setup, proposal, wallet);
+    let opening = ours.setup.open(ours.end, table.view.clone(), proposal, wallet);
     let payer = match table.opened(opening).await? {
         Opened::Channel(payer) => opened.insert(payer),
         Opened::Not(error) => return Err(failed(table, &error).into()),

@@ -37,7 +37,7 @@ pub(super) async fn play(table: &Run<'_>, ours: Ours) -> Result<(), CaseFailure>
 async fn converse(table: &Run<'_>, ours: Ours, opened: &mut Option<PayeeHandle>) -> Result<(), Stop> {
     let Ours { coin, change, .. } = &ours;
     let (coin, change) = (coin.clone(), change.clone());
-    let accepting = service::accept(ours.end, table.view.clone(), ours.setup);
+    let accepting = ours.setup.accept(ours.end, table.view.clone());
     let payee = match table.opened(accepting).await? {
         Opened::Channel(payee) => opened.insert(payee),
         Opened::Not(error) => return Err(failed(table, &error).into()),

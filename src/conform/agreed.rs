@@ -13,7 +13,7 @@ pub(super) struct AgreedChannel {
 }
 
 impl AgreedChannel {
-    pub fn of(handle: &Handle) -> Self {
+    pub fn of<S>(handle: &Handle<S>) -> Self {
         Self {
             params: handle.params().clone(),
             funding: handle.funding().outpoint(),

@@ -33,7 +33,6 @@ mod opening;
 mod peer;
 mod program;
 mod report;
-mod rpc_chain;
 mod run;
 mod runner;
 

@@ -1,18 +1,22 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::{Amount, Transaction, TxOut};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::assignment::{wanted, Assignment, AssignmentError, Role, CASE_ENV};
-use super::rpc_chain::RpcChain;
+use super::assignment::{wanted, Assignment, AssignmentError, Role, Server, CASE_ENV};
 use crate::channel::{ChannelKey, Notice, Protocol};
-use crate::regtest::{bitcoincore_rpc, Coin, CoinKind};
+use crate::regtest::bitcoincore_rpc::{self, Auth, Client, RpcApi};
+use crate::regtest::{Coin, CoinKind};
 use crate::scenario::fund;
 use crate::service::{
-    accept, open, KeyReuse, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError,
-    Setup,
+    wallet_fn, BitcoindChain, KeyReuse, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report,
+    RequestError, Setup,
 };
+
+/// How often the node is asked for its tip: it mines for a test, and is on the same machine.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs this crate's own payer or payee as a program under test: reads its [`CASE_ENV`], speaks on standard input
 /// and output, and returns when nothing is left to do. It logs to standard error.
@@ -87,7 +91,7 @@ impl Part {
 async fn live(told: &Assignment) -> Result<(), PeerError> {
     // Before the first request.
     let part = Part::of(told)?;
-    let chain = RpcChain::new(&told.node).map_err(|source| PeerError::Node {
+    let chain = chain(&told.node).map_err(|source| PeerError::Node {
         url: told.node.url.clone(),
         source: Box::new(source),
     })?;
@@ -96,7 +100,7 @@ async fn live(told: &Assignment) -> Result<(), PeerError> {
     let setup = setup(told, news);
     let outcome = match part {
         Part::Payee { requests } => {
-            let Some(payee) = opened(accept(io, chain, setup).await)? else {
+            let Some(payee) = opened(setup.accept(io, chain).await)? else {
                 return Ok(());
             };
             be_paid(&payee, &requests, told.close_after, &mut notices).await;
@@ -108,8 +112,8 @@ async fn live(told: &Assignment) -> Result<(), PeerError> {
             payments,
         } => {
             let feerate = proposal.terms.feerate;
-            let wallet = |output: &TxOut| fund(&coin, output, feerate, &told.payout);
-            let Some(payer) = opened(open(io, chain, setup, proposal, wallet).await)? else {
+            let wallet = wallet_fn(|output: &TxOut| fund(&coin, output, feerate, &told.payout));
+            let Some(payer) = opened(setup.open(io, chain, proposal, wallet).await)? else {
                 return Ok(());
             };
             pay(&payer, &payments, told, &mut notices).await;
@@ -123,6 +127,14 @@ async fn live(told: &Assignment) -> Result<(), PeerError> {
     Ok(())
 }
 
+/// A node that cannot be reached is noticed before anything is said to the other side.
+fn chain(server: &Server) -> Result<BitcoindChain, bitcoincore_rpc::Error> {
+    let auth = Auth::UserPass(server.user.clone(), server.password.clone());
+    let client = Client::new(&server.url, auth)?;
+    client.get_best_block_hash()?;
+    Ok(BitcoindChain::new(client).poll_every(POLL_INTERVAL))
+}
+
 fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
     let observer: Observer = Arc::new(move |report: Report<'_>| {
         eprintln!("{report:?}");
@@ -131,15 +143,15 @@ fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
             let _ = news.send(notice.clone());
         }
     });
-    let mut fresh = Setup::new(ChannelKey::new(told.secret_key), told.payout.clone());
-    let nonces = fresh.nonces.take().filter(|_| told.joint != Some(false));
-    Setup {
+    let setup = Setup::new(ChannelKey::new(told.secret_key), told.payout.clone())
         // Its assignment gives the key.
-        key_reuse: KeyReuse::Allow,
-        limits: told.limits(),
-        observer,
-        nonces,
-        ..fresh
+        .key_reuse(KeyReuse::Allow)
+        .limits(told.limits())
+        .observer(observer);
+    if told.joint == Some(false) {
+        setup.nonces(None)
+    } else {
+        setup
     }
 }
 

@@ -14,8 +14,8 @@ use super::link::{Link, Observations};
 use super::program::Program;
 use crate::channel::{Message, Protocol, SpendRole, Terms};
 use crate::regtest::Lock;
-use crate::scenario::{NodeChain, ScenarioError, World};
-use crate::service::Status;
+use crate::scenario::{ScenarioError, World};
+use crate::service::{BitcoindChain, Status};
 use crate::transcript::Side;
 
 /// The interval for polling the chain and the program.
@@ -27,7 +27,7 @@ pub(super) const HIGHER: FeeRate = FeeRate::from_sat_per_kwu(2_500);
 pub(super) struct Run<'a> {
     pub case: &'a Case,
     pub world: &'a World,
-    pub view: NodeChain,
+    pub view: BitcoindChain,
     pub line: Link,
     pub program: RefCell<Program>,
     pub deadline: Duration,

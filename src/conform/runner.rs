@@ -16,8 +16,8 @@ use super::{against_payee, against_payer};
 use crate::adversary::Forger;
 use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
 use crate::regtest::{Coin, CoinKind, NodeBuilder};
-use crate::scenario::{payout, terms, ChainSource, NodeChain, Recorder, World};
-use crate::service::{KeyReuse, Setup};
+use crate::scenario::{payout, terms, ChainSource, Recorder, World};
+use crate::service::{BitcoindChain, KeyReuse, Setup};
 use crate::transcript::{Names, Side, Transcript, Unit};
 
 /// The default deadline of each step of the program.
@@ -132,7 +132,7 @@ impl Runner {
         let table = Run {
             case,
             world,
-            view: NodeChain::new(world.chain.node().clone()).map_err(CaseFailure::runner)?,
+            view: BitcoindChain::when_announced(world.node().new_client()),
             line,
             program: RefCell::new(program),
             deadline: self.deadline,
@@ -158,14 +158,12 @@ impl Runner {
         let ours = table.ours();
         let key = cast.key(ours);
         let nonces = NonceSource::new(table.world.key(&format!("{ours}/nonces")).secret_bytes());
-        let setup = Setup {
+        let setup = Setup::new(ChannelKey::new(key), payout(&key))
             // Published: the same in every run.
-            key_reuse: KeyReuse::Allow,
-            observer: table.line.observer.clone(),
-            opening_timeout: self.deadline,
-            nonces: table.case.cooperative.then_some(nonces),
-            ..Setup::new(ChannelKey::new(key), payout(&key))
-        };
+            .key_reuse(KeyReuse::Allow)
+            .observer(table.line.observer.clone())
+            .opening_timeout(self.deadline)
+            .nonces(table.case.cooperative.then_some(nonces));
         let coin = cast.coin.clone();
         match ours {
             Side::Payer => {

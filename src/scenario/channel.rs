@@ -11,13 +11,13 @@ use super::recorder::Recorder;
 use super::world::REST;
 use crate::channel::{ChannelParams, Outcome, Stage};
 use crate::regtest::Coin;
-use crate::service::{OpenError, PayeeHandle, PayerHandle, RequestError};
+use crate::service::{OpenError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError};
 use crate::transcript::{sat, Entry, Side};
 
 /// Two parties, the connection between them, and each one's view of the chain.
 pub struct Channel {
-    pub(super) payer: Participant<PayerHandle>,
-    pub(super) payee: Participant<PayeeHandle>,
+    pub(super) payer: Participant<PayerSide>,
+    pub(super) payee: Participant<PayeeSide>,
     pub(super) tap: watch::Receiver<TapStatus>,
     pub(super) recorder: Recorder,
     pub(super) label: String,

@@ -26,7 +26,8 @@
 //! async fn pay_once(world: &mut World) -> Result<(), ScenarioError> {
 //!     let coin = world.payer_coin(Amount::from_sat(250_000), CoinKind::Segwit, ChannelId(1))?;
 //!     let capacity = Capacity::new(Amount::from_sat(200_000)).expect("within the limit");
-//!     let terms = Terms::new(Protocol::Example7, capacity, world.tip()?).expect("a day ahead");
+//!     let terms = Terms::with(Protocol::Example7, world.construction(), capacity, world.tip()?);
+//!     let terms = terms.expect("a day ahead");
 //!     let channel = world.open(Plan::new(terms, coin)).await?;
 //!     world.mine(3, &[&channel]).await?;
 //!     channel.pay(Amount::from_sat(5_000)).await?;
@@ -48,7 +49,6 @@ mod example7;
 mod interceptor;
 mod locks;
 mod malleate;
-mod node_chain;
 mod participant;
 mod party_chain;
 mod plan;
@@ -70,7 +70,6 @@ use thiserror::Error;
 pub use channel::Channel;
 pub use error::ScenarioError;
 pub use interceptor::{Effect, Rule};
-pub use node_chain::NodeChain;
 pub use party_chain::ChainSource;
 pub use plan::{PayerCoin, Plan};
 pub use world::World;

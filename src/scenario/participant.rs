@@ -1,5 +1,4 @@
 use std::cell::Cell;
-use std::ops::Deref;
 
 use tokio::sync::watch;
 
@@ -12,17 +11,17 @@ use crate::service::{Handle, OpenError, Status};
 use crate::transcript::Side;
 
 /// One of a channel's two parties, as a story holds it.
-pub(super) struct Participant<H> {
+pub(super) struct Participant<S> {
     actor: Side,
-    pub opened: Result<H, OpenError>,
+    pub opened: Result<Handle<S>, OpenError>,
     pub chain: PartyChain,
     /// Whether it hears of blocks.
     pub online: Cell<bool>,
     gone: Cell<bool>,
 }
 
-impl<H: Deref<Target = Handle>> Participant<H> {
-    pub fn new(actor: Side, opened: Result<H, OpenError>, chain: PartyChain) -> Self {
+impl<S> Participant<S> {
+    pub fn new(actor: Side, opened: Result<Handle<S>, OpenError>, chain: PartyChain) -> Self {
         let (online, gone) = (Cell::new(true), Cell::new(false));
         Self {
             actor,

@@ -5,14 +5,13 @@ use bitcoin::{OutPoint, Transaction};
 use tokio::sync::watch;
 
 use super::error::ScenarioError;
-use super::node_chain::NodeChain;
-use crate::channel::{ChainView, Tip};
+use crate::channel::{ChainView, CpfpPackage, Tip};
 #[cfg(feature = "electrs")]
 use crate::regtest::Electrs;
 use crate::regtest::{Regtest, RegtestBuilder};
 #[cfg(feature = "electrs")]
 use crate::service::ElectrumChain;
-use crate::service::{Chain, ChainError};
+use crate::service::{BitcoindChain, Chain, ChainError};
 
 /// Through what the parties of a scenario see the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +39,7 @@ impl ChainSource {
 /// What one party sees of the chain. It looks when it is told to.
 #[derive(Clone)]
 pub(super) enum PartyChain {
-    Node(NodeChain),
+    Node(BitcoindChain),
     #[cfg(feature = "electrs")]
     Electrs(ElectrumChain, Arc<Electrs>),
 }
@@ -54,7 +53,9 @@ impl PartyChain {
             electrs.catch_up()?;
             return Ok(Self::Electrs(view, Arc::clone(electrs)));
         }
-        Ok(Self::Node(NodeChain::new(chain.node().clone())?))
+        Ok(Self::Node(BitcoindChain::when_announced(
+            chain.node().new_client(),
+        )))
     }
 
     /// Tells the party to look, as soon as there is to see what the node has.
@@ -102,6 +103,14 @@ impl Chain for PartyChain {
             Self::Node(chain) => chain.broadcast(tx).await,
             #[cfg(feature = "electrs")]
             Self::Electrs(chain, _) => chain.broadcast(tx).await,
+        }
+    }
+
+    async fn broadcast_package(&self, package: &CpfpPackage) -> Result<Option<String>, ChainError> {
+        match self {
+            Self::Node(chain) => chain.broadcast_package(package).await,
+            #[cfg(feature = "electrs")]
+            Self::Electrs(chain, _) => chain.broadcast_package(package).await,
         }
     }
 

@@ -12,7 +12,7 @@ use super::party_chain::PartyChain;
 use super::world::World;
 use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, PayeeKey, PayerKey, Terms};
 use crate::regtest::{change, Coin, CoinKind, InvalidRequest};
-use crate::service::{self, KeyReuse, Proposal, Setup};
+use crate::service::{wallet_fn, KeyReuse, Proposal, Setup};
 use crate::transcript::{sat, Entry, Names, Side};
 
 /// How a story opens a channel.
@@ -100,26 +100,20 @@ impl World {
         self.name_everything(&terms, &label, &payer_key, &payee_key, &coin);
         let (payer_chain, payee_chain) = (PartyChain::of(&self.chain)?, PartyChain::of(&self.chain)?);
         let (payer_end, payee_end, tap) = Interceptor::start(rules, self.recorder.clone());
-        let setup = |actor, key: SecretKey| Setup {
-            // Published: the same in every run.
-            key_reuse: KeyReuse::Allow,
-            limits: limits.clone(),
-            observer: self.recorder.observer(actor, &label),
-            nonces: Some(NonceSource::new(
-                self.key(&format!("{label}{actor}/nonces")).secret_bytes(),
-            )),
-            ..Setup::new(ChannelKey::new(key), payout(&key))
+        let setup = |side: Side, key: SecretKey| {
+            let nonces = self.key(&format!("{label}{side}/nonces")).secret_bytes();
+            Setup::new(ChannelKey::new(key), payout(&key))
+                // Published: the same in every run.
+                .key_reuse(KeyReuse::Allow)
+                .limits(limits.clone())
+                .observer(self.recorder.observer(side, &label))
+                .nonces(Some(NonceSource::new(nonces)))
         };
         let feerate = terms.feerate;
-        let wallet = |output: &TxOut| fund(&coin, output, feerate, &payout(&payer_key));
-        let opening = service::open(
-            payer_end,
-            payer_chain.clone(),
-            setup(Side::Payer, payer_key),
-            Proposal { id, terms },
-            wallet,
-        );
-        let accepting = service::accept(payee_end, payee_chain.clone(), setup(Side::Payee, payee_key));
+        let wallet = wallet_fn(|output: &TxOut| fund(&coin, output, feerate, &payout(&payer_key)));
+        let proposal = Proposal { id, terms };
+        let opening = setup(Side::Payer, payer_key).open(payer_end, payer_chain.clone(), proposal, wallet);
+        let accepting = setup(Side::Payee, payee_key).accept(payee_end, payee_chain.clone());
         let (payer, payee) = tokio::join!(opening, accepting);
         let channel = Channel {
             payer: Participant::new(Side::Payer, payer, payer_chain),

@@ -18,9 +18,8 @@ pub(super) fn range(error: &dyn std::fmt::Display) -> ScenarioError {
 /// Default terms, seen from the tip.
 pub(crate) fn terms(protocol: Protocol, capacity: Amount, world: &World) -> Result<Terms, ScenarioError> {
     let capacity = Capacity::new(capacity).map_err(|error| range(&error))?;
-    let terms = Terms::new(protocol, capacity, world.tip()?);
-    let terms = terms.ok_or_else(|| range(&"a lock after the last height"))?;
-    Ok(terms.on(world.construction()))
+    let terms = Terms::with(protocol, world.construction(), capacity, world.tip()?);
+    terms.map_err(|error| range(&error))
 }
 
 /// A channel with default terms and limits, and a coin that leaves some change.

@@ -1,15 +1,17 @@
 use std::time::Duration;
 
+use bitcoin::absolute::{ConversionError, Height, Time};
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 
 use super::channel::Channel;
 use super::error::{expect, ScenarioError};
-use super::node_chain::channel_tip;
 use super::party_chain::ChainSource;
 use super::recorder::{refusal, Recorder};
 use crate::channel::{Construction, SpendRole, Tip};
-use crate::regtest::{labelled_key, Lock, MempoolVerdict, Node, NodeBuilder, Regtest, RejectReason};
+use crate::regtest::{
+    labelled_key, BestBlock, Lock, MempoolVerdict, Node, NodeBuilder, Regtest, RejectReason,
+};
 use crate::transcript::{sat, timeline, to_json, Actor, Entry};
 
 /// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
@@ -79,8 +81,7 @@ impl World {
         let Some(height) = self.height_of(outpoint.txid)? else {
             return Ok(None);
         };
-        let tip = channel_tip(&self.node().tip_at(height - 1)?);
-        tip.map(Some).map_err(|e| ScenarioError::Range(e.to_string()))
+        channel_tip(&self.node().tip_at(height - 1)?).map(Some)
     }
 
     /// Returns the height of the block with this transaction; none while it is in no block.
@@ -102,7 +103,7 @@ impl World {
     /// # Errors
     /// If the node fails.
     pub fn tip(&self) -> Result<Tip, ScenarioError> {
-        channel_tip(&self.chain.tip()?).map_err(|e| ScenarioError::Range(e.to_string()))
+        channel_tip(&self.chain.tip()?)
     }
 
     /// Returns a secret key of this scenario: the hash of its published label.
@@ -400,6 +401,15 @@ impl Drop for World {
             self.attach_transcript();
         }
     }
+}
+
+/// Converts the harness's plain numbers into the types of the channel.
+fn channel_tip(best: &BestBlock) -> Result<Tip, ScenarioError> {
+    let out_of_range = |error: ConversionError| ScenarioError::Range(error.to_string());
+    Ok(Tip {
+        height: Height::from_consensus(best.height).map_err(out_of_range)?,
+        mtp: Time::from_consensus(best.mtp).map_err(out_of_range)?,
+    })
 }
 
 /// The fate of a transaction that may have been broadcast.

@@ -5,7 +5,7 @@ use bitcoin::{OutPoint, Transaction};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::guard::catch_async;
+use super::guard::limited;
 use super::timing::CHAIN_TIMEOUT;
 use crate::channel::{ChainView, CpfpPackage, Tip};
 
@@ -73,9 +73,6 @@ pub(super) async fn in_time<T>(
     task: &'static str,
     answer: impl Future<Output = Result<T, ChainError>>,
 ) -> Result<T, ChainError> {
-    match tokio::time::timeout(CHAIN_TIMEOUT, catch_async(answer)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panicked)) => Err(ChainError::new(task, panicked)),
-        Err(elapsed) => Err(ChainError::new(task, elapsed)),
-    }
+    let answer = limited(CHAIN_TIMEOUT, answer).await;
+    answer.unwrap_or_else(|interrupted| Err(ChainError::new(task, interrupted)))
 }

@@ -1,14 +1,16 @@
-//! Catches panics of the user's code, so that they do not end a party that guards money.
+//! The user's code may panic, and may never answer: neither ends a party that guards money.
 
 use std::any::Any;
 use std::future::Future;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::report::{Observer, ObserverPanic, Report};
+use super::trace;
 
 /// The user's code panicked.
 #[derive(Debug, Clone, Error)]
@@ -42,6 +44,23 @@ pub(super) async fn catch_async<T>(future: impl Future<Output = T>) -> Result<T,
     .await
 }
 
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(super) enum Interrupted {
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
+
+/// What the future returns, unless it panics or takes longer than that. It is dropped then, and never polled again.
+pub(super) async fn limited<T>(after: Duration, future: impl Future<Output = T>) -> Result<T, Interrupted> {
+    match tokio::time::timeout(after, catch_async(future)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Interrupted::Late(after)),
+    }
+}
+
 /// Tells the observer, and keeps count of its panics.
 pub(super) struct Teller {
     observer: Observer,
@@ -57,7 +76,10 @@ impl Teller {
     }
 
     pub fn tell(&mut self, report: Report<'_>) {
-        if let Err(Panicked { message }) = catch(|| (self.observer)(report)) {
+        // A subscriber of `tracing` is the user's code as well.
+        let traced = catch(|| trace::event(&report));
+        let told = catch(|| (self.observer)(report));
+        for Panicked { message } in [traced, told].into_iter().filter_map(Result::err) {
             let panics = self.fault.take().map_or(0, |fault| fault.panics) + 1;
             self.fault = Some(ObserverPanic { panics, message });
         }

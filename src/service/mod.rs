@@ -8,13 +8,19 @@
 //!   signature names the sum that the payee may hold.
 //! - **A key serves one channel.** [`fresh_key`] draws one from a seed; a key that this process has used before is refused.
 //! - **Failures around a party do not end it**: a view of the chain that fails, hangs or panics ([`Chain`]), an observer
-//!   or a connection that panics. It goes on with what it knows, and [`Status`] says what is wrong.
+//!   or a connection that panics. It goes on with what it knows, and [`Status`] says what is wrong. A wallet that fails,
+//!   hangs or panics ([`Wallet`]) ends the opening, with nothing locked.
+//!
+//! What a party tells its user are [`Report`]s. The [`Observer`] takes them as values; with the feature `tracing` they are
+//! events of that crate, too, with the target `spilman::service`. Each has a field `report` with its kind, such as
+//! `broadcast`, and fields of its own: `role` and `txid`, and `reason` if the node rejected it. They are in a span
+//! `channel` with the fields `side`, `channel` and `funding`.
 //!
 //! The crate's front page runs both sides on a real node. What a payer's user writes:
 //!
 //! ```
-//! use bitcoin::{Amount, Transaction, TxOut};
-//! use spilman::service::{open, Chain, Proposal, Setup};
+//! use bitcoin::Amount;
+//! use spilman::service::{Chain, Proposal, Setup, Wallet};
 //! use tokio::net::TcpStream;
 //!
 //! /// Opens a channel over TCP, pays a satoshi a hundred times, and waits for the end.
@@ -23,9 +29,9 @@
 //!     chain: C,
 //!     setup: Setup,
 //!     proposal: Proposal,
-//!     wallet: impl FnOnce(&TxOut) -> Result<Transaction, String>,
+//!     wallet: impl Wallet,
 //! ) -> Result<(), Box<dyn std::error::Error>> {
-//!     let payer = open(stream, chain, setup, proposal, wallet).await?;
+//!     let payer = setup.open(stream, chain, proposal, wallet).await?;
 //!     for total in 1..=100 {
 //!         // Always the sum so far, so that a call can be repeated.
 //!         payer.pay_up_to(Amount::from_sat(total)).await?;
@@ -38,6 +44,8 @@
 //! ```
 
 mod backoff;
+#[cfg(feature = "bitcoind-rpc")]
+mod bitcoind;
 mod chain;
 mod connection;
 #[cfg(feature = "electrum")]
@@ -45,6 +53,8 @@ mod electrum;
 mod guard;
 mod handle;
 mod keys;
+#[cfg(any(feature = "bitcoind-rpc", feature = "electrum"))]
+mod node_verdict;
 mod open;
 mod open_error;
 mod party;
@@ -53,21 +63,30 @@ mod request;
 mod session;
 mod setup;
 mod timing;
+mod trace;
+mod wallet;
 
 pub mod hazards {
     #![doc = include_str!("hazards.md")]
 }
 
 pub use backoff::Backoff;
+/// The `bitcoincore-rpc` crate whose client [`BitcoindChain`] takes.
+#[cfg(feature = "bitcoind-rpc")]
+pub use bitcoincore_rpc;
+#[cfg(feature = "bitcoind-rpc")]
+pub use bitcoind::BitcoindChain;
 pub use chain::{Chain, ChainError};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
 pub use electrum::ElectrumChain;
-pub use handle::{BumpError, Handle, OutcomeError, PayeeHandle, PayerHandle, RequestError};
+pub use handle::{
+    BumpError, Handle, OutcomeError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError,
+};
 pub use keys::{fresh_key, KeyReuse, RandomnessError};
-pub use open::{accept, open};
 pub use open_error::OpenError;
 pub use report::{no_observer, Observer, ObserverPanic, Report, Status};
 pub use request::PayError;
 pub use setup::{Proposal, Setup};
-pub use timing::{ACKNOWLEDGE_TIMEOUT, OPENING_TIMEOUT};
+pub use timing::{ACKNOWLEDGE_TIMEOUT, OPENING_TIMEOUT, WALLET_TIMEOUT};
+pub use wallet::{wallet_fn, ChildSigner, Wallet, WalletError, WalletFn};

@@ -1,17 +1,16 @@
-use std::error::Error as StdError;
 use std::time::Duration;
 
-use bitcoin::{Transaction, TxOut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::chain::{in_time, Chain};
 use super::connection::{Connection, Received};
 use super::guard::Teller;
-use super::handle::{Handle, PayeeHandle, PayerHandle};
+use super::handle::{spawn, PayeeHandle, PayeeSide, PayerHandle, PayerSide};
 use super::open_error::OpenError;
 use super::report::Report;
 use super::session::{Pace, Session};
 use super::setup::{Proposal, Setup};
+use super::wallet::{signed, Wallet};
 use crate::channel::{
     AcceptedProposal, Action, ChannelId, Envelope, FundedOpening, Message, Payee, PayeeOpening, PayerOpening,
     Proposed, Protected, Refusal, RefusalReason, Stage, Tip,
@@ -76,42 +75,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
     }
 }
 
-/// Opens a channel as the payer and runs it in a separate task.
-///
-/// `wallet` makes and signs a transaction that pays the given output, and must not broadcast it: it leaves
-/// this side only when the refund is signed and verified. It must sign every input with
-/// `SIGHASH_ALL`, and should spend segwit inputs only, so that no one else can change the transaction's id: the refund
-/// refers to that id.
-///
-/// # Cancel safety
-///
-/// Dropping the future never loses money. Until the refund is signed and verified, dropping it ends the opening, and
-/// the funding transaction has not left this side. After that the party lives in its own task: it asks the payee to
-/// close the channel, so that the money comes back soon, and broadcasts the refund when its lock is over if the channel
-/// is still open then. Where the future is dropped by [`tokio::try_join!`] or a timeout, keep the runtime alive for
-/// that.
-///
-/// # Errors
-/// If the opening fails on either side. [`OpenError::FundingRefused`] alone comes after the funding transaction was given
-/// to a node: the party goes on, and the refund is in the error. After any other error nothing is locked.
-pub async fn open<IO, C, W, E>(
-    io: IO,
-    chain: C,
-    setup: Setup,
-    proposal: Proposal,
-    wallet: W,
-) -> Result<PayerHandle, OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C: Chain,
-    W: FnOnce(&TxOut) -> Result<Transaction, E>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
-{
-    // Large, and polled seldom.
-    Box::pin(open_as_payer(io, chain, setup, proposal, wallet)).await
-}
-
-async fn open_as_payer<IO, C, W, E>(
+pub(super) async fn open_as_payer<IO, C, W>(
     io: IO,
     chain: C,
     setup: Setup,
@@ -121,10 +85,9 @@ async fn open_as_payer<IO, C, W, E>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
-    W: FnOnce(&TxOut) -> Result<Transaction, E>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    W: Wallet,
 {
-    let pace = Pace::of(&setup);
+    let (pace, wallet_timeout) = (Pace::of(&setup), setup.wallet_timeout);
     let mut peer = Opening {
         connection: Connection::new(io),
         channel: Some(id),
@@ -136,14 +99,15 @@ where
     let (opening, message) = PayerOpening::propose(id, terms, setup.key, setup.payout, setup.limits, tip)?;
     setup.key_reuse.claim(key)?;
     peer.send(&message);
-    let opening = protect(&mut peer, opening, wallet).await?;
+    let opening = protect(&mut peer, opening, (wallet, wallet_timeout)).await?;
 
     // From here on the funding transaction may be out, and only the party's own task may hold the refund: nothing is
     // awaited before that has begun.
     let refund = opening.refund().clone();
     let (payer, actions) = opening.into_payer();
     let session = Session::new(payer, peer.connection, chain, peer.teller, (pace, tip));
-    let (handle, mut launch) = Handle::spawn(session, actions);
+    let side = PayerSide::new(refund.clone());
+    let (handle, mut launch) = spawn(session, actions, (side, wallet_timeout));
     if let Some(reason) = launch.is_under_way().await {
         return Err(OpenError::FundingRefused {
             txid: handle.funding().tx().compute_txid(),
@@ -152,23 +116,23 @@ where
         });
     }
     launch.keep();
-    Ok(PayerHandle { handle, refund })
+    Ok(handle)
 }
 
 /// Agrees on the channel, has the funding transaction signed, and lets it go only when the refund is safe.
-async fn protect<IO, W, E>(
+async fn protect<IO, W>(
     peer: &mut Opening<IO>,
     opening: PayerOpening<Proposed>,
-    wallet: W,
+    (mut wallet, within): (W, Duration),
 ) -> Result<PayerOpening<Protected>, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    W: FnOnce(&TxOut) -> Result<Transaction, E>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    W: Wallet,
 {
     let accept = peer.receive(Stage::Proposing).await?;
     let opening = peer.check(opening.accept(accept)).await?;
-    let signed = wallet(&opening.funding_output()).map_err(|error| OpenError::Wallet(error.into()))?;
+    let output = opening.funding_output();
+    let signed = signed(within, async { wallet.fund(&output).await }).await?;
     let opening = match opening.fund(signed)? {
         FundedOpening::Protected(opening) => {
             peer.teller.tell(Report::FundingHeld(opening.funding()));
@@ -185,29 +149,12 @@ where
     Ok(opening)
 }
 
-/// Accepts a channel as the payee and runs it in a separate task.
-///
-/// # Cancel safety
-///
-/// Dropping the future ends the opening until the payee has the funding transaction. After that the party lives in its
-/// own task: it asks the payer to close the channel, and runs until that is done or the expiry has passed.
-///
-/// # Errors
-/// If the opening fails on either side. The payee has nothing at stake by then.
-pub async fn accept<IO, C>(io: IO, chain: C, setup: Setup) -> Result<PayeeHandle, OpenError>
+pub(super) async fn open_as_payee<IO, C>(io: IO, chain: C, mut setup: Setup) -> Result<PayeeHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    Box::pin(open_as_payee(io, chain, setup)).await
-}
-
-async fn open_as_payee<IO, C>(io: IO, chain: C, mut setup: Setup) -> Result<PayeeHandle, OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C: Chain,
-{
-    let pace = Pace::of(&setup);
+    let (pace, wallet_timeout) = (Pace::of(&setup), setup.wallet_timeout);
     let nonces = setup.nonces.take();
     let mut peer = Opening {
         connection: Connection::new(io),
@@ -222,11 +169,11 @@ where
         payee.provide_nonces(nonces);
     }
     let session = Session::new(payee, peer.connection, chain, peer.teller, (pace, tip));
-    let (handle, mut launch) = Handle::spawn(session, actions);
-    // If the node rejected the funding transaction, the state machine offers it again, and the observer knows.
+    let (handle, mut launch) = spawn(session, actions, (PayeeSide::new(), wallet_timeout));
+    // If the node refused the funding transaction, the state machine offers it again, and the observer knows.
     launch.is_under_way().await;
     launch.keep();
-    Ok(PayeeHandle { handle })
+    Ok(handle)
 }
 
 /// Answers the proposal, signs the refund if that is asked for, and takes the funding transaction.

@@ -1,4 +1,3 @@
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
@@ -7,6 +6,7 @@ use thiserror::Error;
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
+use super::wallet::WalletError;
 use crate::channel::{FundError, RefundTx, Refusal, RefusalReason, Stage, TermsError};
 
 /// Why a channel was not opened.
@@ -26,10 +26,10 @@ pub enum OpenError {
     #[error("the wallet's transaction does not fund the channel: {0}")]
     Funding(#[from] FundError),
     /// This side's wallet failed.
-    #[error("the wallet failed to make a funding transaction: {0}")]
-    Wallet(Box<dyn StdError + Send + Sync>),
-    /// This side's node rejected the funding transaction. It may still reach the network, through this or another node, or
-    /// later.
+    #[error("the wallet made no funding transaction: {0}")]
+    Wallet(#[from] WalletError),
+    /// This side's node refused the funding transaction. The network may have it all the same: from this or another node,
+    /// or later.
     ///
     /// The party keeps running: it watches the chain. When the refund's lock is over, it broadcasts the refund if
     /// the funding transaction has appeared, and ends if it has not. Keep the refund in case this process ends before.

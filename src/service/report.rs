@@ -90,7 +90,7 @@ pub struct Status {
     pub seen: u64,
     /// How the channel ended, once it has.
     pub outcome: Option<Outcome>,
-    /// Panics of the observer, if there were any.
+    /// Panics of the observer, or of a subscriber of `tracing`, if there were any.
     pub fault: Option<ObserverPanic>,
     /// The message of the panic that ended the party's task, a bug in this crate: no one watches the channel any more.
     pub panicked: Option<String>,

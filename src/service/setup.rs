@@ -1,38 +1,56 @@
 use std::time::Duration;
 
 use bitcoin::ScriptBuf;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backoff::Backoff;
+use super::chain::Chain;
+use super::handle::{PayeeHandle, PayerHandle};
 use super::keys::KeyReuse;
+use super::open::{open_as_payee, open_as_payer};
+use super::open_error::OpenError;
 use super::report::{no_observer, Observer};
-use super::timing::{OPENING_TIMEOUT, STALE};
+use super::timing::{OPENING_TIMEOUT, STALE, WALLET_TIMEOUT};
+use super::trace::in_opening;
+use super::wallet::Wallet;
 use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, Terms};
 
-/// What a party brings to a channel.
+/// What a party brings to one channel, and the way to [open](Setup::open) or to [accept](Setup::accept) it.
+///
+/// ```
+/// # use bitcoin::ScriptBuf;
+/// # use spilman::channel::{ChannelKeys, KeyRole, Limits};
+/// # use spilman::service::{fresh_key, Chain, OpenError, PayeeHandle, Setup};
+/// # async fn serve(
+/// #     stream: tokio::net::TcpStream,
+/// #     chain: impl Chain,
+/// #     keys: ChannelKeys,
+/// #     payout: ScriptBuf,
+/// # ) -> Result<PayeeHandle, Box<dyn std::error::Error>> {
+/// let (_id, key) = fresh_key(&keys, KeyRole::Payee)?;
+/// let payee = Setup::new(key, payout)
+///     .limits(Limits { confirmations: 6..=144, ..Limits::default() })
+///     .accept(stream, chain)
+///     .await?;
+/// # Ok(payee)
+/// # }
+/// ```
 pub struct Setup {
-    /// A fresh key, for this channel alone: [`fresh_key`](super::fresh_key) draws one.
-    pub key: ChannelKey,
-    /// What happens if the key is not fresh. Default: it is refused.
-    pub key_reuse: KeyReuse,
-    /// Where this side's money goes in the end.
-    pub payout: ScriptBuf,
-    /// What this side agrees to.
-    pub limits: Limits,
-    /// Receives the reports.
-    pub observer: Observer,
-    /// How long to wait for each message of the opening. Default: [`OPENING_TIMEOUT`].
-    pub opening_timeout: Duration,
-    /// How long to wait after a look at the chain, or a broadcast, that failed.
-    pub backoff: Backoff,
-    /// The time without a new block after which the observer is told. Default: three hours.
-    pub stale_after: Duration,
-    /// The payee: where nonces come from, to close with one signature where the construction can. Without it, a close
-    /// takes two signatures. Default: the operating system's random numbers.
-    pub nonces: Option<NonceSource>,
+    pub(super) key: ChannelKey,
+    pub(super) key_reuse: KeyReuse,
+    pub(super) payout: ScriptBuf,
+    pub(super) limits: Limits,
+    pub(super) observer: Observer,
+    pub(super) opening_timeout: Duration,
+    pub(super) wallet_timeout: Duration,
+    pub(super) backoff: Backoff,
+    pub(super) stale_after: Duration,
+    pub(super) nonces: Option<NonceSource>,
 }
 
 impl Setup {
-    /// Default limits, no observer, [`OPENING_TIMEOUT`], nonces from the operating system, and no key reuse.
+    /// A party with a fresh key, for this channel alone ([`fresh_key`](super::fresh_key) draws one), whose money goes to
+    /// `payout` in the end. Everything else has a default.
     #[must_use]
     pub fn new(key: ChannelKey, payout: ScriptBuf) -> Self {
         Self {
@@ -42,10 +60,116 @@ impl Setup {
             limits: Limits::default(),
             observer: no_observer(),
             opening_timeout: OPENING_TIMEOUT,
+            wallet_timeout: WALLET_TIMEOUT,
             backoff: Backoff::default(),
             stale_after: STALE,
             nonces: random_nonces(),
         }
+    }
+
+    /// What happens if the key is not fresh. Default: it is refused.
+    #[must_use]
+    pub fn key_reuse(self, key_reuse: KeyReuse) -> Self {
+        Self { key_reuse, ..self }
+    }
+
+    /// What this side agrees to. Default: [`Limits::default`].
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What receives the reports. Default: nothing.
+    #[must_use]
+    pub fn observer(self, observer: Observer) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// How long to wait for each message of the opening. Default: [`OPENING_TIMEOUT`].
+    #[must_use]
+    pub fn opening_timeout(self, opening_timeout: Duration) -> Self {
+        Self {
+            opening_timeout,
+            ..self
+        }
+    }
+
+    /// How long the payer's wallet, or whoever signs a child, may take. Default: [`WALLET_TIMEOUT`].
+    #[must_use]
+    pub fn wallet_timeout(self, wallet_timeout: Duration) -> Self {
+        Self {
+            wallet_timeout,
+            ..self
+        }
+    }
+
+    /// How long to wait after a look at the chain, or a broadcast, that failed. Default: [`Backoff::default`].
+    #[must_use]
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// The time without a new block after which the observer is told. Default: three hours.
+    #[must_use]
+    pub fn stale_after(self, stale_after: Duration) -> Self {
+        Self { stale_after, ..self }
+    }
+
+    /// The payee: where nonces come from, to close with one signature where the construction can. With `None`, a close
+    /// takes two signatures. Default: the operating system's random numbers.
+    #[must_use]
+    pub fn nonces(self, nonces: Option<NonceSource>) -> Self {
+        Self { nonces, ..self }
+    }
+
+    /// Opens a channel as the payer and runs it in a task of its own.
+    ///
+    /// `wallet` makes and signs a transaction that pays the funding output, which leaves this side only when the refund is
+    /// signed and verified.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future never loses money. Until the refund is signed and verified, dropping it ends the opening, and
+    /// the funding transaction has not left this side. After that the party lives in its own task: it asks the payee to
+    /// close the channel, so that the money comes back soon, and broadcasts the refund when its lock is over if the channel
+    /// is still open then. Where the future is dropped by [`tokio::try_join!`] or a timeout, keep the runtime alive for
+    /// that.
+    ///
+    /// # Errors
+    /// If the opening fails on either side. [`OpenError::FundingRefused`] alone comes after the funding transaction was
+    /// given to a node: the party goes on, and the refund is in the error. After any other error nothing is locked.
+    pub async fn open<IO, C, W>(
+        self,
+        io: IO,
+        chain: C,
+        proposal: Proposal,
+        wallet: W,
+    ) -> Result<PayerHandle, OpenError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        C: Chain,
+        W: Wallet,
+    {
+        // Large, and polled seldom.
+        let id = proposal.id;
+        Box::pin(in_opening(id, open_as_payer(io, chain, self, proposal, wallet))).await
+    }
+
+    /// Takes a channel as the payee and runs it in a task of its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the opening until the payee has the funding transaction. After that the party lives in its
+    /// own task: it asks the payer to close the channel, and runs until that is done or the expiry has passed.
+    ///
+    /// # Errors
+    /// If the opening fails on either side. Nothing of the payee's is at stake by then.
+    pub async fn accept<IO, C>(self, io: IO, chain: C) -> Result<PayeeHandle, OpenError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        C: Chain,
+    {
+        Box::pin(open_as_payee(io, chain, self)).await
     }
 }
 

@@ -9,8 +9,13 @@ pub(super) const CHAIN_TIMEOUT: Duration = Duration::from_secs(CHAIN);
 /// How long a party waits for each message of the opening, by default: an honest peer may look at the chain, broadcast
 /// the funding transaction or read the tip in between, each within the time that its node may take.
 ///
-/// This includes the time the payer's wallet takes to sign; for slow signers, a payee sets a longer time.
+/// This includes the time the payer's wallet takes to sign ([`WALLET_TIMEOUT`]); for slow signers, a payee sets a longer
+/// time.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(TWO_POLLS + NETWORK);
+
+/// How long a wallet may take to sign, by default. The payee waits meanwhile: a payer that gives its wallet more time needs
+/// a payee that waits longer ([`OPENING_TIMEOUT`]).
+pub const WALLET_TIMEOUT: Duration = Duration::from_secs(WALLET);
 
 /// How long a peer may go without reading anything while messages wait for it. An honest one does not read
 /// while it looks at the chain, nor while it broadcasts what follows from that.
@@ -33,6 +38,7 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) const STALE: Duration = Duration::from_secs(3 * 3_600);
 
 const CHAIN: u64 = 30;
+const WALLET: u64 = 30;
 /// A look at the funding output, and, if that fails, at the tip.
 const TWO_POLLS: u64 = 2 * CHAIN;
 /// The funding transaction and a settlement, both again with every block.
@@ -45,6 +51,10 @@ const _: () = {
     assert!(
         OPENING_TIMEOUT.as_secs() > 2 * chain,
         "a slow node would end an honest opening"
+    );
+    assert!(
+        OPENING_TIMEOUT.as_secs() > WALLET_TIMEOUT.as_secs() + chain,
+        "a slow wallet, and a node that broadcasts what it has signed, would end an honest opening"
     );
     assert!(
         SEND_TIMEOUT.as_secs() > 4 * chain,

@@ -151,9 +151,7 @@ mod tests {
         };
         let capacity = Capacity::new(Amount::from_sat(1_000_000)).unwrap();
         for construction in Construction::ALL {
-            let terms = Terms::new(Protocol::Example7, capacity, tip)
-                .unwrap()
-                .on(construction);
+            let terms = Terms::with(Protocol::Example7, construction, capacity, tip).unwrap();
             let ((k1, to_payer), (k2, to_payee)) = (party(1), party(2));
             let (payer, open) =
                 PayerOpening::propose(ChannelId(7), terms, k1, to_payer, Limits::default(), tip).unwrap();

@@ -65,8 +65,8 @@ impl Cast {
         let coin = chain
             .fund_key(capacity + sat(1_000), CoinKind::Segwit, key("coin"))
             .expect("funds");
-        let terms =
-            Terms::new(protocol, Capacity::new(capacity).expect("a capacity"), tip(chain)).expect("a lock");
+        let capacity = Capacity::new(capacity).expect("a capacity");
+        let terms = Terms::with(protocol, Construction::P2sh, capacity, tip(chain)).expect("a lock");
         Self {
             payer: key("payer"),
             payee: key("payee"),

@@ -1,14 +1,13 @@
 //! A payer and a payee as services on any connection, on one node.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::TxOut;
 use spilman::channel::{ChannelId, ChannelKey, Stage};
 use spilman::regtest::Regtest;
-use spilman::scenario::NodeChain;
 use spilman::service::{
-    accept, open, Chain, Handle, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Setup, Status,
+    wallet_fn, BitcoindChain, Chain, Handle, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Setup,
+    Status,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -20,11 +19,11 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Parties {
     pub payer: PayerHandle,
     pub payee: PayeeHandle,
-    chains: [NodeChain; 2],
+    chains: [BitcoindChain; 2],
 }
 
-pub fn view(chain: &Regtest) -> NodeChain {
-    NodeChain::new(Arc::clone(chain.node())).expect("the node answers")
+pub fn view(chain: &Regtest) -> BitcoindChain {
+    BitcoindChain::when_announced(chain.node().new_client())
 }
 
 pub async fn open_payer<IO, C>(io: IO, cast: &Cast, view: C) -> Result<PayerHandle, OpenError>
@@ -32,23 +31,21 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let setup = Setup {
-        key_reuse: KeyReuse::Allow,
-        limits: cast.limits.clone(),
-        ..Setup::new(ChannelKey::new(cast.payer), payout(&cast.payer))
-    };
-    let wallet = |output: &TxOut| cast.coin.spend(vec![output.clone()]);
-    open(
-        io,
-        view,
-        setup,
-        Proposal {
-            id: ChannelId(1),
-            terms: cast.terms.clone(),
-        },
-        wallet,
-    )
-    .await
+    let setup = Setup::new(ChannelKey::new(cast.payer), payout(&cast.payer))
+        .key_reuse(KeyReuse::Allow)
+        .limits(cast.limits.clone());
+    let wallet = wallet_fn(|output: &TxOut| cast.coin.spend(vec![output.clone()]));
+    setup
+        .open(
+            io,
+            view,
+            Proposal {
+                id: ChannelId(1),
+                terms: cast.terms.clone(),
+            },
+            wallet,
+        )
+        .await
 }
 
 pub async fn open_payee<IO, C>(io: IO, cast: &Cast, view: C) -> Result<PayeeHandle, OpenError>
@@ -56,12 +53,10 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let setup = Setup {
-        key_reuse: KeyReuse::Allow,
-        limits: cast.limits.clone(),
-        ..Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
-    };
-    accept(io, view, setup).await
+    let setup = Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
+        .key_reuse(KeyReuse::Allow)
+        .limits(cast.limits.clone());
+    setup.accept(io, view).await
 }
 
 impl Parties {
@@ -100,7 +95,7 @@ impl Parties {
     }
 }
 
-async fn look(side: &Handle, chain: &NodeChain) {
+async fn look<S>(side: &Handle<S>, chain: &BitcoindChain) {
     chain.announce();
     let serial = chain.announced();
     until(side, "has looked at the chain", |status| {
@@ -110,7 +105,7 @@ async fn look(side: &Handle, chain: &NodeChain) {
 }
 
 /// Waits for a party; a timeout says for what, and what was there instead.
-pub async fn until(side: &Handle, what: &str, condition: impl FnMut(&Status) -> bool) {
+pub async fn until<S>(side: &Handle<S>, what: &str, condition: impl FnMut(&Status) -> bool) {
     let mut status = side.status();
     let waited = tokio::time::timeout(DEADLINE, status.wait_for(condition))
         .await

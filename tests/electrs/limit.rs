@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::{ScriptBuf, TxOut};
 use spilman::channel::{ChannelKey, Protocol, Stage};
 use spilman::regtest::{CoinKind, Electrs, Regtest};
-use spilman::service::{accept, Backoff, Chain, ChainError, ElectrumChain, KeyReuse, Setup};
+use spilman::service::{Backoff, Chain, ChainError, ElectrumChain, KeyReuse, Setup};
 
 use crate::common::duo::{payout, sat, Cast};
 use crate::common::parties::{open_payer, until};
@@ -129,15 +129,13 @@ async fn a_payee_that_dust_made_blind_settles_at_the_margin() {
         .wait_for_tip(chain.tip().expect("a tip").hash)
         .expect("indexed");
     let (left, right) = tokio::io::duplex(4_096);
-    let setup = Setup {
-        backoff: SOON,
-        key_reuse: KeyReuse::Allow,
-        limits: cast.limits.clone(),
-        ..Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
-    };
+    let setup = Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
+        .backoff(SOON)
+        .key_reuse(KeyReuse::Allow)
+        .limits(cast.limits.clone());
     let (payer, payee) = tokio::join!(
         open_payer(left, &cast, watch(&electrs)),
-        accept(right, watch(&electrs), setup)
+        setup.accept(right, watch(&electrs))
     );
     let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
     chain.mine(3).expect("blocks");

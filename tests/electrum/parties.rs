@@ -8,7 +8,7 @@ use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::Transaction;
 use serde_json::json;
 use spilman::channel::{Protocol, Stage, Terms};
-use spilman::service::{accept, Backoff, Chain, ElectrumChain, PayeeHandle, PayerHandle, Report, Setup};
+use spilman::service::{Backoff, Chain, ElectrumChain, PayeeHandle, PayerHandle, Report, Setup};
 use tokio::sync::mpsc;
 
 use crate::chains::FakeChain;
@@ -47,12 +47,18 @@ fn serve(server: &Server, refused: &'static [&'static str]) -> mpsc::UnboundedRe
 async fn open(watched: &ElectrumChain, payee: Setup) -> (Case, FakeChain, PayerHandle, PayeeHandle) {
     let mut case = Case::new(Protocol::Example7);
     let now = watched.tip().await.expect("a tip");
-    case.terms = Terms::new(Protocol::Example7, case.terms.capacity, now).expect("a lock");
+    case.terms = Terms::with(
+        Protocol::Example7,
+        case.terms.construction,
+        case.terms.capacity,
+        now,
+    )
+    .expect("a lock");
     let (left, right) = tokio::io::duplex(65_536);
     let fake = FakeChain::new();
     let (payer, payee) = tokio::join!(
         open_payer(&case, left, &fake),
-        accept(right, watched.clone(), payee)
+        payee.accept(right, watched.clone())
     );
     (
         case,
@@ -74,16 +80,12 @@ async fn a_payee_whose_server_hangs_up_waits_between_two_attempts() {
     });
     let failures = Arc::new(AtomicUsize::new(0));
     let (counted, (tell, mut told)) = (failures.clone(), mpsc::unbounded_channel());
-    let payee = Setup {
-        backoff: BUSY,
-        observer: Arc::new(move |report| {
-            if matches!(report, Report::ChainFailed(_)) && counted.fetch_add(1, Ordering::Relaxed) == 50 {
-                // The test may have ended.
-                let _ = tell.send(());
-            }
-        }),
-        ..setup("payee")
-    };
+    let payee = setup("payee").backoff(BUSY).observer(Arc::new(move |report| {
+        if matches!(report, Report::ChainFailed(_)) && counted.fetch_add(1, Ordering::Relaxed) == 50 {
+            // The test may have ended.
+            let _ = tell.send(());
+        }
+    }));
     let (_case, _fake, _payer, _payee) = open(&watched, payee).await;
     let before = server.asked("server.version");
     server.lie(|_, call, _| (call == "blockchain.headers.subscribe").then_some(Reply::HangUp));
@@ -105,10 +107,7 @@ async fn dust_to_the_script_of_a_channel_does_not_keep_the_payee_from_settling()
         let server = Server::start(World::new(200));
         let _taken = serve(&server, &[]);
         let watched = watched(&server);
-        let payee = Setup {
-            backoff: AT_ONCE,
-            ..setup("payee")
-        };
+        let payee = setup("payee").backoff(AT_ONCE);
         let (case, fake, payer, payee) = open(&watched, payee).await;
         let funding = payee.funding().tx().clone();
         server.change(|world| {

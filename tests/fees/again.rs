@@ -10,8 +10,7 @@ use spilman::channel::{
     Protocol, SpendRole, Stage, Tip, SETTLED_DEPTH,
 };
 use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest, RejectReason};
-use spilman::scenario::NodeChain;
-use spilman::service::{BumpError, Chain, ChainError, RequestError};
+use spilman::service::{wallet_fn, BitcoindChain, BumpError, Chain, ChainError, RequestError};
 use tokio::io::duplex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -218,19 +217,22 @@ async fn a_payee_raises_its_settlement() {
     })
     .await;
     parties.payer.pay(sat(300_000)).await.expect("acknowledged");
-    let sign = |child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payee, child));
+    let mut sign = wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payee, child)));
     let cpfp = Cpfp::new(asked(), wallet());
-    let nothing = parties.payee.bump(&cpfp, sign).await;
+    let nothing = parties.payee.bump(&cpfp, &mut sign).await;
     assert!(matches!(nothing, Err(BumpError::NotSettled)), "{nothing:?}");
 
     parties.payee.close().await.expect("closed");
     assert_eq!(chain.node().mempool().expect("mempool"), [], "it pays too little");
-    let needless = parties.payee.bump(&Cpfp::new(per_vb(1), wallet()), sign).await;
+    let needless = parties
+        .payee
+        .bump(&Cpfp::new(per_vb(1), wallet()), &mut sign)
+        .await;
     assert!(
         matches!(needless, Err(BumpError::Child(CpfpError::Sufficient { .. }))),
         "{needless:?}"
     );
-    let sign_as_payer = |child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payer, child));
+    let sign_as_payer = wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payer, child)));
     let early = parties.payer.bump(&cpfp, sign_as_payer).await;
     let early = early.expect_err("the lock is not over");
     assert!(
@@ -240,7 +242,7 @@ async fn a_payee_raises_its_settlement() {
         ),
         "{early:?}"
     );
-    let package = parties.payee.bump(&cpfp, sign).await.expect("raised");
+    let package = parties.payee.bump(&cpfp, &mut sign).await.expect("raised");
     in_mempool(&chain, &package, "raised");
     chain.mine(SETTLED_DEPTH).expect("blocks");
     parties.look().await;
@@ -250,7 +252,7 @@ async fn a_payee_raises_its_settlement() {
 }
 
 /// A view of the chain that takes one transaction at a time, as an electrum server does.
-struct OneByOne(NodeChain);
+struct OneByOne(BitcoindChain);
 
 impl Chain for OneByOne {
     fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send {
@@ -276,7 +278,7 @@ impl Chain for OneByOne {
 fn without_packages_a_child_follows_its_parent() {
     for (node_asks, taken) in [(asked(), false), (per_vb(1), true)] {
         let chain = start_at_least(node_asks);
-        let view = NodeChain::new(chain.node().clone()).expect("the node answers");
+        let view = BitcoindChain::when_announced(chain.node().new_client());
         let mut channel = Case::new(&chain, Construction::P2wsh).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payee, Event::Close).expect("closed");

@@ -6,8 +6,7 @@ use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 use spilman::channel::*;
 use spilman::regtest::{labelled_key, Coin, CoinKind, Node, Policy, Regtest, RejectReason};
-use spilman::scenario::NodeChain;
-use spilman::service::Chain;
+use spilman::service::{BitcoindChain, Chain};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::duo::{protect, tip};
@@ -62,8 +61,9 @@ impl Case {
         let key = |role: &str| labelled_key(&format!("spilman/tests/fees/{construction}/{height}/{role}"));
         let (payer, payee) = (key("payer"), key("payee"));
         let coin = chain.fund_key(capacity + sat(1_000), kind, key("coin"));
-        let terms = Terms::new(
+        let terms = Terms::with(
             Protocol::Example7,
+            construction,
             Capacity::new(capacity).expect("a capacity"),
             tip(chain),
         );
@@ -77,7 +77,7 @@ impl Case {
             payer,
             payee,
             coin: coin.expect("funds"),
-            terms: terms.expect("a lock").on(construction),
+            terms: terms.expect("a lock"),
             told: None,
             promised: None,
             limits,
@@ -110,7 +110,7 @@ impl Case {
     /// The opening, until the payee has given the funding transaction to the network, and both have seen that it is not
     /// confirmed.
     pub fn fund(self, chain: &Regtest) -> Channel {
-        let sight = NodeChain::new(chain.node().clone()).expect("the node answers");
+        let sight = BitcoindChain::when_announced(chain.node().new_client());
         let (payer, payee) = self.agree(chain).expect("sound terms");
         let output = payer.funding_output();
         let funding = self.coin.spend(vec![output]).expect("the coin is large enough");
@@ -156,7 +156,7 @@ pub struct Channel {
     pub broadcasts: Vec<(SpendRole, Transaction, Option<RejectReason>)>,
     /// What one side said and the other did not take.
     pub refused: Vec<(Side, ApplyError)>,
-    sight: NodeChain,
+    sight: BitcoindChain,
     runtime: Runtime,
 }
 

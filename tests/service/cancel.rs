@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::Transaction;
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
 use spilman::channel::{Notice, Stage};
-use spilman::service::{accept, OpenError, Report, Setup};
+use spilman::service::{OpenError, Report};
 use tokio::io::duplex;
 use tokio::time::timeout;
 
@@ -47,7 +47,7 @@ async fn a_timeout_around_open_brings_the_money_back_soon() {
     let (a, b) = duplex(64 * 1024);
     let (opened, payee) = tokio::join!(
         timeout(Duration::from_secs(10), open_payer(&case, a, &odd)),
-        accept(b, odd.chain.clone(), setup("payee")),
+        setup("payee").accept(b, odd.chain.clone()),
     );
     assert!(opened.is_err(), "nobody waits any more");
     let funding = out(&odd.chain, "the funding transaction", |_| true)
@@ -68,11 +68,8 @@ async fn an_open_that_is_dropped_keeps_its_refund() {
     let (case, odd) = (Case::new(SteppedLocktime), Odd::new());
     odd.change(|mood| mood.broadcast_takes = Duration::from_secs(25));
     let (a, b) = duplex(64 * 1024);
-    let payees = Setup {
-        opening_timeout: Duration::from_secs(20),
-        ..setup("payee")
-    };
-    let opened = async { tokio::try_join!(open_payer(&case, a, &odd), accept(b, odd.chain.clone(), payees)) };
+    let payees = setup("payee").opening_timeout(Duration::from_secs(20));
+    let opened = async { tokio::try_join!(open_payer(&case, a, &odd), payees.accept(b, odd.chain.clone())) };
     let error = opened.await.err().expect("the payee gives up");
     assert!(matches!(error, OpenError::Timeout { .. }), "{error}");
     assert_eq!(
@@ -115,7 +112,7 @@ async fn a_timeout_around_accept_closes_the_channel() {
         let (a, b) = duplex(64 * 1024);
         let (payer, accepted) = tokio::join!(
             open_payer(&case, a, &odd.chain),
-            timeout(Duration::from_secs(10), accept(b, odd.clone(), setup("payee"))),
+            timeout(Duration::from_secs(10), setup("payee").accept(b, odd.clone())),
         );
         assert!(accepted.is_err(), "nobody waits any more");
         let payer = payer.unwrap();
@@ -140,7 +137,7 @@ async fn a_funding_transaction_that_is_refused_falsely_is_refunded() {
     let (a, b) = duplex(64 * 1024);
     let (payer, payee) = tokio::join!(
         open_payer(&case, a, &odd),
-        accept(b, odd.chain.clone(), setup("payee"))
+        setup("payee").accept(b, odd.chain.clone())
     );
     let error = payer.err().expect("refused");
     let said = error.to_string();
@@ -165,20 +162,17 @@ async fn a_funding_transaction_that_is_refused_ends_after_the_lock() {
     let (a, b) = duplex(64 * 1024);
     let notices = Arc::new(Mutex::new(Vec::new()));
     let (sink, (gone, mut is_gone)) = (notices.clone(), tokio::sync::mpsc::unbounded_channel());
-    let payers = Setup {
-        observer: Arc::new(move |report: Report<'_>| {
-            if let Report::Notice(notice) = report {
-                sink.lock().unwrap().push(notice.clone());
-            }
-            // Dropped with the party's task.
-            let _ = &gone;
-        }),
-        ..setup("payer")
-    };
+    let payers = setup("payer").observer(Arc::new(move |report: Report<'_>| {
+        if let Report::Notice(notice) = report {
+            sink.lock().unwrap().push(notice.clone());
+        }
+        // Dropped with the party's task.
+        let _ = &gone;
+    }));
     let (_, error) = {
         let (payer, payee) = tokio::join!(
             open_with(&case, a, &odd, payers),
-            accept(b, odd.chain.clone(), setup("payee"))
+            setup("payee").accept(b, odd.chain.clone())
         );
         (
             payee.err().expect("nothing to accept"),

@@ -8,7 +8,7 @@ use spilman::channel::{
     Action, Construction, Envelope, Event, Message, NonceSource, RefusalReason, SeenSpend, Stage,
 };
 use spilman::channel::{Payer, UnverifiedSignature};
-use spilman::service::{accept, PayError, RequestError};
+use spilman::service::{PayError, RequestError};
 use spilman::wire;
 use tokio::io::{duplex, AsyncWriteExt};
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ async fn many_payments_at_once_do_not_end_the_connection() {
         let (a, b) = duplex(buffer);
         let (payer, payee) = tokio::join!(
             open_payer(&case, a, &chain),
-            accept(b, chain.clone(), setup("payee"))
+            setup("payee").accept(b, chain.clone())
         );
         let (payer, payee) = (Arc::new(payer.unwrap()), payee.unwrap());
         chain.confirm(3);
@@ -281,7 +281,7 @@ async fn a_slow_node_of_the_payer_does_not_lock_its_money_for_nobody() {
         let (a, b) = duplex(64 * 1024);
         let (payer, payee) = tokio::join!(
             open_payer(&case, a, &odd),
-            accept(b, odd.chain.clone(), setup("payee"))
+            setup("payee").accept(b, odd.chain.clone())
         );
         let opened = payer.map(drop).and(payee.map(drop));
         opened.unwrap_or_else(|error| panic!("{protocol}, {takes} s: {error}"));

@@ -11,7 +11,7 @@ use spilman::channel::{
     RefusalReason, Stage,
 };
 use spilman::service::{
-    accept, open, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status,
+    wallet_fn, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status, Wallet,
 };
 use spilman::wire;
 use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -21,11 +21,9 @@ use crate::chains::FakeChain;
 use crate::pair::{co_signed, key, payout, Case};
 
 pub fn setup(label: &str) -> Setup {
-    Setup {
+    Setup::new(key(label), payout(label))
         // Every test uses the same keys.
-        key_reuse: KeyReuse::Allow,
-        ..Setup::new(key(label), payout(label))
-    }
+        .key_reuse(KeyReuse::Allow)
 }
 
 pub async fn open_payer<C: Chain + Clone>(
@@ -42,25 +40,29 @@ pub async fn open_with<C: Chain + Clone>(
     chain: &C,
     setup: Setup,
 ) -> Result<PayerHandle, OpenError> {
-    let wallet = |output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone()));
-    let setup = Setup {
-        limits: case.limits.clone(),
-        ..setup
-    };
+    let wallet = wallet_fn(|output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone())));
+    open_by(case, (io, chain), setup, wallet).await
+}
+
+/// The payer's wallet may be an odd one.
+pub async fn open_by<C: Chain + Clone>(
+    case: &Case,
+    (io, chain): (DuplexStream, &C),
+    setup: Setup,
+    wallet: impl Wallet,
+) -> Result<PayerHandle, OpenError> {
+    let setup = setup.limits(case.limits.clone());
     let proposal = Proposal {
         id: case.id,
         terms: case.terms.clone(),
     };
-    open(io, chain.clone(), setup, proposal, wallet).await
+    setup.open(io, chain.clone(), proposal, wallet).await
 }
 
 pub async fn both(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
     let (a, b) = duplex(64 * 1024);
-    let payee = Setup {
-        limits: case.limits.clone(),
-        ..setup("payee")
-    };
-    let (payer, payee) = tokio::join!(open_payer(case, a, chain), accept(b, chain.clone(), payee));
+    let payee = setup("payee").limits(case.limits.clone());
+    let (payer, payee) = tokio::join!(open_payer(case, a, chain), payee.accept(b, chain.clone()));
     (payer.unwrap(), payee.unwrap())
 }
 
@@ -190,9 +192,10 @@ pub async fn payee_and_hand<C: Chain + Clone>(
     let mut hand = Hand { io: a };
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = reports.clone();
-    let mut setup = setup("payee");
-    setup.observer = Arc::new(move |report: Report<'_>| sink.lock().unwrap().push(format!("{report:?}")));
-    let (payee, payer) = tokio::join!(accept(b, view.clone(), setup), hand.open_as_payer(case, chain));
+    let setup = setup("payee").observer(Arc::new(move |report: Report<'_>| {
+        sink.lock().unwrap().push(format!("{report:?}"));
+    }));
+    let (payee, payer) = tokio::join!(setup.accept(b, view.clone()), hand.open_as_payer(case, chain));
     (payee.unwrap(), hand, payer, reports)
 }
 
@@ -220,7 +223,7 @@ pub async fn ready<A: Chain + Clone, B: Chain + Clone>(
     with: Setup,
 ) -> (PayerHandle, PayeeHandle) {
     let (a, b) = duplex(64 * 1024);
-    let (payer, payee) = tokio::join!(open_payer(case, a, payer), accept(b, payee.clone(), with));
+    let (payer, payee) = tokio::join!(open_payer(case, a, payer), with.accept(b, payee.clone()));
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
     for chain in [payers, payees] {
         chain.change(|state| state.confirmations = 3);

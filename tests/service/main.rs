@@ -3,6 +3,8 @@
 
 mod cancel;
 mod chains;
+#[cfg(feature = "tracing")]
+mod events;
 mod floods;
 mod hand;
 #[path = "../common/pair.rs"]
@@ -11,6 +13,7 @@ mod panics;
 mod peers;
 mod sums;
 mod surroundings;
+mod wallets;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use chains::{Blind, FakeChain, Shaky};
 use hand::{both, open_payer, setup, soon, until, Hand};
 use pair::{amounts, sat, Case, HEIGHT, MTP};
 use spilman::channel::{Construction, Protocol, Stage};
-use spilman::service::{accept, OpenError, PayError, RequestError, Setup, OPENING_TIMEOUT};
+use spilman::service::{OpenError, PayError, RequestError, OPENING_TIMEOUT};
 use tokio::io::duplex;
 use Protocol::{Bond, Example7, SteppedLocktime};
 
@@ -146,7 +149,7 @@ async fn a_silent_peer_is_not_waited_for() {
         if says {
             hand.send(&case.propose().1).await;
         }
-        let error = soon("the payee", accept(b, chain.clone(), setup("payee")))
+        let error = soon("the payee", setup("payee").accept(b, chain.clone()))
             .await
             .err()
             .unwrap();
@@ -165,7 +168,7 @@ async fn a_party_without_news_of_the_chain_still_answers() {
     let (chain, blind) = (FakeChain::new(), Blind(FakeChain::new()));
     let (left, right) = duplex(4_096);
     let setup = setup("payee");
-    let (payer, payee) = tokio::join!(open_payer(&case, left, &chain), accept(right, blind, setup));
+    let (payer, payee) = tokio::join!(open_payer(&case, left, &chain), setup.accept(right, blind));
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
     let answer = tokio::time::timeout(Duration::from_secs(60), payee.redeemable()).await;
     assert_eq!(answer.expect("no hang").expect("running"), None);
@@ -181,7 +184,7 @@ async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
     let (left, right) = duplex(4_096);
     let (payer, payee) = tokio::join!(
         open_payer(&case, left, &chain),
-        accept(right, shaky.clone(), setup("payee"))
+        setup("payee").accept(right, shaky.clone())
     );
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
     for chain in [&chain, &shaky.chain] {
@@ -215,11 +218,8 @@ async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
     case.limits.zero_conf_limit = sat(10_000);
     let (left, right) = (FakeChain::new(), FakeChain::new());
     let (a, b) = duplex(64 * 1024);
-    let payee = Setup {
-        limits: case.limits.clone(),
-        ..setup("payee")
-    };
-    let (payer, payee) = tokio::join!(open_payer(&case, a, &left), accept(b, right.clone(), payee));
+    let payee = setup("payee").limits(case.limits.clone());
+    let (payer, payee) = tokio::join!(open_payer(&case, a, &left), payee.accept(b, right.clone()));
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
     until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
     payer.pay(sat(10_000)).await.unwrap();

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::Protocol::{Bond, Example7};
 use spilman::channel::{ChainView, Notice, Stage, Tip};
-use spilman::service::{accept, Chain, ChainError, ObserverPanic, OutcomeError, Report, Setup};
+use spilman::service::{Chain, ChainError, ObserverPanic, OutcomeError, Report};
 use tokio::io::{duplex, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 
@@ -20,14 +20,11 @@ use crate::pair::{amounts, sat, tip, Case, HEIGHT, MTP};
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_does_not_end_the_party() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let payees = Setup {
-        observer: Arc::new(|report| {
-            if let Report::Notice(Notice::PaymentAccepted(balance)) = report {
-                panic!("cannot book {}", balance.paid);
-            }
-        }),
-        ..setup("payee")
-    };
+    let payees = setup("payee").observer(Arc::new(|report| {
+        if let Report::Notice(Notice::PaymentAccepted(balance)) = report {
+            panic!("cannot book {}", balance.paid);
+        }
+    }));
     let (payer, payee) = ready(&case, (&chain, &chain), (&chain, &chain), payees).await;
     soon("an answer", payer.pay(sat(900_000))).await.unwrap();
     chain.reach(HEIGHT + 108, MTP);
@@ -74,18 +71,15 @@ async fn a_chain_that_panics_does_not_end_the_party() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let hasty = Hasty { has_time: false };
     let (failures, count) = watch::channel(0);
-    let payees = Setup {
-        observer: Arc::new(move |report| {
-            if let Report::ChainFailed(error) = report {
-                let source = std::error::Error::source(error).unwrap();
-                assert_eq!(source.to_string(), "panicked: no time for that");
-                failures.send_modify(|failures| *failures += 1);
-            }
-        }),
-        ..setup("payee")
-    };
+    let payees = setup("payee").observer(Arc::new(move |report| {
+        if let Report::ChainFailed(error) = report {
+            let source = std::error::Error::source(error).unwrap();
+            assert_eq!(source.to_string(), "panicked: no time for that");
+            failures.send_modify(|failures| *failures += 1);
+        }
+    }));
     let (a, b) = duplex(64 * 1024);
-    let (payer, payee) = tokio::join!(open_payer(&case, a, &chain), accept(b, hasty, payees));
+    let (payer, payee) = tokio::join!(open_payer(&case, a, &chain), payees.accept(b, hasty));
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
     let mut count = count;
     soon("failures", count.wait_for(|failures| *failures > 4))
@@ -159,7 +153,7 @@ async fn a_connection_that_panics_is_told_of() {
         };
         let (payer, payee) = tokio::join!(
             open_payer(&case, a, &chain),
-            accept(brittle, chain.clone(), setup("payee"))
+            setup("payee").accept(brittle, chain.clone())
         );
         let (payer, payee) = (payer.unwrap(), payee.unwrap());
         chain.confirm(3);

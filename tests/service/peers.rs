@@ -1,8 +1,8 @@
 //! Peers that do not read, or send what they must not.
 
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{Envelope, Event, Message, RefusalReason, Stage, UnverifiedSignature};
-use spilman::service::{accept, ConnectionError, OpenError};
+use spilman::channel::{Envelope, Event, Limits, Message, RefusalReason, Stage, UnverifiedSignature};
+use spilman::service::{ConnectionError, OpenError};
 use spilman::wire::MAX_MESSAGE;
 use std::time::Duration;
 use tokio::io::{duplex, AsyncWriteExt};
@@ -53,7 +53,7 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     let (a, b) = duplex(4_096);
     let mut hand = Hand { io: a };
     hand.io.write_all(&[0xff, 0xff]).await.unwrap();
-    let error = accept(b, FakeChain::new(), setup("payee")).await.err().unwrap();
+    let error = setup("payee").accept(b, FakeChain::new()).await.err().unwrap();
     assert!(
         matches!(
             error,
@@ -67,7 +67,7 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
         let (a, b) = duplex(4_096);
         let mut hand = Hand { io: a };
         hand.io.write_u16(len.try_into().unwrap()).await.unwrap();
-        let error = soon("an end", accept(b, FakeChain::new(), setup("payee")))
+        let error = soon("an end", setup("payee").accept(b, FakeChain::new()))
             .await
             .err()
             .unwrap();
@@ -112,7 +112,7 @@ fn a_refusal_does_not_outlive_the_opening() {
     let mut hand = Hand { io: a };
     runtime().block_on(async {
         hand.io.write_all(&[0xff, 0xff]).await.unwrap();
-        let opened = accept(b, FakeChain::new(), setup("payee")).await;
+        let opened = setup("payee").accept(b, FakeChain::new()).await;
         opened.err().expect("no channel");
     });
     assert_eq!(runtime().block_on(hand.refused()), RefusalReason::Malformed);
@@ -135,7 +135,7 @@ async fn garbage_ends_the_connection_and_nothing_else() {
         let mut hand = Hand { io: a };
         hand.io.write_all(garbage).await.unwrap();
         drop(hand);
-        let error = soon("an end", accept(b, FakeChain::new(), setup("payee")))
+        let error = soon("an end", setup("payee").accept(b, FakeChain::new()))
             .await
             .err()
             .unwrap();
@@ -186,9 +186,11 @@ async fn a_refused_proposal_tells_the_payer_why() {
     let (mut case, chain) = (Case::new(Example7), FakeChain::new());
     case.limits.capacity = sat(1)..=sat(1_000_000);
     let (a, b) = duplex(4_096);
-    let mut strict = setup("payee");
-    strict.limits.capacity = sat(1)..=sat(999_999);
-    let (payer, payee) = tokio::join!(open_payer(&case, a, &chain), accept(b, chain.clone(), strict));
+    let strict = setup("payee").limits(Limits {
+        capacity: sat(1)..=sat(999_999),
+        ..Limits::default()
+    });
+    let (payer, payee) = tokio::join!(open_payer(&case, a, &chain), strict.accept(b, chain.clone()));
     let (payer, payee) = (payer.err().unwrap(), payee.err().unwrap());
     let expected = RefusalReason::TermsOutOfLimits;
     assert!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spilman::channel::Protocol::Example7;
 use spilman::channel::{ChannelKeys, KeyRole, Stage};
-use spilman::service::{accept, fresh_key, Backoff, KeyReuse, OpenError, Report, Setup};
+use spilman::service::{fresh_key, Backoff, KeyReuse, OpenError, Report, Setup};
 use tokio::io::{duplex, AsyncReadExt};
 use tokio::time::timeout;
 
@@ -122,17 +122,14 @@ async fn a_key_is_not_used_twice() {
             KeyRole::Payer => (k1, "payer"),
             KeyRole::Payee => (k2, "payee"),
         };
-        Setup {
-            key_reuse,
-            ..Setup::new(keys.derive(role, id), payout(label))
-        }
+        Setup::new(keys.derive(role, id), payout(label)).key_reuse(key_reuse)
     };
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     // 1. Fresh keys open a channel.
     let (a, b) = duplex(64 * 1024);
     let (payer, payee) = tokio::join!(
         open_with(&case, a, &chain, setup(KeyRole::Payer, KeyReuse::Refuse)),
-        accept(b, chain.clone(), setup(KeyRole::Payee, KeyReuse::Refuse))
+        setup(KeyRole::Payee, KeyReuse::Refuse).accept(b, chain.clone())
     );
     assert!(payer.is_ok() && payee.is_ok());
     // 2. The payer's does not open another, and the peer hears nothing of it.
@@ -146,7 +143,7 @@ async fn a_key_is_not_used_twice() {
         let (a, b) = duplex(64 * 1024);
         let (payer, payee) = tokio::join!(
             open_payer(&case, a, &chain),
-            accept(b, chain.clone(), setup(KeyRole::Payee, key_reuse))
+            setup(KeyRole::Payee, key_reuse).accept(b, chain.clone())
         );
         assert_eq!(
             (payer.is_ok(), payee.is_ok()),
@@ -163,13 +160,10 @@ async fn a_key_is_not_used_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_fails_is_asked_less_and_less() {
     let (case, chain, odd) = (Case::new(Example7), FakeChain::new(), Odd::new());
-    let payees = Setup {
-        backoff: Backoff {
-            jitter: 0,
-            ..Backoff::default()
-        },
-        ..setup("payee")
-    };
+    let payees = setup("payee").backoff(Backoff {
+        jitter: 0,
+        ..Backoff::default()
+    });
     let (_payer, payee) = ready(&case, (&chain, &chain), (&odd, &odd.chain), payees).await;
     odd.change(|mood| mood.view = Answer::Error);
     let began = tokio::time::Instant::now();
@@ -207,15 +201,12 @@ async fn a_stale_tip_is_told_once() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let stale = Arc::new(Mutex::new(Vec::new()));
     let sink = stale.clone();
-    let payees = Setup {
-        observer: Arc::new(move |report| {
-            if let Report::StaleTip { tip, unchanged } = report {
-                assert!(unchanged >= 3 * HOUR);
-                sink.lock().unwrap().push(tip.height.to_consensus_u32());
-            }
-        }),
-        ..setup("payee")
-    };
+    let payees = setup("payee").observer(Arc::new(move |report| {
+        if let Report::StaleTip { tip, unchanged } = report {
+            assert!(unchanged >= 3 * HOUR);
+            sink.lock().unwrap().push(tip.height.to_consensus_u32());
+        }
+    }));
     let (payer, _payee) = ready(&case, (&chain, &chain), (&chain, &chain), payees).await;
     let told = || stale.lock().unwrap().clone();
     tokio::time::sleep(Duration::from_secs(179 * 60)).await;

@@ -23,8 +23,7 @@ pub(crate) use scripts::{Scripts, SpendPath};
 ///
 /// let key = |byte| ChannelKey::new(SecretKey::from_slice(&[byte; 32]).unwrap()).public_key();
 /// let tip = Tip { height: Height::from_consensus(800_000)?, mtp: Time::from_consensus(1_700_000_000)? };
-/// let terms = Terms::new(Protocol::Example7, Capacity::new(Amount::ONE_BTC)?, tip).expect("a day ahead");
-/// let terms = terms.on(Construction::Cltv);
+/// let terms = Terms::with(Protocol::Example7, Construction::Cltv, Capacity::new(Amount::ONE_BTC)?, tip)?;
 /// let output = terms.descriptor(PayerKey::new(key(1)), PayeeKey::new(key(2)))?;
 /// assert!(output.to_string().contains("v:after(800144)"));
 /// assert!(output.script_pubkey().is_p2wsh());

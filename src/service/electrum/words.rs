@@ -3,17 +3,13 @@
 use serde::Deserialize;
 
 use super::error::{excerpt, ElectrumError};
+use crate::service::node_verdict::{is_known, NodeVerdict};
 
 /// `ElectrumX` and Fulcrum put this before the node's words, and the transaction after them.
 const ENVELOPE: &str = "the transaction was rejected by network rules.";
 
 /// The esplora family puts this before the node's error: an object as JSON, or its code and its words.
 const PREFIX: &str = "sendrawtransaction RPC error";
-
-/// What the node answers to a transaction: it does not decode, its inputs are missing or spent, it is against the rules,
-/// or the chain has it. Every other error code, such as that of a node that is still starting, says nothing about it.
-const VERDICTS: [i64; 4] = [-22, -25, -26, IN_CHAIN];
-const IN_CHAIN: i64 = -27;
 
 /// A node's error, as a server passes it on.
 #[derive(Deserialize)]
@@ -35,9 +31,10 @@ pub(super) fn verdict(refusal: ElectrumError) -> Result<Option<String>, Electrum
         return Err(refusal);
     };
     let words = match message.strip_prefix(PREFIX).and_then(node_error) {
-        Some(error) if error.code == IN_CHAIN => return Ok(None),
-        Some(error) if VERDICTS.contains(&error.code) => error.message,
-        Some(_) => return Err(refusal),
+        Some(error) => {
+            let verdict = NodeVerdict::of(error.code, &error.message).ok_or(refusal)?;
+            return Ok(verdict.rejection().map(|words| excerpt(&words)));
+        }
         None => match message.strip_prefix(ENVELOPE) {
             Some(words) => words.split("\n[").next().unwrap_or_default().trim().to_owned(),
             // romanz' electrs passes on the node's words alone, and has this code for them.
@@ -58,17 +55,4 @@ fn node_error(text: &str) -> Option<ServerError> {
         code: code.trim().parse().ok()?,
         message: message.trim().to_owned(),
     })
-}
-
-/// Being in the mempool or in a block already is as good as being taken.
-fn is_known(words: &str) -> bool {
-    [
-        "txn-already-in-mempool",
-        "txn-already-known",
-        "txn-same-nonwitness-data-in-mempool",
-        "Transaction already in block chain",
-        "Transaction outputs already in utxo set",
-    ]
-    .iter()
-    .any(|known| words.starts_with(known))
 }

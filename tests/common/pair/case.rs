@@ -29,10 +29,11 @@ pub struct Case {
 }
 
 impl Case {
-    /// A million satoshi on default terms.
+    /// A million satoshi on default terms, with the documents' own construction.
     pub fn new(protocol: Protocol) -> Self {
         let now = tip(HEIGHT, MTP);
-        let terms = Terms::new(protocol, Capacity::new(sat(1_000_000)).unwrap(), now).unwrap();
+        let capacity = Capacity::new(sat(1_000_000)).unwrap();
+        let terms = Terms::with(protocol, Construction::P2sh, capacity, now).unwrap();
         Self {
             id: ChannelId(7),
             terms,

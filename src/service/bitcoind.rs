@@ -1,0 +1,221 @@
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bitcoin::absolute::Height;
+use bitcoin::{OutPoint, Transaction};
+use bitcoincore_rpc::{Auth, Client};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::backoff::Backoff;
+use super::chain::{Chain, ChainError};
+use crate::channel::{ChainView, CpfpPackage, Tip};
+use calls::{Failure, Rpc};
+use view::Viewer;
+
+mod calls;
+#[cfg(test)]
+mod tests;
+mod view;
+
+/// How often the node is asked for its tip, unless told otherwise: blocks are minutes apart.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A Bitcoin Core node as a party's view of the chain, by RPC.
+///
+/// The node needs no wallet and no transaction index. It has to be of version 28 or later, for `submitpackage`, and must
+/// not have pruned the blocks since the channel was opened.
+///
+/// ```no_run
+/// use spilman::service::bitcoincore_rpc::{self, Auth};
+/// use spilman::service::BitcoindChain;
+///
+/// let cookie = "/home/me/.bitcoin/testnet4/.cookie".into();
+/// let chain = BitcoindChain::connect("http://127.0.0.1:48332", Auth::CookieFile(cookie))?;
+/// # Ok::<(), bitcoincore_rpc::Error>(())
+/// ```
+///
+/// # News
+///
+/// The node is asked for its best block every second ([`poll_every`](Self::poll_every)), and the party looks at the chain
+/// when that is another one. A node that does not answer has no news, and is asked less and less often
+/// ([`backoff`](Self::backoff)). A transaction that spends the funding output without being in a block is no news: the
+/// party sees it when it looks by itself, twice a minute.
+///
+/// # What is searched
+///
+/// As long as the funding output is unspent, a look takes the same few calls however long the channel has been open.
+/// When it is spent, the spend is looked for in the mempool, and then in the blocks from the tip down to the first tip
+/// that this chain has seen, or to [`since`](Self::since). Each block is read once: those without a spend are remembered.
+///
+/// Clones share the client and what they know. Every call is cancel safe; the client's own timeout ends a call that was
+/// dropped, and a view whose node is catching up with the network is an error.
+#[derive(Clone)]
+pub struct BitcoindChain {
+    shared: Arc<BitcoindShared>,
+    /// `None`: the party looks when it is told.
+    poll_interval: Option<Duration>,
+    backoff: Backoff,
+}
+
+struct BitcoindShared {
+    viewer: Viewer,
+    changes: watch::Sender<u64>,
+    /// The task that asks for news. It ends with the runtime of the party that first wanted news.
+    poller: Mutex<Option<AbortHandle>>,
+}
+
+impl BitcoindChain {
+    /// Watches the chain through this client: one that others use as well, or one with a transport of its own.
+    #[must_use]
+    pub fn new(client: impl Into<Arc<Client>>) -> Self {
+        Self::with(client.into(), Some(POLL_INTERVAL))
+    }
+
+    /// Watches the chain through the RPC server at this address, such as `http://127.0.0.1:8332`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// If the address is not valid, or the cookie file cannot be read.
+    pub fn connect(url: &str, auth: Auth) -> Result<Self, bitcoincore_rpc::Error> {
+        Ok(Self::new(Client::new(url, auth)?))
+    }
+
+    /// The same as [`new`](Self::new) for a test that decides who hears of a block, and when: the party looks at the chain
+    /// after [`announce`](Self::announce).
+    #[must_use]
+    pub fn when_announced(client: impl Into<Arc<Client>>) -> Self {
+        Self::with(client.into(), None)
+    }
+
+    fn with(client: Arc<Client>, poll_interval: Option<Duration>) -> Self {
+        let shared = BitcoindShared {
+            viewer: Viewer::new(Rpc(client)),
+            changes: watch::Sender::new(0),
+            poller: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            poll_interval,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// How often the node is asked for its best block. Has to be said before a party uses this chain.
+    #[must_use]
+    pub fn poll_every(self, interval: Duration) -> Self {
+        Self {
+            poll_interval: Some(interval),
+            ..self
+        }
+    }
+
+    /// The pause before a node that did not answer is asked for news again. Has to be said before a party uses this chain.
+    #[must_use]
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// Searches blocks for a spend down to this height, for a channel that was opened by an earlier process. Has to be said
+    /// before the chain is used; otherwise the first tip that was seen stands.
+    #[must_use]
+    pub fn since(self, height: Height) -> Self {
+        // An error means that a tip was seen already.
+        let _ = self.shared.viewer.from_height.set(height.to_consensus_u32());
+        self
+    }
+
+    /// Tells the party to look at the chain.
+    pub fn announce(&self) {
+        self.shared.announce();
+    }
+
+    /// How often there was something to look at: the party's [`Status::seen`](super::Status) comes up to it.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        *self.shared.changes.borrow()
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        task: &'static str,
+        call: impl FnOnce(&Viewer) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, ChainError> {
+        let answer = ask(Arc::clone(&self.shared), call).await;
+        answer.map_err(|error| ChainError::new(task, error))
+    }
+
+    /// Starts the task that asks for news, unless it runs.
+    fn poll(&self, interval: Duration) {
+        let mut poller = self.shared.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        if poller.as_ref().is_none_or(AbortHandle::is_finished) {
+            let polling = poll(Arc::downgrade(&self.shared), interval, self.backoff);
+            *poller = Some(tokio::spawn(polling).abort_handle());
+        }
+    }
+}
+
+impl BitcoindShared {
+    fn announce(&self) {
+        self.changes.send_modify(|serial| *serial += 1);
+    }
+}
+
+impl Chain for BitcoindChain {
+    async fn tip(&self) -> Result<Tip, ChainError> {
+        self.ask("read the tip", Viewer::tip).await
+    }
+
+    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+        self.ask("look at the chain", move |viewer| viewer.view(funding))
+            .await
+    }
+
+    async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
+        let tx = tx.clone();
+        self.ask("broadcast a transaction", move |viewer| viewer.rpc.submit(&tx))
+            .await
+    }
+
+    async fn broadcast_package(&self, package: &CpfpPackage) -> Result<Option<String>, ChainError> {
+        let package = package.transactions();
+        self.ask("submit a package", move |viewer| {
+            viewer.rpc.submit_package(&package)
+        })
+        .await
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        if let Some(interval) = self.poll_interval {
+            self.poll(interval);
+        }
+        self.shared.changes.subscribe()
+    }
+}
+
+/// The client blocks its thread until the answer is there, so it gets a thread that nobody else waits for.
+async fn ask<T: Send + 'static>(
+    shared: Arc<BitcoindShared>,
+    call: impl FnOnce(&Viewer) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(move || call(&shared.viewer)).await?
+}
+
+/// Announces every new best block, the first included: a party may have looked before it came.
+async fn poll(shared: Weak<BitcoindShared>, interval: Duration, backoff: Backoff) {
+    let (mut last, mut failures) = (None, 0);
+    while let Some(shared) = shared.upgrade() {
+        let best = ask(Arc::clone(&shared), |viewer| Ok(viewer.rpc.best_hash()?)).await;
+        let pause = if let Ok(best) = best {
+            failures = 0;
+            if last.replace(best) != Some(best) {
+                shared.announce();
+            }
+            interval
+        } else {
+            failures += 1;
+            backoff.pause(failures).max(interval)
+        };
+        drop(shared);
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,184 @@
+//! The RPCs that a view of the chain takes, as typed functions.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use bitcoin::absolute::{Height, Time};
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid, Wtxid};
+use bitcoincore_rpc::{jsonrpc, Client, Error, RpcApi};
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use crate::channel::Tip;
+use crate::service::node_verdict::{is_known, NodeVerdict};
+
+/// A call that failed, or an answer that makes no sense.
+pub(super) type Failure = Box<dyn StdError + Send + Sync>;
+
+/// No limit for the feerate: what is signed is signed.
+const ANY_FEERATE: u8 = 0;
+/// Nor for what an output may burn, in bitcoin: the counterparty's payout script is the counterparty's business.
+const ANY_BURN: &str = "21000000";
+
+/// The code for a transaction that is neither in the mempool nor in the index.
+const NO_SUCH_TRANSACTION: i32 = -5;
+
+/// The end of the best chain.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct ChainInfo {
+    #[serde(rename = "blocks")]
+    pub height: u32,
+    #[serde(rename = "bestblockhash")]
+    pub hash: BlockHash,
+    mediantime: u32,
+}
+
+impl ChainInfo {
+    pub fn tip(&self) -> Result<Tip, Failure> {
+        tip(self.height, self.mediantime)
+    }
+}
+
+fn tip(height: u32, mtp: u32) -> Result<Tip, Failure> {
+    Ok(Tip {
+        height: Height::from_consensus(height)?,
+        mtp: Time::from_consensus(mtp)?,
+    })
+}
+
+#[derive(Clone)]
+pub(super) struct Rpc(pub Arc<Client>);
+
+impl Rpc {
+    fn call<T: DeserializeOwned>(&self, name: &str, arguments: &[Value]) -> Result<T, Error> {
+        self.0.call(name, arguments)
+    }
+
+    pub fn chain_info(&self) -> Result<ChainInfo, Error> {
+        self.call("getblockchaininfo", &[])
+    }
+
+    pub fn best_hash(&self) -> Result<BlockHash, Error> {
+        self.call("getbestblockhash", &[])
+    }
+
+    /// The chain's end when it ended at this height.
+    pub fn tip_at(&self, height: u32) -> Result<Tip, Failure> {
+        #[derive(Deserialize)]
+        struct Header {
+            mediantime: u32,
+        }
+        let hash: BlockHash = self.call("getblockhash", &[json!(height)])?;
+        let header: Header = self.call("getblockheader", &[json!(hash)])?;
+        tip(height, header.mediantime)
+    }
+
+    pub fn block(&self, hash: BlockHash) -> Result<Block, Failure> {
+        let hex: String = self.call("getblock", &[json!(hash), json!(0)])?;
+        Ok(deserialize_hex(&hex)?)
+    }
+
+    /// The confirmations of an output that no block spends; `None` if there is no such output.
+    pub fn confirmations(&self, outpoint: OutPoint) -> Result<Option<u32>, Error> {
+        self.unspent(outpoint, false)
+    }
+
+    /// Whether neither a block nor the mempool spends this output, which may itself be in the mempool.
+    pub fn is_unspent(&self, outpoint: OutPoint) -> Result<bool, Error> {
+        Ok(self.unspent(outpoint, true)?.is_some())
+    }
+
+    fn unspent(&self, outpoint: OutPoint, with_mempool: bool) -> Result<Option<u32>, Error> {
+        #[derive(Deserialize)]
+        struct Unspent {
+            confirmations: u32,
+        }
+        let arguments = [json!(outpoint.txid), json!(outpoint.vout), json!(with_mempool)];
+        let unspent: Option<Unspent> = self.call("gettxout", &arguments)?;
+        Ok(unspent.map(|unspent| unspent.confirmations))
+    }
+
+    /// The transaction of the mempool that spends this output.
+    pub fn mempool_spend(&self, outpoint: OutPoint) -> Result<Option<Transaction>, Failure> {
+        #[derive(Deserialize)]
+        struct Spender {
+            spendingtxid: Option<Txid>,
+        }
+        let asked = json!([{ "txid": outpoint.txid, "vout": outpoint.vout }]);
+        let [spender]: [Spender; 1] = self.call("gettxspendingprevout", &[asked])?;
+        let Some(txid) = spender.spendingtxid else {
+            return Ok(None);
+        };
+        match self.call::<String>("getrawtransaction", &[json!(txid)]) {
+            Ok(hex) => Ok(Some(deserialize_hex(&hex)?)),
+            // It has left the mempool since: for a block, which is a new tip, or because of a conflict.
+            Err(error) if code(&error) == Some(NO_SUCH_TRANSACTION) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a transaction to the node; its words if it refuses.
+    pub fn submit(&self, tx: &Transaction) -> Result<Option<String>, Failure> {
+        let arguments = [json!(serialize_hex(tx)), json!(ANY_FEERATE), json!(ANY_BURN)];
+        let accepted = self.call::<Txid>("sendrawtransaction", &arguments);
+        accepted.map(|_| None).or_else(rejection)
+    }
+
+    /// Gives a parent with its child to the node; its words if it refuses.
+    pub fn submit_package(&self, package: &[Transaction; 2]) -> Result<Option<String>, Failure> {
+        let hex = package.each_ref().map(serialize_hex);
+        let arguments = [json!(hex), json!(ANY_FEERATE), json!(ANY_BURN)];
+        match self.call::<PackageAnswer>("submitpackage", &arguments) {
+            Ok(answer) => Ok(answer.rejection(package)),
+            Err(error) => rejection(error),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PackageAnswer {
+    package_msg: String,
+    #[serde(rename = "tx-results")]
+    results: HashMap<Wtxid, PackageResult>,
+}
+
+#[derive(Deserialize)]
+struct PackageResult {
+    error: Option<String>,
+}
+
+impl PackageAnswer {
+    /// Of a package that is refused because of one of its transactions, the node says no more than that; the
+    /// transaction's own words say why.
+    fn rejection(mut self, package: &[Transaction; 2]) -> Option<String> {
+        if self.package_msg == "success" {
+            return None;
+        }
+        let mut words = package
+            .iter()
+            .filter_map(|tx| self.results.remove(&tx.compute_wtxid())?.error);
+        Some(words.find(|words| !is_known(words)).unwrap_or(self.package_msg))
+    }
+}
+
+/// The node's words about a transaction, unless the error is about something else.
+fn rejection(error: Error) -> Result<Option<String>, Failure> {
+    let verdict = match &error {
+        Error::JsonRpc(jsonrpc::Error::Rpc(error)) => NodeVerdict::of(error.code.into(), &error.message),
+        _ => None,
+    };
+    match verdict {
+        Some(verdict) => Ok(verdict.rejection()),
+        None => Err(error.into()),
+    }
+}
+
+fn code(error: &Error) -> Option<i32> {
+    match error {
+        Error::JsonRpc(jsonrpc::Error::Rpc(error)) => Some(error.code),
+        _ => None,
+    }
+}

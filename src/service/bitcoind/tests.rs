@@ -1,0 +1,326 @@
+//! Against a node that the test writes: what a real one does only now and then.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bitcoin::absolute::{Height, LockTime};
+use bitcoin::block::{Header, Version};
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    transaction, Block, BlockHash, CompactTarget, OutPoint, Transaction, TxIn, TxMerkleNode, Txid,
+};
+use bitcoincore_rpc::jsonrpc::{self, error::RpcError, Request, Response, Transport};
+use bitcoincore_rpc::Client;
+use serde_json::{json, Value};
+use tokio::time::timeout;
+
+use super::calls::Rpc;
+use super::{BitcoindChain, Chain};
+
+type Answer = Result<Value, (i32, &'static str)>;
+
+struct FakeNode {
+    /// By height.
+    blocks: Vec<Block>,
+    /// The answer to `sendrawtransaction` and `submitpackage`.
+    submitted: Answer,
+    /// How many blocks come while somebody looks, one during each look.
+    blocks_to_come: u32,
+    is_down: bool,
+    calls: Vec<String>,
+}
+
+#[derive(Clone)]
+struct FakeTransport(Arc<Mutex<FakeNode>>);
+
+fn funding() -> OutPoint {
+    OutPoint::new(Txid::from_byte_array([7; 32]), 1)
+}
+
+fn spend() -> Transaction {
+    Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: funding(),
+            ..TxIn::default()
+        }],
+        output: Vec::new(),
+    }
+}
+
+impl FakeNode {
+    fn mine(&mut self, txdata: Vec<Transaction>) {
+        let nonce = u32::try_from(self.calls.len()).unwrap();
+        let prev_blockhash = self
+            .blocks
+            .last()
+            .map_or(BlockHash::all_zeros(), Block::block_hash);
+        let header = Header {
+            version: Version::TWO,
+            prev_blockhash,
+            merkle_root: TxMerkleNode::all_zeros(),
+            time: 0,
+            bits: CompactTarget::default(),
+            nonce,
+        };
+        self.blocks.push(Block { header, txdata });
+    }
+
+    fn answer(&mut self, call: &str, arguments: &[Value]) -> Answer {
+        self.calls.push(call.to_owned());
+        let hash = |height: usize| json!(self.blocks[height].block_hash());
+        let tip = self.blocks.len() - 1;
+        Ok(match call {
+            "getblockchaininfo" => {
+                json!({ "blocks": tip, "bestblockhash": hash(tip), "mediantime": 1_700_000_000 })
+            }
+            "getbestblockhash" => hash(tip),
+            "getblockhash" => hash(serde_json::from_value(arguments[0].clone()).unwrap()),
+            "getblockheader" => json!({ "mediantime": 1_700_000_000 }),
+            "getblock" => {
+                let wanted = |block: &&Block| json!(block.block_hash()) == arguments[0];
+                json!(serialize_hex(self.blocks.iter().find(wanted).expect("a block")))
+            }
+            "gettxout" => Value::Null,
+            "gettxspendingprevout" => {
+                if self.blocks_to_come > 0 {
+                    self.blocks_to_come -= 1;
+                    self.mine(Vec::new());
+                }
+                json!([{ "txid": funding().txid, "vout": funding().vout }])
+            }
+            "sendrawtransaction" | "submitpackage" => return self.submitted.clone(),
+            other => panic!("nobody asks for {other}"),
+        })
+    }
+
+    fn blocks_read(&self) -> usize {
+        self.calls.iter().filter(|call| *call == "getblock").count()
+    }
+}
+
+impl Transport for FakeTransport {
+    fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
+        let mut node = self.0.lock().unwrap();
+        if node.is_down {
+            return Err(jsonrpc::Error::Transport("nobody listens".into()));
+        }
+        let arguments = request.params.map_or("[]", |params| params.get());
+        let answer = node.answer(request.method, &serde_json::from_str::<Vec<_>>(arguments)?);
+        let (result, error) = match answer {
+            Ok(result) => (Some(jsonrpc::arg(result)), None),
+            Err((code, message)) => {
+                let message = message.to_owned();
+                let data = None;
+                (None, Some(RpcError { code, message, data }))
+            }
+        };
+        Ok(Response {
+            result,
+            error,
+            id: request.id,
+            jsonrpc: Some("2.0".to_owned()),
+        })
+    }
+
+    fn send_batch(&self, _: &[Request<'_>]) -> Result<Vec<Response>, jsonrpc::Error> {
+        unreachable!("every call is sent alone")
+    }
+
+    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a node that the test writes")
+    }
+}
+
+/// A node with blocks up to height 100, without the funding transaction, and its client.
+fn start() -> (Arc<Mutex<FakeNode>>, Client) {
+    let mut node = FakeNode {
+        blocks: Vec::new(),
+        submitted: Ok(Value::Null),
+        blocks_to_come: 0,
+        is_down: false,
+        calls: Vec::new(),
+    };
+    (0..=100).for_each(|_| node.mine(Vec::new()));
+    let node = Arc::new(Mutex::new(node));
+    let client = jsonrpc::Client::with_transport(FakeTransport(Arc::clone(&node)));
+    (node, Client::from_jsonrpc(client))
+}
+
+/// 1. The funding output is nowhere: only the blocks since the first tip are read, each once.
+/// 2. A reorganisation brings blocks that are read, and leaves those below it known.
+/// 3. The spend is found where it is.
+#[tokio::test]
+async fn each_block_is_read_once() {
+    let (node, client) = start();
+    let chain = BitcoindChain::when_announced(client);
+    chain.tip().await.unwrap();
+    for read in [4, 4] {
+        if node.lock().unwrap().blocks_read() == 0 {
+            (0..3).for_each(|_| node.lock().unwrap().mine(Vec::new()));
+        }
+        assert_eq!(chain.view(funding()).await.unwrap().spend, None);
+        assert_eq!(node.lock().unwrap().blocks_read(), read);
+    }
+    {
+        let mut node = node.lock().unwrap();
+        node.blocks.pop();
+        node.mine(vec![spend()]);
+        node.mine(Vec::new());
+    }
+    let view = chain.view(funding()).await.unwrap();
+    let seen = view.spend.expect("the spend");
+    assert_eq!((seen.tx, seen.confirmations, view.confirmations), (spend(), 2, 2));
+    let below = view.funding_parent.expect("the block below");
+    assert_eq!(below.height, Height::from_consensus(102).unwrap());
+    assert_eq!(node.lock().unwrap().blocks_read(), 6);
+}
+
+#[tokio::test]
+async fn an_older_spend_is_found_if_the_user_says_how_far_to_look() {
+    let (node, client) = start();
+    let client = Arc::new(client);
+    node.lock().unwrap().mine(vec![spend()]);
+    (0..5).for_each(|_| node.lock().unwrap().mine(Vec::new()));
+    for (since, found) in [(None, false), (Some(102), false), (Some(101), true)] {
+        let mut chain = BitcoindChain::when_announced(Arc::clone(&client));
+        if let Some(height) = since {
+            chain = chain.since(Height::from_consensus(height).unwrap());
+        }
+        let view = chain.view(funding()).await.unwrap();
+        assert_eq!(view.spend.is_some(), found, "since {since:?}");
+    }
+}
+
+/// A block that comes during a look makes it begin anew, so that what it says belongs to one tip. A node that has blocks
+/// faster than that is not waited for.
+#[tokio::test]
+async fn a_view_is_of_one_tip() {
+    for (blocks, sees) in [(1, Some(101)), (9, Some(109)), (10, None), (50, None)] {
+        let (node, client) = start();
+        node.lock().unwrap().blocks_to_come = blocks;
+        let view = BitcoindChain::when_announced(client).view(funding()).await;
+        let height = view.ok().map(|view| view.tip.height.to_consensus_u32());
+        assert_eq!(height, sees, "{blocks} blocks");
+    }
+}
+
+/// Only what is said of the transaction itself is a rejection; all else is the node's own trouble.
+#[tokio::test]
+async fn a_rejection_is_told_from_a_failure() {
+    let table = [
+        (
+            -26,
+            "min relay fee not met, 0 < 110",
+            Ok(Some("min relay fee not met, 0 < 110")),
+        ),
+        (
+            -25,
+            "bad-txns-inputs-missingorspent",
+            Ok(Some("bad-txns-inputs-missingorspent")),
+        ),
+        (-26, "txn-already-known", Ok(None)),
+        (-26, "txn-same-nonwitness-data-in-mempool", Ok(None)),
+        (-27, "Transaction outputs already in utxo set", Ok(None)),
+        (-28, "Verifying blocks…", Err(())),
+        (-1, "out of memory", Err(())),
+    ];
+    for (code, words, expected) in table {
+        let (node, client) = start();
+        node.lock().unwrap().submitted = Err((code, words));
+        let answer = BitcoindChain::when_announced(client).broadcast(&spend()).await;
+        let answer = answer.map_err(|_| ());
+        assert_eq!(
+            answer.as_ref().map(Option::as_deref),
+            expected.as_ref().map(|words| *words),
+            "{words}"
+        );
+    }
+}
+
+/// Of a package, the first transaction with a reason of its own says why, and one that is known is no reason.
+#[test]
+fn a_package_is_rejected_in_the_words_of_its_transactions() {
+    let child = Transaction {
+        lock_time: LockTime::from_consensus(1),
+        ..spend()
+    };
+    let package = [spend(), child];
+    let [parent, child] = package.each_ref().map(|tx| tx.compute_wtxid().to_string());
+    let error = |words: &str| json!({ "txid": Txid::all_zeros(), "error": words });
+    let fine = json!({ "txid": Txid::all_zeros(), "vsize": 100 });
+    let table = [
+        ("success", fine.clone(), fine.clone(), None),
+        (
+            "success",
+            json!({ "txid": Txid::all_zeros(), "other-wtxid": parent }),
+            fine.clone(),
+            None,
+        ),
+        (
+            "transaction failed",
+            error("dust"),
+            error("unevaluated"),
+            Some("dust"),
+        ),
+        (
+            "transaction failed",
+            fine.clone(),
+            error("insufficient fee"),
+            Some("insufficient fee"),
+        ),
+        (
+            "transaction failed",
+            error("txn-already-known"),
+            error("missing-inputs"),
+            Some("missing-inputs"),
+        ),
+        ("package-too-large", fine.clone(), fine, Some("package-too-large")),
+    ];
+    for (message, of_parent, of_child, expected) in table {
+        let (node, client) = start();
+        node.lock().unwrap().submitted = Ok(json!({
+            "package_msg": message,
+            "tx-results": { &parent: of_parent, &child: of_child },
+        }));
+        let rejected = Rpc(Arc::new(client)).submit_package(&package).expect("an answer");
+        assert_eq!(rejected.as_deref(), expected, "{message}");
+    }
+}
+
+/// 1. The first best block is news, and so is every other one; the same one is none.
+/// 2. A node that does not answer has no news; back again, it has.
+/// 3. Nobody asks the node when the chain is gone.
+#[tokio::test(start_paused = true)]
+async fn a_new_best_block_is_news() {
+    const LONG: Duration = Duration::from_secs(600);
+    let (node, client) = start();
+    let chain = BitcoindChain::new(client);
+    let mut changes = chain.changes();
+    timeout(LONG, changes.changed())
+        .await
+        .expect("the first")
+        .unwrap();
+    timeout(LONG, changes.changed()).await.expect_err("no block came");
+    node.lock().unwrap().mine(Vec::new());
+    timeout(LONG, changes.changed()).await.expect("a block").unwrap();
+
+    node.lock().unwrap().is_down = true;
+    node.lock().unwrap().mine(Vec::new());
+    timeout(LONG, changes.changed())
+        .await
+        .expect_err("nobody answers");
+    node.lock().unwrap().is_down = false;
+    timeout(LONG, changes.changed())
+        .await
+        .expect("back again")
+        .unwrap();
+    assert_eq!(chain.announced(), 3);
+
+    drop(chain);
+    let ended = timeout(LONG, changes.changed()).await.expect("the end");
+    ended.expect_err("the chain is gone");
+}
