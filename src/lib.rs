@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `channel` | `channel` | the protocol, pure: parameters, transactions, verification, payer and payee as state machines |
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
+//! | `sim` | `channel` | both parties in memory, with a network that may lose or change what they say |
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
 //! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
 //! | `adversary` | `scenario` | the messages of a dishonest side, each one change away from an honest one |
@@ -92,6 +93,8 @@ pub mod channel;
 #[cfg(feature = "conform")]
 pub mod conform;
 pub mod guide;
+#[cfg(feature = "channel")]
+pub mod sim;
 #[cfg(feature = "channel")]
 pub mod transcript;
 #[cfg(feature = "channel")]

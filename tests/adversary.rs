@@ -13,7 +13,7 @@ use spilman::channel::RefusalReason;
 use spilman::transcript::Side;
 
 use pair::channels;
-use talk::{Talk, Verdict};
+use talk::{play, Verdict};
 
 #[test]
 fn every_dishonest_message_is_refused_for_its_reason() {
@@ -27,7 +27,7 @@ fn every_dishonest_message_is_refused_for_its_reason() {
                 continue;
             }
             applies += 1;
-            let verdict = Talk::new(case.clone(), Some(forgery)).play();
+            let verdict = play(&case, Some(forgery));
             if verdict != Verdict::Refused(forgery.reason) {
                 wrong.push(format!(
                     "{} ({}): {verdict:?}, not {}",
@@ -52,12 +52,7 @@ fn every_dishonest_message_is_refused_for_its_reason() {
 #[test]
 fn the_conversation_passes_without_it() {
     for case in channels() {
-        assert_eq!(
-            Talk::new(case.clone(), None).play(),
-            Verdict::Closed,
-            "{}",
-            case.name()
-        );
+        assert_eq!(play(&case, None), Verdict::Closed, "{}", case.name());
     }
 }
 

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("channel", &[]),
     ("wire", &["channel"]),
     ("transcript", &["channel", "wire"]),
+    ("sim", &["channel", "wire", "transcript"]),
     ("adversary", &["channel", "wire", "transcript"]),
     ("service", &["channel", "wire"]),
     ("regtest", &[]),
@@ -24,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "fixtures",
-        &["channel", "wire", "transcript", "adversary", "regtest"],
+        &["channel", "wire", "transcript", "sim", "adversary", "regtest"],
     ),
     (
         "conform",

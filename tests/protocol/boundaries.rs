@@ -7,7 +7,7 @@ use spilman::channel::{
     RefundLock, Refusal, Terms, TermsError,
 };
 
-use crate::pair::{amounts, assert_spends, channels, sat, tip, Case, Side, HEIGHT, MTP};
+use crate::pair::{amounts, assert_spends, channels, sat, tip, Case, Inspect, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// 1 input of 2-of-2 and 2 P2WPKH outputs at 2 sat/vB, on P2SH.
@@ -56,9 +56,9 @@ fn a_payment_below_dust_is_accepted_and_not_enforceable() {
             );
             // 3. Near the expiry, a payee settles only what brings it something.
             pair.tip = tip(HEIGHT + 120, MTP);
-            pair.look(Side::Payee, 100, None);
+            pair.look(Side::Payee, 100, None).unwrap();
             assert_eq!(
-                pair.broadcast.len(),
+                pair.network.broadcast.len(),
                 if enforceable { 2 } else { 1 },
                 "funding, then {paid}"
             );
@@ -89,14 +89,14 @@ fn everything_can_be_paid_and_a_satoshi_more_cannot() {
         let spendable = 1_000_000 - fee;
         let mut pair = case.clone().open();
         assert_eq!(pair.payer.params().spendable(), sat(spendable));
-        let refused = pair.apply(Side::Payer, Event::Pay(sat(spendable + 1)));
+        let refused = pair.tell(Side::Payer, Event::Pay(sat(spendable + 1)));
         let expected = CommandError::InsufficientBalance {
             left: sat(spendable),
             asked: sat(spendable + 1),
         };
         assert_eq!(refused, Err(expected.into()));
         assert_eq!(
-            pair.apply(Side::Payer, Event::Pay(Amount::ZERO)),
+            pair.tell(Side::Payer, Event::Pay(Amount::ZERO)),
             Err(CommandError::BelowMinimum {
                 minimum: sat(1),
                 asked: Amount::ZERO
@@ -106,7 +106,7 @@ fn everything_can_be_paid_and_a_satoshi_more_cannot() {
         assert_eq!(pair.payer.paid(), Amount::ZERO);
         pair.apply(Side::Payer, Event::Pay(sat(spendable))).unwrap();
         assert_eq!(pair.payee.paid(), sat(spendable));
-        let refused = pair.apply(Side::Payer, Event::Pay(sat(1)));
+        let refused = pair.tell(Side::Payer, Event::Pay(sat(1)));
         let expected = CommandError::InsufficientBalance {
             left: sat(0),
             asked: sat(1),
@@ -237,13 +237,13 @@ fn the_last_block_for_a_payment() {
         };
         let mut pair = case.open();
         pair.tip = last;
-        pair.chain(100, None);
+        pair.look_both(100, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         pair.tip = over;
-        pair.look(Side::Payer, 100, None);
+        pair.look(Side::Payer, 100, None).unwrap();
         let refused = pair
-            .raw(Side::Payer, Event::Pay(sat(1_000)))
+            .tell(Side::Payer, Event::Pay(sat(1_000)))
             .unwrap_err()
             .to_string();
         assert!(
@@ -279,11 +279,11 @@ fn the_refund_is_broadcast_at_its_lock() {
             let name = format!("{} {}", case.name(), case.terms.refund_lock);
             let mut pair = case.open();
             pair.tip = before;
-            pair.look(Side::Payer, 100, None);
-            assert_eq!(pair.broadcast.len(), 1, "{name}: the funding transaction");
+            pair.look(Side::Payer, 100, None).unwrap();
+            assert_eq!(pair.network.broadcast.len(), 1, "{name}: the funding transaction");
             pair.tip = at;
-            pair.look(Side::Payer, 100, None);
-            let (role, refund) = &pair.broadcast[1];
+            pair.look(Side::Payer, 100, None).unwrap();
+            let (role, refund) = &pair.network.broadcast[1];
             assert_eq!(role.name(), "refund", "{name}");
             assert_spends(pair.payer.params(), refund);
         }
@@ -335,8 +335,12 @@ fn a_script_holds_no_lock_past_2038_and_a_signed_refund_does() {
             assert_spends(pair.payer.params(), &refund);
             for (mtp, count) in [(time, 1), (time + 1, 2)] {
                 pair.tip = tip(HEIGHT + 200, mtp);
-                pair.look(Side::Payer, 100, None);
-                assert_eq!(pair.broadcast.len(), count, "{construction} {time} at {mtp}");
+                pair.look(Side::Payer, 100, None).unwrap();
+                assert_eq!(
+                    pair.network.broadcast.len(),
+                    count,
+                    "{construction} {time} at {mtp}"
+                );
             }
         }
     }
@@ -350,8 +354,9 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     let mut pair = case.open();
     for (mtp, role) in [(43_200, None), (43_201, Some("payment"))] {
         pair.tip = tip(HEIGHT + 900, MTP + mtp);
-        pair.look(Side::Payee, 900, None);
+        pair.look(Side::Payee, 900, None).unwrap();
         let last = pair
+            .network
             .broadcast
             .last()
             .map(|(role, _)| role.name())
@@ -360,8 +365,8 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     }
     for (mtp, role) in [(86_400, "payment"), (86_401, "refund")] {
         pair.tip = tip(HEIGHT + 900, MTP + mtp);
-        pair.look(Side::Payer, 900, None);
-        assert_eq!(pair.broadcast.last().unwrap().0.name(), role, "{mtp}");
+        pair.look(Side::Payer, 900, None).unwrap();
+        assert_eq!(pair.network.broadcast.last().unwrap().0.name(), role, "{mtp}");
     }
 }
 

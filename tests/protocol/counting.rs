@@ -5,7 +5,7 @@ use spilman::channel::{
     Stage,
 };
 
-use crate::pair::{channels, sat, says, tip, Case, Side, HEIGHT, MTP};
+use crate::pair::{channels, sat, says, tip, Case, Inspect, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// The payee's own user, or a wallet that has the PSBT, gave an older payment to the network. It divides the capacity
@@ -19,7 +19,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
         pair.apply(Side::Payer, Event::Pay(sat(10_000))).unwrap();
         let more = says(&mut pair, Side::Payer, Event::Pay(sat(100_000)));
         pair.news();
-        pair.look(Side::Payee, 4, Some((&older, 0)));
+        pair.look(Side::Payee, 4, Some((&older, 0))).unwrap();
         let newest: &[&str] = &[
             "payee broadcasts settlement",
             "payee says closed",
@@ -27,7 +27,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
         ];
         // Payments with a lock of their own are not final yet.
         assert_eq!(pair.news(), if stepped { &[] } else { newest }, "{at}");
-        let answer = pair.raw(Side::Payee, Event::Message(more[0].clone()));
+        let answer = pair.tell(Side::Payee, Event::Message(more[0].clone()));
         assert!(answer.is_err() || answer == Ok(Vec::new()), "{at}: {answer:?}");
         assert_eq!(pair.payee.paid(), sat(60_000), "{at}");
     }
@@ -41,11 +41,11 @@ fn what_the_network_took_once_is_asked_for_again() {
         let at = case.name();
         case.limits.zero_conf_limit = sat(10_000);
         let mut pair = case.funded();
-        pair.chain(0, None);
+        pair.look_both(0, None).unwrap();
         assert_eq!(pair.payee.stage(), Stage::Open, "{at}");
         pair.tip = tip(HEIGHT + 1, MTP);
         let view = pair.view(0, None);
-        let actions = pair.raw(Side::Payee, Event::Chain(view)).unwrap();
+        let actions = pair.tell(Side::Payee, Event::Chain(view)).unwrap();
         let [Action::Broadcast {
             role: SpendRole::Funding,
             tx,
@@ -78,7 +78,7 @@ fn ready_is_heard_twice_and_the_empty_payment_is_sent_once() {
     let first = says(&mut pair, Side::Payer, Event::Message(ready.clone()));
     assert!(matches!(first[0].message, Message::Payment { paid, .. } if paid == sat(0)));
     for confirmations in [3, 2] {
-        pair.look(Side::Payer, confirmations, None);
+        pair.look(Side::Payer, confirmations, None).unwrap();
     }
     assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
     assert_eq!(says(&mut pair, Side::Payer, Event::Message(ready)), []);
@@ -91,7 +91,7 @@ fn a_parked_payment_is_settled_with() {
     for case in channels() {
         let at = case.name();
         let mut pair = case.paying(&[1_000]).open();
-        pair.look(Side::Payee, 2, None);
+        pair.look(Side::Payee, 2, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(99_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         pair.apply(Side::Payer, Event::Close).unwrap();
@@ -133,7 +133,7 @@ fn a_requested_total_is_told_once() {
             channel: case.id,
             message,
         };
-        for action in pair.raw(Side::Payer, Event::Message(request)).unwrap() {
+        for action in pair.tell(Side::Payer, Event::Message(request)).unwrap() {
             let Action::Notify(Notice::PaymentRequested { paid }) = action else {
                 panic!("{action:?}");
             };
@@ -163,11 +163,11 @@ fn a_view_without_the_funding_transaction_does_not_end_what_is_enforceable() {
 fn a_parked_payment_does_not_count_once_a_spend_is_in_the_mempool() {
     for case in channels().filter(|case| case.terms.construction.closes_with_one_key()) {
         let mut pair = case.paying(&[1_000]).open();
-        pair.look(Side::Payee, 2, None);
+        pair.look(Side::Payee, 2, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         says(&mut pair, Side::Payee, Event::Close);
         let refund = pair.payer.refund().tx().clone();
-        pair.look(Side::Payee, 3, Some((&refund, 0)));
+        pair.look(Side::Payee, 3, Some((&refund, 0))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000));
         assert_eq!(pair.payee.settlement().unwrap().balance().paid, sat(2_000));
     }

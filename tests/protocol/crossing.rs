@@ -14,7 +14,7 @@ fn arrive(pair: &mut Pair, side: Side, envelopes: Vec<Envelope>) {
 
 /// The last broadcast settles, is valid, and pays the payee this.
 fn settled(pair: &Pair, at: &str, paid: u64) {
-    let (role, tx) = pair.broadcast.last().expect("a broadcast");
+    let (role, tx) = pair.network.broadcast.last().expect("a broadcast");
     assert_eq!(*role, SpendRole::Settlement, "{at}");
     assert_spends(pair.payee.params(), tx);
     let to_payee = tx
@@ -66,7 +66,7 @@ fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
         };
         case.limits.zero_conf_limit = sat(2_000);
         let mut pair = case.funded();
-        pair.chain(0, None);
+        pair.look_both(0, None).unwrap();
         for payment in paid_before {
             pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
         }
@@ -89,9 +89,9 @@ fn a_payment_crosses_a_wish_to_close_when_the_refund_is_out() {
         let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
         says(&mut pair, Side::Payee, Event::Close);
         let refund = pair.payer.refund().tx().clone();
-        pair.look(Side::Payee, 3, Some((&refund, 0)));
+        pair.look(Side::Payee, 3, Some((&refund, 0))).unwrap();
         for envelope in payment {
-            pair.raw(Side::Payee, Event::Message(envelope)).unwrap_err();
+            pair.tell(Side::Payee, Event::Message(envelope)).unwrap_err();
         }
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
     }
@@ -158,7 +158,7 @@ fn the_payer_closes_while_the_payee_asks_for_more() {
     let request = says(&mut pair, Side::Payee, Event::RequestPayment(sat(1_000)));
     arrive(&mut pair, Side::Payer, request);
     arrive(&mut pair, Side::Payee, settlement);
-    assert_eq!(amounts(&pair.broadcast.last().unwrap().1)[1], 1_000);
+    assert_eq!(amounts(&pair.network.broadcast.last().unwrap().1)[1], 1_000);
 }
 
 /// Once its settlement is out, a payee cannot take more: the newer payment would spend the same output.
@@ -168,11 +168,11 @@ fn a_payment_crosses_the_payees_settlement() {
         let at = case.name();
         let mut pair = case.paying(&[1_000]).open();
         let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
-        pair.raw(Side::Payee, Event::Close).unwrap();
+        pair.tell(Side::Payee, Event::Close).unwrap();
         // Where it asked for one signature, it does not wait for the answer.
-        pair.raw(Side::Payee, Event::PeerGone).unwrap();
+        pair.tell(Side::Payee, Event::PeerGone).unwrap();
         for envelope in payment {
-            pair.raw(Side::Payee, Event::Message(envelope)).unwrap_err();
+            pair.tell(Side::Payee, Event::Message(envelope)).unwrap_err();
         }
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
     }

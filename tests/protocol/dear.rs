@@ -3,7 +3,7 @@
 use bitcoin::{Amount, FeeRate, Transaction};
 use spilman::channel::{Action, ApplyError, BroadcastResult, CommandError, Event, Protocol, SpendRole};
 
-use crate::pair::{channels, sat, Pair, Side, HEIGHT, MTP};
+use crate::pair::{channels, sat, Inspect, Pair, Side, HEIGHT, MTP};
 
 /// The payee is told that the network does not take this, and does what follows.
 fn refused(pair: &mut Pair, tx: &Transaction) -> Vec<(SpendRole, Transaction)> {
@@ -12,7 +12,7 @@ fn refused(pair: &mut Pair, tx: &Transaction) -> Vec<(SpendRole, Transaction)> {
         txid: tx.compute_txid(),
         rejected: Some("max-fee-exceeded".to_owned()),
     };
-    let actions = pair.raw(Side::Payee, Event::Broadcast(result)).unwrap();
+    let actions = pair.tell(Side::Payee, Event::Broadcast(result)).unwrap();
     let broadcast = |action| match action {
         Action::Broadcast { role, tx } => Some((role, tx)),
         _ => None,
@@ -38,16 +38,16 @@ fn a_settlement_that_the_network_refuses_does_not_stand_before_the_payment() {
         if stepped {
             assert_eq!(refused(&mut pair, &settlement), [], "{at}");
             pair.tip = crate::pair::tip(HEIGHT + 108, MTP);
-            pair.look(Side::Payee, 3, None);
+            pair.look(Side::Payee, 3, None).unwrap();
         }
         let instead = refused(&mut pair, &settlement);
         assert_eq!(instead, [(held.role(), held.tx().clone())], "{at}");
         assert_eq!(refused(&mut pair, held.tx()), [], "{at}");
 
         for height in [101, 108] {
-            let before = pair.broadcast.len();
+            let before = pair.network.broadcast.len();
             pair.tip = crate::pair::tip(HEIGHT + height, MTP + 86_400 - 21_600);
-            pair.look(Side::Payee, 3, None);
+            pair.look(Side::Payee, 3, None).unwrap();
             let both = [
                 (SpendRole::Settlement, settlement.clone()),
                 (held.role(), held.tx().clone()),
@@ -56,7 +56,7 @@ fn a_settlement_that_the_network_refuses_does_not_stand_before_the_payment() {
             // One signature of both can be pinned, so that it gives way.
             let gives_way = usize::from(in_margin && case.terms.construction.closes_with_one_key());
             let expected = &both[gives_way..=usize::from(in_margin)];
-            assert_eq!(pair.broadcast[before..], *expected, "{at}");
+            assert_eq!(pair.network.broadcast[before..], *expected, "{at}");
         }
     }
 }
@@ -77,7 +77,7 @@ fn no_fee_eats_both_outputs() {
         let feerate = FeeRate::from_sat_per_kwu(highest.to_sat_per_kwu() + 1);
         let change = sat(10_000);
         for side in [Side::Payer, Side::Payee] {
-            let answer = pair.apply(side, Event::CloseAt(feerate));
+            let answer = pair.tell(side, Event::CloseAt(feerate));
             let paid = Amount::ZERO;
             let error = CommandError::SettlementFeerate {
                 paid,

@@ -4,7 +4,7 @@ use bitcoin::FeeRate;
 use spilman::channel::{Capacity, ParamsError, Refusal};
 
 use crate::boundaries::constructions;
-use crate::pair::{amounts, assert_spends, sat};
+use crate::pair::{amounts, assert_spends, sat, Inspect};
 
 /// A limit that is no whole number of satoshi is rounded up, as by a node: at 751 sat/kwu, 98 vbytes cost 294.392.
 #[test]

@@ -5,14 +5,14 @@ use spilman::channel::{
     SpendRole, Stage,
 };
 
-use crate::pair::{channels, says, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{channels, says, tip, Case, Inspect, Pair, Side, HEIGHT, MTP};
 use Protocol::{Example7, SteppedLocktime};
 
 /// So far after the opening, the payee looks at the chain. What it broadcasts is with the network, or it is told otherwise.
 fn look(pair: &mut Pair, blocks: u32, confirmations: u32) -> Vec<Action> {
     pair.tip = tip(HEIGHT + blocks, MTP + 600 * blocks);
     let view = pair.view(confirmations, None);
-    pair.raw(Side::Payee, Event::Chain(view)).unwrap()
+    pair.tell(Side::Payee, Event::Chain(view)).unwrap()
 }
 
 /// The payee holds a payment of nothing, or of dust, and its funding transaction was reorganised away and double-spent.
@@ -41,7 +41,7 @@ fn a_payee_that_was_never_paid_ends_when_the_payer_is_gone() {
     for case in channels() {
         let at = case.name();
         let mut pair = case.open();
-        let ended = pair.raw(Side::Payee, Event::PeerGone).unwrap();
+        let ended = pair.tell(Side::Payee, Event::PeerGone).unwrap();
         assert_eq!(ended, [Action::Notify(Notice::Abandoned)], "{at}");
         assert_eq!(pair.payee.stage(), Stage::Closed, "{at}");
     }
@@ -53,7 +53,7 @@ fn a_payee_that_was_paid_stays_when_the_payer_is_gone() {
     for case in channels() {
         let at = case.name();
         let mut pair = case.paying(&[1_000]).open();
-        assert_eq!(pair.raw(Side::Payee, Event::PeerGone), Ok(Vec::new()), "{at}");
+        assert_eq!(pair.tell(Side::Payee, Event::PeerGone), Ok(Vec::new()), "{at}");
         let settles = look(&mut pair, 108, 100);
         assert!(
             matches!(settles[..], [Action::Broadcast { .. }]),
@@ -107,12 +107,14 @@ fn a_settlement_of_unknown_fate_does_not_stand_before_the_payment() {
                     out.push(txid);
                     assert!(out.len() < 5, "{at}: without end");
                     let unknown = Event::BroadcastUnknown { role, txid };
-                    queue.extend(pair.raw(Side::Payee, unknown).unwrap());
+                    queue.extend(pair.tell(Side::Payee, unknown).unwrap());
                 }
             }
             out.contains(&payment)
         };
-        let actions = pair.raw(Side::Payee, Event::Message(closing[0].clone())).unwrap();
+        let actions = pair
+            .tell(Side::Payee, Event::Message(closing[0].clone()))
+            .unwrap();
         assert_eq!(unknown(&mut pair, actions), !stepped, "{at}");
         for blocks in [10, 108, 109] {
             let actions = look(&mut pair, blocks, 4);
@@ -135,10 +137,13 @@ fn a_settlement_that_nobody_sees_does_not_stand_before_the_payment() {
         let dear = bitcoin::FeeRate::from_sat_per_kwu(2_000);
         pair.apply(Side::Payer, Event::CloseAt(dear)).unwrap();
         for (blocks, out) in [(107, false), (108, true)] {
-            let before = pair.broadcast.len();
+            let before = pair.network.broadcast.len();
             let actions = look(&mut pair, blocks, 100);
-            pair.carry_out(Side::Payee, actions);
-            let is_out = pair.broadcast[before..].iter().any(|(_, tx)| tx == payment.tx());
+            pair.queue(Side::Payee, actions);
+            pair.run().unwrap();
+            let is_out = pair.network.broadcast[before..]
+                .iter()
+                .any(|(_, tx)| tx == payment.tx());
             assert_eq!(is_out, out, "{at}: {blocks}");
         }
     }
@@ -154,11 +159,11 @@ fn a_cooperative_settlement_gives_way_at_the_closing_margin() {
         let cooperative = pair.payee.settlement().unwrap().tx().clone();
         let txid = cooperative.compute_txid();
         pair.tip = tip(HEIGHT + 107, MTP);
-        pair.look(Side::Payee, 100, Some((&cooperative, 0)));
+        pair.look(Side::Payee, 100, Some((&cooperative, 0))).unwrap();
         assert!(pair.payee.settlement().unwrap().is_cooperative());
         pair.tip = tip(HEIGHT + 108, MTP);
         let view = pair.view(101, Some((&cooperative, u32::from(confirmed))));
-        let actions = pair.raw(Side::Payee, Event::Chain(view)).unwrap();
+        let actions = pair.tell(Side::Payee, Event::Chain(view)).unwrap();
         let Some(payment) = pair.redeemable().filter(|_| !confirmed) else {
             assert_eq!(actions, []);
             continue;
@@ -189,7 +194,7 @@ fn an_unanswered_cooperative_close_is_not_stuck() {
     ));
     let alone = says(&mut pair, Side::Payer, Event::Close);
     assert!(matches!(alone[0].message, Message::Settlement { .. }));
-    pair.raw(Side::Payer, Event::Close).unwrap_err();
+    pair.tell(Side::Payer, Event::Close).unwrap_err();
     pair.apply(Side::Payee, Event::Message(alone[0].clone())).unwrap();
     assert!(!pair.payee.settlement().unwrap().is_cooperative());
 }

@@ -6,7 +6,7 @@ use spilman::channel::{
     Action, CommandError, Construction, Event, FundError, Limits, Notice, Payer, Protocol, SpendRole, Stage,
 };
 
-use crate::pair::{assert_spends, channels, tip, Case, Side, HEIGHT, MTP};
+use crate::pair::{assert_spends, channels, tip, Case, Inspect, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// With a signature to come, a legacy input would change the id that the refund spends.
@@ -112,8 +112,8 @@ fn a_refund_is_made_anew_for_a_malleated_funding_transaction() {
     for case in channels().filter(|case| case.terms.protocol != Bond) {
         let (at, construction) = (case.name(), case.terms.construction);
         let mut pair = case.legacy().funded();
-        let (signed, twin) = (pair.funding().txid, twin(pair.payer.funding().tx()));
-        let told = pair.raw(Side::Payer, Event::FundingMalleated(twin.clone()));
+        let (signed, twin) = (pair.outpoint().txid, twin(pair.payer.funding().tx()));
+        let told = pair.tell(Side::Payer, Event::FundingMalleated(twin.clone()));
         if !construction.has_script_refund() {
             let error = CommandError::RefundCoSigned { signed, construction };
             assert_eq!(told, Err(error.into()), "{at}");
@@ -124,12 +124,15 @@ fn a_refund_is_made_anew_for_a_malleated_funding_transaction() {
         // One block before the lock nothing happens; at the lock the refund spends what was mined.
         for (blocks, roles) in [(143, &[][..]), (144, &[SpendRole::Refund])] {
             pair.tip = tip(HEIGHT + blocks, MTP);
-            let before = pair.broadcast.len();
-            pair.look(Side::Payer, blocks, None);
-            let out: Vec<_> = pair.broadcast[before..].iter().map(|(role, _)| *role).collect();
+            let before = pair.network.broadcast.len();
+            pair.look(Side::Payer, blocks, None).unwrap();
+            let out: Vec<_> = pair.network.broadcast[before..]
+                .iter()
+                .map(|(role, _)| *role)
+                .collect();
             assert_eq!(out, roles, "{at}");
         }
-        let (_, refund) = pair.broadcast.last().unwrap();
+        let (_, refund) = pair.network.broadcast.last().unwrap();
         assert_eq!(refund.input[0].previous_output.txid, twin.compute_txid(), "{at}");
         assert_spends(pair.payer.params(), refund);
     }
@@ -142,7 +145,9 @@ fn another_transaction_is_not_followed() {
     let mut other = pair.payer.funding().tx().clone();
     other.output.remove(0);
     let before = pair.state();
-    let error = pair.raw(Side::Payer, Event::FundingMalleated(other)).unwrap_err();
+    let error = pair
+        .tell(Side::Payer, Event::FundingMalleated(other))
+        .unwrap_err();
     assert!(
         error.to_string().contains("has no output of 0.01000000 BTC"),
         "{error}"

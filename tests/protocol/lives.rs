@@ -3,7 +3,9 @@
 use bitcoin::Transaction;
 use spilman::channel::{Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage};
 
-use crate::pair::{amounts, assert_spends, channels, co_signed, sat, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{
+    amounts, assert_spends, channels, co_signed, sat, tip, Case, Inspect, Pair, Side, HEIGHT, MTP,
+};
 
 #[track_caller]
 fn say(news: impl AsRef<[String]>, expected: &[&str]) {
@@ -16,7 +18,7 @@ fn say(news: impl AsRef<[String]>, expected: &[&str]) {
 
 /// The last broadcast, checked as a spend of the funding output.
 fn last_spend(pair: &Pair, role: SpendRole) -> Transaction {
-    let (last, tx) = pair.broadcast.last().expect("something was broadcast");
+    let (last, tx) = pair.network.broadcast.last().expect("something was broadcast");
     assert_eq!(*last, role);
     assert_spends(pair.payer.params(), tx);
     tx.clone()
@@ -24,9 +26,9 @@ fn last_spend(pair: &Pair, role: SpendRole) -> Transaction {
 
 fn closes(pair: &mut Pair, spend: &Transaction, end: &str) {
     pair.news();
-    pair.chain(20, Some((spend, 5)));
+    pair.look_both(20, Some((spend, 5))).unwrap();
     say(pair.news(), &[]);
-    pair.chain(21, Some((spend, 6)));
+    pair.look_both(21, Some((spend, 6))).unwrap();
     say(
         pair.news(),
         &[&format!("payer learns {end}"), &format!("payee learns {end}")],
@@ -84,9 +86,9 @@ fn stepped_locktime_settled_together() {
     // 1. to 4. The payer broadcasts the funding transaction once the refund is signed.
     let mut pair = Case::story(Protocol::SteppedLocktime).funded();
     say(pair.news(), &["payer broadcasts funding", "payer says funding"]);
-    pair.chain(2, None);
+    pair.look_both(2, None).unwrap();
     say(pair.news(), &[]);
-    pair.chain(3, None);
+    pair.look_both(3, None).unwrap();
     say(
         pair.news(),
         &["payee says ready", "payee learns ready", "payer learns ready"],
@@ -155,10 +157,10 @@ fn stepped_locktime_payer_gone_payee_redeems_at_the_payment_expiry() {
     pair.news();
     let at = HEIGHT + 144 - 36;
     pair.tip = tip(at - 1, MTP);
-    pair.look(Side::Payee, 100, None);
+    pair.look(Side::Payee, 100, None).unwrap();
     say(pair.news(), &[]);
     pair.tip = tip(at, MTP);
-    pair.look(Side::Payee, 101, None);
+    pair.look(Side::Payee, 101, None).unwrap();
     say(
         pair.news(),
         &[
@@ -184,10 +186,10 @@ fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
             _ => (tip(HEIGHT + 143, MTP), tip(HEIGHT + 144, MTP)),
         };
         pair.tip = before;
-        pair.look(Side::Payer, 140, None);
+        pair.look(Side::Payer, 140, None).unwrap();
         assert_eq!(pair.news(), [""; 0], "{at}");
         pair.tip = over;
-        pair.look(Side::Payer, 141, None);
+        pair.look(Side::Payer, 141, None).unwrap();
         assert_eq!(pair.news(), ["payer broadcasts refund"], "{at}");
         let refund = last_spend(&pair, SpendRole::Refund);
         let owed = pair.payer.params().refund_amount().to_sat();
@@ -207,7 +209,7 @@ fn a_refund_in_the_script_is_not_co_signed() {
             ["payer says funding", "payee broadcasts funding"],
             "{at}"
         );
-        pair.chain(3, None);
+        pair.look_both(3, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         pair.news();
         // Where both can close with one signature, the payee asks; otherwise it needs nobody.
@@ -242,7 +244,7 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
     let mut pair = Case::story(Protocol::Example7).funded();
     say(pair.news(), &["payer says funding", "payee broadcasts funding"]);
     // 7. T3 starts with everything on K1's output.
-    pair.chain(3, None);
+    pair.look_both(3, None).unwrap();
     let all = 1_000_000_000 - 664;
     say(
         pair.news(),
@@ -286,10 +288,10 @@ fn example_7_payee_closes_because_expiry_is_near() {
     let mut pair = Case::story(Protocol::Example7).paying(&[5_000]).open();
     pair.news();
     pair.tip = tip(HEIGHT + 144 - 37, MTP);
-    pair.chain(100, None);
+    pair.look_both(100, None).unwrap();
     say(pair.news(), &[]);
     pair.tip = tip(HEIGHT + 144 - 36, MTP);
-    pair.chain(101, None);
+    pair.look_both(101, None).unwrap();
     say(
         pair.news(),
         &[
@@ -313,7 +315,7 @@ fn bond_a_millidash_a_post() {
             "payee broadcasts funding",
         ],
     );
-    pair.chain(3, None);
+    pair.look_both(3, None).unwrap();
     pair.news();
     // 5. After each piece of work the payee asks: 1 millidash and 99 back, 2 and 98 (less the fee).
     let all = 10_000_000 - 664;
@@ -367,7 +369,7 @@ fn a_legacy_input_is_warned_of() {
 /// Only when the network has taken the funding transaction is there something to tell the payee.
 #[test]
 fn a_rejected_funding_transaction_is_not_handed_over() {
-    let (mut payer, actions, _, _) = Case::new(Protocol::SteppedLocktime).released();
+    let (mut payer, actions) = Case::new(Protocol::SteppedLocktime).released();
     let Action::Broadcast { role, tx } = &actions[0] else {
         panic!("{actions:?}")
     };

@@ -8,7 +8,7 @@ use spilman::channel::{
     SpendRole, Stage, Terms,
 };
 
-use crate::pair::{amounts, assert_spends, key, sat, Case, Pair, Side};
+use crate::pair::{amounts, assert_spends, key, sat, Case, Inspect, Pair, Side, Sign};
 use Side::{Payee, Payer};
 
 fn case() -> Case {
@@ -64,7 +64,7 @@ fn the_payer_is_asked_again_and_again() {
     for (feerate, label) in questions {
         let mut answer = || {
             let event = ask(&pair, feerate, Some(nonce(label)));
-            sent(&pair.raw(Payer, event).unwrap()).clone()
+            sent(&pair.tell(Payer, event).unwrap()).clone()
         };
         let (first, again) = (answer(), answer());
         assert_eq!(first, again, "{feerate} {label}");
@@ -79,7 +79,7 @@ fn the_payer_is_asked_again_and_again() {
     // The same question in another channel, or after another payment, has another digest.
     let mut pair = case().paying(&[1_001]).open();
     let event = ask(&pair, 500, Some(nonce("first")));
-    let Message::CooperativeSettlement { nonce, .. } = sent(&pair.raw(Payer, event).unwrap()).clone() else {
+    let Message::CooperativeSettlement { nonce, .. } = sent(&pair.tell(Payer, event).unwrap()).clone() else {
         panic!("an answer")
     };
     assert!(
@@ -97,33 +97,33 @@ fn a_payee_that_was_answered_wrongly_never_uses_the_nonce_again() {
     let mut pair = case().open();
     let channel = pair.payee.params().id();
     let says = |message| Event::Message(Envelope { channel, message });
-    let first = asked(&pair.raw(Payee, Event::Close).unwrap());
+    let first = asked(&pair.tell(Payee, Event::Close).unwrap());
     let wrong = pair.cooperative_settlement(1_000, Terms::FEERATE, &first, "stranger");
     assert_eq!(
-        reason(pair.raw(Payee, says(wrong))),
+        reason(pair.tell(Payee, says(wrong))),
         RefusalReason::PartialSignatureWrong
     );
 
     let right = pair.cooperative_settlement(1_000, Terms::FEERATE, &first, "payer");
     assert_eq!(
-        reason(pair.raw(Payee, says(right.clone()))),
+        reason(pair.tell(Payee, says(right.clone()))),
         RefusalReason::UnexpectedMessage
     );
 
     let event = ask(&pair, 500, None);
-    let second = asked(&pair.raw(Payee, event).unwrap());
+    let second = asked(&pair.tell(Payee, event).unwrap());
     assert_ne!(second, first, "a nonce was used twice");
     assert_eq!(
-        reason(pair.raw(Payee, says(right))),
+        reason(pair.tell(Payee, says(right))),
         RefusalReason::PartialSignatureWrong
     );
 
     let event = ask(&pair, 500, None);
-    let third = asked(&pair.raw(Payee, event).unwrap());
+    let third = asked(&pair.tell(Payee, event).unwrap());
     assert!(third != first && third != second, "a nonce was used twice");
     let right = pair.cooperative_settlement(1_000, Terms::FEERATE, &third, "payer");
     pair.apply(Payee, says(right)).unwrap();
-    let (role, tx) = pair.broadcast.last().unwrap();
+    let (role, tx) = pair.network.broadcast.last().unwrap();
     assert_eq!((*role, tx.input[0].witness.len()), (SpendRole::Settlement, 1));
     assert_spends(pair.payee.params(), tx);
 }
@@ -134,7 +134,7 @@ fn after_a_wrong_answer_the_payee_settles_alone() {
     for event in [Event::PeerGone, Event::Close] {
         let mut pair = case().open();
         let channel = pair.payee.params().id();
-        let nonce = asked(&pair.raw(Payee, Event::Close).unwrap());
+        let nonce = asked(&pair.tell(Payee, Event::Close).unwrap());
         let message = pair.cooperative_settlement(999, Terms::FEERATE, &nonce, "payer");
         let Message::CooperativeSettlement { partial, nonce, .. } = message else {
             panic!("{message:?}")
@@ -145,11 +145,11 @@ fn after_a_wrong_answer_the_payee_settles_alone() {
             nonce,
             partial,
         };
-        let refused = pair.raw(Payee, Event::Message(Envelope { channel, message }));
+        let refused = pair.tell(Payee, Event::Message(Envelope { channel, message }));
         assert_eq!(reason(refused), RefusalReason::PartialSignatureWrong);
         let held = pair.redeemable().unwrap();
         pair.apply(Payee, event).unwrap();
-        let (role, tx) = pair.broadcast.last().unwrap();
+        let (role, tx) = pair.network.broadcast.last().unwrap();
         assert_eq!((*role, tx), (SpendRole::Settlement, held.tx()));
         assert_eq!(amounts(tx)[1], 1_000);
     }
@@ -160,7 +160,7 @@ fn after_a_wrong_answer_the_payee_settles_alone() {
 fn a_settlement_that_nobody_waits_for_is_refused() {
     let mut pair = case().open();
     let channel = pair.payee.params().id();
-    let nonce = asked(&pair.raw(Payee, Event::Close).unwrap());
+    let nonce = asked(&pair.tell(Payee, Event::Close).unwrap());
     let message = pair.cooperative_settlement(1_000, Terms::FEERATE, &nonce, "payer");
     let mut restarted = case().open();
     let answer = || {
@@ -168,13 +168,14 @@ fn a_settlement_that_nobody_waits_for_is_refused() {
         Event::Message(Envelope { channel, message })
     };
     assert_eq!(
-        reason(restarted.raw(Payee, answer())),
+        reason(restarted.tell(Payee, answer())),
         RefusalReason::UnexpectedMessage
     );
     // Nor once the payee has settled alone.
     pair.apply(Payee, Event::PeerGone).unwrap();
     pair.apply(Payee, answer()).unwrap();
     let settlements = pair
+        .network
         .broadcast
         .iter()
         .filter(|(role, _)| *role == SpendRole::Settlement);

@@ -7,7 +7,9 @@ use spilman::channel::{
     Stage, UnverifiedSignature,
 };
 
-use crate::pair::{assert_spends, channels, sat, signature, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{
+    assert_spends, channels, sat, signature, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP,
+};
 
 /// Every protocol on every construction that has it.
 fn case() -> impl Strategy<Value = Case> {
@@ -204,7 +206,7 @@ impl Walk {
         let (before, but_nonce) = (format!("{:?}", self.pair), self.pair.state());
         let (paid, held) = (self.pair.payee.paid(), self.pair.redeemable());
         let (sent, was_closed) = (self.pair.payer.paid(), self.pair.payee.stage() == Stage::Closed);
-        match self.pair.raw(side, event) {
+        match self.pair.tell(side, event) {
             Err(error) => {
                 // A nonce that has met a wrong answer is spent, and nothing else.
                 let spent = matches!(&error, ApplyError::Refused(refusal)

@@ -16,7 +16,7 @@ use spilman::channel::{
 };
 
 use self::scene::{bare, other_output, tx, Row, World};
-use crate::pair::{assert_spends, payout, sat, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{assert_spends, payout, sat, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP};
 use Side::{Payee, Payer};
 use Stage::{AwaitingFunding, Closing, Proposing, Protected, SigningRefund};
 
@@ -54,12 +54,11 @@ fn refuse(row: &Row, case: &Case) -> Refusal {
             payer.verify_refund(spoil(answer)).expect_err(row.name)
         }
         (Payee, Protected) => {
-            let (payer, payee, _) = case.protected();
+            let payee = case.protected().state.payee;
             let tx = case.funding(bitcoin::TxOut {
                 value: payee.params().terms().capacity.to_amount(),
                 script_pubkey: payee.params().funding_script(),
             });
-            drop(payer);
             let honest = Envelope {
                 channel: case.id,
                 message: Message::Funding { tx },
@@ -67,7 +66,7 @@ fn refuse(row: &Row, case: &Case) -> Refusal {
             payee.receive_funding(spoil(honest)).expect_err(row.name)
         }
         (Payer, Protected) => {
-            let (mut payer, _, _, _) = case.released();
+            let (mut payer, _) = case.released();
             let honest = Envelope {
                 channel: case.id,
                 message: Message::FundingRequest,
@@ -92,8 +91,8 @@ fn walk(case: &Case, at: Stage) -> World {
     };
     let mut asked = None;
     if at == Closing {
-        pair.raw(Payer, Event::Close).unwrap();
-        asked = nonce(&pair.raw(Payee, Event::Close).unwrap());
+        pair.tell(Payer, Event::Close).unwrap();
+        asked = nonce(&pair.tell(Payee, Event::Close).unwrap());
     }
     World {
         params: params(case),
@@ -140,7 +139,7 @@ fn refuse_running(row: &Row, by: Side, mut world: World) -> Refusal {
     let (before, state) = (format!("{pair:?}"), pair.state());
     let asking = before.contains("SecretNonce");
     let held = pair.redeemable();
-    let refused = pair.raw(by, Event::Message(envelope));
+    let refused = pair.tell(by, Event::Message(envelope));
     let refusal = refusal(row, refused);
     // A nonce that has met a wrong answer is spent, and nothing else.
     let spent = refusal.reason() == RefusalReason::PartialSignatureWrong;
@@ -170,7 +169,7 @@ fn ways_out(row: &Row, by: Side, pair: &mut Pair) {
     let held = pair.redeemable().filter(|held| held.balance().is_enforceable());
     pair.tip = tip(HEIGHT + 5_000, MTP + 5_000 * 600);
     let view = pair.view(1_000, None);
-    let actions = pair.raw(by, Event::Chain(view)).unwrap();
+    let actions = pair.tell(by, Event::Chain(view)).unwrap();
     let broadcast = actions.iter().find_map(|action| match action {
         Action::Broadcast { tx, .. } => Some(tx.clone()),
         _ => None,

@@ -10,7 +10,7 @@ use spilman::channel::{
 };
 use spilman::wire::{decode, encode};
 
-use crate::pair::{sat, Case, Side, MTP};
+use crate::pair::{sat, Case, Inspect, Side, MTP};
 
 const SPEC: &str = include_str!("../../fixtures/WIRE.md");
 const CDDL: &str = include_str!("../../fixtures/wire.cddl");

@@ -1,17 +1,12 @@
-use std::collections::VecDeque;
-
-use bitcoin::absolute::LockTime;
-use bitcoin::hashes::Hash;
-use bitcoin::transaction::Version;
-use bitcoin::{FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use bitcoin::{FeeRate, ScriptBuf, Transaction, TxOut, Witness};
 use spilman::channel::{
-    Accepted, AcceptedProposal, Action, Agreed, AwaitsFunding, BroadcastResult, Capacity, ChannelId,
-    Construction, Envelope, Event, Expiry, Funded, FundedOpening, Limits, LockKind, NonceSource,
-    PayeeOpening, Payer, PayerOpening, Proposed, Protected, Protocol, RefundLock, Refusal, Terms, Tip,
+    Accepted, AcceptedProposal, Action, Agreed, Capacity, ChannelId, Construction, Envelope, Event, Expiry,
+    Funded, FundedOpening, Limits, PayeeOpening, Payer, PayerOpening, Proposed, Protocol, Refusal, Terms,
+    Tip,
 };
+use spilman::sim::{placeholder_funding, AtFunding, AtHandover, AtRefund, Opening, PairSetup};
 
-use super::words::{line, words};
-use super::{key, payout, sat, tip, Pair, Side, HEIGHT, MTP};
+use super::{sat, Log, Pair, Side};
 
 /// What a pair agrees on before it is walked anywhere.
 #[derive(Debug, Clone)]
@@ -31,15 +26,13 @@ pub struct Case {
 impl Case {
     /// A million satoshi on default terms, with the documents' own construction.
     pub fn new(protocol: Protocol) -> Self {
-        let now = tip(HEIGHT, MTP);
-        let capacity = Capacity::new(sat(1_000_000)).unwrap();
-        let terms = Terms::with(protocol, Construction::P2sh, capacity, now).unwrap();
+        let PairSetup { id, terms, tip, .. } = PairSetup::new(protocol);
         Self {
-            id: ChannelId(7),
+            id,
             terms,
             limits: Limits::default(),
-            now,
-            when_signing: now,
+            now: tip,
+            when_signing: tip,
             legacy_input: false,
             payments: Vec::new(),
         }
@@ -81,15 +74,7 @@ impl Case {
 
     /// The same on another construction; a lock that counts from the confirmation is as long as the other was.
     pub fn on(mut self, construction: Construction) -> Self {
-        let lock = self.terms.refund_lock;
-        if construction.has_relative_lock() {
-            let distance = lock.distance(self.now);
-            self.terms.refund_lock = match lock.kind() {
-                LockKind::Height => RefundLock::after_blocks(distance.try_into().unwrap()),
-                LockKind::Time => RefundLock::after_seconds(distance).unwrap(),
-            };
-        }
-        self.terms = self.terms.on(construction);
+        self.terms = self.setup().on(construction).terms;
         self
     }
 
@@ -105,109 +90,77 @@ impl Case {
         self
     }
 
+    /// The same for both parties in memory.
+    pub fn setup(&self) -> PairSetup {
+        let mut setup = PairSetup::new(self.terms.protocol);
+        (setup.id, setup.terms) = (self.id, self.terms.clone());
+        (setup.tip, setup.tip_at_signing) = (self.now, self.when_signing);
+        for party in [&mut setup.payer, &mut setup.payee] {
+            party.limits = self.limits.clone();
+        }
+        setup
+    }
+
     pub fn propose(&self) -> (PayerOpening<Proposed>, Envelope) {
-        let (terms, limits) = (self.terms.clone(), self.limits.clone());
-        PayerOpening::propose(self.id, terms, key("payer"), payout("payer"), limits, self.now).unwrap()
+        self.setup().propose().unwrap()
     }
 
     pub fn considered(&self, open: Envelope) -> Result<(AcceptedProposal, Envelope), Refusal> {
-        let limits = self.limits.clone();
-        PayeeOpening::accept(open, key("payee"), payout("payee"), limits, self.now)
+        self.setup().accept(open)
     }
 
     /// Where the payee signs the refund.
     pub fn consider(&self, open: Envelope) -> Result<(PayeeOpening<Accepted>, Envelope), Refusal> {
         let (considered, accept) = self.considered(open)?;
-        let AcceptedProposal::SignsRefund(payee) = considered else {
-            panic!("a refund in the script: {considered:?}");
-        };
-        Ok((payee, accept))
+        Ok((signs_refund(considered), accept))
     }
 
     pub fn agreed(&self) -> (PayerOpening<Agreed>, AcceptedProposal) {
-        let (payer, open) = self.propose();
-        let (payee, accept) = self.considered(open).unwrap();
-        (payer.accept(accept).unwrap(), payee)
+        let AtFunding { payer, payee } = self.at_funding().state;
+        (payer, payee)
     }
 
     /// Where the payee signs the refund.
     pub fn held(&self) -> (PayerOpening<Funded>, PayeeOpening<Accepted>, Envelope) {
-        let (payer, open) = self.propose();
-        let (payee, accept) = self.consider(open).unwrap();
-        let payer = payer.accept(accept).unwrap();
-        let funding = self.funding(payer.funding_output());
-        let (payer, request) = co_signed(payer.fund(funding).unwrap());
-        (payer, payee, request)
+        let AtRefund { payer, payee } = self.at_refund().state;
+        let (payer, request) = co_signed(payer);
+        (payer, signs_refund(payee), request)
     }
 
-    pub fn protected(
-        &self,
-    ) -> (
-        PayerOpening<Protected>,
-        PayeeOpening<AwaitsFunding>,
-        Vec<Envelope>,
-    ) {
-        let (payer, payee) = self.agreed();
-        let funding = self.funding(payer.funding_output());
-        match (payer.fund(funding).unwrap(), payee) {
-            (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
-                let (payee, mut answers) = payee.sign_refund(request, self.when_signing).unwrap();
-                let payer = payer.verify_refund(answers.remove(0)).unwrap();
-                (payer, payee, answers)
-            }
-            (FundedOpening::Protected(payer), AcceptedProposal::AwaitsFunding(payee)) => {
-                (payer, payee, Vec::new())
-            }
-            other => panic!("the two disagree on who signs the refund: {other:?}"),
-        }
+    fn at_funding(&self) -> Opening<AtFunding, Log> {
+        let proposed = Opening::propose(self.setup(), Log::default()).unwrap();
+        proposed.accept().unwrap()
+    }
+
+    fn at_refund(&self) -> Opening<AtRefund, Log> {
+        let agreed = self.at_funding();
+        let signed = self.funding(agreed.state.payer.funding_output());
+        agreed.fund(signed).unwrap()
+    }
+
+    /// The payer may let go of its funding transaction; nothing is logged so far.
+    pub fn protected(&self) -> Opening<AtHandover, Log> {
+        let mut opening = self.at_refund().protect().unwrap();
+        opening.network = Log::default();
+        opening
     }
 
     /// The payer has let go; what it sends or broadcasts first is in the answer.
-    pub fn released(&self) -> (Payer, Vec<Action>, PayeeOpening<AwaitsFunding>, Vec<Envelope>) {
-        let (payer, payee, answers) = self.protected();
-        let (payer, actions) = payer.into_payer();
-        (payer, actions, payee, answers)
+    pub fn released(&self) -> (Payer, Vec<Action>) {
+        self.protected().state.payer.into_payer()
     }
 
     /// Both know the funding transaction, and wait for it to confirm.
     pub fn funded(&self) -> Pair {
-        let (mut payer, actions, payee, requests) = self.released();
-        let mut log = Vec::new();
-        let mut queue = VecDeque::from(actions);
-        for request in requests {
-            log.push(format!("payee says {}", words(&request.message)));
-            queue.extend(payer.apply(Event::Message(request)).unwrap());
-        }
-        let mut handed_over = None;
-        while let Some(action) = queue.pop_front() {
-            log.push(line(Side::Payer, &action));
-            match action {
-                Action::Send(envelope) => handed_over = Some(envelope),
-                Action::Broadcast { role, tx } => {
-                    let taken = Event::Broadcast(BroadcastResult::accepted(role, &tx));
-                    queue.extend(payer.apply(taken).unwrap());
-                }
-                _ => {}
-            }
-        }
-        let (mut payee, actions) = payee.receive_funding(handed_over.unwrap()).unwrap();
-        payee.provide_nonces(NonceSource::new([42; 32]));
-        let mut pair = Pair {
-            payer,
-            payee,
-            tip: self.now,
-            base: self.now,
-            log,
-            broadcast: Vec::new(),
-        };
-        pair.carry_out(Side::Payee, actions);
+        let mut pair = self.protected().hand_over().unwrap();
+        pair.run().unwrap();
         pair
     }
 
     /// The funding transaction is deep enough, and [`Case::payments`] are made.
     pub fn open(&self) -> Pair {
         let mut pair = self.funded();
-        pair.chain(pair.payee.params().confirmations(), None);
+        pair.look_both(pair.payee.params().confirmations(), None).unwrap();
         for payment in &self.payments {
             pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
         }
@@ -216,27 +169,20 @@ impl Case {
 
     /// T1, as a wallet would make it.
     pub fn funding(&self, output: TxOut) -> Transaction {
-        let mut input = TxIn {
-            previous_output: OutPoint::new(Txid::from_byte_array([9; 32]), 1),
-            script_sig: ScriptBuf::new(),
-            sequence: Sequence::MAX,
-            witness: Witness::new(),
-        };
+        let mut tx = placeholder_funding(output);
         if self.legacy_input {
-            input.script_sig = ScriptBuf::from_bytes([&[71][..], &[1; 71], &[33], &[2; 33]].concat());
-        } else {
-            input.witness = Witness::from_slice(&[vec![1; 71], vec![2; 33]]);
+            tx.input[0].witness = Witness::new();
+            tx.input[0].script_sig = ScriptBuf::from_bytes([&[71][..], &[1; 71], &[33], &[2; 33]].concat());
         }
-        let change = TxOut {
-            value: sat(5_000),
-            script_pubkey: payout("change"),
-        };
-        Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::ZERO,
-            input: vec![input],
-            output: vec![output, change],
-        }
+        tx
+    }
+}
+
+/// The payee whose signature the refund needs.
+fn signs_refund(payee: AcceptedProposal) -> PayeeOpening<Accepted> {
+    match payee {
+        AcceptedProposal::SignsRefund(payee) => payee,
+        AcceptedProposal::AwaitsFunding(payee) => panic!("a refund in the script: {payee:?}"),
     }
 }
 

@@ -16,19 +16,42 @@ use spilman::channel::{
 
 use super::{key, sat, secret, Pair};
 
-impl Pair {
+/// Messages and transactions as either party, or a stranger, would sign them, whatever the parties of the pair think of it.
+pub trait Sign {
     /// A payment as the payer `label` would sign it, whatever the payer of this pair thinks of it.
-    pub fn payment(&self, paid: u64, label: &str) -> Message {
+    fn payment(&self, paid: u64, label: &str) -> Message;
+
+    fn settlement(&self, paid: u64, label: &str) -> Message;
+
+    /// The part of a settlement with one signature that the payer `label` would make. Where it is not this channel's
+    /// payer, it takes itself for it.
+    fn cooperative_settlement(
+        &self,
+        paid: u64,
+        feerate: FeeRate,
+        asked: &PublicNonce,
+        label: &str,
+    ) -> Message;
+
+    /// The signature over the division that leaves the payer the rest.
+    fn sign(&self, paid: u64, lock: Option<Expiry>, funding: OutPoint, label: &str) -> UnverifiedSignature;
+
+    /// Built here from the documents' words and not by the crate: payer's output first, then the payee's.
+    fn division(&self, paid: u64, lock: Option<Expiry>, funding: OutPoint) -> Transaction;
+}
+
+impl Sign for Pair {
+    fn payment(&self, paid: u64, label: &str) -> Message {
         let lock = self.payee.params().terms().payment_expiry;
-        let signature = self.sign(paid, lock, self.funding(), label);
+        let signature = self.sign(paid, lock, self.outpoint(), label);
         Message::Payment {
             paid: sat(paid),
             signature,
         }
     }
 
-    pub fn settlement(&self, paid: u64, label: &str) -> Message {
-        let signature = self.sign(paid, None, self.funding(), label);
+    fn settlement(&self, paid: u64, label: &str) -> Message {
+        let signature = self.sign(paid, None, self.outpoint(), label);
         Message::Settlement {
             paid: sat(paid),
             feerate: self.payee.params().terms().feerate,
@@ -36,9 +59,7 @@ impl Pair {
         }
     }
 
-    /// The part of a settlement with one signature that the payer `label` would make. Where it is not this channel's
-    /// payer, it takes itself for it.
-    pub fn cooperative_settlement(
+    fn cooperative_settlement(
         &self,
         paid: u64,
         feerate: FeeRate,
@@ -46,7 +67,7 @@ impl Pair {
         label: &str,
     ) -> Message {
         let params = self.payee.params();
-        let tx = self.cooperative(paid, feerate);
+        let tx = cooperative(self, paid, feerate);
         let scripts = params.revealed_scripts();
         let leaves = [0, 1].map(|leaf| TapNodeHash::from_script(scripts[leaf].1, LeafVersion::TapScript));
         let root = TapNodeHash::from_node_hashes(leaves[0], leaves[1]);
@@ -67,36 +88,11 @@ impl Pair {
         }
     }
 
-    /// As most wallets write a payment; one signature of 64 bytes is all its witness.
-    fn cooperative(&self, paid: u64, feerate: FeeRate) -> Transaction {
-        let params = self.payee.params();
-        let outputs = [params.payer_payout(), params.payee_payout()];
-        let weight = bitcoin::transaction::predict_weight(
-            [bitcoin::transaction::InputWeightPrediction::from_slice(0, &[64])],
-            outputs.map(bitcoin::Script::len),
-        );
-        let left = params.terms().capacity.to_amount() - feerate.fee_wu(weight).unwrap();
-        Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::ZERO,
-            input: vec![input(self.funding(), Sequence::ENABLE_RBF_NO_LOCKTIME)],
-            output: divided(params, paid, left),
-        }
-    }
-
-    /// The signature over the division that leaves the payer the rest.
-    pub fn sign(
-        &self,
-        paid: u64,
-        lock: Option<Expiry>,
-        funding: OutPoint,
-        label: &str,
-    ) -> UnverifiedSignature {
+    fn sign(&self, paid: u64, lock: Option<Expiry>, funding: OutPoint, label: &str) -> UnverifiedSignature {
         signature(self.payee.params(), &self.division(paid, lock, funding), label)
     }
 
-    /// Built here from the documents' words and not by the crate: payer's output first, then the payee's.
-    pub fn division(&self, paid: u64, lock: Option<Expiry>, funding: OutPoint) -> Transaction {
+    fn division(&self, paid: u64, lock: Option<Expiry>, funding: OutPoint) -> Transaction {
         let params = self.payee.params();
         let left = params.spendable() + params.terms().reserve;
         let sequence = lock.map_or(Sequence::MAX, |_| LOCKED_SEQUENCE);
@@ -106,6 +102,23 @@ impl Pair {
             input: vec![input(funding, sequence)],
             output: divided(params, paid, left),
         }
+    }
+}
+
+/// As most wallets write a payment; one signature of 64 bytes is all its witness.
+fn cooperative(pair: &Pair, paid: u64, feerate: FeeRate) -> Transaction {
+    let params = pair.payee.params();
+    let outputs = [params.payer_payout(), params.payee_payout()];
+    let weight = bitcoin::transaction::predict_weight(
+        [bitcoin::transaction::InputWeightPrediction::from_slice(0, &[64])],
+        outputs.map(bitcoin::Script::len),
+    );
+    let left = params.terms().capacity.to_amount() - feerate.fee_wu(weight).unwrap();
+    Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![input(pair.outpoint(), Sequence::ENABLE_RBF_NO_LOCKTIME)],
+        output: divided(params, paid, left),
     }
 }
 

@@ -10,7 +10,8 @@ use spilman::channel::{
 
 use super::scene::*;
 use crate::pair::{
-    digest, key, leaf_digest, payout, sat, secret, signature, signature_over, tip, Case, Side, HEIGHT, MTP,
+    digest, key, leaf_digest, payout, sat, secret, signature, signature_over, tip, Case, Side, Sign, HEIGHT,
+    MTP,
 };
 use Protocol::Bond;
 use Side::{Payee, Payer};
@@ -20,7 +21,7 @@ use Stage::{AwaitingFunding, Closing, Open};
 pub const ROWS: &[Row] = &[
     // Before the funding transaction is deep enough.
     row("payment on an unconfirmed channel", bare, (Payee, AwaitingFunding), |_, _| (), RefusalReason::FundingUnconfirmed, &["0 confirmations", "3 are needed"]),
-    row("payment one confirmation early", bare, (Payee, AwaitingFunding), |w, _| w.pair().look(Payee, 2, None), RefusalReason::FundingUnconfirmed, &["2 confirmations", "3 are needed"]),
+    row("payment one confirmation early", bare, (Payee, AwaitingFunding), |w, _| w.pair().look(Payee, 2, None).unwrap(), RefusalReason::FundingUnconfirmed, &["2 confirmations", "3 are needed"]),
     row("a second funding transaction", bare, (Payee, AwaitingFunding), |w, e| e.message = Message::Funding { tx: w.pair().payer.funding().tx().clone() }, RefusalReason::UnexpectedMessage, &["funding", "to confirm"]),
     row("settlement of a sum that was never paid", bare, (Payee, AwaitingFunding), |w, e| e.message = w.pair().settlement(500, "payer"), RefusalReason::SettlementDiffers, &["0.000005", "0 BTC"]),
     row("acknowledged before the channel is open", bare, (Payer, AwaitingFunding), |_, _| (), RefusalReason::UnexpectedMessage, &["payment-accepted", "to confirm"]),
@@ -38,19 +39,19 @@ pub const ROWS: &[Row] = &[
 
     row("less than the least payment", dear, (Payee, Open), |w, e| { let paid = w.pair().payee.paid().to_sat() + 499; pays(w, e, paid, "payer") }, RefusalReason::PaidBelowMinimum, &["0.00000499", "0.00000500"]),
     row("a satoshi of the reserve", reserved, (Payee, Open), |w, e| { let paid = w.spendable() + 1; pays(w, e, paid, "payer") }, RefusalReason::PaidExceedsCapacity, &["{above}", "{spendable}"]),
-    row("more than counts before the confirmation", trusting, (Payee, Open), |w, e| { w.pair().tip = tip(HEIGHT + 1, MTP); w.pair().look(Payee, 0, None); pays(w, e, 2_501, "payer") }, RefusalReason::FundingUnconfirmed, &["0 confirmations", "3 are needed for more than 0.00002500"]),
+    row("more than counts before the confirmation", trusting, (Payee, Open), |w, e| { w.pair().tip = tip(HEIGHT + 1, MTP); w.pair().look(Payee, 0, None).unwrap(); pays(w, e, 2_501, "payer") }, RefusalReason::FundingUnconfirmed, &["0 confirmations", "3 are needed for more than 0.00002500"]),
 
     // Payments: the signature.
     row("signed by a stranger", example7, (Payee, Open), |w, e| pays(w, e, 3_000, "stranger"), RefusalReason::SignatureWrong, &["is not by key"]),
     row("signed by the payee", example7, (Payee, Open), |w, e| pays(w, e, 3_000, "payee"), RefusalReason::SignatureWrong, &["is not by key"]),
     row("signed for another amount", example7, (Payee, Open), |w, e| { pays(w, e, 2_999, "payer"); if let Message::Payment { paid, .. } = &mut e.message { *paid = sat(3_000) } }, RefusalReason::SignatureWrong, &["is not by key"]),
     row("signed for another funding output", example7, (Payee, Open), |w, e| { let signature = w.pair().sign(3_000, None, OutPoint::new(Txid::from_byte_array([3; 32]), 0), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, RefusalReason::SignatureWrong, &["is not by key"]),
-    row("signed with a lock", example7, (Payee, Open), |w, e| { let pair = w.pair(); let signature = pair.sign(3_000, Some(height(344)), pair.funding(), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, RefusalReason::SignatureWrong, &["is not by key"]),
+    row("signed with a lock", example7, (Payee, Open), |w, e| { let pair = w.pair(); let signature = pair.sign(3_000, Some(height(344)), pair.outpoint(), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, RefusalReason::SignatureWrong, &["is not by key"]),
     row("signed without the payments' lock", stepped, (Payee, Open), |w, e| { if let Message::Settlement { paid, signature, .. } = w.pair().settlement(3_000, "payer") { e.message = Message::Payment { paid, signature } } }, RefusalReason::SignatureWrong, &["is not by key"]),
     row("the refund's signature for a payment", example7, (Payee, Open), |w, e| { let pair = w.pair(); let signature = signature(pair.payee.params(), pair.payer.refund().tx(), "payer"); e.message = Message::Payment { paid: sat(3_000), signature } }, RefusalReason::SignatureWrong, &["is not by key"]),
     row("signed by another construction's digest", example7, (Payee, Open), pays_by_another_digest, RefusalReason::SignatureWrong, &["is not by key"]),
-    row("signed for the refund's leaf", example7, (Payee, Open), |w, e| { let pair = w.pair(); let params = pair.payee.params(); let tx = pair.division(3_000, None, pair.funding()); pays_signed(e, signature_over(params, &leaf_digest(params, &tx, 1), "payer")) }, RefusalReason::SignatureWrong, &["is not by key"]).on(taproot),
-    row("ECDSA where it is Schnorr", example7, (Payee, Open), |w, e| { let pair = w.pair(); let tx = pair.division(3_000, None, pair.funding()); let signed = Secp256k1::new().sign_ecdsa(&digest(pair.payee.params(), &tx), &secret("payer")); pays_signed(e, UnverifiedSignature::from_compact(signed.serialize_compact())) }, RefusalReason::SignatureWrong, &["is not by key"]).on(taproot),
+    row("signed for the refund's leaf", example7, (Payee, Open), |w, e| { let pair = w.pair(); let params = pair.payee.params(); let tx = pair.division(3_000, None, pair.outpoint()); pays_signed(e, signature_over(params, &leaf_digest(params, &tx, 1), "payer")) }, RefusalReason::SignatureWrong, &["is not by key"]).on(taproot),
+    row("ECDSA where it is Schnorr", example7, (Payee, Open), |w, e| { let pair = w.pair(); let tx = pair.division(3_000, None, pair.outpoint()); let signed = Secp256k1::new().sign_ecdsa(&digest(pair.payee.params(), &tx), &secret("payer")); pays_signed(e, UnverifiedSignature::from_compact(signed.serialize_compact())) }, RefusalReason::SignatureWrong, &["is not by key"]).on(taproot),
     row("the other s of Schnorr", example7, (Payee, Open), |_, e| compact(e, high_s), RefusalReason::SignatureWrong, &["is not by key"]).on(taproot),
     row("r of Schnorr out of range", example7, (Payee, Open), |_, e| compact(e, |b| b[..32].fill(0xff)), RefusalReason::SignatureWrong, &["ffffffff", "is not by key"]).on(taproot),
     row("s of Schnorr out of range", example7, (Payee, Open), |_, e| compact(e, |b| b[32..].fill(0xff)), RefusalReason::SignatureWrong, &["ffffffff", "is not by key"]).on(taproot),
@@ -62,11 +63,11 @@ pub const ROWS: &[Row] = &[
     row("s zero", example7, (Payee, Open), |_, e| compact(e, |b| b[32..].fill(0)), RefusalReason::SignatureWrong, &["is not by key"]),
 
     // Payments: the moment, the channel, the kind.
-    row("inside the closing margin", bare, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None) }, RefusalReason::ChannelExpiring, &["36 before", "height 344"]),
-    row("inside the closing margin by time", || Case::new(Bond), (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().look(Payee, 100, None) }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]),
-    row("inside the closing margin by time", timed, (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().look(Payee, 100, None) }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]).on(absolute_in_script),
-    row("inside the closing margin by relative time", timed, (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_528 - 21_600); w.pair().look(Payee, 100, None) }, RefusalReason::ChannelExpiring, &["21599 before", "time 1700086527"]).on(relative),
-    row("after the payments' lock", stepped_unpaid, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None) }, RefusalReason::ChannelExpiring, &["0 before", "height 308"]),
+    row("inside the closing margin", bare, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["36 before", "height 344"]),
+    row("inside the closing margin by time", || Case::new(Bond), (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().look(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]),
+    row("inside the closing margin by time", timed, (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().look(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]).on(absolute_in_script),
+    row("inside the closing margin by relative time", timed, (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_528 - 21_600); w.pair().look(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21599 before", "time 1700086527"]).on(relative),
+    row("after the payments' lock", stepped_unpaid, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().look(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["0 before", "height 308"]),
     row("another channel's payment", example7, (Payee, Open), |_, e| e.channel = ChannelId(8), RefusalReason::WrongChannel, &["channel 8", "channel 7"]),
     row("another proposal", example7, (Payee, Open), |_, e| e.message = example7().propose().1.message, RefusalReason::UnexpectedMessage, &["open", "open"]),
     row("another refund", example7, (Payee, Open), |w, e| e.message = Message::RefundRequest { tx: w.pair().payer.refund().tx().clone() }, RefusalReason::UnexpectedMessage, &["refund-request"]),
@@ -105,7 +106,7 @@ pub const ROWS: &[Row] = &[
     row("asked with a nonce to settle below the agreed feerate", example7, (Payer, Open), |_, e| e.message = Message::CloseRequest { feerate: FeeRate::from_sat_per_kwu(499), nonce: Some(a_nonce()) }, RefusalReason::SettlementFeerate, &["499", "500"]).on(taproot),
     row("the payer asks to settle below the agreed feerate", example7, (Payee, Open), |_, e| e.message = Message::CloseRequest { feerate: FeeRate::from_sat_per_kwu(499), nonce: None }, RefusalReason::SettlementFeerate, &["499", "500"]).on(taproot),
     row("the payee's words from the payer: a nonce", example7, (Payee, Open), |_, e| e.message = Message::CloseRequest { feerate: Terms::FEERATE, nonce: Some(a_nonce()) }, RefusalReason::UnexpectedMessage, &["close-request"]),
-    row("payment after the payee settled alone", example7, (Payee, Closing), |w, _| { w.pair().raw(Payee, Event::PeerGone).unwrap(); }, RefusalReason::UnexpectedMessage, &["payment", "closing"]).on(taproot),
+    row("payment after the payee settled alone", example7, (Payee, Closing), |w, _| { w.pair().tell(Payee, Event::PeerGone).unwrap(); }, RefusalReason::UnexpectedMessage, &["payment", "closing"]).on(taproot),
 
     // The settlement with one signature, after the payee has asked for it.
     row("part changed", example7, (Payee, Closing), |w, e| { answers(w, e, 2_000, "payer"); part(e, |b| b[31] ^= 1) }, RefusalReason::PartialSignatureWrong, &["the partial signature", "is not by key"]).on(taproot),

@@ -10,7 +10,7 @@ use spilman::channel::{
     PublicNonce, RefusalReason, Stage, Terms, UnverifiedSignature,
 };
 
-use crate::pair::{key, sat, signature_over, tip, Case, Pair, Side, HEIGHT, MTP};
+use crate::pair::{key, sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// What a mutation may look at, and how it may set the scene.
@@ -283,7 +283,7 @@ pub fn pays_signed(envelope: &mut Envelope, signature: UnverifiedSignature) {
 pub fn pays_by_another_digest(world: &mut World, envelope: &mut Envelope) {
     let params = world.params.clone();
     let pair = world.pair();
-    let tx = pair.division(3_000, None, pair.funding());
+    let tx = pair.division(3_000, None, pair.outpoint());
     let (script, all) = (params.revealed_scripts()[0].1, EcdsaSighashType::All);
     let mut cache = SighashCache::new(&tx);
     let digest = if params.terms().construction == Construction::P2sh {

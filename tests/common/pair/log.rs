@@ -1,18 +1,48 @@
-use spilman::channel::{Action, Message, Notice};
+use std::convert::Infallible;
+
+use bitcoin::Transaction;
+use spilman::channel::{Envelope, Message, Notice, SpendRole};
+use spilman::sim::{BroadcastAnswer, Network};
 
 use super::Side;
 
-pub fn line(side: Side, action: &Action) -> String {
-    let side = side.name();
-    match action {
-        Action::Send(envelope) => format!("{side} says {}", words(&envelope.message)),
-        Action::Broadcast { role, .. } => format!("{side} broadcasts {}", role.name()),
-        Action::Notify(notice) => format!("{side} learns {}", learns(notice)),
-        other => format!("{side} does {other:?}"),
+/// Delivers and accepts everything, and remembers it.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// What happened, in order: one line for each action.
+    pub lines: Vec<String>,
+    pub broadcast: Vec<(SpendRole, Transaction)>,
+}
+
+impl Network for Log {
+    type Error = Infallible;
+
+    fn deliver(&mut self, from: Side, envelope: Envelope) -> Result<Option<Envelope>, Infallible> {
+        self.lines
+            .push(format!("{} says {}", name(from), words(&envelope.message)));
+        Ok(Some(envelope))
+    }
+
+    fn broadcast(&mut self, by: Side, role: SpendRole, tx: &Transaction) -> BroadcastAnswer {
+        self.lines
+            .push(format!("{} broadcasts {}", name(by), role.name()));
+        self.broadcast.push((role, tx.clone()));
+        BroadcastAnswer::Accepted
+    }
+
+    fn notify(&mut self, to: Side, notice: &Notice) {
+        self.lines.push(format!("{} learns {}", name(to), learns(notice)));
     }
 }
 
-pub fn words(message: &Message) -> String {
+const fn name(side: Side) -> &'static str {
+    match side {
+        Side::Payer => "payer",
+        Side::Payee => "payee",
+    }
+}
+
+fn words(message: &Message) -> String {
     match message {
         Message::Payment { paid, .. }
         | Message::PaymentAccepted { paid }
