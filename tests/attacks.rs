@@ -76,7 +76,11 @@ fn a_final_sequence_disables_the_refunds_lock() {
             .expect("verdict")
             .expect_accepted();
         let locked = duo.refund(lock, Sequence::ENABLE_LOCKTIME_NO_RBF);
-        assert_eq!(&locked, duo.payer.refund().tx(), "the same as the payer's own");
+        assert_eq!(
+            &locked,
+            duo.pair.payer.refund().tx(),
+            "the same as the payer's own"
+        );
         node.test_accept(&locked)
             .expect("verdict")
             .expect_rejected(RejectReason::NonFinal);
@@ -106,7 +110,7 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
             matches!(refused, Refusal::Signature(SignatureError::HighS { .. })),
             "{construction}: {refused}"
         );
-        assert_eq!(duo.payee.paid(), sat(10_000), "{construction}");
+        assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
 
         duo.receive(honest).expect("the same with a low S is accepted");
         let tx = duo.payment();
@@ -157,7 +161,7 @@ fn a_signature_of_another_hash_type_is_refused() {
             matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
             "{construction}: {refused}"
         );
-        assert_eq!(duo.payee.paid(), sat(10_000), "{construction}");
+        assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
 
         let mut bytes = wire::encode(&payment);
         let length = bytes.len() - 65;
@@ -202,7 +206,7 @@ fn every_accepted_payment_can_be_settled() {
             spendable,
         ];
         for sum in sums {
-            let payment = duo.pay(sum - duo.payee.paid());
+            let payment = duo.pay(sum - duo.pair.payee.paid());
             let (tx, balance) = (payment.tx(), payment.balance());
             let at = format!("{construction}: {sum} of {capacity} at {feerate} sat/kwu");
             let verdict = chain.node().test_accept(tx).expect("verdict");
@@ -233,7 +237,7 @@ fn the_dust_limit_is_the_nodes() {
         let balance = duo.params().balance(sum).expect("within the capacity");
         assert_eq!(balance.is_enforceable(), enforceable, "{sum}");
         let output = vec![duo.to_payer(balance.change), duo.to_payee(sum)];
-        let from = duo.payee.funding().outpoint();
+        let from = duo.pair.payee.funding().outpoint();
         let tx = duo.both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, output));
         let verdict = chain.node().test_accept(&tx).expect("verdict");
         if enforceable {
@@ -256,8 +260,8 @@ fn a_payment_for_another_channel_is_refused() {
     );
     assert_eq!(first.params().funding_script(), second.params().funding_script());
     assert_ne!(
-        first.payee.funding().outpoint(),
-        second.payee.funding().outpoint()
+        first.pair.payee.funding().outpoint(),
+        second.pair.payee.funding().outpoint()
     );
     let payment = first.sign(sat(10_000));
     let refused = refusal(second.receive(payment.clone()));
@@ -265,10 +269,11 @@ fn a_payment_for_another_channel_is_refused() {
         matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
         "{refused}"
     );
-    assert_eq!(second.payee.paid(), Amount::ZERO);
+    assert_eq!(second.pair.payee.paid(), Amount::ZERO);
 
     first.receive(payment).expect("accepted where it belongs");
     let mut moved = first
+        .pair
         .payee
         .redeemable()
         .expect("completed")
@@ -280,7 +285,7 @@ fn a_payment_for_another_channel_is_refused() {
         .test_accept(&moved)
         .expect("verdict")
         .expect_accepted();
-    moved.input[0].previous_output = second.payee.funding().outpoint();
+    moved.input[0].previous_output = second.pair.payee.funding().outpoint();
     chain
         .node()
         .test_accept(&moved)
@@ -315,7 +320,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
         .spend(vec![duo.to_payer(sat(90_000))])
         .expect("the same coin");
     chain.mine_exactly(&[double]).expect("mined instead");
-    let funding = duo.payee.funding().clone();
+    let funding = duo.pair.payee.funding().clone();
     assert_eq!(
         chain
             .node()
@@ -330,11 +335,11 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
         .expect_rejected(RejectReason::MissingInputs);
 
     duo.see(&chain, 0);
-    assert_eq!(duo.payee.stage(), Stage::AwaitingFunding);
+    assert_eq!(duo.pair.payee.stage(), Stage::AwaitingFunding);
     let payment = duo.sign(sat(10_000));
     assert_eq!(duo.receive(payment), Ok(Vec::new()), "it is not acknowledged");
     assert_eq!(
-        duo.payee.paid(),
+        duo.pair.payee.paid(),
         sat(10_000),
         "what was accepted before, and no more"
     );
@@ -358,14 +363,14 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     let lock = duos[1].params().terms().refund_lock.to_lock_time();
     chain.make_final(lock).expect("blocks");
     let node = chain.node();
-    let refund = |duo: &Duo| duo.payer.refund().tx().clone();
+    let refund = |duo: &Duo| duo.pair.payer.refund().tx().clone();
 
     // The refund is first.
     node.submit(&refund(&duos[0])).expect("verdict").expect_accepted();
     node.submit(&payments[0])
         .expect("verdict")
         .expect_rejected(RejectReason::InsufficientFee);
-    let from = duos[0].payee.funding().outpoint();
+    let from = duos[0].pair.payee.funding().outpoint();
     let richer = vec![duos[0].to_payer(sat(58_000)), duos[0].to_payee(sat(40_000))];
     let richer = duos[0].both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, richer));
     node.submit(&richer).expect("verdict").expect_accepted();
@@ -381,7 +386,7 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     node.submit(&refund(&duos[1]))
         .expect("verdict")
         .expect_rejected(RejectReason::InsufficientFee);
-    let from = duos[1].payee.funding().outpoint();
+    let from = duos[1].pair.payee.funding().outpoint();
     let richer = vec![duos[1].to_payer(sat(98_000))];
     let sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
     let richer = duos[1].both_sign(spend::unsigned(from, lock, sequence, richer));
@@ -410,5 +415,5 @@ fn nonsense_is_no_signature() {
             "{refused}"
         );
     }
-    assert_eq!(duo.payee.paid(), Amount::ZERO);
+    assert_eq!(duo.pair.payee.paid(), Amount::ZERO);
 }

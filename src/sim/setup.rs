@@ -42,7 +42,7 @@ pub struct PartySetup {
 }
 
 impl PairSetup {
-    /// A million satoshi on default terms and default limits, from a tip at height 200.
+    /// A million satoshi on default terms and default limits, from a tip at height 200, on P2SH as in the documents.
     ///
     /// # Panics
     /// Never: the terms end a day after that tip.

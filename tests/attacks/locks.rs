@@ -41,7 +41,7 @@ fn the_refund_is_taken_at_its_lock_and_not_a_block_before() {
     let chain = start();
     for (construction, kind) in channels() {
         let duo = open(&chain, construction, kind);
-        let refund = duo.payer.refund().tx();
+        let refund = duo.pair.payer.refund().tx();
         let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
         assert_eq!(
             &duo.refund(lock, sequence),
@@ -67,7 +67,7 @@ fn the_refund_is_taken_at_its_lock_and_not_a_block_before() {
 
 /// Fields that would be final one block before the script's lock, with the name of what is wrong in them.
 fn wrong(duo: &Duo) -> Vec<(&'static str, Transaction)> {
-    let refund = duo.payer.refund().tx();
+    let refund = duo.pair.payer.refund().tx();
     let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
     if duo.params().terms().construction.has_relative_lock() {
         let number = sequence.to_consensus_u32();
@@ -110,7 +110,7 @@ fn no_other_lock_or_sequence_opens_the_script() {
     let in_script = |(construction, _): &(Construction, LockKind)| construction.has_script_refund();
     for (construction, kind) in channels().filter(in_script) {
         let duo = open(&chain, construction, kind);
-        let refund = duo.payer.refund().tx();
+        let refund = duo.pair.payer.refund().tx();
         chain.stop_before(refund).expect("blocks");
         for over in [false, true] {
             for (name, tx) in wrong(&duo) {
@@ -137,13 +137,13 @@ fn no_other_lock_or_sequence_opens_the_script() {
 fn a_reorganisation_of_the_funding_transaction_renews_a_relative_lock() {
     let chain = start();
     let duo = open(&chain, Construction::Csv, LockKind::Height);
-    let (refund, funding) = (duo.payer.refund().tx(), duo.payer.funding().tx());
+    let (refund, funding) = (duo.pair.payer.refund().tx(), duo.pair.payer.funding().tx());
     chain.make_final(refund).expect("blocks");
     let node = chain.node();
     node.test_accept(refund).expect("verdict").expect_accepted();
 
     // 1. From the funding transaction's block on, another chain: it is in the third block instead.
-    let from = duo.base.height.to_consensus_u32() + 1;
+    let from = duo.pair.funding_parent.height.to_consensus_u32() + 1;
     let block = node.block_hash_at(from).expect("the funding's block");
     node.invalidate_block(block).expect("reorganised");
     chain.mine_exactly(&[]).expect("a block without it");
@@ -182,7 +182,7 @@ fn a_refund_locked_past_2038_is_taken_there() {
             .expect("a time")
             .into();
         let duo = cast.open(&chain);
-        let refund = duo.payer.refund().tx();
+        let refund = duo.pair.payer.refund().tx();
         assert_eq!(refund.lock_time.to_consensus_u32(), lock, "{construction}");
         let stopped = chain.stop_before(refund).expect("blocks");
         assert_eq!(stopped.to.mtp, lock, "{construction}: a second is missing");

@@ -176,7 +176,7 @@ fn a_proof_that_looks_like_a_signature_is_taken() {
         cast.payer = keys.find(ends_with_zero).expect("one of 256");
         let mut duo = cast.open(&chain);
         let payment = duo.pay(sat(10_000));
-        let refund = duo.payer.refund().tx().clone();
+        let refund = duo.pair.payer.refund().tx().clone();
         let spend = if leaf == "payment" { payment.tx() } else { &refund };
         let proof = spend.input[0].witness.last().expect("a control block");
         assert_eq!((proof.len(), proof[64]), (65, 0), "{label}");

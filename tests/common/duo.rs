@@ -1,10 +1,13 @@
 //! A payer and a payee without a wire between them, so that a test can come between any two steps.
 
-use bitcoin::absolute::{Height, LockTime, Time};
+use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut};
 use spilman::channel::*;
 use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest};
+
+use spilman::sim::{sim_tip, AtRefund, Instant, Opening, Pair, PairSetup, PartySetup};
+use spilman::transcript::Side;
 
 use super::spend;
 
@@ -20,10 +23,7 @@ pub struct Cast {
 /// An open channel, its funding transaction three blocks deep.
 pub struct Duo {
     pub cast: Cast,
-    pub payer: Payer,
-    pub payee: Payee,
-    /// Below the block with the funding transaction.
-    pub base: Tip,
+    pub pair: Pair<Instant>,
 }
 
 pub const fn sat(amount: u64) -> Amount {
@@ -32,30 +32,11 @@ pub const fn sat(amount: u64) -> Amount {
 
 pub fn tip(chain: &Regtest) -> Tip {
     let tip = chain.tip().expect("the node answers");
-    Tip {
-        height: Height::from_consensus(tip.height).expect("a height"),
-        mtp: Time::from_consensus(tip.mtp).expect("a time"),
-    }
+    sim_tip(tip.height, tip.mtp)
 }
 
 pub fn payout(key: &SecretKey) -> ScriptBuf {
     CoinKind::Segwit.script(key)
-}
-
-/// The payer's refund is safe: the payee has signed it, unless the script lets the payer have its money back.
-pub fn protect(
-    hold: FundedOpening,
-    considered: AcceptedProposal,
-    tip: Tip,
-) -> (PayerOpening<Protected>, PayeeOpening<AwaitsFunding>) {
-    match (hold, considered) {
-        (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
-            let (payee, answers) = payee.sign_refund(request, tip).expect("signed");
-            (payer.verify_refund(answers[0].clone()).expect("verified"), payee)
-        }
-        (FundedOpening::Protected(payer), AcceptedProposal::AwaitsFunding(payee)) => (payer, payee),
-        other => panic!("the two disagree on who signs the refund: {other:?}"),
-    }
 }
 
 impl Cast {
@@ -81,26 +62,36 @@ impl Cast {
         self
     }
 
+    fn setup(&self, tip: Tip) -> PairSetup {
+        let party = |secret: SecretKey| PartySetup {
+            secret,
+            payout: payout(&secret),
+            limits: self.limits.clone(),
+        };
+        PairSetup {
+            id: ChannelId(1),
+            terms: self.terms.clone(),
+            payer: party(self.payer),
+            payee: party(self.payee),
+            tip,
+            tip_at_signing: tip,
+            nonce_seed: None,
+        }
+    }
+
     /// Proposal and answer, and the payer holds its funding transaction.
-    fn hold(&self, chain: &Regtest) -> (FundedOpening, AcceptedProposal) {
-        let (tip, id) = (tip(chain), ChannelId(1));
-        let (key, to) = (ChannelKey::new(self.payer), payout(&self.payer));
-        let (terms, limits) = (self.terms.clone(), self.limits.clone());
-        let (payer, proposal) = PayerOpening::propose(id, terms, key, to, limits, tip).expect("sound terms");
-        let (key, to) = (ChannelKey::new(self.payee), payout(&self.payee));
-        let (payee, accept) =
-            PayeeOpening::accept(proposal, key, to, self.limits.clone(), tip).expect("accepted");
-        let payer = payer.accept(accept).expect("agreed");
-        let funding = self
-            .coin
-            .spend(vec![payer.funding_output()])
-            .expect("the coin is large enough");
-        (payer.fund(funding).expect("held"), payee)
+    fn hold(&self, chain: &Regtest) -> Opening<AtRefund, Instant> {
+        let proposed = Opening::propose(self.setup(tip(chain)), Instant).expect("sound terms");
+        let agreed = proposed.accept().expect("agreed");
+        let output = agreed.state.payer.funding_output();
+        let funding = self.coin.spend(vec![output]).expect("the coin is large enough");
+        agreed.fund(funding).expect("held")
     }
 
     /// Proposal, answer, and the request for the refund's signature.
     pub fn agree(&self, chain: &Regtest) -> (PayerOpening<Funded>, PayeeOpening<Accepted>, Envelope) {
-        match self.hold(chain) {
+        let AtRefund { payer, payee } = self.hold(chain).state;
+        match (payer, payee) {
             (FundedOpening::CoSigned(payer, request), AcceptedProposal::SignsRefund(payee)) => {
                 (payer, payee, request)
             }
@@ -110,53 +101,31 @@ impl Cast {
 
     /// The whole opening, the broadcast, and three blocks.
     pub fn open(self, chain: &Regtest) -> Duo {
-        let (hold, considered) = self.hold(chain);
-        let (payer, payee) = protect(hold, considered, tip(chain));
-        let (payer, _) = payer.into_payer();
-        let tx = payer.funding().tx().clone();
-        let handed = Envelope {
-            channel: ChannelId(1),
-            message: Message::Funding { tx: tx.clone() },
-        };
-        let (payee, _) = payee.receive_funding(handed).expect("the agreed one");
-        chain.node().submit(&tx).expect("an answer").expect_accepted();
-        let base = tip(chain);
+        let protected = self.hold(chain).protect().expect("signed");
+        let mut pair = protected.hand_over().expect("the agreed one");
+        pair.run().expect("no message, or an honest one");
+        let funding = pair.payer.funding().tx();
+        chain.node().submit(funding).expect("an answer").expect_accepted();
+        pair.funding_parent = tip(chain);
         chain.mine(3).expect("blocks");
-        let mut duo = Duo {
-            cast: self,
-            payer,
-            payee,
-            base,
-        };
-        // The payer is Open once the payee says so; Example 7's first payment of nothing goes back.
-        for action in duo.see(chain, 3) {
-            if let Action::Send(envelope) = action {
-                for answer in duo.payer.apply(Event::Message(envelope)).expect("ready") {
-                    if let Action::Send(envelope) = answer {
-                        duo.payee.apply(Event::Message(envelope)).expect("the first T3");
-                    }
-                }
-            }
-        }
-        duo
+        pair.tip = tip(chain);
+        pair.look_both(3, None).expect("ready");
+        Duo { cast: self, pair }
     }
 }
 
 impl Duo {
     /// The payee looks at the chain: the funding transaction is so deep, and unspent.
     pub fn see(&mut self, chain: &Regtest, confirmations: u32) -> Vec<Action> {
-        let view = ChainView {
-            tip: tip(chain),
-            confirmations,
-            funding_parent: (confirmations > 0).then_some(self.base),
-            spend: None,
-        };
-        self.payee.apply(Event::Chain(view)).expect("applied")
+        self.pair.tip = tip(chain);
+        let view = self.pair.view(confirmations, None);
+        self.pair.tell(Side::Payee, Event::Chain(view)).expect("applied")
     }
 
     /// The payer signs a payment of so much more.
     pub fn sign(&mut self, more: Amount) -> Envelope {
-        let actions = self.payer.apply(Event::Pay(more)).expect("the payer can pay");
+        let told = self.pair.tell(Side::Payer, Event::Pay(more));
+        let actions = told.expect("the payer can pay");
         let sent = actions.into_iter().find_map(|action| match action {
             Action::Send(envelope) => Some(envelope),
             _ => None,
@@ -165,21 +134,22 @@ impl Duo {
     }
 
     pub fn receive(&mut self, message: Envelope) -> Result<Vec<Action>, ApplyError> {
-        self.payee.apply(Event::Message(message))
+        self.pair.tell(Side::Payee, Event::Message(message))
     }
 
     /// A payment that goes well, as the payee could redeem it.
     pub fn pay(&mut self, more: Amount) -> SettlementTx {
         let payment = self.sign(more);
         self.receive(payment).expect("accepted");
-        self.payee
+        self.pair
+            .payee
             .redeemable()
             .expect("completed")
             .expect("a payment is held")
     }
 
     pub fn params(&self) -> &ChannelParams {
-        self.payee.params()
+        self.pair.payee.params()
     }
 
     /// Signatures of both over whatever this is, payer's first.
@@ -195,14 +165,19 @@ impl Duo {
 
     /// The newest payment, unsigned.
     pub fn payment(&self) -> Transaction {
-        let held = self.payee.redeemable().expect("completed").expect("a payment");
+        let held = self
+            .pair
+            .payee
+            .redeemable()
+            .expect("completed")
+            .expect("a payment");
         spend::stripped(held.tx())
     }
 
     /// The refund with these two fields, as the payer can sign it: alone where the script lets it.
     pub fn refund(&self, lock: LockTime, sequence: Sequence) -> Transaction {
         let output = vec![self.to_payer(self.params().refund_amount())];
-        let tx = spend::unsigned(self.payee.funding().outpoint(), lock, sequence, output);
+        let tx = spend::unsigned(self.pair.payee.funding().outpoint(), lock, sequence, output);
         if !self.params().terms().construction.has_script_refund() {
             return self.both_sign(tx);
         }

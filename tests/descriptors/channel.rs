@@ -31,19 +31,19 @@ pub fn locked(chain: &Regtest, construction: Construction, kind: LockKind) -> Du
 
 /// The payee closes; what it would broadcast stays here.
 pub fn close(channel: &mut Duo) -> Transaction {
-    let mut said = channel.payee.apply(Event::Close).unwrap();
+    let mut said = channel.pair.payee.apply(Event::Close).unwrap();
     let mut to_payer = true;
     while let Some(Action::Send(envelope)) = said.first() {
         let event = Event::Message(envelope.clone());
         let party = if to_payer {
-            channel.payer.apply(event)
+            channel.pair.payer.apply(event)
         } else {
-            channel.payee.apply(event)
+            channel.pair.payee.apply(event)
         };
         said = party.unwrap();
         to_payer = !to_payer;
     }
-    let settlement = channel.payee.settlement();
+    let settlement = channel.pair.payee.settlement();
     settlement.expect("the payer answers at once").tx().clone()
 }
 

@@ -45,7 +45,7 @@ fn the_node_finds_the_output_by_its_descriptor() {
         let [output] = &found[..] else {
             panic!("{construction}: one output was made, the node found {found:?}");
         };
-        let outpoint = channel.payer.funding().outpoint();
+        let outpoint = channel.pair.payer.funding().outpoint();
         assert_eq!(output["txid"], outpoint.txid.to_string(), "{construction}");
         assert_eq!(output["vout"], outpoint.vout, "{construction}");
         assert_eq!(amount(&output["amount"]), CAPACITY, "{construction}");

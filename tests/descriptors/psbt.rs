@@ -68,7 +68,7 @@ fn the_node_completes_the_refund() {
     for (construction, kind) in both_kinds() {
         let case = format!("{construction}, {kind:?}");
         let channel = locked(&chain, construction, kind);
-        let (psbt, refund) = (channel.payer.refund_psbt(), channel.payer.refund().tx());
+        let (psbt, refund) = (channel.pair.payer.refund_psbt(), channel.pair.payer.refund().tx());
         completes(&chain, &psbt, refund, &case);
 
         let early = if construction.has_relative_lock() {
@@ -99,7 +99,7 @@ fn the_node_makes_a_payment_from_its_halves() {
             channel.params().payer_key().to_public_key(),
             channel.params().payee_key().to_public_key(),
         );
-        let of_payer = channel.payee.payment_psbt().expect("a payment");
+        let of_payer = channel.pair.payee.payment_psbt().expect("a payment");
         for (psbt, missing) in [
             (without_signatures(of_payer.clone()), vec![k1, k2]),
             (of_payer.clone(), vec![k2]),
@@ -126,7 +126,7 @@ fn the_node_makes_a_payment_from_its_halves() {
         }
 
         let settlement = close(&mut channel);
-        let whole = channel.payee.settlement_psbt().expect("closed");
+        let whole = channel.pair.payee.settlement_psbt().expect("closed");
         let of_payee = only_of(whole.clone(), k2);
         assert_eq!(finalize(&chain, &of_payee), None, "{construction}");
         for halves in [[&of_payer, &of_payee], [&of_payee, &of_payer]] {
@@ -157,7 +157,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
         let k2 = channel.params().payee_key().to_string();
         let with_secret = bare.replace(&k2, &secret).replace(&k2[2..], &secret);
         assert_ne!(with_secret, bare, "{construction}");
-        let payment = channel.payee.payment_psbt().expect("a payment");
+        let payment = channel.pair.payee.payment_psbt().expect("a payment");
         let answer = ask(
             &chain,
             "descriptorprocesspsbt",
@@ -165,7 +165,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
         );
         assert_eq!(answer["complete"], true, "{construction}: {answer}");
         let theirs: Transaction = deserialize_hex(answer["hex"].as_str().unwrap()).unwrap();
-        let ours = channel.payee.redeemable().unwrap().unwrap();
+        let ours = channel.pair.payee.redeemable().unwrap().unwrap();
         if construction != Construction::P2sh {
             assert_eq!(theirs.compute_txid(), ours.tx().compute_txid(), "{construction}");
         }
@@ -181,14 +181,14 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
 fn the_node_completes_a_settlement_with_one_signature() {
     let chain = chain();
     let mut channel = open(&chain, Construction::Taproot);
-    channel.payee.provide_nonces(NonceSource::new([7; 32]));
+    channel.pair.payee.provide_nonces(NonceSource::new([7; 32]));
     let settlement = close(&mut channel);
     assert_eq!(
         settlement.input[0].witness.len(),
         1,
         "one signature and nothing else"
     );
-    let psbt = channel.payee.settlement_psbt().expect("closed");
+    let psbt = channel.pair.payee.settlement_psbt().expect("closed");
     completes(&chain, &psbt, &settlement, "joint");
 
     let decoded = ask(&chain, "decodepsbt", &[text(&psbt)]);
@@ -251,10 +251,10 @@ fn the_node_does_not_complete_what_is_wrong() {
     let chain = chain();
     for construction in Construction::ALL {
         let mut channel = open(&chain, construction);
-        let before = channel.payee.payment_psbt().expect("a payment");
+        let before = channel.pair.payee.payment_psbt().expect("a payment");
         channel.pay(Amount::from_sat(1_000));
         let settlement = close(&mut channel);
-        let right = channel.payee.settlement_psbt().expect("closed");
+        let right = channel.pair.payee.settlement_psbt().expect("closed");
         let output = channel.params().funding_output();
         let more = TxOut {
             value: output.value + Amount::ONE_SAT,

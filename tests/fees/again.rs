@@ -30,16 +30,16 @@ fn wallet() -> ScriptBuf {
 fn package(channel: &Channel, side: Side) -> CpfpPackage {
     let cpfp = Cpfp::new(asked(), wallet());
     let child = match side {
-        Side::Payer => cpfp.refund(channel.params(), channel.payer.refund()),
+        Side::Payer => cpfp.refund(channel.params(), channel.pair.payer.refund()),
         Side::Payee => {
-            let settlement = channel.payee.settlement().expect("settled");
+            let settlement = channel.pair.payee.settlement().expect("settled");
             cpfp.settlement(channel.params(), settlement)
         }
     };
     let child = child.expect("the output pays for it");
     let key = match side {
-        Side::Payer => &channel.case.payer,
-        Side::Payee => &channel.case.payee,
+        Side::Payer => &channel.case.setup.payer.secret,
+        Side::Payee => &channel.case.setup.payee.secret,
     };
     let signed = sign_for(key, &child);
     child.complete(signed).expect("it reaches the feerate")
@@ -100,7 +100,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
         in_mempool(&chain, &package, construction.name());
         chain.mine(SETTLED_DEPTH).expect("blocks");
         channel.look();
-        let stages = (channel.payer.stage(), channel.payee.stage());
+        let stages = (channel.pair.payer.stage(), channel.pair.payee.stage());
         assert_eq!(stages, (Stage::Closed, Stage::Closed), "{construction}");
     }
 }
@@ -117,7 +117,7 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
         let mut channel = Case::new(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payee, Event::Close).expect("closed");
-        let cooperative = channel.payee.settlement().expect("settled").clone();
+        let cooperative = channel.pair.payee.settlement().expect("settled").clone();
         assert!(cooperative.is_cooperative(), "{construction}");
         let role = SpendRole::Settlement;
         assert_eq!(
@@ -126,11 +126,15 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
             "{construction}"
         );
         channel.tell(Side::Payee, Event::PeerGone).expect("told");
-        assert_eq!(channel.payee.settlement(), Some(&cooperative), "{construction}");
+        assert_eq!(
+            channel.pair.payee.settlement(),
+            Some(&cooperative),
+            "{construction}"
+        );
 
         channel.tell(Side::Payee, Event::Close).expect("closed again");
         let payment = channel.redeemable();
-        assert_eq!(channel.payee.settlement(), Some(&payment), "{construction}");
+        assert_eq!(channel.pair.payee.settlement(), Some(&payment), "{construction}");
         let package = package(&channel, Side::Payee);
         channel
             .tell(Side::Payee, Event::Bump(package.clone()))
@@ -180,7 +184,7 @@ fn a_raised_refund_goes_out_again_with_its_child() {
         in_mempool(&chain, &package, at);
         chain.mine(SETTLED_DEPTH).expect("blocks");
         channel.look_as(Side::Payer);
-        assert_eq!(channel.payer.stage(), Stage::Closed, "{at}");
+        assert_eq!(channel.pair.payer.stage(), Stage::Closed, "{at}");
     }
 }
 

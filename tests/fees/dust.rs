@@ -23,8 +23,8 @@ fn start_with_dust(dust: FeeRate) -> Regtest {
 
 impl Case {
     fn dust(mut self, feerate: FeeRate) -> Self {
-        self.terms.dust_feerate = feerate;
-        for limits in [&mut self.limits, &mut self.payee_limits] {
+        self.setup.terms.dust_feerate = feerate;
+        for limits in [&mut self.setup.payer.limits, &mut self.setup.payee.limits] {
             limits.dust_feerate = FeeRate::ZERO..=per_vb(1_000);
         }
         self
@@ -50,7 +50,7 @@ fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_takes() {
             (spendable - limit, 2),
             (spendable - below, 1),
         ] {
-            channel.pay(paid - channel.payee.paid());
+            channel.pay(paid - channel.pair.payee.paid());
             let payment = channel.redeemable();
             assert_eq!(payment.tx().output.len(), outputs, "{construction}: {paid}");
             let verdict = chain.node().test_accept(payment.tx()).expect("verdict");
@@ -62,11 +62,16 @@ fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_takes() {
         let settlement = settled.close_at(settled.params().terms().feerate);
         assert_eq!(settlement.balance().to_payee, Some(limit), "{construction}");
         assert!(
-            settled.broadcasts.iter().all(|(.., refused)| refused.is_none()),
+            settled
+                .pair
+                .network
+                .broadcasts
+                .iter()
+                .all(|(.., refused)| refused.is_none()),
             "{construction}: {:?}",
-            settled.broadcasts
+            settled.pair.network.broadcasts
         );
-        let child = Cpfp::new(per_vb(5), settled.case.to_payer.clone());
+        let child = Cpfp::new(per_vb(5), settled.case.setup.payer.payout.clone());
         let error = child.settlement(settled.params(), &settlement).unwrap_err();
         let left = matches!(error, CpfpError::OutputTooSmall { dust, .. } if dust == limit);
         assert!(left, "{construction}: {error}");
@@ -93,8 +98,8 @@ fn the_limit_of_every_payout_is_that_of_the_node() {
         let coin = chain.fund(sat(1_000_000), CoinKind::Segwit).expect("funds");
         for script in &forms {
             let mut case = Case::new(&chain, Construction::P2wsh).dust(feerate);
-            case.to_payee.clone_from(script);
-            let (_, payee) = case.agree(&chain).expect("a standard payout");
+            case.setup.payee.payout.clone_from(script);
+            let spilman::sim::AtFunding { payee, .. } = case.agree(&chain).expect("a standard payout");
             let limit = payee.params().payee_dust();
             let paying = |value| {
                 let output = TxOut {

@@ -37,7 +37,7 @@ pub fn both_sign(channel: &Channel, version: Version, output: Vec<TxOut>) -> Tra
     let mut tx = unsigned(version, channel.outpoint(), output);
     let prevout = channel.params().funding_output();
     let descriptor = channel.params().descriptor();
-    let secrets = [channel.case.payer, channel.case.payee];
+    let secrets = [channel.case.setup.payer.secret, channel.case.setup.payee.secret];
     let mut input = tx.input[0].clone();
     match descriptor {
         Descriptor::Tr(tree) => {

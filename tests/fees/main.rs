@@ -9,6 +9,7 @@ mod dust;
 mod hand;
 mod pinning;
 mod raise;
+mod relay;
 mod settlement;
 mod sums;
 mod unconfirmed;

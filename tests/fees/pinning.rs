@@ -138,7 +138,7 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
 
 /// The payee's child lifts this to so many satoshi for each vbyte.
 fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> CpfpPackage {
-    let cpfp = Cpfp::new(per_vb(feerate), channel.case.to_payee.clone());
+    let cpfp = Cpfp::new(per_vb(feerate), channel.case.setup.payee.payout.clone());
     let child = cpfp.settlement(channel.params(), settlement);
     let child = child.expect("the payee's output pays for it");
     let mut signed = child.unsigned().clone();
@@ -165,7 +165,7 @@ fn a_pinned_cooperative_settlement_is_replaced_by_the_payment() {
     for construction in Construction::ALL.into_iter().filter(|c| c.closes_with_one_key()) {
         let (mut channel, payment) = paid(&chain, construction);
         channel.tell(Side::Payer, Event::Close).expect("closed");
-        let cooperative = channel.payee.settlement().expect("both signed").tx().clone();
+        let cooperative = channel.pair.payee.settlement().expect("both signed").tx().clone();
         assert_eq!(cooperative.version, Version::TWO);
         assert_eq!(channel.answer(SpendRole::Settlement), None);
         let change = channel.coin(Side::Payer, &cooperative);
@@ -173,12 +173,12 @@ fn a_pinned_cooperative_settlement_is_replaced_by_the_payment() {
         let verdict = node.submit(&large).expect("verdict");
         assert!(verdict.is_accepted(), "{construction}: {verdict}");
 
-        let settlement = channel.payee.settlement().expect("both signed").clone();
+        let settlement = channel.pair.payee.settlement().expect("both signed").clone();
         raise(&mut channel, &settlement, 3);
         assert_eq!(channel.answer(SpendRole::Settlement), None, "{construction}");
 
         channel.tell(Side::Payee, Event::Close).expect("closed again");
-        assert_eq!(channel.payee.settlement(), Some(&payment), "{construction}");
+        assert_eq!(channel.pair.payee.settlement(), Some(&payment), "{construction}");
         let refused = channel.answer(SpendRole::Settlement);
         assert_eq!(refused, Some(RejectReason::InsufficientFee), "{construction}");
 

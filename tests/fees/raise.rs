@@ -86,7 +86,7 @@ fn the_payee_raises_its_settlement() {
         let mut channel = Case::new(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payer, Event::Close).expect("closed");
-        let settlement = channel.payee.settlement().expect("signed").clone();
+        let settlement = channel.pair.payee.settlement().expect("signed").clone();
         let child = |feerate| Cpfp::new(feerate, wallet()).settlement(channel.params(), &settlement);
         raise(&chain, &channel, Side::Payee, settlement.tx(), child);
     }
@@ -100,7 +100,7 @@ fn the_payer_raises_its_refund() {
     // A day after the last of them.
     chain.mine(150).expect("blocks");
     for channel in &channels {
-        let refund = channel.payer.refund();
+        let refund = channel.pair.payer.refund();
         let child = |feerate| Cpfp::new(feerate, wallet()).refund(channel.params(), refund);
         raise(&chain, channel, Side::Payer, refund.tx(), child);
     }
@@ -164,14 +164,14 @@ fn a_payout_of_any_kind_can_pay() {
     ];
     for (kind, script, wallet_of, input) in kinds {
         let mut case = Case::new(&chain, Construction::P2wsh);
-        case.to_payee = script(&case.payee);
+        case.setup.payee.payout = script(&case.setup.payee.secret);
         let mut channel = case.open(&chain);
         channel.pay(sat(300_000));
         let settlement = channel.redeemable();
         let mut cpfp = Cpfp::new(asked(), wallet());
         if let Some(input) = input {
             let unknown = cpfp.settlement(channel.params(), &settlement);
-            let script = channel.case.to_payee.clone();
+            let script = channel.case.setup.payee.payout.clone();
             assert_eq!(unknown, Err(CpfpError::UnknownInput { script }), "{kind}");
             cpfp = cpfp.input(input);
         }
@@ -180,7 +180,7 @@ fn a_payout_of_any_kind_can_pay() {
             None => sign(&channel, Side::Payee, &child, settlement.tx()),
             Some(wallet) => {
                 let mut tx = child.unsigned().clone();
-                tx.input[0].witness = wallet(&channel.case.payee, &child);
+                tx.input[0].witness = wallet(&channel.case.setup.payee.secret, &child);
                 tx
             }
         };

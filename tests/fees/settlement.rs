@@ -15,7 +15,7 @@ fn limit() -> FeeRate {
 
 fn open(chain: &Regtest, construction: Construction) -> Channel {
     let mut case = Case::new(chain, construction);
-    case.limits.settlement_feerate = limit();
+    case.setup.payer.limits.settlement_feerate = limit();
     case.open(chain)
 }
 
@@ -28,7 +28,7 @@ fn check(chain: &Regtest, channel: &Channel, settlement: &SettlementTx, paid: Am
         chain.node().mempool().expect("mempool"),
         [tx.compute_txid()],
         "{at}: {:?}",
-        channel.broadcasts
+        channel.pair.network.broadcasts
     );
     let fee = channel.fee(tx);
     // Two signatures can be short by a byte or two each, and in P2SH one is four weight units.
@@ -71,7 +71,7 @@ fn a_settlement_pays_more_if_both_agree() {
         channel
             .tell(Side::Payer, Event::CloseAt(per_vb(80)))
             .expect("the payer can close");
-        let settlement = channel.payee.settlement().expect("settled").clone();
+        let settlement = channel.pair.payee.settlement().expect("settled").clone();
         check(&chain, &channel, &settlement, paid, per_vb(80));
     }
 }
@@ -86,8 +86,8 @@ fn change_that_cannot_pay_grants_the_agreed_feerate() {
     let paid = sat(16_000);
     for construction in Construction::ALL {
         let mut case = Case::new(&chain, construction);
-        case.terms.capacity = spilman::channel::Capacity::new(sat(20_000)).expect("a capacity");
-        case.limits.settlement_feerate = limit();
+        case.setup.terms.capacity = spilman::channel::Capacity::new(sat(20_000)).expect("a capacity");
+        case.setup.payer.limits.settlement_feerate = limit();
         let mut channel = case.open(&chain);
         channel.pay(paid);
         let asked = Event::CloseAt(limit());
@@ -108,7 +108,7 @@ fn change_that_cannot_pay_grants_the_agreed_feerate() {
         };
         channel.hear(Side::Payer, request).expect("heard");
         assert_eq!(channel.refused, [], "{construction}");
-        let settlement = channel.payee.settlement().expect("settled").clone();
+        let settlement = channel.pair.payee.settlement().expect("settled").clone();
         check(&chain, &channel, &settlement, paid, Terms::FEERATE);
     }
 }
@@ -144,25 +144,33 @@ fn nobody_settles_below_the_agreed_feerate() {
         };
         let answer = channel.hear(Side::Payer, request);
         assert_eq!(answer, Err(refused.clone().into()), "{construction}");
-        assert_eq!(channel.payer.stage(), Stage::Open, "{construction}");
+        assert_eq!(channel.pair.payer.stage(), Stage::Open, "{construction}");
 
         for answer in signed_low(&mut channel, low) {
             let answer = channel.hear(Side::Payee, answer);
             assert_eq!(answer, Err(refused.clone().into()), "{construction}");
         }
-        assert_eq!(channel.payee.settlement(), None, "{construction}");
+        assert_eq!(channel.pair.payee.settlement(), None, "{construction}");
     }
 }
 
 /// What a payer sends that has agreed to less: the messages of one that was told other terms.
 fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
-    let asked = channel.payee.apply(Event::CloseAt(per_vb(3))).expect("asked");
+    let asked = channel
+        .pair
+        .payee
+        .apply(Event::CloseAt(per_vb(3)))
+        .expect("asked");
     let mut messages = Vec::new();
     for action in asked {
         let spilman::channel::Action::Send(envelope) = action else {
             panic!("asked: {action:?}")
         };
-        let answers = channel.payer.apply(Event::Message(envelope)).expect("signed");
+        let answers = channel
+            .pair
+            .payer
+            .apply(Event::Message(envelope))
+            .expect("signed");
         messages.extend(answers.into_iter().map(|answer| match answer {
             spilman::channel::Action::Send(envelope) => envelope.message,
             other => panic!("signed: {other:?}"),
@@ -196,19 +204,19 @@ fn nothing_counts_once_an_older_payment_is_in_the_mempool() {
         verdict.expect_accepted();
 
         channel.look_as(Side::Payee);
-        assert_eq!(channel.payee.stage(), Stage::Closing, "{construction}");
-        let newest = channel.payee.settlement().expect("settled");
+        assert_eq!(channel.pair.payee.stage(), Stage::Closing, "{construction}");
+        let newest = channel.pair.payee.settlement().expect("settled");
         assert_eq!(newest.balance().paid, sat(60_000), "{construction}");
         let answer = channel.answer(newest.role());
         assert_eq!(answer, Some(RejectReason::InsufficientFee), "{construction}");
         let paid = channel.tell(Side::Payer, Event::Pay(sat(100_000)));
         paid.expect("the payer has not seen it");
-        assert_eq!(channel.payee.paid(), sat(60_000), "{construction}");
+        assert_eq!(channel.pair.payee.paid(), sat(60_000), "{construction}");
         let refused: Vec<_> = channel.refused.drain(..).map(|(side, _)| side).collect();
         assert_eq!(refused, [Side::Payee], "{construction}");
 
         chain.mine(6).expect("blocks");
         channel.look();
-        assert_eq!(channel.payee.stage(), Stage::Closed, "{construction}");
+        assert_eq!(channel.pair.payee.stage(), Stage::Closed, "{construction}");
     }
 }

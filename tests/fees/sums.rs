@@ -23,7 +23,7 @@ fn what_would_be_dust_goes_to_the_fee() {
         let fee = channel.params().terms().capacity.to_amount() - spendable;
         let below = DUST - Amount::ONE_SAT;
         for paid in [below, DUST, spendable - DUST, spendable - below, spendable] {
-            channel.pay(paid - channel.payee.paid());
+            channel.pay(paid - channel.pair.payee.paid());
             let (payment, change) = (channel.redeemable(), spendable - paid);
             let at = format!("{construction}: {paid} paid, {change} left");
             let mut outputs = Vec::new();
@@ -49,8 +49,8 @@ fn the_node_draws_the_line_of_dust_at_the_same_sum() {
     let chain = start();
     for construction in Construction::ALL {
         let mut case = Case::new(&chain, construction);
-        case.terms.dust_feerate = bitcoin::FeeRate::ZERO;
-        for limits in [&mut case.limits, &mut case.payee_limits] {
+        case.setup.terms.dust_feerate = bitcoin::FeeRate::ZERO;
+        for limits in [&mut case.setup.payer.limits, &mut case.setup.payee.limits] {
             limits.dust_feerate = bitcoin::FeeRate::ZERO..=per_vb(30);
         }
         let mut channel = case.open(&chain);
@@ -62,7 +62,7 @@ fn the_node_draws_the_line_of_dust_at_the_same_sum() {
             (spendable - DUST, false),
             (spendable - below, true),
         ] {
-            channel.pay(paid - channel.payee.paid());
+            channel.pay(paid - channel.pair.payee.paid());
             let payment = channel.redeemable();
             assert_eq!(payment.tx().output.len(), 2, "{construction}: {paid}");
             let verdict = chain.node().test_accept(payment.tx()).expect("verdict");
@@ -78,7 +78,7 @@ fn the_node_draws_the_line_of_dust_at_the_same_sum() {
 /// A channel whose payer may be told other terms than its payee.
 fn lenient_payer(chain: &Regtest, construction: Construction, minimum: u64, reserve: u64) -> Channel {
     let mut case = Case::new(chain, construction);
-    let mut told = case.terms.clone();
+    let mut told = case.setup.terms.clone();
     told.minimum_payment = sat(minimum);
     told.reserve = sat(reserve);
     case.told = Some(told);
@@ -94,7 +94,7 @@ fn least_payment_and_reserve_are_enforced_on_both_sides() {
     let (minimum, reserve) = (sat(1_000), sat(20_000));
     for construction in Construction::ALL {
         let mut case = Case::new(&chain, construction);
-        (case.terms.minimum_payment, case.terms.reserve) = (minimum, reserve);
+        (case.setup.terms.minimum_payment, case.setup.terms.reserve) = (minimum, reserve);
         let mut channel = case.open(&chain);
         let low = minimum - Amount::ONE_SAT;
         let below = channel.tell(Side::Payer, Event::Pay(low));
@@ -117,7 +117,7 @@ fn least_payment_and_reserve_are_enforced_on_both_sides() {
 
         let mut channel = lenient_payer(&chain, construction, 1_000, 20_000);
         assert_eq!(
-            channel.payer.params().spendable(),
+            channel.pair.payer.params().spendable(),
             spendable + reserve,
             "{construction}: no reserve for this payer"
         );
@@ -138,7 +138,7 @@ fn least_payment_and_reserve_are_enforced_on_both_sides() {
             &mut channel,
             PaymentError::ExceedsCapacity { spendable, received },
         );
-        assert_eq!(channel.payee.paid(), spendable, "{construction}");
+        assert_eq!(channel.pair.payee.paid(), spendable, "{construction}");
     }
 }
 
@@ -160,21 +160,21 @@ fn capacity_has_to_hold_fee_reserve_and_a_payment() {
     for construction in Construction::ALL {
         for (minimum, payable) in [(sat(1), DUST * 2), (sat(5_000), sat(5_000))] {
             let mut case = Case::new(&chain, construction);
-            case.limits.capacity = sat(1)..=Capacity::MAX.to_amount();
-            case.payee_limits.capacity = case.limits.capacity.clone();
-            (case.terms.reserve, case.terms.minimum_payment) = (reserve, minimum);
-            let (_, payee) = case.agree(&chain).expect("there is room");
+            case.setup.payer.limits.capacity = sat(1)..=Capacity::MAX.to_amount();
+            case.setup.payee.limits.capacity = case.setup.payer.limits.capacity.clone();
+            (case.setup.terms.reserve, case.setup.terms.minimum_payment) = (reserve, minimum);
+            let spilman::sim::AtFunding { payee, .. } = case.agree(&chain).expect("there is room");
             let capacity = payee.params().terms().capacity.to_amount();
             let fee = capacity - reserve - payee.params().spendable();
             let needed = fee + reserve + payable;
 
             let of = |sum| Capacity::new(sum).expect("a capacity");
-            case.terms.capacity = of(needed);
-            let told = case.terms.clone();
+            case.setup.terms.capacity = of(needed);
+            let told = case.setup.terms.clone();
             assert!(case.agree(&chain).is_ok(), "{construction}: {needed}");
             let capacity = needed - Amount::ONE_SAT;
             let too_small = Refusal::Params(ParamsError::CapacityTooSmall { needed, capacity });
-            case.terms.capacity = of(capacity);
+            case.setup.terms.capacity = of(capacity);
             for told in [None, Some(told)] {
                 case.told = told;
                 let refused = case.agree(&chain).map(drop);

@@ -13,14 +13,14 @@ const LIMIT: Amount = sat(10_000);
 /// The payee counts this much.
 fn case(chain: &Regtest, construction: Construction, kind: CoinKind) -> Case {
     let mut case = Case::funded_by(chain, construction, kind, sat(1_000_000));
-    case.payee_limits.zero_conf_limit = LIMIT;
+    case.setup.payee.limits.zero_conf_limit = LIMIT;
     case
 }
 
 #[track_caller]
 fn both_are(channel: &Channel, stage: Stage) {
     assert_eq!(
-        (channel.payer.stage(), channel.payee.stage()),
+        (channel.pair.payer.stage(), channel.pair.payee.stage()),
         (stage, stage),
         "{}: {:?}",
         channel.construction(),
@@ -85,7 +85,7 @@ fn up_to_a_limit_payments_count_at_once() {
             .tell(Side::Payer, Event::Pay(Amount::ONE_SAT))
             .expect("it may, it thinks");
         payee_waits(&mut misled, LIMIT, 2);
-        assert_eq!(misled.payee.paid(), Amount::ZERO, "{construction}");
+        assert_eq!(misled.pair.payee.paid(), Amount::ZERO, "{construction}");
 
         chain.mine(1).expect("a block");
         for channel in [&mut honest, &mut misled] {
@@ -109,9 +109,9 @@ fn a_malleable_funding_transaction_never_counts_before() {
         );
         let warned = (Side::Payee, Notice::MalleableFunding);
         assert!(
-            channel.notices.contains(&warned),
+            channel.pair.network.notices.contains(&warned),
             "{construction}: {:?}",
-            channel.notices
+            channel.pair.network.notices
         );
         for mined in 0..3 {
             channel.look();
@@ -141,7 +141,7 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
     for construction in Construction::ALL {
         let mut channel = case(&chain, construction, CoinKind::Segwit).fund(&chain);
         channel.pay(LIMIT);
-        let funding = channel.payee.funding().tx().compute_txid();
+        let funding = channel.pair.payee.funding().tx().compute_txid();
         let double = channel.case.coin.spend(vec![channel.to_payer(sat(990_000))]);
         let double = double.expect("the same coin");
         let txid = node.submit(&double).expect("verdict").expect_accepted();
@@ -154,7 +154,11 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
 
         chain.mine(1).expect("a block");
         channel.look();
-        assert_eq!(channel.payee.stage(), Stage::AwaitingFunding, "{construction}");
+        assert_eq!(
+            channel.pair.payee.stage(),
+            Stage::AwaitingFunding,
+            "{construction}"
+        );
         assert_eq!(
             channel.answer(SpendRole::Funding),
             Some(RejectReason::MissingInputs),
@@ -162,11 +166,11 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
         );
         let lost = (Side::Payee, Notice::FundingLost { confirmations: 0 });
         assert!(
-            channel.notices.contains(&lost),
+            channel.pair.network.notices.contains(&lost),
             "{construction}: {:?}",
-            channel.notices
+            channel.pair.network.notices
         );
-        assert_eq!(channel.payee.paid(), LIMIT, "{construction}");
+        assert_eq!(channel.pair.payee.paid(), LIMIT, "{construction}");
         let verdict = node.test_accept(channel.redeemable().tx()).expect("verdict");
         assert!(
             verdict.rejected_for(RejectReason::MissingInputs),
@@ -216,15 +220,20 @@ fn a_settlement_waits_for_the_funding_transaction() {
         let mut channel = case(&chain, construction, CoinKind::Segwit).fund(&chain);
         channel.pay(LIMIT);
         channel.tell(Side::Payee, Event::Close).expect("closed");
-        let settlement = channel.payee.settlement().expect("settled").clone();
+        let settlement = channel.pair.payee.settlement().expect("settled").clone();
         let early = (!construction.closes_with_one_key()).then_some(RejectReason::Truc);
         assert_eq!(channel.answer(settlement.role()), early, "{construction}");
         let said = |(side, notice): &(Side, Notice)| {
             matches!(notice, Notice::BroadcastRejected(result)
                 if *side == Side::Payee && result.txid == settlement.tx().compute_txid())
         };
-        let said = channel.notices.iter().any(said);
-        assert_eq!(said, early.is_some(), "{construction}: {:?}", channel.notices);
+        let said = channel.pair.network.notices.iter().any(said);
+        assert_eq!(
+            said,
+            early.is_some(),
+            "{construction}: {:?}",
+            channel.pair.network.notices
+        );
 
         chain.mine(1).expect("a block");
         channel.look();
@@ -232,10 +241,16 @@ fn a_settlement_waits_for_the_funding_transaction() {
         chain.mine(6).expect("blocks");
         channel.look();
         both_are(&channel, Stage::Closed);
-        let closed = channel.notices.iter().rev().find_map(|(_, notice)| match notice {
-            Notice::Closed(outcome) => Some(outcome.to_payee),
-            _ => None,
-        });
+        let closed = channel
+            .pair
+            .network
+            .notices
+            .iter()
+            .rev()
+            .find_map(|(_, notice)| match notice {
+                Notice::Closed(outcome) => Some(outcome.to_payee),
+                _ => None,
+            });
         assert_eq!(closed, Some(LIMIT), "{construction}");
     }
 }

@@ -122,7 +122,7 @@ fn weights_are_the_derived_ones() {
             channel
                 .tell(Side::Payer, Event::Close)
                 .expect("the payer can close");
-            let settlement = channel.payee.settlement().expect("closed").clone();
+            let settlement = channel.pair.payee.settlement().expect("closed").clone();
             let (name, spend) = if construction.closes_with_one_key() {
                 ("cooperative settlement", COOPERATIVE)
             } else {
@@ -146,7 +146,7 @@ fn weights_are_the_derived_ones() {
         .make_final(bitcoin::absolute::LockTime::from_consensus(last))
         .expect("blocks");
     for (channel, feerate) in &refunds {
-        let tx = channel.payer.refund().tx();
+        let tx = channel.pair.payer.refund().tx();
         check(channel, "refund", tx, refund(channel.construction()), *feerate);
         accepted(&chain, channel, "refund", tx);
     }
@@ -168,7 +168,7 @@ fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
         channel
             .tell(Side::Payer, Event::Close)
             .expect("the payer can close");
-        let settlement = channel.payee.settlement().expect("closed");
+        let settlement = channel.pair.payee.settlement().expect("closed");
         assert_eq!(
             channel.answer(settlement.role()),
             None,
@@ -178,6 +178,6 @@ fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
     }
     chain.mine(150).expect("blocks");
     for channel in &refunds {
-        accepted(&chain, channel, "refund", channel.payer.refund().tx());
+        accepted(&chain, channel, "refund", channel.pair.payer.refund().tx());
     }
 }
