@@ -11,13 +11,13 @@
 //! next, and the third leaves both sides more than dust; then the payer closes.
 //!
 //! ```
-//! use spilman::channel::{Construction, Kind, Protocol, RefusalReason};
+//! use spilman::channel::{Construction, MessageKind, Protocol, RefusalReason};
 //! use spilman::adversary::Forgery;
 //! use spilman::transcript::Side;
 //!
 //! let falls = Forgery::all().iter().find(|forgery| forgery.id == "payment-falls").expect("it is in the catalogue");
 //! assert!(falls.applies(Protocol::Example7, Construction::Taproot));
-//! assert_eq!((falls.from, falls.kind, falls.skip), (Side::Payer, Kind::Payment, 2));
+//! assert_eq!((falls.from, falls.kind, falls.skip), (Side::Payer, MessageKind::Payment, 2));
 //! assert_eq!(falls.reason, RefusalReason::PaidDecreased);
 //! ```
 

@@ -6,8 +6,8 @@
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
 //! | `sim` | `channel` | both parties in memory, with a network that may lose or change what they say |
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
-//! | `service` | `service` | a payer or a payee on a connection, and the chain as they see it: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
-//! | `adversary` | `scenario` | the messages of a dishonest side, each one change away from an honest one |
+//! | `service` | `service` | a payer or a payee on a connection, and their view of the chain: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
+//! | `adversary` | `channel` | the messages of a dishonest side, each one change away from an honest one |
 //! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; independent of channels |
 //! | `scenario` | `scenario` | the documented stories and the attacks, each on a separate node |
 //! | `fixtures` | `fixtures` | reference fixtures for other languages: written, read, checked |
@@ -86,7 +86,7 @@
 /// The `bitcoin` crate whose types this crate takes and returns.
 pub use bitcoin;
 
-#[cfg(feature = "scenario")]
+#[cfg(feature = "channel")]
 pub mod adversary;
 #[cfg(feature = "channel")]
 pub mod channel;

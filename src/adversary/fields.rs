@@ -21,184 +21,46 @@ const TX: usize = 2;
 
 pub(super) const ALL: &[&[Forgery]] = &[PROPOSALS, TRANSACTIONS, REPLIES];
 
+#[rustfmt::skip]
 const PROPOSALS: &[Forgery] = &[
-    garbled(
-        "open-version-2",
-        "the second version of the conversation, which there is not",
-        OPEN,
-        |b| item(b, 2, number(2)),
-    ),
-    garbled("open-unknown-protocol", "the protocol 3", OPEN, |b| {
-        item(b, 3, number(3));
-    }),
-    garbled("open-unknown-construction", "the construction 6", OPEN, |b| {
-        item(b, 4, number(6));
-    }),
-    garbled("open-capacity-zero", "a capacity of nothing", OPEN, |b| {
-        item(b, 5, number(0));
-    }),
-    garbled(
-        "open-capacity-above-limit",
-        "a capacity of more than 32 bits",
-        OPEN,
-        |b| item(b, 5, number(ABOVE_32_BITS)),
-    ),
-    garbled(
-        "open-capacity-above-all-money",
-        "a capacity of more than 21 million bitcoin",
-        OPEN,
-        |b| {
-            item(b, 5, number(ABOVE_ALL_MONEY));
-        },
-    ),
-    garbled(
-        "open-feerate-out-of-range",
-        "a feerate of more than 32 bits",
-        OPEN,
-        |b| item(b, 6, number(ABOVE_32_BITS)),
-    ),
-    garbled(
-        "open-lock-out-of-range",
-        "a lock of more than 32 bits",
-        OPEN,
-        |b| item(b, 8, number(ABOVE_32_BITS)),
-    ),
-    garbled(
-        "open-relative-lock-disabled",
-        "a sequence that is no lock (BIP 68's disable flag)",
-        OPEN,
-        |b| {
-            item(b, 8, number(0x8000_0090));
-        },
-    )
-    .on(relative),
-    garbled("open-relative-lock-zero", "a lock of no blocks", OPEN, |b| {
-        item(b, 8, number(0));
-    })
-    .on(relative),
-    garbled(
-        "open-relative-lock-stray-bit",
-        "a sequence with a bit that means nothing",
-        OPEN,
-        |b| {
-            item(b, 8, number(0x0001_0090));
-        },
-    )
-    .on(relative),
-    garbled(
-        "open-margin-out-of-range",
-        "a closing margin of more than 16 bits",
-        OPEN,
-        |b| item(b, 10, number(1 << 16)),
-    ),
-    garbled(
-        "open-key-off-curve",
-        "a key that is no point of the curve",
-        OPEN,
-        |b| {
-            string(b, 13, |s| s[1..].fill(0xff));
-        },
-    ),
-    garbled("open-key-uncompressed", "a key in its long form", OPEN, |b| {
-        string(b, 13, |s| s.resize(65, 4));
-    }),
+    garbled("open-version-2", "the second version of the conversation, which there is not", OPEN, |b| item(b, 2, number(2))),
+    garbled("open-unknown-protocol", "the protocol 3", OPEN, |b| item(b, 3, number(3))),
+    garbled("open-unknown-construction", "the construction 6", OPEN, |b| item(b, 4, number(6))),
+    garbled("open-capacity-zero", "a capacity of nothing", OPEN, |b| item(b, 5, number(0))),
+    garbled("open-capacity-above-limit", "a capacity of more than 32 bits", OPEN, |b| item(b, 5, number(ABOVE_32_BITS))),
+    garbled("open-capacity-above-all-money", "a capacity of more than 21 million bitcoin", OPEN, |b| item(b, 5, number(ABOVE_ALL_MONEY))),
+    garbled("open-feerate-out-of-range", "a feerate of more than 32 bits", OPEN, |b| item(b, 6, number(ABOVE_32_BITS))),
+    garbled("open-lock-out-of-range", "a lock of more than 32 bits", OPEN, |b| item(b, 8, number(ABOVE_32_BITS))),
+    garbled("open-relative-lock-disabled", "a sequence that is no lock (BIP 68's disable flag)", OPEN, |b| item(b, 8, number(0x8000_0090))).on(relative),
+    garbled("open-relative-lock-zero", "a lock of no blocks", OPEN, |b| item(b, 8, number(0))).on(relative),
+    garbled("open-relative-lock-stray-bit", "a sequence with a bit that means nothing", OPEN, |b| item(b, 8, number(0x0001_0090))).on(relative),
+    garbled("open-margin-out-of-range", "a closing margin of more than 16 bits", OPEN, |b| item(b, 10, number(1 << 16))),
+    garbled("open-key-off-curve", "a key that is no point of the curve", OPEN, |b| string(b, 13, |s| s[1..].fill(0xff))),
+    garbled("open-key-uncompressed", "a key in its long form", OPEN, |b| string(b, 13, |s| s.resize(65, 4))),
 ];
 
+#[rustfmt::skip]
 const TRANSACTIONS: &[Forgery] = &[
-    garbled(
-        "refund-tx-cut",
-        "the refund's last byte is missing",
-        REFUND,
-        |b| string(b, TX, |s| s.truncate(s.len() - 1)),
-    ),
-    garbled("refund-tx-trailing", "a byte after the refund", REFUND, |b| {
-        string(b, TX, |s| s.push(0));
-    }),
-    garbled("refund-tx-empty", "no refund", REFUND, |b| {
-        string(b, TX, Vec::clear);
-    }),
-    garbled(
-        "funding-tx-cut",
-        "the funding transaction's last byte is missing",
-        FUNDING,
-        |b| {
-            string(b, TX, |s| s.truncate(s.len() - 1));
-        },
-    ),
-    garbled(
-        "funding-tx-trailing",
-        "a byte after the funding transaction",
-        FUNDING,
-        |b| string(b, TX, |s| s.push(0)),
-    ),
+    garbled("refund-tx-cut", "the refund's last byte is missing", REFUND, |b| string(b, TX, |s| s.truncate(s.len() - 1))),
+    garbled("refund-tx-trailing", "a byte after the refund", REFUND, |b| string(b, TX, |s| s.push(0))),
+    garbled("refund-tx-empty", "no refund", REFUND, |b| string(b, TX, Vec::clear)),
+    garbled("funding-tx-cut", "the funding transaction's last byte is missing", FUNDING, |b| string(b, TX, |s| s.truncate(s.len() - 1))),
+    garbled("funding-tx-trailing", "a byte after the funding transaction", FUNDING, |b| string(b, TX, |s| s.push(0))),
 ];
 
 /// What a payer receives.
+#[rustfmt::skip]
 const REPLIES: &[Forgery] = &[
-    garbled(
-        "accept-key-off-curve",
-        "a key that is no point of the curve",
-        ACCEPT,
-        |b| {
-            string(b, 2, |s| s[1..].fill(0xff));
-        },
-    ),
-    garbled(
-        "accept-unconfirmed-above-all-money",
-        "payments count up to more than 21 million bitcoin",
-        ACCEPT,
-        |b| {
-            item(b, 5, number(ABOVE_ALL_MONEY));
-        },
-    ),
-    garbled("accept-cut", "the last byte is missing", ACCEPT, |b| {
-        b.truncate(b.len() - 1);
-    }),
-    garbled("refund-signature-short", "a signature of 63 bytes", SIGNED, |b| {
-        string(b, 2, |s| s.truncate(s.len() - 1));
-    })
-    .on(co_signed),
-    garbled(
-        "accepted-above-all-money",
-        "acknowledges more than 21 million bitcoin",
-        ACCEPTED,
-        |b| {
-            item(b, PAID, number(ABOVE_ALL_MONEY));
-        },
-    ),
-    garbled("accepted-trailing", "a byte after the message", ACCEPTED, |b| {
-        b.push(0);
-    }),
-    garbled(
-        "accepted-unknown-kind",
-        "a kind that the format does not have",
-        ACCEPTED,
-        |b| item(b, KIND, number(23)),
-    ),
-    garbled("accepted-too-long", "a message of 60,000 bytes", ACCEPTED, |b| {
-        item(b, PAID, bytes(&[0; 60_000]));
-    }),
-    garbled(
-        "request-above-all-money",
-        "asks for more than 21 million bitcoin",
-        REQUEST,
-        |b| {
-            item(b, PAID, number(ABOVE_ALL_MONEY));
-        },
-    ),
-    garbled(
-        "nonce-infinite",
-        "a nonce with the point at infinity",
-        NONCE,
-        |b| string(b, 3, |s| s[33..].fill(0)),
-    ),
-    garbled(
-        "nonce-off-curve",
-        "a nonce that is no point of the curve",
-        NONCE,
-        |b| string(b, 3, |s| s[1..33].fill(0xff)),
-    ),
-    garbled("closed-txid-short", "a txid of 31 bytes", CLOSED, |b| {
-        string(b, 2, |s| s.truncate(s.len() - 1));
-    }),
+    garbled("accept-key-off-curve", "a key that is no point of the curve", ACCEPT, |b| string(b, 2, |s| s[1..].fill(0xff))),
+    garbled("accept-unconfirmed-above-all-money", "payments count up to more than 21 million bitcoin", ACCEPT, |b| item(b, 5, number(ABOVE_ALL_MONEY))),
+    garbled("accept-cut", "the last byte is missing", ACCEPT, |b| b.truncate(b.len() - 1)),
+    garbled("refund-signature-short", "a signature of 63 bytes", SIGNED, |b| string(b, 2, |s| s.truncate(s.len() - 1))).on(co_signed),
+    garbled("accepted-above-all-money", "acknowledges more than 21 million bitcoin", ACCEPTED, |b| item(b, PAID, number(ABOVE_ALL_MONEY))),
+    garbled("accepted-trailing", "a byte after the message", ACCEPTED, |b| b.push(0)),
+    garbled("accepted-unknown-kind", "a kind that the format does not have", ACCEPTED, |b| item(b, KIND, number(23))),
+    garbled("accepted-too-long", "a message of 60,000 bytes", ACCEPTED, |b| item(b, PAID, bytes(&[0; 60_000]))),
+    garbled("request-above-all-money", "asks for more than 21 million bitcoin", REQUEST, |b| item(b, PAID, number(ABOVE_ALL_MONEY))),
+    garbled("nonce-infinite", "a nonce with the point at infinity", NONCE, |b| string(b, 3, |s| s[33..].fill(0))),
+    garbled("nonce-off-curve", "a nonce that is no point of the curve", NONCE, |b| string(b, 3, |s| s[1..33].fill(0xff))),
+    garbled("closed-txid-short", "a txid of 31 bytes", CLOSED, |b| string(b, 2, |s| s.truncate(s.len() - 1))),
 ];

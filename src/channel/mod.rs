@@ -97,14 +97,12 @@ pub use amount::{Balance, Capacity, CapacityError};
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use channel_keys::{ChannelKeys, KeyId, KeyRole};
 pub use construction::Construction;
-#[cfg(feature = "scenario")]
 pub(crate) use construction::SpendPath;
 pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{
     Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, BLIND_BLOCKS, SETTLED_DEPTH,
 };
 pub use funding::{FundingError, FundingTx};
-#[cfg(feature = "scenario")]
 pub(crate) use keys::Scheme;
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
 #[cfg(feature = "fixtures")]
@@ -118,7 +116,6 @@ pub use musig::{
     AggregateKey, AggregateOutputKey, MusigError, NonceSeed, NonceSource, PartialSignature, PublicNonce,
     SecretNonce,
 };
-#[cfg(feature = "scenario")]
 pub(crate) use params::Parties;
 pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError};
 pub use payee::{Accepted, AcceptedProposal, AwaitsFunding, Payee, PayeeOpening};
@@ -128,7 +125,6 @@ pub use payer::{
 pub use reason::RefusalReason;
 pub use stage::Stage;
 pub use terms::{NoLockError, Protocol, Terms};
-#[cfg(feature = "scenario")]
 pub(crate) use transaction::SpendTemplate;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
 #[cfg(feature = "electrum")]
