@@ -33,6 +33,7 @@ mod proposal;
 mod protecting;
 mod replies;
 mod signing;
+mod words;
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -61,6 +62,7 @@ pub struct Forgery {
     pub skip: u32,
     /// Why the other side refuses it.
     pub reason: RefusalReason,
+    words: &'static [&'static str],
     applies: fn(Protocol, Construction) -> bool,
     forge: Forge,
 }
@@ -122,6 +124,18 @@ impl Forgery {
         }
     }
 
+    /// What the refusal has to say besides its reason: the values at fault.
+    ///
+    /// # Panics
+    /// If the forger has not seen the conversation from its first message on.
+    #[must_use]
+    pub fn words(&self, forger: &Forger) -> Vec<String> {
+        self.words
+            .iter()
+            .map(|word| words::filled(word, forger))
+            .collect()
+    }
+
     const fn on(mut self, applies: fn(Protocol, Construction) -> bool) -> Self {
         self.applies = applies;
         self
@@ -142,6 +156,7 @@ const fn message(
     comment: &'static str,
     (from, kind, skip): MessagePosition,
     reason: RefusalReason,
+    words: &'static [&'static str],
     change: fn(&Forger, &mut Envelope),
 ) -> Forgery {
     Forgery {
@@ -151,6 +166,7 @@ const fn message(
         kind,
         skip,
         reason,
+        words,
         applies: |_, _| true,
         forge: Forge::Message(change),
     }
@@ -161,6 +177,7 @@ const fn garbled(
     id: &'static str,
     comment: &'static str,
     (from, kind, skip): MessagePosition,
+    words: &'static [&'static str],
     change: fn(&mut Vec<u8>),
 ) -> Forgery {
     Forgery {
@@ -170,6 +187,7 @@ const fn garbled(
         kind,
         skip,
         reason: RefusalReason::Malformed,
+        words,
         applies: |_, _| true,
         forge: Forge::Bytes(change),
     }

@@ -1,17 +1,19 @@
 //! An honest conversation of two state machines, in which one message is taken out and a dishonest one delivered.
 
 use spilman::adversary::{Forger, Forgery};
-use spilman::channel::{Envelope, Event, MessageKind, Protocol, RefusalReason, SettlementTx, Stage};
+use spilman::channel::{
+    Action, Envelope, Event, MessageKind, Protocol, Refusal, RefusalReason, SettlementTx, Stage,
+};
 use spilman::sim::{Network, Opening, Pair, SimError};
 use spilman::transcript::Side;
 use spilman::wire;
 
-use crate::pair::{assert_spends, key, sat, Case};
+use crate::pair::{assert_spends, key, sat, tip, Case, Inspect, HEIGHT, MTP};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The dishonest message was refused.
-    Refused(RefusalReason),
+    /// The dishonest message was refused, in these words.
+    Refused(RefusalReason, String),
     /// It was taken.
     Taken,
     /// An honest message was refused.
@@ -25,22 +27,29 @@ pub enum Verdict {
 /// Where a payment may add 500 and no less.
 const PAYMENTS: [u64; 3] = [10_000, 20_000, 30_000];
 
-/// The conversation, with this message in the place of an honest one.
-pub fn play(case: &Case, forgery: Option<&Forgery>) -> Verdict {
+/// The conversation, with this message in the place of an honest one; and the words that its refusal has to have.
+pub fn play(case: &Case, forgery: Option<&Forgery>) -> (Verdict, Vec<String>) {
     let mut case = case.clone();
     case.terms.minimum_payment = sat(500);
     let mut liar = Liar::new(forgery);
-    match walk(&case, &mut liar) {
+    let verdict = match walk(&case, &mut liar) {
         Ok(()) if forgery.is_some() => Verdict::NeverSent,
         Ok(()) => Verdict::Closed,
         Err(SimError::Network(verdict)) => verdict,
-        Err(SimError::Refused { refusal, .. }) if liar.lied => Verdict::Refused(refusal.reason()),
+        Err(SimError::Refused { refusal, .. }) if liar.lied => {
+            Verdict::Refused(refusal.reason(), refusal.to_string())
+        }
         Err(SimError::Refused { kind, refusal, .. }) => Verdict::HonestRefused(kind, refusal.reason()),
         Err(error) => panic!("{error:?}"),
-    }
+    };
+    let words = forgery
+        .filter(|_| liar.lied)
+        .map(|forgery| forgery.words(&liar.forger));
+    (verdict, words.unwrap_or_default())
 }
 
 /// One message is the forger's; whoever goes on after it has taken it.
+#[derive(Debug)]
 struct Liar<'a> {
     forgery: Option<&'a Forgery>,
     forger: Forger,
@@ -62,6 +71,12 @@ impl<'a> Liar<'a> {
         }
     }
 
+    /// The forgery, if this message is of its kind and from its side.
+    fn forges(&self, from: Side, honest: &Envelope) -> Option<&'a Forgery> {
+        let mine = |forgery: &&Forgery| forgery.from == from && forgery.kind == honest.message.kind();
+        self.forgery.filter(mine)
+    }
+
     fn check_refused(&self) -> Result<(), Verdict> {
         if self.lied {
             Err(Verdict::Taken)
@@ -76,17 +91,14 @@ impl Network for Liar<'_> {
 
     fn deliver(&mut self, from: Side, honest: Envelope) -> Result<Option<Envelope>, Verdict> {
         self.check_refused()?;
-        let mine = |forgery: &&Forgery| forgery.from == from && forgery.kind == honest.message.kind();
-        if let Some(forgery) = self.forgery.filter(mine) {
+        if let Some(forgery) = self.forges(from, &honest) {
             self.said += 1;
             if self.said == forgery.skip + 1 {
                 self.lied = true;
                 let bytes = forgery.forge(&self.forger, &honest);
                 assert_ne!(bytes, wire::encode(&honest), "{} is honest", forgery.id);
-                let forged = wire::decode(&bytes);
-                return forged
-                    .map(Some)
-                    .map_err(|_| Verdict::Refused(RefusalReason::Malformed));
+                let malformed = |error| Verdict::Refused(RefusalReason::Malformed, format!("{error}"));
+                return wire::decode(&bytes).map(Some).map_err(malformed);
             }
         }
         self.forger.saw(from, &honest);
@@ -134,11 +146,16 @@ fn apply(pair: &mut Lying<'_, '_>, side: Side, event: Event) -> Walked<()> {
 }
 
 fn run(pair: &mut Lying<'_, '_>) -> Walked<()> {
-    while !pair.pending().is_empty() {
-        let held = pair.payee.redeemable().unwrap();
+    while let Some((from, action)) = pair.pending().front() {
+        let from = *from;
+        let before = match action {
+            Action::Send(honest) if pair.network.forges(from, honest).is_some() => Some(Before::of(pair)),
+            _ => None,
+        };
         let result = pair.step();
-        if result.is_err() {
-            keeps(pair, held);
+        if let (Some(before), Err(SimError::Refused { refusal, .. })) = (before, &result) {
+            before.assert_kept(pair, refusal);
+            assert_ways_out(pair, from.peer(), before.held);
         }
         result?;
         pair.network.check_refused().map_err(SimError::Network)?;
@@ -146,10 +163,63 @@ fn run(pair: &mut Lying<'_, '_>) -> Walked<()> {
     Ok(())
 }
 
-/// Whoever refuses keeps what it held before.
-fn keeps(pair: &Lying<'_, '_>, held: Option<SettlementTx>) {
-    if let Some(held) = held {
-        assert_eq!(pair.payee.redeemable().unwrap().as_ref(), Some(&held));
-        assert_spends(pair.payee.params(), held.tx());
+/// Both sides before a message that may be refused.
+struct Before {
+    parties: String,
+    but_nonce: String,
+    held: Option<SettlementTx>,
+}
+
+impl Before {
+    fn of(pair: &Lying<'_, '_>) -> Self {
+        Self {
+            parties: parties(pair),
+            but_nonce: pair.state(),
+            held: pair.redeemable(),
+        }
     }
+
+    /// A refusal changes nothing, except that a nonce which has met a wrong answer is spent.
+    fn assert_kept(&self, pair: &Lying<'_, '_>, refusal: &Refusal) {
+        let spent = refusal.reason() == RefusalReason::PartialSignatureWrong;
+        let (after, before) = if spent {
+            (pair.state(), &self.but_nonce)
+        } else {
+            (parties(pair), &self.parties)
+        };
+        assert!(after == *before, "{refusal}, and the state changed");
+        let waits = |parties: &str| parties.contains("SecretNonce");
+        assert_eq!(waits(&parties(pair)), waits(&self.parties) && !spent, "{refusal}");
+        assert_eq!(pair.redeemable(), self.held, "{refusal}");
+        if let Some(held) = &self.held {
+            assert_spends(pair.payee.params(), held.tx());
+        }
+        assert_spends(pair.payer.params(), pair.payer.refund().tx());
+    }
+}
+
+fn parties(pair: &Lying<'_, '_>) -> String {
+    format!("{:?} {:?}", pair.payer, pair.payee)
+}
+
+/// The payee settles what it held, the payer gets its refund, as if nothing had happened.
+fn assert_ways_out(pair: &mut Lying<'_, '_>, by: Side, held: Option<SettlementTx>) {
+    pair.tip = tip(HEIGHT + 5_000, MTP + 5_000 * 600);
+    let view = pair.view(1_000, None);
+    let actions = pair.tell(by, Event::Chain(view)).unwrap();
+    let broadcast = actions.iter().find_map(|action| match action {
+        Action::Broadcast { tx, .. } => Some(tx.clone()),
+        _ => None,
+    });
+    let expected = match by {
+        Side::Payer => Some(pair.payer.refund().tx().clone()),
+        Side::Payee => held
+            .filter(|held| held.balance().is_enforceable())
+            .map(|held| held.tx().clone()),
+    };
+    assert_eq!(
+        broadcast, expected,
+        "{:?}: what it held before",
+        pair.network.forgery
+    );
 }

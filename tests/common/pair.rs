@@ -40,13 +40,10 @@ pub trait Inspect {
     /// answer.
     fn state(&self) -> String;
 
-    /// What happened since the last time that somebody asked.
-    fn news(&mut self) -> Vec<String>;
-
     fn redeemable(&self) -> Option<SettlementTx>;
 }
 
-impl Inspect for Pair {
+impl<N> Inspect for spilman::sim::Pair<N> {
     fn state(&self) -> String {
         let state = format!("{:?} {:?}", self.payer, self.payee);
         let Some((before, rest)) = state.split_once("asked: ") else {
@@ -54,10 +51,6 @@ impl Inspect for Pair {
         };
         let (_, after) = rest.split_once("offered: ").expect("the field behind it");
         format!("{before}{after}")
-    }
-
-    fn news(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.network.lines)
     }
 
     fn redeemable(&self) -> Option<SettlementTx> {

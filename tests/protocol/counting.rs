@@ -18,7 +18,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
         let older = pair.redeemable().unwrap().tx().clone();
         pair.apply(Side::Payer, Event::Pay(sat(10_000))).unwrap();
         let more = says(&mut pair, Side::Payer, Event::Pay(sat(100_000)));
-        pair.news();
+        pair.network.news();
         pair.look(Side::Payee, 4, Some((&older, 0))).unwrap();
         let newest: &[&str] = &[
             "payee broadcasts settlement",
@@ -26,7 +26,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
             "payer learns peer settled",
         ];
         // Payments with a lock of their own are not final yet.
-        assert_eq!(pair.news(), if stepped { &[] } else { newest }, "{at}");
+        assert_eq!(pair.network.news(), if stepped { &[] } else { newest }, "{at}");
         let answer = pair.tell(Side::Payee, Event::Message(more[0].clone()));
         assert!(answer.is_err() || answer == Ok(Vec::new()), "{at}: {answer:?}");
         assert_eq!(pair.payee.paid(), sat(60_000), "{at}");

@@ -25,12 +25,12 @@ fn last_spend(pair: &Pair, role: SpendRole) -> Transaction {
 }
 
 fn closes(pair: &mut Pair, spend: &Transaction, end: &str) {
-    pair.news();
+    pair.network.news();
     pair.look_both(20, Some((spend, 5))).unwrap();
-    say(pair.news(), &[]);
+    say(pair.network.news(), &[]);
     pair.look_both(21, Some((spend, 6))).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &[&format!("payer learns {end}"), &format!("payee learns {end}")],
     );
     assert_eq!(
@@ -85,12 +85,15 @@ fn opening_proposes_accepts_and_co_signs_the_refund() {
 fn stepped_locktime_settled_together() {
     // 1. to 4. The payer broadcasts the funding transaction once the refund is signed.
     let mut pair = Case::story(Protocol::SteppedLocktime).funded();
-    say(pair.news(), &["payer broadcasts funding", "payer says funding"]);
+    say(
+        pair.network.news(),
+        &["payer broadcasts funding", "payer says funding"],
+    );
     pair.look_both(2, None).unwrap();
-    say(pair.news(), &[]);
+    say(pair.network.news(), &[]);
     pair.look_both(3, None).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &["payee says ready", "payee learns ready", "payer learns ready"],
     );
     // 5. 100 satoshi a payment: 900/100, 800/200.
@@ -98,7 +101,7 @@ fn stepped_locktime_settled_together() {
         pair.apply(Side::Payer, Event::Pay(sat(100))).unwrap();
         let accepted = format!("{change}/{paid} accepted");
         say(
-            pair.news(),
+            pair.network.news(),
             &[
                 &format!("payer says payment {paid}"),
                 &format!("payee says payment-accepted {paid}"),
@@ -118,7 +121,7 @@ fn stepped_locktime_settled_together() {
     // 7. No lock, the final outputs.
     pair.apply(Side::Payer, Event::Close).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payer says settlement 200",
             "payee broadcasts settlement",
@@ -135,11 +138,11 @@ fn stepped_locktime_settled_together() {
 #[test]
 fn stepped_locktime_closed_by_the_payee() {
     let mut pair = Case::story(Protocol::SteppedLocktime).paying(&[100]).open();
-    pair.news();
+    pair.network.news();
     // Its payments are locked, so the payee has to ask.
     pair.apply(Side::Payee, Event::Close).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payee says close-request",
             "payer says settlement 100",
@@ -154,15 +157,15 @@ fn stepped_locktime_closed_by_the_payee() {
 #[test]
 fn stepped_locktime_payer_gone_payee_redeems_at_the_payment_expiry() {
     let mut pair = Case::story(Protocol::SteppedLocktime).paying(&[100, 100]).open();
-    pair.news();
+    pair.network.news();
     let at = HEIGHT + 144 - 36;
     pair.tip = tip(at - 1, MTP);
     pair.look(Side::Payee, 100, None).unwrap();
-    say(pair.news(), &[]);
+    say(pair.network.news(), &[]);
     pair.tip = tip(at, MTP);
     pair.look(Side::Payee, 101, None).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payee broadcasts payment",
             "payee says closed",
@@ -179,7 +182,7 @@ fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
     for case in channels() {
         let (at, protocol) = (case.name(), case.terms.protocol);
         let mut pair = case.open();
-        pair.news();
+        pair.network.news();
         let (before, over) = match protocol {
             // A time lock waits until the median time past is above it.
             Protocol::Bond => (tip(900, MTP + 86_400), tip(901, MTP + 86_401)),
@@ -187,10 +190,10 @@ fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
         };
         pair.tip = before;
         pair.look(Side::Payer, 140, None).unwrap();
-        assert_eq!(pair.news(), [""; 0], "{at}");
+        assert_eq!(pair.network.news(), [""; 0], "{at}");
         pair.tip = over;
         pair.look(Side::Payer, 141, None).unwrap();
-        assert_eq!(pair.news(), ["payer broadcasts refund"], "{at}");
+        assert_eq!(pair.network.news(), ["payer broadcasts refund"], "{at}");
         let refund = last_spend(&pair, SpendRole::Refund);
         let owed = pair.payer.params().refund_amount().to_sat();
         closes(&mut pair, &refund, &format!("closed {owed}/0"));
@@ -205,13 +208,13 @@ fn a_refund_in_the_script_is_not_co_signed() {
         let at = case.name();
         let mut pair = case.funded();
         assert_eq!(
-            pair.news(),
+            pair.network.news(),
             ["payer says funding", "payee broadcasts funding"],
             "{at}"
         );
         pair.look_both(3, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
-        pair.news();
+        pair.network.news();
         // Where both can close with one signature, the payee asks; otherwise it needs nobody.
         pair.apply(Side::Payee, Event::Close).unwrap();
         let settled = [
@@ -229,7 +232,7 @@ fn a_refund_in_the_script_is_not_co_signed() {
         } else {
             settled.to_vec()
         };
-        assert_eq!(pair.news(), expected, "{at}");
+        assert_eq!(pair.network.news(), expected, "{at}");
         let settlement = last_spend(&pair, SpendRole::Settlement);
         assert_eq!(amounts(&settlement)[1], 1_000, "{at}");
         assert_eq!(settlement.input[0].witness.len() == 1, one_key, "{at}");
@@ -242,12 +245,15 @@ fn a_refund_in_the_script_is_not_co_signed() {
 fn example_7_ten_bitcoin_payee_closes_the_session() {
     // 6. The payer hands T1 over, the payee broadcasts it.
     let mut pair = Case::story(Protocol::Example7).funded();
-    say(pair.news(), &["payer says funding", "payee broadcasts funding"]);
+    say(
+        pair.network.news(),
+        &["payer says funding", "payee broadcasts funding"],
+    );
     // 7. T3 starts with everything on K1's output.
     pair.look_both(3, None).unwrap();
     let all = 1_000_000_000 - 664;
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payee says ready",
             "payee learns ready",
@@ -263,11 +269,11 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
     pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
     pair.apply(Side::Payer, Event::Pay(sat(250_000_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(250_001_000));
-    pair.news();
+    pair.network.news();
     // 9. The payee needs nobody to close.
     pair.apply(Side::Payee, Event::Close).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payee broadcasts settlement",
             "payee says closed",
@@ -286,14 +292,14 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
 #[test]
 fn example_7_payee_closes_because_expiry_is_near() {
     let mut pair = Case::story(Protocol::Example7).paying(&[5_000]).open();
-    pair.news();
+    pair.network.news();
     pair.tip = tip(HEIGHT + 144 - 37, MTP);
     pair.look_both(100, None).unwrap();
-    say(pair.news(), &[]);
+    say(pair.network.news(), &[]);
     pair.tip = tip(HEIGHT + 144 - 36, MTP);
     pair.look_both(101, None).unwrap();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payee broadcasts settlement",
             "payee says closed",
@@ -308,7 +314,7 @@ fn bond_a_millidash_a_post() {
     // 4. The payee asks for the bond, and broadcasts it.
     let mut pair = Case::story(Protocol::Bond).funded();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payee says funding-request",
             "payer says funding",
@@ -316,14 +322,14 @@ fn bond_a_millidash_a_post() {
         ],
     );
     pair.look_both(3, None).unwrap();
-    pair.news();
+    pair.network.news();
     // 5. After each piece of work the payee asks: 1 millidash and 99 back, 2 and 98 (less the fee).
     let all = 10_000_000 - 664;
     for paid in [100_000, 200_000] {
         pair.apply(Side::Payee, Event::RequestPayment(sat(100_000)))
             .unwrap();
         say(
-            pair.news(),
+            pair.network.news(),
             &[
                 &format!("payee says payment-request {paid}"),
                 &format!("payer learns {paid} requested"),
@@ -332,7 +338,7 @@ fn bond_a_millidash_a_post() {
         pair.apply(Side::Payer, Event::Pay(sat(100_000))).unwrap();
         let accepted = format!("{}/{paid} accepted", all - paid);
         say(
-            pair.news(),
+            pair.network.news(),
             &[
                 &format!("payer says payment {paid}"),
                 &format!("payee says payment-accepted {paid}"),
@@ -356,7 +362,7 @@ fn bond_a_millidash_a_post() {
 fn a_legacy_input_is_warned_of() {
     let mut pair = Case::new(Protocol::Example7).legacy().funded();
     say(
-        pair.news(),
+        pair.network.news(),
         &[
             "payer learns malleable funding",
             "payer says funding",

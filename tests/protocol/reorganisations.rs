@@ -10,7 +10,7 @@ use crate::pair::{channels, sat, tip, Case, Inspect, Pair, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 fn say(pair: &mut Pair, expected: &[&str]) {
-    assert_eq!(pair.news(), expected);
+    assert_eq!(pair.network.news(), expected);
 }
 
 fn last(pair: &Pair, role: SpendRole) -> Transaction {
@@ -25,7 +25,7 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         let at = case.name();
         // 1. A payment is made on three confirmations.
         let mut pair = case.paying(&[1_000]).open();
-        pair.news();
+        pair.network.news();
         // 2. Two are left: nothing counts any more, and what was paid is still held.
         pair.look(Side::Payee, 2, None).unwrap();
         say(&mut pair, &["payee learns funding lost, 2 confirmations"]);
@@ -71,7 +71,7 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
         // 1. The payer has seen the funding transaction in the chain, and sees it no more.
         let mut pair = case.paying(&[1_000]).open();
         pair.look(Side::Payer, 3, None).unwrap();
-        pair.news();
+        pair.network.news();
         pair.tip = tip(HEIGHT + 5, MTP);
         pair.look(Side::Payer, 0, None).unwrap();
         let again: &[&str] = match protocol {
@@ -162,7 +162,7 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
         let mut pair = case.paying(&[1_000]).open();
         pair.apply(Side::Payer, Event::Close).unwrap();
         let settlement = last(&pair, SpendRole::Settlement);
-        pair.news();
+        pair.network.news();
         // 1. In the mempool, then forgotten by it.
         pair.look(Side::Payee, 4, Some((&settlement, 0))).unwrap();
         say(&mut pair, &[]);
@@ -205,7 +205,7 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
         pair.look(Side::Payee, 19, Some((&settlement, SETTLED_DEPTH)))
             .unwrap();
         assert_eq!(pair.payee.stage(), Stage::Closed);
-        pair.news();
+        pair.network.news();
         pair.look(Side::Payee, 0, None).unwrap();
         say(&mut pair, &[]);
     }
@@ -218,7 +218,7 @@ fn refund_is_sent_again_until_it_is_deep_enough() {
         pair.tip = tip(HEIGHT + 144, MTP);
         pair.look(Side::Payer, 144, None).unwrap();
         let refund = last(&pair, SpendRole::Refund);
-        pair.news();
+        pair.network.news();
         pair.look(Side::Payer, 144, Some((&refund, 0))).unwrap();
         say(&mut pair, &[]);
         for confirmations in [1, SETTLED_DEPTH - 1] {
@@ -243,7 +243,7 @@ fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
     for case in channels() {
         let protocol = case.terms.protocol;
         let mut pair = case.paying(&[1_000]).open();
-        pair.news();
+        pair.network.news();
         pair.tip = tip(HEIGHT + 144, MTP + 86_401);
         let refund = pair.payer.refund().tx().clone();
         let role = if protocol == SteppedLocktime {
@@ -280,7 +280,7 @@ fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
 fn a_payee_that_never_settled_does_so_when_the_refund_is_reorganised_away() {
     for case in channels().filter(|case| case.terms.protocol == Example7) {
         let mut pair = case.paying(&[1_000]).open();
-        pair.news();
+        pair.network.news();
         pair.tip = tip(HEIGHT + 150, MTP);
         let refund = pair.payer.refund().tx().clone();
         pair.look(Side::Payee, 150, Some((&refund, 1))).unwrap();
@@ -304,7 +304,7 @@ fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
         let mut pair = case.paying(&[1_000]).open();
         pair.apply(Side::Payee, Event::Close).unwrap();
         let settlement = last(&pair, SpendRole::Settlement);
-        pair.news();
+        pair.network.news();
         pair.tip = tip(HEIGHT + 144, MTP);
         pair.look(Side::Payer, 144, Some((&settlement, 3))).unwrap();
         say(&mut pair, &[]);
@@ -320,11 +320,11 @@ fn a_channel_that_was_never_funded_is_abandoned() {
     for case in channels() {
         let at = case.name();
         let mut pair = case.funded();
-        pair.news();
+        pair.network.news();
         pair.tip = tip(HEIGHT + 143, MTP + 86_400);
         pair.look(Side::Payee, 0, None).unwrap();
         assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{at}");
-        pair.news();
+        pair.network.news();
         pair.tip = tip(HEIGHT + 144, MTP + 86_401);
         pair.look(Side::Payee, 0, None).unwrap();
         assert_eq!(pair.payee.stage(), Stage::Closed, "{at}");

@@ -14,6 +14,13 @@ pub struct Log {
     pub broadcast: Vec<(SpendRole, Transaction)>,
 }
 
+impl Log {
+    /// What happened since the last time that somebody asked.
+    pub fn news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lines)
+    }
+}
+
 impl Network for Log {
     type Error = Infallible;
 
