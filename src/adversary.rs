@@ -33,6 +33,7 @@ mod proposal;
 mod protecting;
 mod replies;
 mod signing;
+mod unpublished;
 mod words;
 
 use std::fmt;
@@ -50,7 +51,7 @@ pub(crate) const STRANGER: &str = "spilman/malice/stranger";
 /// A dishonest message, and why it is refused.
 #[derive(Clone, Copy)]
 pub struct Forgery {
-    /// Unique, and never used again for another.
+    /// Unique. That of a published one is never used again for another.
     pub id: &'static str,
     /// What is wrong, in one line.
     pub comment: &'static str,
@@ -76,7 +77,7 @@ enum Forge {
 }
 
 impl Forgery {
-    /// All of them.
+    /// Those that are published: fixtures and `conform` have each of them, in this order.
     #[must_use]
     pub fn all() -> &'static [Self] {
         static ALL: LazyLock<Vec<Forgery>> = LazyLock::new(|| {
@@ -94,6 +95,12 @@ impl Forgery {
             parts.concat().concat()
         });
         &ALL
+    }
+
+    /// The others, which may change.
+    #[must_use]
+    pub const fn unpublished() -> &'static [Self] {
+        unpublished::ALL
     }
 
     /// Whether a conversation of this protocol on this construction has the message, and the change makes it wrong there.

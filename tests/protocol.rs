@@ -4,6 +4,8 @@
 #[path = "common/pair.rs"]
 mod pair;
 
+#[path = "protocol/adversary.rs"]
+mod adversary;
 #[path = "protocol/blind.rs"]
 mod blind;
 #[path = "protocol/boundaries.rs"]
@@ -20,6 +22,8 @@ mod dust;
 mod ends;
 #[path = "protocol/funding.rs"]
 mod funding;
+#[path = "protocol/kept.rs"]
+mod kept;
 #[path = "protocol/lives.rs"]
 mod lives;
 #[path = "protocol/nonces.rs"]

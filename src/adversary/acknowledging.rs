@@ -9,7 +9,7 @@ use crate::channel::{Message, MessageKind, RefusalReason, UnverifiedSignature};
 use crate::transcript::Side;
 
 /// The third: two payments were acknowledged.
-const ACCEPTED: MessagePosition = (Side::Payee, MessageKind::PaymentAccepted, 2);
+pub(super) const ACCEPTED: MessagePosition = (Side::Payee, MessageKind::PaymentAccepted, 2);
 const REQUEST: MessagePosition = (Side::Payee, MessageKind::PaymentRequest, 2);
 const CLOSE: MessagePosition = (Side::Payee, MessageKind::CloseRequest, 0);
 const CLOSED: MessagePosition = (Side::Payee, MessageKind::Closed, 0);

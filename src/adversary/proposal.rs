@@ -10,7 +10,7 @@ use crate::channel::{
 };
 use crate::transcript::Side;
 
-const OPEN: MessagePosition = (Side::Payer, MessageKind::Open, 0);
+pub(super) const OPEN: MessagePosition = (Side::Payer, MessageKind::Open, 0);
 const OUT: RefusalReason = RefusalReason::TermsOutOfLimits;
 
 pub(super) const ALL: &[&[Forgery]] = &[SUMS, LOCKS, REST];
@@ -53,7 +53,7 @@ const REST: &[Forgery] = &[
     message("open-replaced-by-ready", "another message where a proposal belongs", OPEN, RefusalReason::UnexpectedMessage, &["ready", "proposing"], |_, e| e.message = Message::Ready),
 ];
 
-fn capacity(sat: u64) -> Capacity {
+pub(super) fn capacity(sat: u64) -> Capacity {
     Capacity::new(SAT * sat).expect("above zero and below the largest capacity")
 }
 
@@ -67,7 +67,7 @@ fn time(time: u32) -> RefundLock {
     Expiry::from_time(time.expect("above the last height")).into()
 }
 
-fn seconds(seconds: u32) -> RefundLock {
+pub(super) fn seconds(seconds: u32) -> RefundLock {
     RefundLock::after_seconds(seconds).expect("below 388 days")
 }
 

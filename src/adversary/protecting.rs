@@ -13,7 +13,7 @@ use crate::channel::{
 use crate::transcript::Side;
 use crate::wire;
 
-const REFUND: MessagePosition = (Side::Payer, MessageKind::RefundRequest, 0);
+pub(super) const REFUND: MessagePosition = (Side::Payer, MessageKind::RefundRequest, 0);
 const FUNDING: MessagePosition = (Side::Payer, MessageKind::Funding, 0);
 const TEMPLATE: RefusalReason = RefusalReason::RefundTemplate;
 const LOCK: RefusalReason = RefusalReason::RefundLock;

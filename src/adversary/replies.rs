@@ -11,8 +11,8 @@ use super::{bond, co_signed, message, never_asked, Forger, Forgery, MessagePosit
 use crate::channel::{Confirmation, Envelope, Message, MessageKind, PayeeKey, RefusalReason};
 use crate::transcript::Side;
 
-const ACCEPT: MessagePosition = (Side::Payee, MessageKind::Accept, 0);
-const SIGNED: MessagePosition = (Side::Payee, MessageKind::RefundSignature, 0);
+pub(super) const ACCEPT: MessagePosition = (Side::Payee, MessageKind::Accept, 0);
+pub(super) const SIGNED: MessagePosition = (Side::Payee, MessageKind::RefundSignature, 0);
 const ASKED: MessagePosition = (Side::Payee, MessageKind::FundingRequest, 0);
 const READY: MessagePosition = (Side::Payee, MessageKind::Ready, 0);
 const OUT: RefusalReason = RefusalReason::TermsOutOfLimits;

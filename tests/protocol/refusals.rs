@@ -1,35 +1,30 @@
-//! Everything that a peer can get wrong: one table. Each row takes the message that an honest peer would
-//! send at some stage, changes it in one way, and says how the receiver has to refuse it, on every construction on which
-//! that can happen.
+//! What a peer can get wrong that the catalogue of forgeries does not have, since it depends on limits, the tip, or what
+//! happened before: one table. Each row takes the message that an honest peer would send at some stage, changes it in one
+//! way, and says how the receiver has to refuse it, on every construction on which that can happen.
 
-#[path = "refusals/opening.rs"]
-mod opening;
-#[path = "refusals/running.rs"]
-mod running;
+#[path = "refusals/rows.rs"]
+mod rows;
 #[path = "refusals/scene.rs"]
 mod scene;
 
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::{
-    Action, ApplyError, ChannelParams, Construction, Envelope, Event, Message, PublicNonce, Refusal,
-    RefusalReason, Stage,
+    Action, ApplyError, ChannelParams, Construction, Envelope, Event, Message, Refusal, RefusalReason, Stage,
 };
 
+use self::rows::ROWS;
 use self::scene::{bare, other_output, tx, Row, World};
-use crate::pair::{assert_spends, payout, sat, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP};
+use crate::adversary::catalogue;
+use crate::kept::Before;
+use crate::pair::{payout, sat, Case, Side, Sign};
 use Side::{Payee, Payer};
 use Stage::{AwaitingFunding, Closing, Proposing, Protected, SigningRefund};
-
-fn rows() -> impl Iterator<Item = &'static Row> {
-    opening::ROWS.iter().chain(running::ROWS)
-}
 
 /// Takes the honest message of the row's stage, mutates it, delivers it.
 fn refuse(row: &Row, case: &Case) -> Refusal {
     let mut world = World {
         params: params(case),
         pair: None,
-        asked: None,
     };
     let mut spoil = |mut envelope: Envelope| {
         (row.mutation)(&mut world, &mut envelope);
@@ -89,30 +84,16 @@ fn walk(case: &Case, at: Stage) -> World {
     } else {
         case.open()
     };
-    let mut asked = None;
     if at == Closing {
         pair.tell(Payer, Event::Close).unwrap();
-        asked = nonce(&pair.tell(Payee, Event::Close).unwrap());
+        pair.tell(Payee, Event::Close).unwrap();
     }
     World {
         params: params(case),
         pair: Some(pair),
-        asked,
     }
 }
 
-/// The one with which the payee asks for a settlement, if it does.
-fn nonce(actions: &[Action]) -> Option<PublicNonce> {
-    actions.iter().find_map(|action| match action {
-        Action::Send(Envelope {
-            message: Message::CloseRequest { nonce, .. },
-            ..
-        }) => *nonce,
-        _ => None,
-    })
-}
-
-/// After the opening a refusal changes nothing, and each side keeps its way out.
 fn refuse_running(row: &Row, by: Side, mut world: World) -> Refusal {
     let pair = world.pair();
     let message = match by {
@@ -136,49 +117,11 @@ fn refuse_running(row: &Row, by: Side, mut world: World) -> Refusal {
         "{}",
         row.name
     );
-    let (before, state) = (format!("{pair:?}"), pair.state());
-    let asking = before.contains("SecretNonce");
-    let held = pair.redeemable();
+    let before = Before::of(pair);
     let refused = pair.tell(by, Event::Message(envelope));
     let refusal = refusal(row, refused);
-    // A nonce that has met a wrong answer is spent, and nothing else.
-    let spent = refusal.reason() == RefusalReason::PartialSignatureWrong;
-    let after = if spent { pair.state() } else { format!("{pair:?}") };
-    assert!(
-        after == if spent { state } else { before },
-        "{}: {refusal}, and the state changed",
-        row.name
-    );
-    assert_eq!(
-        format!("{pair:?}").contains("SecretNonce"),
-        asking && !spent,
-        "{}",
-        row.name
-    );
-    assert_eq!(pair.redeemable(), held, "{}", row.name);
-    if let Some(held) = held {
-        assert_spends(pair.payee.params(), held.tx());
-    }
-    assert_spends(pair.payer.params(), pair.payer.refund().tx());
-    ways_out(row, by, pair);
+    before.assert_kept(pair, by, &refusal, row.name);
     refusal
-}
-
-/// The payee settles what it held, the payer gets its refund, as if nothing had happened.
-fn ways_out(row: &Row, by: Side, pair: &mut Pair) {
-    let held = pair.redeemable().filter(|held| held.balance().is_enforceable());
-    pair.tip = tip(HEIGHT + 5_000, MTP + 5_000 * 600);
-    let view = pair.view(1_000, None);
-    let actions = pair.tell(by, Event::Chain(view)).unwrap();
-    let broadcast = actions.iter().find_map(|action| match action {
-        Action::Broadcast { tx, .. } => Some(tx.clone()),
-        _ => None,
-    });
-    let expected = match by {
-        Payer => Some(pair.payer.refund().tx().clone()),
-        Payee => held.map(|held| held.tx().clone()),
-    };
-    assert_eq!(broadcast, expected, "{}: what it held before", row.name);
 }
 
 fn refusal(row: &Row, result: Result<Vec<Action>, ApplyError>) -> Refusal {
@@ -209,7 +152,7 @@ fn says(row: &Row, case: &Case) -> Vec<String> {
 fn every_wrong_message_is_refused_by_name_and_changes_nothing() {
     let mut wrong = Vec::new();
     let mut played = 0;
-    for row in rows() {
+    for row in ROWS {
         assert_ne!(row.cases().count(), 0, "{} is on no construction", row.name);
         for case in row.cases() {
             played += 1;
@@ -232,15 +175,15 @@ fn every_wrong_message_is_refused_by_name_and_changes_nothing() {
     );
 }
 
-/// The table leaves no reason out but those that are none of the state machines'.
+/// Table and catalogue leave no reason out.
 #[test]
-fn the_table_knows_every_reason() {
+fn every_reason_is_known() {
+    let catalogue = catalogue().map(|forgery| forgery.reason);
+    let known: Vec<_> = catalogue.chain(ROWS.iter().map(|row| row.reason)).collect();
     for reason in RefusalReason::OF_MESSAGES {
-        // Malformed: bytes that are no message, in tests/wire and tests/service. SpendInvalid: behind the
-        // signature check; nothing that passes it is known to fail, see src/channel/verify.rs.
-        let elsewhere = matches!(reason, RefusalReason::Malformed | RefusalReason::SpendInvalid);
-        let here = rows().any(|row| row.reason == *reason);
-        assert_ne!(here, elsewhere, "{reason}");
+        // Behind the signature check; nothing that passes it is known to fail, see src/channel/verify.rs.
+        let elsewhere = *reason == RefusalReason::SpendInvalid;
+        assert_ne!(known.contains(reason), elsewhere, "{reason}");
     }
 }
 

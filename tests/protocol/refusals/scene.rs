@@ -6,11 +6,11 @@ use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::taproot::{LeafVersion, TapNodeHash};
 use bitcoin::{ScriptBuf, Transaction};
 use spilman::channel::{
-    ChannelParams, Construction, Envelope, Expiry, Message, PartialSignature, PayeeKey, PayerKey, Protocol,
-    PublicNonce, RefusalReason, Stage, Terms, UnverifiedSignature,
+    ChannelParams, Construction, Envelope, Expiry, Message, PayeeKey, PayerKey, Protocol, RefusalReason,
+    Stage, Terms, UnverifiedSignature,
 };
 
-use crate::pair::{key, sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP};
+use crate::pair::{sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// What a mutation may look at, and how it may set the scene.
@@ -18,17 +18,11 @@ pub struct World {
     pub params: ChannelParams,
     /// Once the opening is done.
     pub pair: Option<Pair>,
-    /// The nonce with which the payee asked for a settlement with one signature.
-    pub asked: Option<PublicNonce>,
 }
 
 impl World {
     pub fn pair(&mut self) -> &mut Pair {
         self.pair.as_mut().expect("the stage is after the opening")
-    }
-
-    pub fn asked(&self) -> PublicNonce {
-        self.asked.expect("the payee asked with a nonce")
     }
 
     pub fn spendable(&self) -> u64 {
@@ -128,13 +122,6 @@ pub fn example7() -> Case {
     Case::new(Example7).paying(&[1_000, 1_000])
 }
 
-/// With a least payment of 500.
-pub fn dear() -> Case {
-    let mut case = example7();
-    case.terms.minimum_payment = sat(500);
-    case
-}
-
 pub fn bare() -> Case {
     Case::new(Example7)
 }
@@ -222,27 +209,6 @@ pub fn tx(envelope: &mut Envelope) -> &mut Transaction {
     }
 }
 
-pub fn compact(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 64])) {
-    match &mut envelope.message {
-        Message::Payment { signature, .. }
-        | Message::Settlement { signature, .. }
-        | Message::RefundSignature { signature } => {
-            let mut bytes = signature.to_compact();
-            change(&mut bytes);
-            *signature = UnverifiedSignature::from_compact(bytes);
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-/// `s` becomes `n - s`: the same signature for consensus, and no node relays it.
-pub fn high_s(bytes: &mut [u8; 64]) {
-    let s = bitcoin::secp256k1::SecretKey::from_slice(&bytes[32..])
-        .unwrap()
-        .negate();
-    bytes[32..].copy_from_slice(&s.secret_bytes());
-}
-
 /// A funding transaction whose output is to this script.
 pub fn funds(envelope: &mut Envelope, script: ScriptBuf) {
     tx(envelope).output[0].script_pubkey = script;
@@ -296,30 +262,6 @@ pub fn pays_by_another_digest(world: &mut World, envelope: &mut Envelope) {
             .into()
     };
     pays_signed(envelope, signature_over(&params, &digest, "payer"));
-}
-
-/// The payer's part of the one signature, changed.
-pub fn part(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 32])) {
-    let Message::CooperativeSettlement { partial, .. } = &mut envelope.message else {
-        panic!("{:?}", envelope.message)
-    };
-    let mut bytes = partial.to_bytes();
-    change(&mut bytes);
-    *partial = PartialSignature::from_bytes(bytes).unwrap();
-}
-
-/// Two points of the curve that nobody made as a nonce.
-pub fn a_nonce() -> PublicNonce {
-    let point = key("nobody").public_key().serialize();
-    PublicNonce::from_bytes([point; 2].concat().try_into().unwrap()).unwrap()
-}
-
-/// Answers the payee's nonce, for this sum at the agreed feerate.
-pub fn answers(world: &mut World, envelope: &mut Envelope, paid: u64, label: &str) {
-    let asked = world.asked();
-    envelope.message = world
-        .pair()
-        .cooperative_settlement(paid, Terms::FEERATE, &asked, label);
 }
 
 pub fn pays(world: &mut World, envelope: &mut Envelope, paid: u64, label: &str) {

@@ -1,14 +1,13 @@
 //! An honest conversation of two state machines, in which one message is taken out and a dishonest one delivered.
 
 use spilman::adversary::{Forger, Forgery};
-use spilman::channel::{
-    Action, Envelope, Event, MessageKind, Protocol, Refusal, RefusalReason, SettlementTx, Stage,
-};
+use spilman::channel::{Action, Envelope, Event, MessageKind, Protocol, RefusalReason, Stage};
 use spilman::sim::{Network, Opening, Pair, SimError};
 use spilman::transcript::Side;
 use spilman::wire;
 
-use crate::pair::{assert_spends, key, sat, tip, Case, Inspect, HEIGHT, MTP};
+use crate::kept::Before;
+use crate::pair::{key, sat, Case};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -154,72 +153,11 @@ fn run(pair: &mut Lying<'_, '_>) -> Walked<()> {
         };
         let result = pair.step();
         if let (Some(before), Err(SimError::Refused { refusal, .. })) = (before, &result) {
-            before.assert_kept(pair, refusal);
-            assert_ways_out(pair, from.peer(), before.held);
+            let at = format!("{:?}", pair.network.forgery);
+            before.assert_kept(pair, from.peer(), refusal, &at);
         }
         result?;
         pair.network.check_refused().map_err(SimError::Network)?;
     }
     Ok(())
-}
-
-/// Both sides before a message that may be refused.
-struct Before {
-    parties: String,
-    but_nonce: String,
-    held: Option<SettlementTx>,
-}
-
-impl Before {
-    fn of(pair: &Lying<'_, '_>) -> Self {
-        Self {
-            parties: parties(pair),
-            but_nonce: pair.state(),
-            held: pair.redeemable(),
-        }
-    }
-
-    /// A refusal changes nothing, except that a nonce which has met a wrong answer is spent.
-    fn assert_kept(&self, pair: &Lying<'_, '_>, refusal: &Refusal) {
-        let spent = refusal.reason() == RefusalReason::PartialSignatureWrong;
-        let (after, before) = if spent {
-            (pair.state(), &self.but_nonce)
-        } else {
-            (parties(pair), &self.parties)
-        };
-        assert!(after == *before, "{refusal}, and the state changed");
-        let waits = |parties: &str| parties.contains("SecretNonce");
-        assert_eq!(waits(&parties(pair)), waits(&self.parties) && !spent, "{refusal}");
-        assert_eq!(pair.redeemable(), self.held, "{refusal}");
-        if let Some(held) = &self.held {
-            assert_spends(pair.payee.params(), held.tx());
-        }
-        assert_spends(pair.payer.params(), pair.payer.refund().tx());
-    }
-}
-
-fn parties(pair: &Lying<'_, '_>) -> String {
-    format!("{:?} {:?}", pair.payer, pair.payee)
-}
-
-/// The payee settles what it held, the payer gets its refund, as if nothing had happened.
-fn assert_ways_out(pair: &mut Lying<'_, '_>, by: Side, held: Option<SettlementTx>) {
-    pair.tip = tip(HEIGHT + 5_000, MTP + 5_000 * 600);
-    let view = pair.view(1_000, None);
-    let actions = pair.tell(by, Event::Chain(view)).unwrap();
-    let broadcast = actions.iter().find_map(|action| match action {
-        Action::Broadcast { tx, .. } => Some(tx.clone()),
-        _ => None,
-    });
-    let expected = match by {
-        Side::Payer => Some(pair.payer.refund().tx().clone()),
-        Side::Payee => held
-            .filter(|held| held.balance().is_enforceable())
-            .map(|held| held.tx().clone()),
-    };
-    assert_eq!(
-        broadcast, expected,
-        "{:?}: what it held before",
-        pair.network.forgery
-    );
 }
