@@ -28,6 +28,7 @@ mod closing;
 mod fields;
 mod forger;
 mod garbled;
+pub mod oracle;
 mod paying;
 mod proposal;
 mod protecting;

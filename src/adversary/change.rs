@@ -1,15 +1,14 @@
 //! The parts of a message that are changed, and signatures over what is not agreed.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::secp256k1::{Message as Digest, SecretKey};
-use bitcoin::sighash::{Prevouts, SighashCache};
-use bitcoin::taproot::{LeafVersion, TapLeafHash};
+use bitcoin::secp256k1::Message as Digest;
 use bitcoin::{Amount, EcdsaSighashType, ScriptBuf, TapSighashType, Transaction};
 
 use super::forger::{is_schnorr, rebuilt, stranger, Forger};
+use super::oracle;
 use crate::channel::{
-    ChannelId, ChannelKey, ChannelParams, Construction, Envelope, Message, PartialSignature, PayeeKey,
-    SpendPath, Terms, UnverifiedSignature,
+    ChannelId, ChannelKey, ChannelParams, Envelope, Message, PartialSignature, PayeeKey, SpendPath, Terms,
+    UnverifiedSignature,
 };
 
 pub(super) const SAT: Amount = Amount::ONE_SAT;
@@ -57,12 +56,6 @@ pub(super) fn compact(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 64]
     let mut bytes = signature.to_compact();
     change(&mut bytes);
     *signature = UnverifiedSignature::from_compact(bytes);
-}
-
-/// `s` becomes `n - s`: the same signature for consensus, and no node relays it.
-pub(super) fn high_s(bytes: &mut [u8; 64]) {
-    let s = SecretKey::from_slice(&bytes[32..]).expect("an honest s is neither zero nor above the order");
-    bytes[32..].copy_from_slice(&s.negate().secret_bytes());
 }
 
 pub(super) fn part(envelope: &mut Envelope, change: impl FnOnce(&mut [u8; 32])) {
@@ -154,23 +147,10 @@ pub(super) fn sign_open(forger: &Forger, envelope: &mut Envelope, open: Open) {
 }
 
 fn digest_of_type(params: &ChannelParams, tx: &Transaction, open: Open) -> Digest {
-    const ONE_INPUT: &str = "it has an input and an output of the same index";
-    let (scripts, prevout) = (params.revealed_scripts(), params.funding_output());
-    let script = scripts[0].1;
-    let mut cache = SighashCache::new(tx);
-    let hash_type = open.ecdsa();
     if is_schnorr(params) {
-        let leaf = TapLeafHash::from_script(script, LeafVersion::TapScript);
-        let prevouts = Prevouts::All(std::slice::from_ref(&prevout));
-        let digest = cache.taproot_script_spend_signature_hash(0, &prevouts, leaf, open.schnorr());
-        return digest.expect(ONE_INPUT).into();
+        return oracle::taproot_digest(params, tx, Some(0), open.schnorr(), None);
     }
-    if params.terms().construction == Construction::P2sh {
-        let digest = cache.legacy_signature_hash(0, script, hash_type.to_u32());
-        return digest.expect(ONE_INPUT).into();
-    }
-    let digest = cache.p2wsh_signature_hash(0, script, prevout.value, hash_type);
-    digest.expect(ONE_INPUT).into()
+    oracle::ecdsa_digest(params, tx, open.ecdsa())
 }
 
 /// One block, or one second, or neither of them for the lock that there is none.

@@ -3,10 +3,9 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, FeeRate, Sequence};
 
-use super::change::{
-    compact, high_s, other_channel, paid, part, sign, sign_as, sign_changed, sign_open, Open, SAT,
-};
+use super::change::{compact, other_channel, paid, part, sign, sign_as, sign_changed, sign_open, Open, SAT};
 use super::forger::stranger;
+use super::oracle::high_s;
 use super::{ecdsa, message, stepped, Forger, Forgery, MessagePosition};
 use crate::channel::{Envelope, Message, MessageKind, PublicNonce, RefusalReason, LOCKED_SEQUENCE};
 use crate::transcript::Side;

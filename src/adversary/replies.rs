@@ -5,8 +5,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{Amount, ScriptBuf, Sequence, Txid};
 
-use super::change::{compact, high_s, other_channel, sign_as, sign_changed, sign_open, Open, SAT};
+use super::change::{compact, other_channel, sign_as, sign_changed, sign_open, Open, SAT};
 use super::forger::stranger;
+use super::oracle::high_s;
 use super::{bond, co_signed, message, never_asked, Forger, Forgery, MessagePosition};
 use crate::channel::{Confirmation, Envelope, Message, MessageKind, PayeeKey, RefusalReason};
 use crate::transcript::Side;

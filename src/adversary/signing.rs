@@ -5,10 +5,11 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence};
 
 use super::change::{
-    compact, high_s, paid, sign_as, sign_changed, sign_for, sign_for_other_channel, sign_for_other_value,
-    sign_open, stranger_payout, Open, SAT,
+    compact, paid, sign_as, sign_changed, sign_for, sign_for_other_channel, sign_for_other_value, sign_open,
+    stranger_payout, Open, SAT,
 };
 use super::forger::stranger;
+use super::oracle::high_s;
 use super::paying::{pays, PAYMENT};
 use super::{ecdsa, message, stepped, taproot, unlocked, Forger, Forgery};
 use crate::channel::{Construction, Envelope, RefusalReason, SpendPath, LOCKED_SEQUENCE};

@@ -2,7 +2,7 @@
 
 use bitcoin::absolute::{Height, Time};
 use bitcoin::hashes::{sha256, Hash};
-use bitcoin::secp256k1::SecretKey;
+use bitcoin::secp256k1::{ecdsa, SecretKey};
 use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 
 use super::keys::ChannelKey;
@@ -82,4 +82,14 @@ pub fn finished_payment(example: &Example) -> (Transaction, TxOut) {
         spend.complete(payer, Some(payee)).unwrap(),
         example.params.funding_output(),
     )
+}
+
+/// The other S of the same signature, with its hash type.
+pub fn high_s(signature: &[u8]) -> Vec<u8> {
+    let (kind, der) = signature.split_last().unwrap();
+    let mut compact = ecdsa::Signature::from_der(der).unwrap().serialize_compact();
+    let s = SecretKey::from_slice(&compact[32..]).unwrap().negate();
+    compact[32..].copy_from_slice(&s.secret_bytes());
+    let high = ecdsa::Signature::from_compact(&compact).unwrap();
+    [&high.serialize_der()[..], &[*kind]].concat()
 }

@@ -131,7 +131,7 @@ mod every;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::test_support::{example, finished_refund};
+    use crate::channel::test_support::{example, finished_refund, high_s};
     use bitcoin::script::{Builder, PushBytesBuf};
     use bitcoin::ScriptBuf;
 
@@ -212,18 +212,5 @@ mod tests {
             verdict(ScriptBuf::from_bytes(long)),
             Err(SpendError::NotMinimal { .. })
         ));
-    }
-
-    fn high_s(signature: &[u8]) -> Vec<u8> {
-        use bitcoin::secp256k1::{ecdsa::Signature, Scalar, SecretKey};
-        let compact = Signature::from_der(&signature[..signature.len() - 1])
-            .unwrap()
-            .serialize_compact();
-        let s = SecretKey::from_slice(&compact[32..]).unwrap().negate();
-        let mut high = compact;
-        high[32..].copy_from_slice(&Scalar::from(s).to_be_bytes());
-        let mut der = Signature::from_compact(&high).unwrap().serialize_der().to_vec();
-        der.push(1);
-        der
     }
 }

@@ -2,9 +2,10 @@
 
 use bitcoin::key::Keypair;
 use bitcoin::secp256k1::{schnorr, Message, Secp256k1, SecretKey};
-use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
+use bitcoin::sighash::{Annex, EcdsaSighashType};
 use bitcoin::taproot::{LeafVersion, TapLeafHash};
 use bitcoin::{TapSighashType, Transaction};
+use spilman::adversary::oracle;
 use spilman::channel::{
     AggregateKey, ChannelKey, Construction, NonceSeed, PayeeKey, PayerKey, Protocol, SecretNonce,
 };
@@ -49,11 +50,7 @@ fn schnorr_by_payer(duo: &Duo, digest: &Message) -> Vec<u8> {
 }
 
 fn key_digest(duo: &Duo, tx: &Transaction) -> Message {
-    let prevouts = [duo.params().funding_output()];
-    SighashCache::new(tx)
-        .taproot_key_spend_signature_hash(0, &Prevouts::All(&prevouts), TapSighashType::Default)
-        .expect("input 0 exists")
-        .into()
+    oracle::taproot_digest(duo.params(), tx, None, TapSighashType::Default, None)
 }
 
 /// Both sign with their aggregate key, and forget the tree that is mixed into the output's.

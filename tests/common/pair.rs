@@ -17,7 +17,7 @@ pub use spilman::transcript::Side;
 
 pub use case::{channels, co_signed, Case};
 pub use log::Log;
-pub use sign::{digest, leaf_digest, signature, signature_over, Sign};
+pub use sign::{signature, signature_over, Sign};
 pub use spends::assert_spends;
 
 pub const HEIGHT: u32 = 200;

@@ -3,10 +3,11 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::script::{Builder, PushBytesBuf};
-use bitcoin::secp256k1::{ecdsa, Keypair, Message, Secp256k1, SecretKey};
-use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
-use bitcoin::taproot::{LeafVersion, TapLeafHash, TaprootBuilder};
+use bitcoin::secp256k1::{ecdsa, Keypair, Secp256k1, SecretKey};
+use bitcoin::sighash::{Annex, EcdsaSighashType};
+use bitcoin::taproot::{LeafVersion, TaprootBuilder};
 use bitcoin::{OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Witness};
+use spilman::adversary::oracle;
 use spilman::channel::{AggregateKey, ChannelParams, Construction, SPEND_VERSION};
 
 /// Index of the leaf with both keys, and of the one with the payer's and the lock.
@@ -67,16 +68,7 @@ pub fn sign_ecdsa(
     key: &SecretKey,
     kind: EcdsaSighashType,
 ) -> Vec<u8> {
-    const INPUT: &str = "input 0 exists";
-    let (script, value) = (params.revealed_scripts()[0].1, params.funding_output().value);
-    let mut cache = SighashCache::new(tx);
-    let digest: Message = if params.terms().construction == Construction::P2sh {
-        let hash = cache.legacy_signature_hash(0, script, kind.to_u32());
-        hash.expect(INPUT).into()
-    } else {
-        let hash = cache.p2wsh_signature_hash(0, script, value, kind);
-        hash.expect(INPUT).into()
-    };
+    let digest = oracle::ecdsa_digest(params, tx, kind);
     let signature = Secp256k1::new().sign_ecdsa(&digest, key);
     ecdsa_bytes(signature, kind as u8)
 }
@@ -93,14 +85,10 @@ pub fn sign_leaf(
     kind: TapSighashType,
     annex: Option<Annex<'_>>,
 ) -> Vec<u8> {
-    let prevouts = [params.funding_output()];
-    let leaf = TapLeafHash::from_script(params.revealed_scripts()[leaf].1, LeafVersion::TapScript);
-    let digest = SighashCache::new(tx)
-        .taproot_signature_hash(0, &Prevouts::All(&prevouts), annex, Some((leaf, u32::MAX)), kind)
-        .expect("input 0 exists");
+    let digest = oracle::taproot_digest(params, tx, Some(leaf), kind, annex);
     let secp = Secp256k1::new();
     let pair = Keypair::from_secret_key(&secp, key);
-    let signature = secp.sign_schnorr_no_aux_rand(&digest.into(), &pair);
+    let signature = secp.sign_schnorr_no_aux_rand(&digest, &pair);
     let sighash_type = kind;
     bitcoin::taproot::Signature {
         signature,
@@ -114,8 +102,7 @@ pub fn high_s(signature: &[u8]) -> Vec<u8> {
     let (kind, der) = signature.split_last().expect("a hash type");
     let signature = ecdsa::Signature::from_der(der).expect("a signature");
     let mut compact = signature.serialize_compact();
-    let s = SecretKey::from_slice(&compact[32..]).expect("S is below the order");
-    compact[32..].copy_from_slice(&s.negate().secret_bytes());
+    oracle::high_s(&mut compact);
     let high = ecdsa::Signature::from_compact(&compact).expect("r and s");
     ecdsa_bytes(high, *kind)
 }

@@ -9,6 +9,7 @@ use bitcoin::secp256k1::{ecdsa, Message, Secp256k1, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Network, OutPoint, PublicKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid};
+use spilman::adversary::oracle;
 use spilman::transcript::{render, Names, TextContext};
 
 pub const LOCK: u32 = 245;
@@ -41,10 +42,7 @@ pub fn all(signature: ecdsa::Signature) -> Vec<u8> {
 /// The same signature with S replaced by the order of the curve less S.
 pub fn high_s(signature: ecdsa::Signature) -> ecdsa::Signature {
     let mut bytes = signature.serialize_compact();
-    let s = SecretKey::from_slice(&bytes[32..])
-        .expect("S is in the range")
-        .negate();
-    bytes[32..].copy_from_slice(&s.secret_bytes());
+    oracle::high_s(&mut bytes);
     ecdsa::Signature::from_compact(&bytes).expect("still in the range")
 }
 

@@ -4,14 +4,15 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::script::{Builder, PushBytesBuf};
-use bitcoin::secp256k1::{ecdsa, SecretKey};
 use bitcoin::taproot::{LeafVersion, TapLeafHash};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxOut, Txid, Witness};
 
 use super::{verify_spend, SpendError};
 use crate::channel::musig::{NonceSeed, SecretNonce};
-use crate::channel::test_support::{example_of, example_on, finished_payment, finished_refund, key, Example};
+use crate::channel::test_support::{
+    example_of, example_on, finished_payment, finished_refund, high_s, key, Example,
+};
 use crate::channel::transaction::SpendTemplate;
 use crate::channel::Construction::{self, Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
 use crate::channel::Protocol;
@@ -51,15 +52,6 @@ fn put(construction: Construction, tx: &mut Transaction, stack: Stack) {
     } else {
         input.witness = Witness::from_slice(&stack);
     }
-}
-
-fn high_s(signature: &[u8]) -> Vec<u8> {
-    let (kind, der) = signature.split_last().unwrap();
-    let mut compact = ecdsa::Signature::from_der(der).unwrap().serialize_compact();
-    let s = SecretKey::from_slice(&compact[32..]).unwrap().negate();
-    compact[32..].copy_from_slice(&s.secret_bytes());
-    let high = ecdsa::Signature::from_compact(&compact).unwrap();
-    [&high.serialize_der()[..], &[*kind]].concat()
 }
 
 struct Spoilage {

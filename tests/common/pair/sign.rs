@@ -3,12 +3,12 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::{Keypair, Message as Digest, Secp256k1};
-use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache};
-use bitcoin::taproot::{LeafVersion, TapLeafHash, TapNodeHash};
+use bitcoin::taproot::{LeafVersion, TapNodeHash};
 use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, FeeRate, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Witness,
 };
+use spilman::adversary::oracle;
 use spilman::channel::{
     AggregateKey, ChannelParams, Construction, Expiry, Message, PayerKey, PublicNonce, UnverifiedSignature,
     LOCKED_SEQUENCE, SPEND_VERSION,
@@ -73,13 +73,8 @@ impl Sign for Pair {
         let root = TapNodeHash::from_node_hashes(leaves[0], leaves[1]);
         let payer = PayerKey::new(key(label).public_key());
         let aggregate = AggregateKey::new(payer, params.payee_key()).tweaked(Some(root));
-        let prevouts = [params.funding_output()];
-        let sighash = SighashCache::new(&tx)
-            .taproot_key_spend_signature_hash(0, &Prevouts::All(&prevouts), TapSighashType::Default)
-            .unwrap();
-        let (nonce, partial) = aggregate
-            .sign_with(&key(label), asked, &Digest::from(sighash))
-            .unwrap();
+        let digest = oracle::taproot_digest(params, &tx, None, TapSighashType::Default, None);
+        let (nonce, partial) = aggregate.sign_with(&key(label), asked, &digest).unwrap();
         Message::CooperativeSettlement {
             paid: sat(paid),
             feerate,
@@ -149,41 +144,9 @@ fn divided(params: &ChannelParams, paid: u64, left: Amount) -> Vec<TxOut> {
     outputs.into_iter().filter(kept).map(output).collect()
 }
 
-/// What both sign in a spend of the funding output.
-pub fn digest(params: &ChannelParams, tx: &Transaction) -> Digest {
-    leaf_digest(params, tx, 0)
-}
-
-/// The same for another of the scripts that can be revealed.
-pub fn leaf_digest(params: &ChannelParams, tx: &Transaction, leaf: usize) -> Digest {
-    let script = params.revealed_scripts()[leaf].1;
-    let prevout = params.funding_output();
-    let mut cache = SighashCache::new(tx);
-    let all = EcdsaSighashType::All;
-    match params.terms().construction {
-        Construction::P2sh => cache
-            .legacy_signature_hash(0, script, all.to_u32())
-            .unwrap()
-            .into(),
-        Construction::Taproot => {
-            let leaf = TapLeafHash::from_script(script, LeafVersion::TapScript);
-            let prevouts = [prevout];
-            let prevouts = Prevouts::All(&prevouts);
-            cache
-                .taproot_script_spend_signature_hash(0, &prevouts, leaf, TapSighashType::Default)
-                .unwrap()
-                .into()
-        }
-        _ => cache
-            .p2wsh_signature_hash(0, script, prevout.value, all)
-            .unwrap()
-            .into(),
-    }
-}
-
 /// The signature of `label`'s key over a spend of the funding output by both.
 pub fn signature(params: &ChannelParams, tx: &Transaction, label: &str) -> UnverifiedSignature {
-    signature_over(params, &digest(params, tx), label)
+    signature_over(params, &oracle::digest(params, tx), label)
 }
 
 /// The signature of `label`'s key, of the kind that the construction takes, over anything.

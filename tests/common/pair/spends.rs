@@ -4,12 +4,10 @@ use bitcoin::key::XOnlyPublicKey;
 use bitcoin::opcodes::all::{OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_CLTV};
 use bitcoin::script::Builder;
 use bitcoin::secp256k1::{schnorr, Message as Digest, Secp256k1};
-use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::taproot::ControlBlock;
 use bitcoin::{Amount, Script, ScriptBuf, TapSighashType, Transaction};
+use spilman::adversary::oracle;
 use spilman::channel::{ChannelParams, Construction};
-
-use super::sign::leaf_digest;
 
 /// The verdict over the spend of the funding output, and the sums: nothing is made or lost.
 ///
@@ -35,11 +33,8 @@ fn assert_tree_spends(params: &ChannelParams, tx: &Transaction) {
     assert!(tx.input[0].script_sig.is_empty(), "a script beside the witness");
     let witness: Vec<_> = tx.input[0].witness.iter().collect();
     let [signatures @ .., script, control] = &witness[..] else {
-        let prevouts = [params.funding_output()];
-        let sighash = SighashCache::new(tx)
-            .taproot_key_spend_signature_hash(0, &Prevouts::All(&prevouts), TapSighashType::Default)
-            .unwrap();
-        return assert_signed(witness[0], &sighash.into(), output_key);
+        let digest = oracle::taproot_digest(params, tx, None, TapSighashType::Default, None);
+        return assert_signed(witness[0], &digest, output_key);
     };
     let script = Script::from_bytes(script);
     let control = ControlBlock::decode(control).expect("a control block");
@@ -71,6 +66,10 @@ fn assert_tree_spends(params: &ChannelParams, tx: &Transaction) {
         }
         other => panic!("{} items before the script", other.len()),
     }
+}
+
+fn leaf_digest(params: &ChannelParams, tx: &Transaction, leaf: usize) -> Digest {
+    oracle::taproot_digest(params, tx, Some(leaf), TapSighashType::Default, None)
 }
 
 fn both(payer: XOnlyPublicKey, payee: XOnlyPublicKey) -> ScriptBuf {
