@@ -23,7 +23,7 @@
 //!     }
 //! }
 //!
-//! let setup = PairSetup::new(Protocol::Example7).on(Construction::Taproot);
+//! let setup = PairSetup::new(Protocol::Example7, Construction::Taproot);
 //! let mut pair = Pair::open(setup, Lossy, placeholder_funding)?;
 //! pair.apply(Side::Payer, Event::Pay(Amount::from_sat(5_000)))?;
 //! assert_eq!(pair.payee.paid(), Amount::from_sat(5_000));

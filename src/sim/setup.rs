@@ -42,17 +42,17 @@ pub struct PartySetup {
 }
 
 impl PairSetup {
-    /// A million satoshi on default terms and default limits, from a tip at height 200, on P2SH as in the documents.
+    /// A million satoshi on default terms and default limits, from a tip at height 200.
     ///
     /// # Panics
     /// Never: the terms end a day after that tip.
     #[must_use]
-    pub fn new(protocol: Protocol) -> Self {
+    pub fn new(protocol: Protocol, construction: Construction) -> Self {
         let tip = sim_tip(200, 1_700_000_000);
         let capacity = Capacity::new(Amount::from_sat(1_000_000)).expect("a possible capacity");
         Self {
             id: ChannelId(7),
-            terms: Terms::with(protocol, Construction::P2sh, capacity, tip).expect("a day ahead"),
+            terms: Terms::with(protocol, construction, capacity, tip).expect("a day ahead"),
             payer: PartySetup::new("payer"),
             payee: PartySetup::new("payee"),
             tip,

@@ -38,7 +38,7 @@ fn report(code: i32, arguments: &[&str]) -> Value {
 
 /// Every kind of case, on each construction and of each protocol at least one. `ci/test` plays all of them.
 #[test]
-fn the_librarys_own_payee_passes() {
+fn our_own_payee_passes() {
     passes(
         "--payee",
         &[
@@ -60,7 +60,7 @@ fn the_librarys_own_payee_passes() {
 }
 
 #[test]
-fn the_librarys_own_payer_passes() {
+fn our_own_payer_passes() {
     passes(
         "--payer",
         &[

@@ -29,7 +29,7 @@ fn table(header: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn kinds_and_reasons_are_the_librarys() {
+fn kinds_and_reasons_match_the_library() {
     let numbered = |header| {
         let rows = table(header).into_iter();
         rows.map(|row| (row[0].clone(), row[1].clone()))
@@ -107,7 +107,7 @@ fn fee_of(input: u64, outputs: u64, construction: Construction) -> u64 {
 }
 
 #[test]
-fn the_weights_are_the_librarys() {
+fn the_weights_match_the_library() {
     let rows = table("| construction | payment, settlement | refund | joint settlement |");
     let weights: BTreeMap<_, _> = rows.iter().map(|row| (row[0].as_str(), row)).collect();
     for construction in Construction::ALL {
@@ -138,7 +138,7 @@ fn the_weights_are_the_librarys() {
 }
 
 #[test]
-fn the_weight_of_a_cooperative_settlement_is_the_librarys() {
+fn the_weight_of_a_cooperative_settlement_matches_the_library() {
     let rows = table("| construction | payment, settlement | refund | joint settlement |");
     let row = rows.iter().find(|row| row[0] == "taproot").unwrap();
     let case = Case::new(Protocol::Example7).on(Construction::Taproot);

@@ -26,7 +26,7 @@ pub struct Case {
 impl Case {
     /// A million satoshi on default terms, with the documents' own construction.
     pub fn new(protocol: Protocol) -> Self {
-        let PairSetup { id, terms, tip, .. } = PairSetup::new(protocol);
+        let PairSetup { id, terms, tip, .. } = PairSetup::new(protocol, Construction::P2sh);
         Self {
             id,
             terms,
@@ -92,7 +92,7 @@ impl Case {
 
     /// The same for both parties in memory.
     pub fn setup(&self) -> PairSetup {
-        let mut setup = PairSetup::new(self.terms.protocol);
+        let mut setup = PairSetup::new(self.terms.protocol, self.terms.construction);
         (setup.id, setup.terms) = (self.id, self.terms.clone());
         (setup.tip, setup.tip_at_signing) = (self.now, self.when_signing);
         for party in [&mut setup.payer, &mut setup.payee] {
