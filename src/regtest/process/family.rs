@@ -19,7 +19,7 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl Family {
-    /// Ends all of them, and waits until none with the mark is left.
+    /// Ends all of them, and waits until none is left.
     pub fn end(mut self) {
         let start = Instant::now();
         while self.kill() && start.elapsed() < GIVE_UP {
@@ -68,14 +68,16 @@ impl Family {
         }
     }
 
-    /// Kills them, and says whether there was any with the mark.
+    /// Kills them, and says whether there was any.
     fn kill(&mut self) -> bool {
         use rustix::process::{pidfd_open, pidfd_send_signal, PidfdFlags, Signal};
 
-        for process in self.descendants.drain(..) {
+        // One that was killed may take its time to be gone.
+        self.descendants.retain(|process| !has_exited(process));
+        for process in &self.descendants {
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
-        let mut found = false;
+        let mut found = !self.descendants.is_empty();
         for pid in all().filter(|&pid| self.marks.are_on(pid)) {
             found = true;
             if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
@@ -86,6 +88,16 @@ impl Family {
         }
         found
     }
+}
+
+/// A pidfd becomes readable when its process exits.
+#[cfg(target_os = "linux")]
+fn has_exited(process: &std::os::fd::OwnedFd) -> bool {
+    use rustix::event::{poll, PollFd, PollFlags, Timespec};
+
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    let at_once = Timespec::default();
+    poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0)
 }
 
 /// Elsewhere the process group is all that can be told.
