@@ -18,13 +18,13 @@ mod calls;
 mod tests;
 mod view;
 
-/// How often the node is asked for its tip, unless told otherwise: blocks are minutes apart.
+/// The default interval between two polls of the tip: blocks are minutes apart.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A Bitcoin Core node as a party's view of the chain, by RPC.
 ///
-/// The node needs no wallet and no transaction index. It has to be of version 28 or later, for `submitpackage`, and must
-/// not have pruned the blocks since the channel was opened.
+/// The node needs no wallet and no transaction index. It must be version 28 or later, for `submitpackage`, and must not
+/// have pruned the blocks since the channel was opened.
 ///
 /// ```no_run
 /// use spilman::service::bitcoincore_rpc::{self, Auth};
@@ -37,23 +37,22 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # News
 ///
-/// The node is asked for its best block every second ([`poll_every`](Self::poll_every)), and the party looks at the chain
-/// when that is another one. A node that does not answer has no news, and is asked less and less often
-/// ([`backoff`](Self::backoff)). A transaction that spends the funding output without being in a block is no news: the
-/// party sees it when it looks by itself, twice a minute.
+/// The chain polls the node's best block every second ([`poll_every`](Self::poll_every)), and the party views the chain when
+/// it has changed. A node that does not answer is polled less and less often ([`backoff`](Self::backoff)). An unconfirmed
+/// spend of the funding output changes no block: the party sees it with its own polls, twice a minute.
 ///
 /// # What is searched
 ///
-/// As long as the funding output is unspent, a look takes the same few calls however long the channel has been open.
-/// When it is spent, the spend is looked for in the mempool, and then in the blocks from the tip down to the first tip
-/// that this chain has seen, or to [`since`](Self::since). Each block is read once: those without a spend are remembered.
+/// While the funding output is unspent, a view takes the same few calls however long the channel has been open. When it is
+/// spent, the spend is searched in the mempool, and then in the blocks from the tip down to the first tip that this chain
+/// has seen, or to [`since`](Self::since). Each block is read once: those without a spend are remembered.
 ///
-/// Clones share the client and what they know. Every call is cancel safe; the client's own timeout ends a call that was
-/// dropped, and a view whose node is catching up with the network is an error.
+/// Clones share the client and what they know. Every call is cancel safe; the client's own timeout ends a dropped call. A
+/// view is an error while blocks arrive faster than it can be read.
 #[derive(Clone)]
 pub struct BitcoindChain {
     shared: Arc<BitcoindShared>,
-    /// `None`: the party looks when it is told.
+    /// `None`: the party polls only after `announce`.
     poll_interval: Option<Duration>,
     backoff: Backoff,
 }
@@ -61,7 +60,7 @@ pub struct BitcoindChain {
 struct BitcoindShared {
     viewer: Viewer,
     changes: watch::Sender<u64>,
-    /// The task that asks for news. It ends with the runtime of the party that first wanted news.
+    /// The task that polls. It ends with the runtime of the party that started it.
     poller: Mutex<Option<AbortHandle>>,
 }
 
@@ -80,8 +79,8 @@ impl BitcoindChain {
         Ok(Self::new(Client::new(url, auth)?))
     }
 
-    /// The same as [`new`](Self::new) for a test that decides who hears of a block, and when: the party looks at the chain
-    /// after [`announce`](Self::announce).
+    /// Watches the chain for a test that decides when a party hears of a block: the party polls after
+    /// [`announce`](Self::announce).
     #[must_use]
     pub fn when_announced(client: impl Into<Arc<Client>>) -> Self {
         Self::with(client.into(), None)
@@ -100,7 +99,7 @@ impl BitcoindChain {
         }
     }
 
-    /// How often the node is asked for its best block. Has to be said before a party uses this chain.
+    /// Sets the interval between two polls of the best block. Call it before a party uses this chain.
     #[must_use]
     pub fn poll_every(self, interval: Duration) -> Self {
         Self {
@@ -109,14 +108,14 @@ impl BitcoindChain {
         }
     }
 
-    /// The pause before a node that did not answer is asked for news again. Has to be said before a party uses this chain.
+    /// Sets the pause after a poll that failed. Call it before a party uses this chain.
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// Searches blocks for a spend down to this height, for a channel that was opened by an earlier process. Has to be said
-    /// before the chain is used; otherwise the first tip that was seen stands.
+    /// Searches blocks for a spend down to this height, for a channel that an earlier process opened. Call it before the
+    /// chain is used; afterwards it has no effect.
     #[must_use]
     pub fn since(self, height: Height) -> Self {
         // An error means that a tip was seen already.
@@ -124,12 +123,12 @@ impl BitcoindChain {
         self
     }
 
-    /// Tells the party to look at the chain.
+    /// Tells the party that the chain may have changed.
     pub fn announce(&self) {
         self.shared.announce();
     }
 
-    /// How often there was something to look at: the party's [`Status::seen`](super::Status) comes up to it.
+    /// Returns how often the chain may have changed; the party's [`Status::seen`](super::Status) follows it.
     #[must_use]
     pub fn announced(&self) -> u64 {
         *self.shared.changes.borrow()
@@ -144,7 +143,7 @@ impl BitcoindChain {
         answer.map_err(|error| ChainError::new(task, error))
     }
 
-    /// Starts the task that asks for news, unless it runs.
+    /// Starts the task that polls, unless it runs.
     fn poll(&self, interval: Duration) {
         let mut poller = self.shared.poller.lock().unwrap_or_else(PoisonError::into_inner);
         if poller.as_ref().is_none_or(AbortHandle::is_finished) {
@@ -192,7 +191,7 @@ impl Chain for BitcoindChain {
     }
 }
 
-/// The client blocks its thread until the answer is there, so it gets a thread that nobody else waits for.
+/// The client blocks its thread until the answer is there, so it gets a thread for blocking work.
 async fn ask<T: Send + 'static>(
     shared: Arc<BitcoindShared>,
     call: impl FnOnce(&Viewer) -> Result<T, Failure> + Send + 'static,

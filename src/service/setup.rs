@@ -49,8 +49,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A party with a fresh key, for this channel alone ([`fresh_key`](super::fresh_key) draws one), whose money goes to
-    /// `payout` in the end. Everything else has a default.
+    /// Describes a party with a fresh key ([`fresh_key`](super::fresh_key) draws one) that is paid to the script `payout` in
+    /// the end. Everything else has a default.
     #[must_use]
     pub fn new(key: ChannelKey, payout: ScriptBuf) -> Self {
         Self {
@@ -67,25 +67,25 @@ impl Setup {
         }
     }
 
-    /// What happens if the key is not fresh. Default: it is refused.
+    /// Sets what happens if the key is not fresh. By default it is refused.
     #[must_use]
     pub fn key_reuse(self, key_reuse: KeyReuse) -> Self {
         Self { key_reuse, ..self }
     }
 
-    /// What this side agrees to. Default: [`Limits::default`].
+    /// Sets what this side agrees to. The default is [`Limits::default`].
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// What receives the reports. Default: nothing.
+    /// Sets what receives the reports. The default is nothing.
     #[must_use]
     pub fn observer(self, observer: Observer) -> Self {
         Self { observer, ..self }
     }
 
-    /// How long to wait for each message of the opening. Default: [`OPENING_TIMEOUT`].
+    /// Sets how long to wait for each message of the opening. The default is [`OPENING_TIMEOUT`].
     #[must_use]
     pub fn opening_timeout(self, opening_timeout: Duration) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Setup {
         }
     }
 
-    /// How long the payer's wallet, or whoever signs a child, may take. Default: [`WALLET_TIMEOUT`].
+    /// Sets how long the payer's wallet, or the signer of a child, may take. The default is [`WALLET_TIMEOUT`].
     #[must_use]
     pub fn wallet_timeout(self, wallet_timeout: Duration) -> Self {
         Self {
@@ -103,26 +103,26 @@ impl Setup {
         }
     }
 
-    /// How long to wait after a look at the chain, or a broadcast, that failed. Default: [`Backoff::default`].
+    /// Sets how long to wait after a poll of the chain, or a broadcast, that failed. The default is [`Backoff::default`].
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// The time without a new block after which the observer is told. Default: three hours.
+    /// Sets the time without a new block after which the party reports it. The default is three hours.
     #[must_use]
     pub fn stale_after(self, stale_after: Duration) -> Self {
         Self { stale_after, ..self }
     }
 
-    /// The payee: where nonces come from, to close with one signature where the construction can. With `None`, a close
-    /// takes two signatures. Default: the operating system's random numbers.
+    /// Sets the payee's source of nonces, for a cooperative close. With `None`, a close takes two signatures. The default is
+    /// the operating system's random numbers.
     #[must_use]
     pub fn nonces(self, nonces: Option<NonceSource>) -> Self {
         Self { nonces, ..self }
     }
 
-    /// Opens a channel as the payer and runs it in a task of its own.
+    /// Opens a channel as the payer and runs it in its own task.
     ///
     /// `wallet` makes and signs a transaction that pays the funding output, which leaves this side only when the refund is
     /// signed and verified.
@@ -155,7 +155,7 @@ impl Setup {
         Box::pin(in_opening(id, open_as_payer(io, chain, self, proposal, wallet))).await
     }
 
-    /// Takes a channel as the payee and runs it in a task of its own.
+    /// Accepts a channel as the payee and runs it in its own task.
     ///
     /// # Cancel safety
     ///
@@ -163,7 +163,7 @@ impl Setup {
     /// own task: it asks the payer to close the channel, and runs until that is done or the expiry has passed.
     ///
     /// # Errors
-    /// If the opening fails on either side. Nothing of the payee's is at stake by then.
+    /// If the opening fails on either side. The payee has nothing at stake by then.
     pub async fn accept<IO, C>(self, io: IO, chain: C) -> Result<PayeeHandle, OpenError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

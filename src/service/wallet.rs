@@ -12,25 +12,25 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What pays for a channel: a wallet in this process, a signer on another machine, or a person with a device.
 ///
-/// The party waits for an answer no longer than [`WALLET_TIMEOUT`], or what its setup says. Then, and when the party's user
-/// stops waiting, the future is dropped; it has to be cancel safe. A panic counts as a failure. Whatever the wallet does,
-/// nothing is locked before the refund is signed and verified: a transaction that comes late, or twice, goes nowhere.
-/// Only the inputs that the wallet has reserved for it have to be released, which is for the wallet to do.
+/// The party waits [`WALLET_TIMEOUT`](super::WALLET_TIMEOUT) for an answer, unless its setup gives another limit. After
+/// that, or when the caller drops the opening, it drops the wallet's future, which must be cancel safe. A panic counts as a
+/// failure. Whatever the wallet does, nothing is locked before the refund is signed and verified: a late or repeated
+/// transaction is ignored. The wallet itself must release the inputs that it reserved.
 ///
-/// A closure becomes a wallet by [`wallet_fn`].
+/// [`wallet_fn`] makes a wallet of a closure.
 pub trait Wallet: Send {
     /// Why it made no transaction.
     type Error: Into<Box<dyn StdError + Send + Sync>> + Send;
 
     /// Makes and signs a transaction that pays this output, and does not broadcast it. Called once for each opening.
     ///
-    /// Every input has to be signed with `SIGHASH_ALL`, and should spend a segwit output, so that nobody else can change
-    /// the transaction's id: the refund refers to it by that.
+    /// Sign every input with `SIGHASH_ALL`. Each should spend a segwit output, so that others cannot change the
+    /// transaction's id, which the refund spends.
     fn fund(&mut self, output: &TxOut) -> impl Future<Output = Result<Transaction, Self::Error>> + Send;
 }
 
-/// What signs a child that raises the feerate of its parent: whoever has the key of the payout script. The same rules are
-/// for it as for a [`Wallet`]; a child that is not signed is not broadcast.
+/// Signs a child that raises the feerate of its parent, with the key of the payout script. The rules of a [`Wallet`] apply;
+/// a child that is not signed is not broadcast.
 pub trait ChildSigner: Send {
     /// Why it did not sign.
     type Error: Into<Box<dyn StdError + Send + Sync>> + Send;
@@ -61,11 +61,11 @@ impl<S: ChildSigner> ChildSigner for &mut S {
     }
 }
 
-/// A closure that has all it needs to sign, as a [`Wallet`] (of a `&TxOut`) or a [`ChildSigner`] (of a `&ChildTx`).
+/// A closure that signs at once, as a [`Wallet`] (of a `&TxOut`) or a [`ChildSigner`] (of a `&ChildTx`).
 #[derive(Debug, Clone)]
 pub struct WalletFn<F>(F);
 
-/// Makes a wallet of a closure that does not wait for anybody: for tests, and for keys in memory.
+/// Makes a wallet of a closure that does not wait: for tests, and for keys in memory.
 pub const fn wallet_fn<F>(sign: F) -> WalletFn<F> {
     WalletFn(sign)
 }
@@ -110,13 +110,13 @@ pub enum WalletError {
     /// The wallet did not answer in time.
     #[error("no answer within {after:?}")]
     Timeout {
-        /// How long it was waited for.
+        /// The time limit.
         after: Duration,
     },
 }
 
-/// The wallet's answer, if it gives one in time. A call that panics before it returns its future has to be made inside
-/// of `answer`.
+/// Returns the wallet's answer, if it comes in time. Make the call inside `answer`: it may panic before it returns its
+/// future.
 pub(super) async fn signed<E: Into<BoxError>>(
     after: Duration,
     answer: impl Future<Output = Result<Transaction, E>>,
