@@ -46,6 +46,7 @@ pub(super) enum PartyChain {
 
 impl PartyChain {
     /// Of a chain that was started for it.
+    #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
     pub fn of(chain: &Regtest) -> Result<Self, ScenarioError> {
         #[cfg(feature = "electrs")]
         if let Some(electrs) = chain.electrs() {
