@@ -105,7 +105,6 @@ impl Forgery {
     }
 
     /// Whether a conversation of this protocol on this construction has the message, and the change makes it wrong there.
-    #[must_use]
     pub fn applies(&self, protocol: Protocol, construction: Construction) -> bool {
         construction.runs(protocol)
             && self.kind.is_said(protocol, construction)
@@ -116,7 +115,6 @@ impl Forgery {
     ///
     /// # Panics
     /// If the forger has not seen the conversation from its first message on.
-    #[must_use]
     pub fn forge(&self, forger: &Forger, honest: &Envelope) -> Vec<u8> {
         match self.forge {
             Forge::Message(change) => {
@@ -136,7 +134,6 @@ impl Forgery {
     ///
     /// # Panics
     /// If the forger has not seen the conversation from its first message on.
-    #[must_use]
     pub fn words(&self, forger: &Forger) -> Vec<String> {
         self.words
             .iter()

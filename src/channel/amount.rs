@@ -70,13 +70,11 @@ pub struct Balance {
 
 impl Balance {
     /// Returns whether the payee can claim `paid` on chain. A sum below the dust limit exists off chain only.
-    #[must_use]
     pub const fn is_enforceable(&self) -> bool {
         self.to_payee.is_some()
     }
 
     /// Returns the fee that the transaction really pays: [`Balance::fee`] plus what was too small for an output.
-    #[must_use]
     pub fn fee_on_chain(&self) -> Amount {
         let dropped_payee = if self.to_payee.is_none() {
             self.paid

@@ -168,19 +168,16 @@ pub struct ChildTx {
 
 impl ChildTx {
     /// Returns the transaction, without a signature.
-    #[must_use]
     pub const fn unsigned(&self) -> &Transaction {
         &self.tx
     }
 
     /// Returns the output that its only input spends: the wallet signs for this.
-    #[must_use]
     pub const fn prevout(&self) -> &TxOut {
         &self.prevout
     }
 
     /// Returns the fee.
-    #[must_use]
     pub const fn fee(&self) -> Amount {
         self.fee
     }
@@ -225,13 +222,11 @@ pub struct CpfpPackage {
 
 impl CpfpPackage {
     /// Returns the settlement, payment or refund.
-    #[must_use]
     pub const fn parent(&self) -> &Transaction {
         &self.parent
     }
 
     /// Returns the child.
-    #[must_use]
     pub const fn child(&self) -> &Transaction {
         &self.child
     }
@@ -246,19 +241,16 @@ impl CpfpPackage {
     }
 
     /// Returns both, the parent first.
-    #[must_use]
     pub fn transactions(&self) -> [Transaction; 2] {
         [self.parent.clone(), self.child.clone()]
     }
 
     /// Returns the fee of both.
-    #[must_use]
     pub const fn fee(&self) -> Amount {
         self.fee
     }
 
     /// Returns what they pay for their size, rounded down. A node rounds up the vbytes of each.
-    #[must_use]
     pub fn feerate(&self) -> FeeRate {
         self.fee / Weight::from_vb_unwrap(self.vsize())
     }

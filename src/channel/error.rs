@@ -348,7 +348,6 @@ pub enum ApplyError {
 
 impl Refusal {
     /// Returns the reason of the closed list, as sent to the peer.
-    #[must_use]
     pub const fn reason(&self) -> RefusalReason {
         match self {
             Self::WrongChannel { .. } => RefusalReason::WrongChannel,

@@ -75,13 +75,11 @@ impl FundingTx {
     }
 
     /// Returns the funding output.
-    #[must_use]
     pub const fn outpoint(&self) -> OutPoint {
         self.outpoint
     }
 
     /// Returns the signed transaction.
-    #[must_use]
     pub const fn tx(&self) -> &Transaction {
         &self.tx
     }
@@ -89,7 +87,6 @@ impl FundingTx {
     /// Returns whether someone else can change the transaction's id before it is mined, by changing the signature
     /// of an input that is not segwit. Payments, and a refund that was signed in advance, would then spend an output
     /// that never exists, so nothing should depend on this transaction before it is confirmed.
-    #[must_use]
     pub fn is_malleable(&self) -> bool {
         self.tx.input.iter().any(|input| input.witness.is_empty())
     }

@@ -97,7 +97,6 @@ impl ChannelKey {
     }
 
     /// Returns the public half.
-    #[must_use]
     pub const fn public_key(&self) -> PublicKey {
         self.public
     }

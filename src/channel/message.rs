@@ -118,7 +118,6 @@ pub enum Message {
 
 impl Message {
     /// Returns the message's kind.
-    #[must_use]
     pub const fn kind(&self) -> MessageKind {
         match self {
             Self::Open { .. } => MessageKind::Open,

@@ -77,19 +77,16 @@ impl AggregateKey {
     }
 
     /// Returns the two keys in the order in which they are aggregated.
-    #[must_use]
     pub fn participants(&self) -> [PublicKey; 2] {
         participants(self.payer, self.payee)
     }
 
     /// Returns the aggregate as BIP 327 has it: a plain public key, of either parity.
-    #[must_use]
     pub fn aggregate(&self) -> PublicKey {
         to_public_key(self.context.aggregated_pubkey())
     }
 
     /// Returns the internal key, before the script tree is mixed in.
-    #[must_use]
     pub fn internal_key(&self) -> XOnlyPublicKey {
         self.aggregate().x_only_public_key().0
     }
@@ -136,13 +133,11 @@ impl AggregateOutputKey {
     }
 
     /// Returns the key in the output's script.
-    #[must_use]
     pub const fn output_key(&self) -> XOnlyPublicKey {
         self.key
     }
 
     /// Returns the parity of the output key, which the control block of a script spend carries (BIP 341).
-    #[must_use]
     pub const fn parity(&self) -> Parity {
         self.parity
     }

@@ -109,68 +109,57 @@ impl ChannelParams {
     }
 
     /// Returns the channel's name on its connection.
-    #[must_use]
     pub const fn id(&self) -> ChannelId {
         self.id
     }
 
     /// Returns what the payer proposed.
-    #[must_use]
     pub const fn terms(&self) -> &Terms {
         &self.terms
     }
 
     /// K1.
-    #[must_use]
     pub const fn payer_key(&self) -> PayerKey {
         self.payer_key
     }
 
     /// K2.
-    #[must_use]
     pub const fn payee_key(&self) -> PayeeKey {
         self.payee_key
     }
 
     /// Returns where refund and change go.
-    #[must_use]
     pub fn payer_payout(&self) -> &Script {
         &self.payer_payout
     }
 
     /// Returns where payments go.
-    #[must_use]
     pub fn payee_payout(&self) -> &Script {
         &self.payee_payout
     }
 
     /// Returns the confirmations of the funding transaction that the payee requires before payments count.
-    #[must_use]
     pub const fn confirmations(&self) -> u32 {
         self.confirmation.depth
     }
 
     /// Returns the total up to which payments count before that.
-    #[must_use]
     pub const fn zero_conf_limit(&self) -> Amount {
         self.confirmation.zero_conf_limit
     }
 
     /// Returns the funding output as a descriptor (BIP 380), from which any wallet can rebuild every script of the
     /// channel.
-    #[must_use]
     pub fn descriptor(&self) -> &Descriptor<DefiniteDescriptorKey> {
         self.scripts.descriptor()
     }
 
     /// Returns the script of the funding output.
-    #[must_use]
     pub fn funding_script(&self) -> ScriptBuf {
         self.scripts.pubkey().to_owned()
     }
 
     /// Returns the funding output.
-    #[must_use]
     pub fn funding_output(&self) -> TxOut {
         TxOut {
             value: self.terms.capacity.to_amount(),
@@ -179,7 +168,6 @@ impl ChannelParams {
     }
 
     /// Returns the scripts that a spend of the funding output reveals, each with a name for people.
-    #[must_use]
     pub fn revealed_scripts(&self) -> Vec<(&'static str, &Script)> {
         self.scripts.revealed()
     }
@@ -198,32 +186,27 @@ impl ChannelParams {
     }
 
     /// Returns what the refund pays out: the capacity less its fee.
-    #[must_use]
     pub fn refund_amount(&self) -> Amount {
         self.terms.capacity.to_amount() - self.fees.refund
     }
 
     /// Returns the most that can ever be paid: the capacity less fee and reserve.
-    #[must_use]
     pub fn spendable(&self) -> Amount {
         self.terms.capacity.to_amount() - self.payment_fee() - self.terms.reserve
     }
 
     /// Returns the smallest sum that the payee can claim on chain.
-    #[must_use]
     pub const fn payee_dust(&self) -> Amount {
         self.fees.payee_dust
     }
 
     /// Returns how the capacity is divided when `paid` has been paid in total; `None` above [`Self::spendable`].
-    #[must_use]
     pub fn balance(&self, paid: Amount) -> Option<Balance> {
         (paid <= self.spendable()).then(|| self.divide(paid, self.payment_fee()))?
     }
 
     /// As [`Self::balance`], at another feerate than the agreed one, for a settlement that should confirm sooner; `None` if the payer's
     /// change does not pay for it.
-    #[must_use]
     pub fn balance_at(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
         self.divide(paid, fee_at(feerate, self.fees.payment)?)
     }

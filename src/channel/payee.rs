@@ -70,31 +70,26 @@ struct ChainAccess {
 
 impl Payee {
     /// Returns the agreed parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
     /// Returns the funding transaction.
-    #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.funding
     }
 
     /// Returns the stage of the channel.
-    #[must_use]
     pub const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// Returns the latest payment.
-    #[must_use]
     pub const fn latest_payment(&self) -> Option<&PaymentTx> {
         self.latest.as_ref()
     }
 
     /// Returns what has been paid in total.
-    #[must_use]
     pub fn paid(&self) -> Amount {
         self.latest.map_or(Amount::ZERO, |payment| payment.balance().paid)
     }
@@ -120,7 +115,6 @@ impl Payee {
     }
 
     /// Returns the settlement that this side has broadcast, or broadcasts again with every block.
-    #[must_use]
     pub fn settlement(&self) -> Option<&SettlementTx> {
         self.settlement.as_deref()
     }

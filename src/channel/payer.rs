@@ -80,37 +80,31 @@ impl Choices {
 
 impl Payer {
     /// Returns the agreed parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
     /// Returns the funding transaction.
-    #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.funding
     }
 
     /// Returns the refund.
-    #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.refund
     }
 
     /// Returns the stage of the channel.
-    #[must_use]
     pub const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// Returns what has been paid in total, acknowledged or not.
-    #[must_use]
     pub const fn paid(&self) -> Amount {
         self.paid
     }
 
     /// Returns what the payee has acknowledged in total.
-    #[must_use]
     pub fn acknowledged(&self) -> Amount {
         self.acknowledged.unwrap_or(Amount::ZERO)
     }

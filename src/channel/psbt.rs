@@ -16,7 +16,6 @@ use super::transaction::{PaymentTx, RefundTx, SettlementTx, Signatures, SpendRol
 
 impl Payer {
     /// Returns the refund (T2) with every signature that it needs, not finalised.
-    #[must_use]
     pub fn refund_psbt(&self) -> Psbt {
         self.refund().psbt(self.params(), self.funding())
     }
@@ -25,14 +24,12 @@ impl Payer {
 impl Payee {
     /// Returns the latest payment (T3) with the payer's signature and without the payee's, so that an external signer
     /// can add it.
-    #[must_use]
     pub fn payment_psbt(&self) -> Option<Psbt> {
         let payment = self.latest_payment()?;
         Some(payment.psbt(self.params(), self.funding()))
     }
 
     /// This side's settlement, with the signatures of both, not finalised.
-    #[must_use]
     pub fn settlement_psbt(&self) -> Option<Psbt> {
         let settlement = self.settlement()?;
         Some(settlement.psbt(self.params(), self.funding()))

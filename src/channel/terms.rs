@@ -189,7 +189,6 @@ impl Terms {
     /// Returns when the payee stops accepting payments and settles: at the payments' own lock, or one closing margin before
     /// the refund's. For a relative lock that follows from `base`, the chain's end below the block with the
     /// funding transaction.
-    #[must_use]
     pub fn settle_from(&self, base: Option<Tip>) -> Option<Expiry> {
         self.payment_expiry
             .or_else(|| Some(self.refund_lock.expiry(base)?.earlier(self.closing_margin)))
@@ -203,7 +202,6 @@ impl Terms {
     }
 
     /// Returns whether the payee must settle now.
-    #[must_use]
     pub fn must_settle(&self, tip: Tip, base: Option<Tip>) -> bool {
         self.settle_from(base).is_some_and(|from| from.is_final(tip))
     }

@@ -205,7 +205,6 @@ impl RefundTx {
     }
 
     /// Ready to broadcast once the channel's expiry is final.
-    #[must_use]
     pub const fn tx(&self) -> &Transaction {
         &self.tx
     }
@@ -228,7 +227,6 @@ impl PaymentTx {
     }
 
     /// Who owns what.
-    #[must_use]
     pub const fn balance(&self) -> &Balance {
         &self.balance
     }
@@ -315,26 +313,22 @@ impl SettlementTx {
     }
 
     /// Ready to broadcast (in the stepped protocol a payment only once its own lock is final).
-    #[must_use]
     pub const fn tx(&self) -> &Transaction {
         &self.tx
     }
 
     /// Returns a redeemed payment, or a settlement.
-    #[must_use]
     pub const fn role(&self) -> SpendRole {
         self.role
     }
 
     /// Who gets what.
-    #[must_use]
     pub const fn balance(&self) -> &Balance {
         &self.balance
     }
 
     /// Returns whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's
     /// child can then pin it.
-    #[must_use]
     pub const fn is_cooperative(&self) -> bool {
         matches!(self.signatures, Signatures::Cooperative(_))
     }

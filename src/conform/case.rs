@@ -71,31 +71,26 @@ pub struct Case {
 
 impl Case {
     /// Returns its unique name: the construction, the protocol, the case, with a slash after each.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// One line.
-    #[must_use]
     pub fn summary(&self) -> &str {
         &self.summary
     }
 
     /// Of which kind it is.
-    #[must_use]
     pub const fn group(&self) -> Group {
         self.group
     }
 
     /// Returns what the funding output is made of.
-    #[must_use]
     pub const fn construction(&self) -> Construction {
         self.construction
     }
 
     /// Returns the conversation.
-    #[must_use]
     pub const fn protocol(&self) -> Protocol {
         self.protocol
     }

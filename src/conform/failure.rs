@@ -37,19 +37,16 @@ impl CaseFailure {
     }
 
     /// Returns where the case ended.
-    #[must_use]
     pub const fn stage(&self) -> &str {
         self.stage
     }
 
     /// Returns what was expected.
-    #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
     /// Returns what was seen instead.
-    #[must_use]
     pub fn seen(&self) -> &str {
         &self.seen
     }

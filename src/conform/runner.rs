@@ -71,7 +71,6 @@ impl Runner {
 
     /// Plays one case on a fresh node. Blocks the calling thread, and must not be called from async code. Once `stop` is
     /// set, it ends at once.
-    #[must_use]
     pub fn play(&self, case: &Case, node: NodeBuilder, stop: &AtomicBool) -> CaseResult {
         let recorder = Recorder::new(blank(case));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

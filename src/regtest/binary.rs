@@ -43,7 +43,6 @@ pub struct FoundBinary {
 
 impl FoundBinary {
     /// Returns the version number in what the program says of itself, such as `29.99.0`.
-    #[must_use]
     pub fn number(&self) -> Option<&str> {
         version::number_in(&self.version)
     }

@@ -44,7 +44,6 @@ impl ChainClock {
     }
 
     /// Returns the miner, to mine without moving time.
-    #[must_use]
     pub fn miner(&self) -> &Miner {
         &self.miner
     }

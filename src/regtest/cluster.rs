@@ -163,10 +163,6 @@ impl Cluster {
     /// transactions that are in the mempools of the others: Bitcoin Core announces only new transactions, so they
     /// would never arrive otherwise. They are submitted, parents first, and a parent that is too cheap with the child
     /// that pays for it. What conflicts stays where it is; [`Cluster::held_back`] says what was not accepted, and why.
-    ///
-    /// # Errors
-    ///
-    /// If a node fails.
     pub fn heal(&mut self) -> Result<(), Error> {
         self.split(&[])
     }

@@ -53,13 +53,11 @@ pub struct Coin {
 
 impl Coin {
     /// Returns its value.
-    #[must_use]
     pub fn value(&self) -> Amount {
         self.output.value
     }
 
     /// Returns the compressed public key.
-    #[must_use]
     pub fn public_key(&self) -> PublicKey {
         public_key(&self.key)
     }

@@ -144,13 +144,11 @@ impl Electrs {
     }
 
     /// Returns where the electrum server listens: plain TCP.
-    #[must_use]
     pub const fn address(&self) -> SocketAddrV4 {
         self.address
     }
 
     /// Returns a client, for calls without a method here.
-    #[must_use]
     pub const fn client(&self) -> &RawClient<TcpStream> {
         &self.client
     }

@@ -53,16 +53,11 @@ impl Faucet {
     }
 
     /// Returns the script that a [`Miner`](super::Miner) must pay to fund this faucet.
-    #[must_use]
     pub fn script(&self) -> ScriptBuf {
         CoinKind::Segwit.script(&self.key)
     }
 
     /// Returns what could be spent in the next block.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn balance(&self, node: &Node) -> Result<Amount, Error> {
         Ok(self.mature(node)?.iter().map(|utxo| utxo.output.value).sum())
     }

@@ -155,7 +155,6 @@ impl LockRequirement {
     }
 
     /// Returns whether this tip is enough.
-    #[must_use]
     pub fn are_met_by(&self, tip: &BestBlock) -> bool {
         self.height.is_none_or(|height| tip.height >= height) && self.mtp.is_none_or(|mtp| tip.mtp >= mtp)
     }

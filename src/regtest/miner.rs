@@ -162,10 +162,6 @@ impl Miner {
 
     /// Whether a block with just these transactions could be the next one, in the node's words if not. Nothing is
     /// mined.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub(super) fn propose(&self, node: &Node, transactions: &[Transaction]) -> Result<Option<String>, Error> {
         let tip = node.tip()?;
         let time = next_time(node, &tip)?;

@@ -90,7 +90,6 @@ impl Node {
     /// Returns the client, for RPCs without a method here.
     ///
     /// Do not call `setmocktime` through it: [`Node::mock_time`] would not know.
-    #[must_use]
     pub fn client(&self) -> &Client {
         self.evidence.used();
         &self.client
@@ -98,7 +97,6 @@ impl Node {
 
     /// Returns another client, which keeps working when the node is restarted. Calls wait as long as the node's
     /// [timeout](NodeBuilder::timeout) says, and are never sent twice.
-    #[must_use]
     pub fn new_client(&self) -> Client {
         self.client_with(self.timeout)
     }
@@ -113,7 +111,6 @@ impl Node {
     }
 
     /// Returns where the RPC server listens. A restart does not change it.
-    #[must_use]
     pub fn rpc_address(&self) -> SocketAddrV4 {
         self.launch.rpc()
     }
@@ -122,32 +119,27 @@ impl Node {
     ///
     /// It may log in as [`RPC_USER`](crate::regtest::RPC_USER) with [`RPC_PASSWORD`](crate::regtest::RPC_PASSWORD), which
     /// survive a restart, or with the [cookie](Node::cookie_file), which does not.
-    #[must_use]
     pub fn rpc_url(&self) -> String {
         format!("http://{}", self.launch.rpc())
     }
 
     /// Returns the file with the RPC credentials that `bitcoind` recreates at every start.
-    #[must_use]
     pub fn cookie_file(&self) -> PathBuf {
         self.launch.data().join("regtest/.cookie")
     }
 
     /// Returns where peers can connect, if the node was started with [`NodeBuilder::p2p`]. It stays the same when the
     /// node is restarted.
-    #[must_use]
     pub fn p2p_address(&self) -> Option<SocketAddrV4> {
         self.launch.p2p()
     }
 
     /// Returns the node's data directory; the debug log is `regtest/debug.log` in it.
-    #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.launch.data()
     }
 
     /// Returns the node's clock, in seconds since 1970. It stands still until it is set.
-    #[must_use]
     pub fn mock_time(&self) -> u32 {
         self.time().now
     }
@@ -158,7 +150,6 @@ impl Node {
     }
 
     /// Returns whether the daemon is running: neither stopped, killed, nor exited on its own.
-    #[must_use]
     pub fn is_running(&self) -> bool {
         self.life.is_running()
     }

@@ -51,53 +51,37 @@ impl Regtest {
     }
 
     /// Returns the node, which threads can share.
-    #[must_use]
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
 
     /// electrs, if it was [asked for](RegtestBuilder::electrs).
     #[cfg(feature = "electrs")]
-    #[must_use]
     pub fn electrs(&self) -> Option<&Arc<Electrs>> {
         self.electrs.as_ref()
     }
 
     /// Returns the clock.
-    #[must_use]
     pub fn clock(&self) -> &ChainClock {
         &self.clock
     }
 
     /// Returns the faucet.
-    #[must_use]
     pub fn faucet(&self) -> &Faucet {
         &self.faucet
     }
 
     /// Returns the best block.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn tip(&self) -> Result<BestBlock, Error> {
         self.node.tip()
     }
 
     /// Mines blocks with what is in the mempool, ten minutes apart.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn mine(&self, count: u32) -> Result<Vec<MinedBlock>, Error> {
         self.clock.advance(&self.node, count)
     }
 
     /// Mines blocks without transactions, ten minutes apart.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn mine_empty(&self, count: u32) -> Result<Vec<MinedBlock>, Error> {
         self.clock.advance_empty(&self.node, count)
     }
@@ -115,10 +99,6 @@ impl Regtest {
 
     /// Returns whether the consensus rules allow a block with just these transactions on the tip, now; in the node's
     /// words if not. Nothing is mined.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn check_block(&self, transactions: &[Transaction]) -> Result<Option<String>, Error> {
         self.clock.miner().propose(&self.node, transactions)
     }

@@ -49,7 +49,6 @@ impl TestFailure {
     }
 
     /// Returns the folder with the evidence; `None` if no node started.
-    #[must_use]
     pub fn evidence(&self) -> Option<&Path> {
         self.evidence.as_deref()
     }

@@ -165,13 +165,11 @@ impl MempoolVerdict {
     }
 
     /// Returns whether the node accepts the transaction.
-    #[must_use]
     pub fn is_accepted(&self) -> bool {
         matches!(self, Self::Accepted { .. })
     }
 
     /// Returns the rejection, if it is one.
-    #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Accepted { .. } => None,
@@ -180,7 +178,6 @@ impl MempoolVerdict {
     }
 
     /// Returns whether the node rejects the transaction for exactly this reason.
-    #[must_use]
     pub fn rejected_for(&self, reason: RejectReason) -> bool {
         self.rejection()
             .is_some_and(|rejection| rejection.reason == reason)
@@ -192,7 +189,6 @@ impl MempoolVerdict {
     ///
     /// If the node rejects it, with the node's words.
     #[track_caller]
-    #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_accepted(&self) -> Txid {
         match self {
             Self::Accepted { txid } => *txid,
@@ -206,7 +202,6 @@ impl MempoolVerdict {
     ///
     /// If the node accepts, or rejects for another reason; the message has both.
     #[track_caller]
-    #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_rejected(&self, reason: RejectReason) -> &Rejection {
         match self {
             Self::Rejected(rejection) if rejection.reason == reason => rejection,

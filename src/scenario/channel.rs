@@ -57,13 +57,11 @@ impl Channel {
     }
 
     /// Why the payer gave up while opening.
-    #[must_use]
     pub fn payer_error(&self) -> Option<&OpenError> {
         self.payer.opened.as_ref().err()
     }
 
     /// Why the payee gave up while opening.
-    #[must_use]
     pub fn payee_error(&self) -> Option<&OpenError> {
         self.payee.opened.as_ref().err()
     }
@@ -91,7 +89,6 @@ impl Channel {
     }
 
     /// Returns the coin that the payer had at the start.
-    #[must_use]
     pub const fn coin(&self) -> &Coin {
         &self.coin
     }

@@ -149,25 +149,21 @@ impl Scenario {
     }
 
     /// Returns its unique name: the construction, the protocol, the story, with a slash after each.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns the conversation.
-    #[must_use]
     pub const fn protocol(&self) -> Protocol {
         self.protocol
     }
 
     /// Returns what the funding output is made of.
-    #[must_use]
     pub const fn construction(&self) -> Construction {
         self.construction
     }
 
     /// One line.
-    #[must_use]
     pub fn summary(&self) -> &str {
         &self.summary
     }
@@ -253,14 +249,12 @@ fn last_line(evidence: Option<&Result<PathBuf, String>>) -> String {
 
 impl ScenarioFailure {
     /// Returns what happened up to the failure.
-    #[must_use]
     pub fn transcript(&self) -> &Transcript {
         &self.transcript
     }
 
     /// Returns the folder with the [evidence](crate::regtest::Node::keep_evidence): the transcript up to the failure,
     /// and what the node had to say.
-    #[must_use]
     pub fn evidence(&self) -> Option<&Path> {
         self.evidence.as_ref()?.as_deref().ok()
     }

@@ -57,9 +57,6 @@ fn label(id: ChannelId) -> String {
 
 impl World {
     /// Makes a coin for the payer, in a separate block.
-    ///
-    /// # Errors
-    /// If the node fails.
     pub fn payer_coin(
         &self,
         amount: Amount,

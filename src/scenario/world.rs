@@ -62,21 +62,16 @@ impl World {
     }
 
     /// Returns the node.
-    #[must_use]
     pub fn node(&self) -> &Node {
         self.chain.node()
     }
 
     /// Returns what the funding outputs of this story are made of.
-    #[must_use]
     pub const fn construction(&self) -> Construction {
         self.construction
     }
 
     /// Returns the tip below the block with this output, spent or not; none while it is not in the chain.
-    ///
-    /// # Errors
-    /// If the node fails.
     pub fn funding_parent(&self, outpoint: OutPoint) -> Result<Option<Tip>, ScenarioError> {
         let Some(height) = self.height_of(outpoint.txid)? else {
             return Ok(None);
@@ -85,9 +80,6 @@ impl World {
     }
 
     /// Returns the height of the block with this transaction; none while it is in no block.
-    ///
-    /// # Errors
-    /// If the node fails.
     pub fn height_of(&self, txid: Txid) -> Result<Option<u32>, ScenarioError> {
         for height in (1..=self.chain.tip()?.height).rev() {
             let block = self.node().block_at(height)?;
@@ -99,15 +91,11 @@ impl World {
     }
 
     /// Returns the tip, as the parties see it.
-    ///
-    /// # Errors
-    /// If the node fails.
     pub fn tip(&self) -> Result<Tip, ScenarioError> {
         channel_tip(&self.chain.tip()?)
     }
 
     /// Returns a secret key of this scenario: the hash of its published label.
-    #[must_use]
     pub fn key(&self, label: &str) -> SecretKey {
         labelled_key(&format!("spilman/{}/{label}", self.scenario))
     }

@@ -29,7 +29,6 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Returns the bounds of the pause after `failures` failures in a row.
-    #[must_use]
     pub fn bounds(&self, failures: u32) -> RangeInclusive<Duration> {
         let doublings = failures.saturating_sub(1).min(31);
         let longest = self.first.saturating_mul(1 << doublings).min(self.most);
@@ -38,7 +37,6 @@ impl Backoff {
     }
 
     /// Draws the pause after `failures` failures in a row. If the system has no random numbers, it is the longest.
-    #[must_use]
     pub fn pause(&self, failures: u32) -> Duration {
         let mut random = [0; 4];
         let drawn = getrandom::fill(&mut random).map(|()| u32::from_le_bytes(random));

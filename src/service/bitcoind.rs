@@ -129,7 +129,6 @@ impl BitcoindChain {
     }
 
     /// Returns how often the chain may have changed; the party's [`Status::seen`](super::Status) follows it.
-    #[must_use]
     pub fn announced(&self) -> u64 {
         *self.shared.changes.borrow()
     }

@@ -164,7 +164,6 @@ impl ElectrumChain {
     }
 
     /// Returns the number of announcements: the party's [`Status::seen`](super::Status) reaches it.
-    #[must_use]
     pub fn announced(&self) -> u64 {
         *self.inner.changes.borrow()
     }

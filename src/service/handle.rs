@@ -35,13 +35,11 @@ pub struct Handle<S> {
 
 impl<S> Handle<S> {
     /// The agreed parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
     /// Returns the funding transaction.
-    #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.funding
     }
@@ -49,7 +47,6 @@ impl<S> Handle<S> {
     /// Returns the party's status, and a way to wait for a change.
     ///
     /// What `borrow` returns blocks the party: never keep it across an `await`.
-    #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }

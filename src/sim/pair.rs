@@ -66,7 +66,6 @@ impl<N: Network> Pair<N> {
     }
 
     /// What is still to be done, by whom, the next first.
-    #[must_use]
     pub const fn pending(&self) -> &VecDeque<(Side, Action)> {
         &self.pending
     }
@@ -119,7 +118,6 @@ impl<N: Network> Pair<N> {
 
     /// How the chain looks at the current tip: this many confirmations of the funding transaction, and what spends its
     /// output, with the confirmations of that.
-    #[must_use]
     pub fn view(&self, confirmations: u32, spend: Option<(&Transaction, u32)>) -> ChainView {
         let spend = spend.map(|(tx, confirmations)| SeenSpend {
             tx: tx.clone(),
@@ -161,7 +159,6 @@ impl<N: Network> Pair<N> {
     }
 
     /// The output that locks the capacity.
-    #[must_use]
     pub fn outpoint(&self) -> OutPoint {
         self.payer.funding().outpoint()
     }

@@ -141,7 +141,6 @@ pub struct DecodedTx {
 
 impl DecodedTx {
     /// Returns whether consensus looks at the lock time: it does not when every input's sequence is final.
-    #[must_use]
     pub fn lock_enabled(&self) -> bool {
         self.inputs
             .iter()
@@ -179,13 +178,11 @@ pub struct DecodedInput {
 
 impl DecodedInput {
     /// Returns whether there is nothing at all that could unlock it.
-    #[must_use]
     pub fn is_unsigned(&self) -> bool {
         self.script_sig.is_empty() && self.witness.is_empty()
     }
 
     /// Returns the keys whose signatures verify, in the order of the signatures.
-    #[must_use]
     pub fn signers(&self) -> Vec<ScriptKey> {
         spend::signers(&self.script_sig)
             .chain(spend::signers(&self.witness))
@@ -193,7 +190,6 @@ impl DecodedInput {
     }
 
     /// Returns whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
-    #[must_use]
     pub fn lacks_signatures(&self) -> bool {
         let spared = self.problems.iter().all(|problem| problem.spares_signatures());
         let failing = self.signers().len() < self.required || !spared;
@@ -201,7 +197,6 @@ impl DecodedInput {
     }
 
     /// Returns whether a signature is there that was made by no key of the script or cannot be read.
-    #[must_use]
     pub fn has_invalid_signature(&self) -> bool {
         use super::signature::SignatureOwner::{Malformed, NoKey};
         self.script_sig.iter().chain(&self.witness).any(
@@ -223,13 +218,11 @@ pub struct DecodedOutput {
 
 impl DecodedOutput {
     /// Returns the address of the script, if it has one.
-    #[must_use]
     pub fn address(&self, network: Network) -> Option<Address> {
         Address::from_script(&self.script, network).ok()
     }
 
     /// Returns the script in assembly, with every key and hash in full.
-    #[must_use]
     pub fn asm(&self) -> String {
         super::script::plain(&self.script)
     }

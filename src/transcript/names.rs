@@ -88,20 +88,17 @@ impl Names {
     }
 
     /// Returns the name of a key, if it has one.
-    #[must_use]
     pub fn name_of_key(&self, key: &PublicKey) -> Option<&str> {
         self.keys.get(key).map(String::as_str)
     }
 
     /// Returns the name of an x-only key, if it has one; it may come from a full key.
-    #[must_use]
     pub fn name_of_x_only_key(&self, key: &XOnlyPublicKey) -> Option<&str> {
         self.x_only_keys.get(key).map(String::as_str)
     }
 
     /// Returns the name of an output script: its own, or the one it has from a named key, redeem script or Taproot
     /// tree.
-    #[must_use]
     pub fn name_of_script(&self, script: &Script) -> Option<&str> {
         self.scripts
             .get(script)
@@ -110,25 +107,21 @@ impl Names {
     }
 
     /// Returns the script that hashes to this output script, if it was named.
-    #[must_use]
     pub fn redeem_script_of(&self, output: &Script) -> Option<&Script> {
         self.redeem_scripts.get(output).map(ScriptBuf::as_script)
     }
 
     /// Returns the internal key and the leaves behind this Taproot output, if they were named.
-    #[must_use]
     pub fn taproot_of(&self, output: &Script) -> Option<(XOnlyPublicKey, &TapTree)> {
         self.taproots.get(output).map(|(key, leaves)| (*key, leaves))
     }
 
     /// Returns the name of a leaf script, if it has one.
-    #[must_use]
     pub fn name_of_leaf(&self, script: &Script) -> Option<&str> {
         self.leaves.get(script).map(String::as_str)
     }
 
     /// Returns the name of a transaction, if it has one.
-    #[must_use]
     pub fn name_of_txid(&self, txid: Txid) -> Option<&str> {
         self.txids.get(&txid).map(String::as_str)
     }

@@ -200,13 +200,11 @@ pub struct Transcript {
 
 impl Transcript {
     /// Returns the transaction of that name.
-    #[must_use]
     pub fn transaction(&self, name: &str) -> Option<&RecordedTx> {
         self.transactions.iter().find(|tx| tx.name == name)
     }
 
     /// Decodes the transaction of that name.
-    #[must_use]
     pub fn decoded(&self, name: &str) -> Option<Transaction> {
         bitcoin::consensus::deserialize(&self.transaction(name)?.raw).ok()
     }

@@ -238,13 +238,11 @@ impl BalanceComparison {
     }
 
     /// Returns the cost of this many payments as separate transactions.
-    #[must_use]
     pub fn separately(&self, payments: u64) -> Amount {
         self.separate * payments
     }
 
     /// Returns the number of payments from which the channel is cheaper.
-    #[must_use]
     pub fn break_even(&self) -> u64 {
         self.channel.to_sat() / self.separate.to_sat().max(1) + 1
     }

@@ -113,7 +113,6 @@ impl SecretNonce {
     }
 
     /// Returns the half that the other party gets.
-    #[must_use]
     pub fn public(&self) -> PublicNonce {
         let PubNonce { R1, R2 } = self.nonce.public_nonce();
         PublicNonce(R1, R2)

@@ -50,7 +50,6 @@ pub enum AcceptedProposal {
 
 impl AcceptedProposal {
     /// Returns the channel's parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         match self {
             Self::SignsRefund(opening) => &opening.params,
@@ -115,7 +114,6 @@ impl PayeeOpening<Accepted> {
     }
 
     /// Returns the channel's parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
@@ -248,13 +246,11 @@ fn check_refund_lock(params: &ChannelParams, tx: &Transaction) -> Result<(), Ref
 
 impl PayeeOpening<AwaitsFunding> {
     /// Returns the channel's parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.params
     }
 
     /// Returns the output that the signed refund spends; none if the payee signed none.
-    #[must_use]
     pub const fn funding_outpoint(&self) -> Option<OutPoint> {
         self.state.funding
     }

@@ -175,13 +175,11 @@ impl PayerOpening<Proposed> {
 
 impl PayerOpening<Agreed> {
     /// Returns the channel's parameters.
-    #[must_use]
     pub const fn params(&self) -> &ChannelParams {
         &self.state.params
     }
 
     /// Returns the output that the funding transaction must have.
-    #[must_use]
     pub fn funding_output(&self) -> TxOut {
         self.state.params.funding_output()
     }
@@ -290,7 +288,6 @@ pub enum FundError {
 
 impl PayerOpening<Funded> {
     /// Returns the output that will be locked.
-    #[must_use]
     pub const fn funding_outpoint(&self) -> OutPoint {
         self.state.funding.outpoint()
     }
@@ -335,13 +332,11 @@ impl PayerOpening<Funded> {
 
 impl PayerOpening<Protected> {
     /// Returns the funding transaction.
-    #[must_use]
     pub const fn funding(&self) -> &FundingTx {
         &self.state.funding
     }
 
     /// Returns the refund: store it before any other step.
-    #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.state.refund
     }

@@ -30,7 +30,6 @@ impl Cluster {
     /// it, and its reason. A transaction that conflicts with one in that node's mempool is never given to it, whatever it pays
     /// ([`RejectReason::MempoolConflict`](crate::regtest::RejectReason::MempoolConflict)); one that is too cheap needs a
     /// child that pays for it. The journal of that node has it, too.
-    #[must_use]
     pub fn held_back(&self) -> &[HeldBack] {
         &self.held_back
     }

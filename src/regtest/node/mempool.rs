@@ -135,10 +135,6 @@ impl Node {
     }
 
     /// Returns the ids of all transactions in the mempool, sorted.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn mempool(&self) -> Result<Vec<Txid>, Error> {
         let mut txids: Vec<Txid> = call(self.client(), "getrawmempool", &[])?;
         txids.sort_unstable();
@@ -146,10 +142,6 @@ impl Node {
     }
 
     /// Returns the transaction of the mempool that spends an output.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn mempool_spender(&self, outpoint: OutPoint) -> Result<Option<Txid>, Error> {
         #[derive(Deserialize)]
         struct Answer {
@@ -161,10 +153,6 @@ impl Node {
     }
 
     /// Returns a transaction of the mempool, or `None` if it is not there. Blocks are not searched.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn transaction_in_mempool(&self, txid: Txid) -> Result<Option<Transaction>, Error> {
         if self.mempool()?.binary_search(&txid).is_err() {
             return Ok(None);
@@ -174,10 +162,6 @@ impl Node {
     }
 
     /// Returns what the node knows of a transaction in its mempool, or `None` if it is not there.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn mempool_entry(&self, txid: Txid) -> Result<Option<MempoolEntry>, Error> {
         if self.mempool()?.binary_search(&txid).is_err() {
             return Ok(None);
@@ -187,10 +171,6 @@ impl Node {
 
     /// Makes the node treat a transaction as if it paid this much more, or less: when it decides what to accept to its
     /// mempool, what to keep there, and what to put into a block. Several calls add up.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn prioritise(&self, txid: Txid, fee: SignedAmount) -> Result<(), Error> {
         // The second argument has been without a meaning since Core 0.15.
         let arguments = [json!(txid), json!(0), json!(fee.to_sat())];
@@ -200,10 +180,6 @@ impl Node {
 
     /// Returns the feerate below which the node now accepts nothing: that of its [`Policy`](crate::regtest::Policy), or more
     /// while its mempool is full (`-maxmempool`). Rounded up.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn least_feerate(&self) -> Result<FeeRate, Error> {
         #[derive(Deserialize)]
         struct Answer {
@@ -218,10 +194,6 @@ impl Node {
     }
 
     /// Returns what the node would put into the next block.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn block_template(&self) -> Result<BlockTemplate, Error> {
         #[derive(Deserialize)]
         struct Answer {

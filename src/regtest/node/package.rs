@@ -29,7 +29,6 @@ pub struct PackageVerdict {
 
 impl PackageVerdict {
     /// Returns whether the node accepts the package and each of its transactions.
-    #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.rejection.is_none() && self.transactions.iter().all(MempoolVerdict::is_accepted)
     }
@@ -40,7 +39,6 @@ impl PackageVerdict {
     ///
     /// If the node rejects one or the package, with the node's words.
     #[track_caller]
-    #[allow(clippy::must_use_candidate)] // the assertion is use enough
     pub fn expect_accepted(&self) -> Vec<Txid> {
         if let Some(rejection) = &self.rejection {
             let single: Vec<_> = self.transactions.iter().map(ToString::to_string).collect();

@@ -27,7 +27,6 @@ pub struct Peer {
 
 impl Peer {
     /// Returns whether the handshake is complete.
-    #[must_use]
     pub fn is_ready(&self) -> bool {
         self.version > 0
     }
@@ -40,10 +39,6 @@ impl Peer {
 
 impl Node {
     /// Returns the node's peers, on every version of Bitcoin Core.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn peers(&self) -> Result<Vec<Peer>, Error> {
         call(self.client(), "getpeerinfo", &[])
     }

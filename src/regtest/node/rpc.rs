@@ -33,10 +33,6 @@ pub struct Utxo {
 
 impl Node {
     /// Returns the best block.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn tip(&self) -> Result<BestBlock, Error> {
         #[derive(Deserialize)]
         struct Info {
@@ -76,19 +72,11 @@ impl Node {
     }
 
     /// Returns an output that neither a block nor the mempool spends.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn utxo(&self, outpoint: OutPoint) -> Result<Option<Utxo>, Error> {
         self.txout(outpoint, true)
     }
 
     /// Returns an output that no block spends; the mempool is ignored.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn confirmed_utxo(&self, outpoint: OutPoint) -> Result<Option<Utxo>, Error> {
         self.txout(outpoint, false)
     }
@@ -289,10 +277,6 @@ impl Node {
     }
 
     /// Writes what the node knows of the chain to disk, where it survives [`Node::kill`].
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn flush(&self) -> Result<(), Error> {
         // It is a side effect of this call; there is none for it alone.
         let _: Value = call(self.client(), "gettxoutsetinfo", &[json!("none")])?;
@@ -300,19 +284,11 @@ impl Node {
     }
 
     /// Returns the node's version as a number, 319900 for 31.99.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn version(&self) -> Result<u32, Error> {
         self.network_info().map(|info| info.version)
     }
 
     /// Returns the node's user agent, such as `/Satoshi:31.99.0/`.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails.
     pub fn subversion(&self) -> Result<String, Error> {
         self.network_info().map(|info| info.subversion)
     }

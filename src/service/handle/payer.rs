@@ -23,7 +23,6 @@ pub type PayerHandle = Handle<PayerSide>;
 
 impl Handle<PayerSide> {
     /// The payer's way out, as it was signed at the opening.
-    #[must_use]
     pub const fn refund(&self) -> &RefundTx {
         &self.side.refund
     }
