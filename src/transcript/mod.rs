@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use bitcoin::{hex::FromHex, Network};
-//! use spilman::transcript::{render, Context, Names};
+//! use spilman::transcript::{render, TextContext, Names};
 //!
 //! // The first payment ever made, in block 170.
 //! let raw = Vec::from_hex(
@@ -17,7 +17,7 @@
 //!      cad7b148a6909a5cb2e0eaddfb84ccf9744464f82e160bfa9b8b64f9d4c03f999b8643f656b412a3ac00000000",
 //! )?;
 //! let names = Names::default();
-//! let context = Context { title: "block 170", prevouts: &[], names: &names, network: Network::Bitcoin };
+//! let context = TextContext { title: "block 170", prevouts: &[], names: &names, network: Network::Bitcoin };
 //! assert!(render(&raw, &context)?.contains("1,000,000,000 sat (10.00000000 BTC)"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
