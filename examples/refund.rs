@@ -1,6 +1,6 @@
 //! The payee vanishes and never settles: the payer has all its money back after the refund's lock, and not a block before.
 //!
-//! The refund was signed and verified before the funding transaction left the payer, so it needs nobody's help.
+//! The refund was signed and verified before the funding transaction left the payer, so the payer can broadcast it alone.
 //!
 //! ```sh
 //! cargo run --example refund --features scenario

@@ -2,7 +2,7 @@
 //! side refuses it.
 //!
 //! A wrong amount carries a valid signature over that amount, a wrong signature is over a transaction that differs in one
-//! place: whoever refuses such a message for another reason did not see what is wrong with it.
+//! place: a receiver that refuses such a message for another reason did not see what is wrong with it.
 //!
 //! The conversation in which a [`Forgery`] takes an honest message's place is this one. Both sides have the default
 //! [`Limits`](crate::channel::Limits), the terms lie within them, one payment adds at least 2 satoshi

@@ -296,7 +296,7 @@ impl World {
     pub fn was_taken(&self, name: &str) -> Result<(), ScenarioError> {
         expect(
             format!("broadcast of {name}"),
-            &Broadcast::Taken,
+            &Broadcast::Accepted,
             &self.last_broadcast(name),
         )
     }
@@ -321,7 +321,7 @@ impl World {
         });
         match last {
             None => Broadcast::Never,
-            Some(None) => Broadcast::Taken,
+            Some(None) => Broadcast::Accepted,
             Some(Some(refusal)) => Broadcast::Refused(RejectReason::of(&refusal.words)),
         }
     }
@@ -404,7 +404,7 @@ fn channel_tip(best: &BestBlock) -> Result<Tip, ScenarioError> {
 #[derive(Debug, PartialEq, Eq)]
 enum Broadcast {
     Never,
-    Taken,
+    Accepted,
     Refused(RejectReason),
 }
 

@@ -164,7 +164,7 @@ impl Chain for BitcoindChain {
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        self.ask("look at the chain", move |viewer| viewer.view(funding))
+        self.ask("view the chain", move |viewer| viewer.view(funding))
             .await
     }
 

@@ -39,7 +39,7 @@ pub trait Network {
     }
 }
 
-/// Lent, so that its owner can look at it after a step that failed.
+/// A borrowed network, which its owner can still examine after a step that failed.
 impl<N: Network> Network for &mut N {
     type Error = N::Error;
 

@@ -1,4 +1,4 @@
-//! One look at the chain, put together from several calls.
+//! One view of the chain, put together from several calls.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

@@ -28,8 +28,8 @@ impl Handle<PayeeSide> {
     }
 
     /// Raises the feerate of the settlement that was broadcast with a child that spends the payee's output. `signer` signs
-    /// that child. Whether the network takes them, the observer is told. Dropped while the signer works, it does nothing;
-    /// after that, the package may go out all the same.
+    /// that child. The observer reports whether the node accepts them. If the future is dropped while the signer works,
+    /// nothing is broadcast; after that, the package may still be.
     ///
     /// # Errors
     /// If nothing was settled yet, there is no such child, or the wallet does not sign it.
@@ -41,7 +41,7 @@ impl Handle<PayeeSide> {
         self.sign_and_bump(child, signer).await
     }
 
-    /// The newest payment with both signatures: what the payee would broadcast if the payer were gone. Cancel
+    /// Returns the latest payment with both signatures, which the payee broadcasts if the payer is gone. Cancel
     /// safe.
     ///
     /// # Errors

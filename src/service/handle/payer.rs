@@ -22,7 +22,7 @@ impl PayerSide {
 pub type PayerHandle = Handle<PayerSide>;
 
 impl Handle<PayerSide> {
-    /// The payer's way out, as it was signed at the opening.
+    /// Returns the refund, as it was signed at the opening.
     pub const fn refund(&self) -> &RefundTx {
         &self.side.refund
     }
@@ -47,8 +47,8 @@ impl Handle<PayerSide> {
     }
 
     /// Raises the feerate of the refund, once its lock is over, with a child that spends it. `signer` signs that child.
-    /// Whether the network takes them, the observer is told. Dropped while the signer works, it does nothing; after that,
-    /// the package may go out all the same.
+    /// The observer reports whether the node accepts them. If the future is dropped while the signer works, nothing is
+    /// broadcast; after that, the package may still be.
     ///
     /// # Errors
     /// If there is no such child, the wallet does not sign it, or the lock is not over.
@@ -57,7 +57,7 @@ impl Handle<PayerSide> {
         self.sign_and_bump(child, signer).await
     }
 
-    /// Pays up to `total`, the sum of all that was ever paid in this channel, and waits until the payee has acknowledged
+    /// Pays up to `total`, the total of all payments in this channel, and waits until the payee has acknowledged
     /// that much. This is the call for most users: it never pays the same thing twice, however often it is repeated.
     ///
     /// Returns at once if that much is acknowledged already, waits for the acknowledgement if it is signed already, and
