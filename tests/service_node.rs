@@ -33,7 +33,7 @@ async fn a_channel_over_tcp() {
     let cast = Cast::new(&chain, "tcp", Protocol::Example7, sat(100_000));
     let parties = Parties::open(&chain, &cast, tcp().await).await;
     chain.mine(3).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     // The payee's word that payments count now is on its way.
     until(&parties.payer, "is ready to pay", |status| {
         status.stage == Stage::Open
@@ -45,7 +45,7 @@ async fn a_channel_over_tcp() {
     }
     parties.payee.close().await.expect("closed");
     chain.mine(SETTLED_DEPTH).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     let (payer, payee) = (parties.payer.outcome().await, parties.payee.outcome().await);
     assert_eq!(payer, payee);
     let outcome = payer.expect("an end");
@@ -107,7 +107,7 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
     });
     let parties = Parties::open(&chain, &cast, (own, peer)).await;
     chain.mine(3).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     until(&parties.payer, "is ready to pay", |status| {
         status.stage == Stage::Open
     })
@@ -137,7 +137,7 @@ async fn a_reorganised_funding_transaction_suspends_the_channel() {
     cast.limits.confirmations = 1..=12;
     let parties = Parties::open(&chain, &cast, tokio::io::duplex(4_096)).await;
     let block = chain.mine(1).expect("a block").remove(0);
-    parties.look().await;
+    parties.poll().await;
     until(&parties.payer, "is ready to pay", |status| {
         status.stage == Stage::Open
     })
@@ -146,7 +146,7 @@ async fn a_reorganised_funding_transaction_suspends_the_channel() {
 
     chain.node().invalidate_block(block.hash).expect("reorganised");
     chain.mine_empty(2).expect("a longer chain");
-    parties.look().await;
+    parties.poll().await;
     assert_eq!(parties.payee.status().borrow().stage, Stage::AwaitingFunding);
     let error = parties
         .payer
@@ -164,7 +164,7 @@ async fn a_reorganised_funding_transaction_suspends_the_channel() {
     assert_eq!(parties.payee.status().borrow().paid, sat(10_000));
 
     chain.mine(1).expect("a block with the funding transaction");
-    parties.look().await;
+    parties.poll().await;
     assert_eq!(parties.payee.status().borrow().stage, Stage::Open);
     let held = parties
         .payee
@@ -204,7 +204,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
     let cast = Cast::new(&chain, "settlement-reorg", Protocol::Example7, sat(100_000));
     let parties = Parties::open(&chain, &cast, tokio::io::duplex(4_096)).await;
     chain.mine(3).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     until(&parties.payer, "is ready to pay", |status| {
         status.stage == Stage::Open
     })
@@ -221,7 +221,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
     parties.payee.close().await.expect("closing");
     let block = chain.mine(2).expect("blocks").remove(0);
     assert_eq!(block.txids, [settlement.compute_txid()]);
-    parties.look().await;
+    parties.poll().await;
     assert_eq!(parties.stages(), [Stage::Closing, Stage::Closing]);
 
     let node = chain.node();
@@ -242,7 +242,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
         "the settlement is forgotten"
     );
 
-    parties.look().await;
+    parties.poll().await;
     assert_eq!(parties.stages(), [Stage::Closing, Stage::Closing]);
     assert_eq!(
         node.mempool().expect("mempool"),
@@ -255,14 +255,14 @@ async fn a_reorganised_settlement_is_broadcast_again() {
         .expect_rejected(RejectReason::NonFinal);
 
     chain.mine(SETTLED_DEPTH - 1).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     assert_eq!(
         parties.stages(),
         [Stage::Closing, Stage::Closing],
         "not deep enough"
     );
     chain.mine(1).expect("a block");
-    parties.look().await;
+    parties.poll().await;
     let end = async { (parties.payer.outcome().await, parties.payee.outcome().await) };
     let (payer, payee) = tokio::time::timeout(DEADLINE, end)
         .await

@@ -202,7 +202,7 @@ impl<N: Network> Pair<N> {
         wallet: impl FnOnce(TxOut) -> Transaction,
     ) -> Result<Self, SimError<N::Error>> {
         let mut pair = Self::funded(setup, network, wallet)?;
-        pair.look_both(pair.payee.params().confirmations(), None)?;
+        pair.poll_both(pair.payee.params().confirmations(), None)?;
         Ok(pair)
     }
 }

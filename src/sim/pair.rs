@@ -116,7 +116,7 @@ impl<N: Network> Pair<N> {
         self.pending.retain(|(by, _)| *by != side);
     }
 
-    /// How the chain looks at the current tip: this many confirmations of the funding transaction, and what spends its
+    /// The view of the chain at the current tip: this many confirmations of the funding transaction, and what spends its
     /// output, with the confirmations of that.
     pub fn view(&self, confirmations: u32, spend: Option<(&Transaction, u32)>) -> ChainView {
         let spend = spend.map(|(tx, confirmations)| SeenSpend {
@@ -131,11 +131,11 @@ impl<N: Network> Pair<N> {
         }
     }
 
-    /// One side looks at the chain.
+    /// One side polls the chain.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn look(
+    pub fn poll(
         &mut self,
         side: Side,
         confirmations: u32,
@@ -145,17 +145,17 @@ impl<N: Network> Pair<N> {
         self.apply(side, Event::Chain(view))
     }
 
-    /// Both sides look at the chain, the payer first.
+    /// Both sides poll the chain, the payer first.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn look_both(
+    pub fn poll_both(
         &mut self,
         confirmations: u32,
         spend: Option<(&Transaction, u32)>,
     ) -> Result<(), SimError<N::Error>> {
-        self.look(Side::Payer, confirmations, spend)?;
-        self.look(Side::Payee, confirmations, spend)
+        self.poll(Side::Payer, confirmations, spend)?;
+        self.poll(Side::Payee, confirmations, spend)
     }
 
     /// The output that locks the capacity.

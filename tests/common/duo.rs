@@ -109,7 +109,7 @@ impl Cast {
         pair.funding_parent = tip(chain);
         chain.mine(3).expect("blocks");
         pair.tip = tip(chain);
-        pair.look_both(3, None).expect("ready");
+        pair.poll_both(3, None).expect("ready");
         Duo { cast: self, pair }
     }
 }

@@ -78,13 +78,13 @@ impl Parties {
     }
 
     /// Both look at the chain, and have acted on what they saw.
-    pub async fn look(&self) {
+    pub async fn poll(&self) {
         self.look_as_payer().await;
-        look(&self.payee, &self.chains[1]).await;
+        poll(&self.payee, &self.chains[1]).await;
     }
 
     pub async fn look_as_payer(&self) {
-        look(&self.payer, &self.chains[0]).await;
+        poll(&self.payer, &self.chains[0]).await;
     }
 
     pub fn stages(&self) -> [Stage; 2] {
@@ -95,7 +95,7 @@ impl Parties {
     }
 }
 
-async fn look<S>(side: &Handle<S>, chain: &BitcoindChain) {
+async fn poll<S>(side: &Handle<S>, chain: &BitcoindChain) {
     chain.announce();
     let serial = chain.announced();
     until(side, "has looked at the chain", |status| {

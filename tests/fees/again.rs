@@ -80,7 +80,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
                 "{construction}"
             );
             chain.mine(1).expect("a block");
-            channel.look();
+            channel.poll();
         }
         let package = package(&channel, Side::Payee);
         if let Some(other) = before.replace(package.clone()) {
@@ -96,10 +96,10 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
         in_mempool(&chain, &package, construction.name());
 
         forget(&chain);
-        channel.look();
+        channel.poll();
         in_mempool(&chain, &package, construction.name());
         chain.mine(SETTLED_DEPTH).expect("blocks");
-        channel.look();
+        channel.poll();
         let stages = (channel.pair.payer.stage(), channel.pair.payee.stage());
         assert_eq!(stages, (Stage::Closed, Stage::Closed), "{construction}");
     }
@@ -214,7 +214,7 @@ async fn a_payee_raises_its_settlement() {
     cast.terms = cast.terms.on(Construction::P2wsh);
     let parties = Parties::open(&chain, &cast, duplex(64 * 1024)).await;
     chain.mine(3).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     // The payee's word that payments count now is on its way.
     until(&parties.payer, "is ready to pay", |status| {
         status.stage == Stage::Open
@@ -249,7 +249,7 @@ async fn a_payee_raises_its_settlement() {
     let package = parties.payee.bump(&cpfp, &mut sign).await.expect("raised");
     in_mempool(&chain, &package, "raised");
     chain.mine(SETTLED_DEPTH).expect("blocks");
-    parties.look().await;
+    parties.poll().await;
     let (payer, payee) = (parties.payer.outcome().await, parties.payee.outcome().await);
     assert_eq!(payer, payee);
     assert_eq!(payee.map(|outcome| outcome.to_payee), Ok(sat(300_000)));

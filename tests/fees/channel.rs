@@ -114,7 +114,7 @@ impl Case {
             refused: Vec::new(),
         };
         channel.run();
-        channel.look();
+        channel.poll();
         channel
     }
 
@@ -122,7 +122,7 @@ impl Case {
     pub fn open(self, chain: &Regtest) -> Channel {
         let mut channel = self.fund(chain);
         chain.mine(3).expect("blocks");
-        channel.look();
+        channel.poll();
         assert_eq!(channel.pair.payer.stage(), Stage::Open, "{:?}", channel.refused);
         channel
     }
@@ -167,7 +167,7 @@ impl Channel {
     }
 
     /// Both look at the chain, the payee first.
-    pub fn look(&mut self) {
+    pub fn poll(&mut self) {
         for side in [Side::Payee, Side::Payer] {
             self.look_as(side);
         }

@@ -216,7 +216,7 @@ fn nothing_counts_once_an_older_payment_is_in_the_mempool() {
         assert_eq!(refused, [Side::Payee], "{construction}");
 
         chain.mine(6).expect("blocks");
-        channel.look();
+        channel.poll();
         assert_eq!(channel.pair.payee.stage(), Stage::Closed, "{construction}");
     }
 }

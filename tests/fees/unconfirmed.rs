@@ -77,7 +77,7 @@ fn up_to_a_limit_payments_count_at_once() {
 
         chain.mine(2).expect("blocks");
         for channel in [&mut honest, &mut misled] {
-            channel.look();
+            channel.poll();
             both_are(channel, Stage::Open);
         }
         payer_waits(&mut honest, Amount::ONE_SAT, 2);
@@ -89,7 +89,7 @@ fn up_to_a_limit_payments_count_at_once() {
 
         chain.mine(1).expect("a block");
         for channel in [&mut honest, &mut misled] {
-            channel.look();
+            channel.poll();
             channel.pay(LIMIT * 3);
         }
     }
@@ -114,7 +114,7 @@ fn a_malleable_funding_transaction_never_counts_before() {
             channel.pair.network.notices
         );
         for mined in 0..3 {
-            channel.look();
+            channel.poll();
             both_are(&channel, Stage::AwaitingFunding);
             let early = channel.tell(Side::Payer, Event::Pay(Amount::ONE_SAT));
             let error = CommandError::WrongStage {
@@ -124,7 +124,7 @@ fn a_malleable_funding_transaction_never_counts_before() {
             assert_eq!(early, Err(error.into()), "{construction}: {mined} deep");
             chain.mine(1).expect("a block");
         }
-        channel.look();
+        channel.poll();
         both_are(&channel, Stage::Open);
         channel.pay(sat(1));
     }
@@ -153,7 +153,7 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
         payer_waits(&mut channel, Amount::ONE_SAT, 0);
 
         chain.mine(1).expect("a block");
-        channel.look();
+        channel.poll();
         assert_eq!(
             channel.pair.payee.stage(),
             Stage::AwaitingFunding,
@@ -195,14 +195,14 @@ fn after_a_reorganisation_the_limit_counts_again() {
             let tip = chain.tip().expect("tip").height;
             let block = chain.node().block_hash_at(tip - 2).expect("the funding's block");
             chain.node().invalidate_block(block).expect("reorganised");
-            channel.look();
+            channel.poll();
             assert_eq!(channel.answer(SpendRole::Funding), None, "{construction}");
             both_are(&channel, stage);
             if stage == Stage::Open {
                 payer_waits(&mut channel, Amount::ONE_SAT, 0);
             }
             chain.mine(3).expect("blocks");
-            channel.look();
+            channel.poll();
             both_are(&channel, Stage::Open);
             channel.pay(LIMIT);
         }
@@ -236,10 +236,10 @@ fn a_settlement_waits_for_the_funding_transaction() {
         );
 
         chain.mine(1).expect("a block");
-        channel.look();
+        channel.poll();
         assert_eq!(channel.answer(settlement.role()), None, "{construction}");
         chain.mine(6).expect("blocks");
-        channel.look();
+        channel.poll();
         both_are(&channel, Stage::Closed);
         let closed = channel
             .pair

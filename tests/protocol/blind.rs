@@ -90,7 +90,7 @@ fn a_blind_payee_acknowledges_nothing_until_it_sees() {
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         // A later sum takes the place of the first, and both are acknowledged at once.
         assert_eq!(pay(&mut pair, 1_000), [], "{at}");
-        pair.look_both(3, None).unwrap();
+        pair.poll_both(3, None).unwrap();
         assert_eq!(
             (pair.payee.paid(), pair.payer.acknowledged()),
             (sat(3_000), sat(3_000)),
@@ -111,7 +111,7 @@ fn a_payee_says_that_it_is_blind() {
         let notice = Action::Notify(Notice::Blind { since, tip: now });
         assert_eq!(told(&mut pair, BLIND_BLOCKS), [notice]);
         assert_eq!(told(&mut pair, BLIND_BLOCKS + 1), []);
-        pair.look(Side::Payee, 3, None).unwrap();
+        pair.poll(Side::Payee, 3, None).unwrap();
     }
 }
 
@@ -127,7 +127,7 @@ fn a_confirmation_without_its_block_is_not_believed() {
     pair.apply(Side::Payee, Event::Chain(baseless.clone())).unwrap();
     assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
     // Once it has seen the block, it settles in time.
-    pair.look_both(3, None).unwrap();
+    pair.poll_both(3, None).unwrap();
     assert_eq!(pay(&mut pair, 500_000).len(), 2);
     let later = ChainView {
         tip: tip(HEIGHT + 108, MTP),
@@ -143,7 +143,7 @@ fn a_spend_of_another_output_is_not_believed() {
     let mut pair = Case::new(Example7).paying(&[1_000]).open();
     let other = pair.payee.funding().tx().clone();
     for side in [Side::Payer, Side::Payee] {
-        pair.look(side, 3, Some((&other, 6))).unwrap();
+        pair.poll(side, 3, Some((&other, 6))).unwrap();
     }
     assert_eq!(
         (pair.payer.stage(), pair.payee.stage()),
@@ -181,7 +181,7 @@ fn nothing_counts_before_the_first_look() {
     case.limits.zero_conf_limit = sat(10_000);
     let mut pair = case.funded();
     assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
-    pair.look(Side::Payee, 0, None).unwrap();
+    pair.poll(Side::Payee, 0, None).unwrap();
     assert_eq!(pair.payee.stage(), Stage::Open);
     // Nor does anything count that the first look finds in the closing margin.
     let mut late = case.funded();

@@ -56,7 +56,7 @@ fn a_payment_below_dust_is_accepted_and_not_enforceable() {
             );
             // 3. Near the expiry, a payee settles only what brings it something.
             pair.tip = tip(HEIGHT + 120, MTP);
-            pair.look(Side::Payee, 100, None).unwrap();
+            pair.poll(Side::Payee, 100, None).unwrap();
             assert_eq!(
                 pair.network.broadcast.len(),
                 if enforceable { 2 } else { 1 },
@@ -237,11 +237,11 @@ fn the_last_block_for_a_payment() {
         };
         let mut pair = case.open();
         pair.tip = last;
-        pair.look_both(100, None).unwrap();
+        pair.poll_both(100, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         pair.tip = over;
-        pair.look(Side::Payer, 100, None).unwrap();
+        pair.poll(Side::Payer, 100, None).unwrap();
         let refused = pair
             .tell(Side::Payer, Event::Pay(sat(1_000)))
             .unwrap_err()
@@ -279,10 +279,10 @@ fn the_refund_is_broadcast_at_its_lock() {
             let name = format!("{} {}", case.name(), case.terms.refund_lock);
             let mut pair = case.open();
             pair.tip = before;
-            pair.look(Side::Payer, 100, None).unwrap();
+            pair.poll(Side::Payer, 100, None).unwrap();
             assert_eq!(pair.network.broadcast.len(), 1, "{name}: the funding transaction");
             pair.tip = at;
-            pair.look(Side::Payer, 100, None).unwrap();
+            pair.poll(Side::Payer, 100, None).unwrap();
             let (role, refund) = &pair.network.broadcast[1];
             assert_eq!(role.name(), "refund", "{name}");
             assert_spends(pair.payer.params(), refund);
@@ -335,7 +335,7 @@ fn a_script_holds_no_lock_past_2038_and_a_signed_refund_does() {
             assert_spends(pair.payer.params(), &refund);
             for (mtp, count) in [(time, 1), (time + 1, 2)] {
                 pair.tip = tip(HEIGHT + 200, mtp);
-                pair.look(Side::Payer, 100, None).unwrap();
+                pair.poll(Side::Payer, 100, None).unwrap();
                 assert_eq!(
                     pair.network.broadcast.len(),
                     count,
@@ -354,7 +354,7 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     let mut pair = case.open();
     for (mtp, role) in [(43_200, None), (43_201, Some("payment"))] {
         pair.tip = tip(HEIGHT + 900, MTP + mtp);
-        pair.look(Side::Payee, 900, None).unwrap();
+        pair.poll(Side::Payee, 900, None).unwrap();
         let last = pair
             .network
             .broadcast
@@ -365,7 +365,7 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     }
     for (mtp, role) in [(86_400, "payment"), (86_401, "refund")] {
         pair.tip = tip(HEIGHT + 900, MTP + mtp);
-        pair.look(Side::Payer, 900, None).unwrap();
+        pair.poll(Side::Payer, 900, None).unwrap();
         assert_eq!(pair.network.broadcast.last().unwrap().0.name(), role, "{mtp}");
     }
 }

@@ -19,7 +19,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
         pair.apply(Side::Payer, Event::Pay(sat(10_000))).unwrap();
         let more = says(&mut pair, Side::Payer, Event::Pay(sat(100_000)));
         pair.network.news();
-        pair.look(Side::Payee, 4, Some((&older, 0))).unwrap();
+        pair.poll(Side::Payee, 4, Some((&older, 0))).unwrap();
         let newest: &[&str] = &[
             "payee broadcasts settlement",
             "payee says closed",
@@ -41,7 +41,7 @@ fn what_the_network_took_once_is_asked_for_again() {
         let at = case.name();
         case.limits.zero_conf_limit = sat(10_000);
         let mut pair = case.funded();
-        pair.look_both(0, None).unwrap();
+        pair.poll_both(0, None).unwrap();
         assert_eq!(pair.payee.stage(), Stage::Open, "{at}");
         pair.tip = tip(HEIGHT + 1, MTP);
         let view = pair.view(0, None);
@@ -78,7 +78,7 @@ fn ready_is_heard_twice_and_the_empty_payment_is_sent_once() {
     let first = says(&mut pair, Side::Payer, Event::Message(ready.clone()));
     assert!(matches!(first[0].message, Message::Payment { paid, .. } if paid == sat(0)));
     for confirmations in [3, 2] {
-        pair.look(Side::Payer, confirmations, None).unwrap();
+        pair.poll(Side::Payer, confirmations, None).unwrap();
     }
     assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
     assert_eq!(says(&mut pair, Side::Payer, Event::Message(ready)), []);
@@ -91,7 +91,7 @@ fn a_parked_payment_is_settled_with() {
     for case in channels() {
         let at = case.name();
         let mut pair = case.paying(&[1_000]).open();
-        pair.look(Side::Payee, 2, None).unwrap();
+        pair.poll(Side::Payee, 2, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(99_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         pair.apply(Side::Payer, Event::Close).unwrap();
@@ -163,11 +163,11 @@ fn a_view_without_the_funding_transaction_does_not_end_what_is_enforceable() {
 fn a_parked_payment_does_not_count_once_a_spend_is_in_the_mempool() {
     for case in channels().filter(|case| case.terms.construction.closes_with_one_key()) {
         let mut pair = case.paying(&[1_000]).open();
-        pair.look(Side::Payee, 2, None).unwrap();
+        pair.poll(Side::Payee, 2, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         says(&mut pair, Side::Payee, Event::Close);
         let refund = pair.payer.refund().tx().clone();
-        pair.look(Side::Payee, 3, Some((&refund, 0))).unwrap();
+        pair.poll(Side::Payee, 3, Some((&refund, 0))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000));
         assert_eq!(pair.payee.settlement().unwrap().balance().paid, sat(2_000));
     }

@@ -66,7 +66,7 @@ fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
         };
         case.limits.zero_conf_limit = sat(2_000);
         let mut pair = case.funded();
-        pair.look_both(0, None).unwrap();
+        pair.poll_both(0, None).unwrap();
         for payment in paid_before {
             pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
         }
@@ -89,7 +89,7 @@ fn a_payment_crosses_a_wish_to_close_when_the_refund_is_out() {
         let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
         says(&mut pair, Side::Payee, Event::Close);
         let refund = pair.payer.refund().tx().clone();
-        pair.look(Side::Payee, 3, Some((&refund, 0))).unwrap();
+        pair.poll(Side::Payee, 3, Some((&refund, 0))).unwrap();
         for envelope in payment {
             pair.tell(Side::Payee, Event::Message(envelope)).unwrap_err();
         }

@@ -9,7 +9,7 @@ use crate::pair::{channels, says, tip, Case, Inspect, Pair, Side, HEIGHT, MTP};
 use Protocol::{Example7, SteppedLocktime};
 
 /// So far after the opening, the payee looks at the chain. What it broadcasts is with the network, or it is told otherwise.
-fn look(pair: &mut Pair, blocks: u32, confirmations: u32) -> Vec<Action> {
+fn poll(pair: &mut Pair, blocks: u32, confirmations: u32) -> Vec<Action> {
     pair.tip = tip(HEIGHT + blocks, MTP + 600 * blocks);
     let view = pair.view(confirmations, None);
     pair.tell(Side::Payee, Event::Chain(view)).unwrap()
@@ -22,15 +22,15 @@ fn a_payee_with_nothing_to_settle_ends_at_the_expiry() {
         for payments in [&[][..], &[293]] {
             let at = case.name();
             let mut pair = case.clone().paying(payments).open();
-            look(&mut pair, 143, 0);
+            poll(&mut pair, 143, 0);
             assert_ne!(pair.payee.stage(), Stage::Closed, "{at}");
             assert_eq!(
-                look(&mut pair, 145, 0),
+                poll(&mut pair, 145, 0),
                 [Action::Notify(Notice::Abandoned)],
                 "{at}"
             );
             assert_eq!(pair.payee.stage(), Stage::Closed, "{at}");
-            assert_eq!(look(&mut pair, 146, 0), [], "{at}");
+            assert_eq!(poll(&mut pair, 146, 0), [], "{at}");
         }
     }
 }
@@ -54,7 +54,7 @@ fn a_payee_that_was_paid_stays_when_the_payer_is_gone() {
         let at = case.name();
         let mut pair = case.paying(&[1_000]).open();
         assert_eq!(pair.tell(Side::Payee, Event::PeerGone), Ok(Vec::new()), "{at}");
-        let settles = look(&mut pair, 108, 100);
+        let settles = poll(&mut pair, 108, 100);
         assert!(
             matches!(settles[..], [Action::Broadcast { .. }]),
             "{at}: {settles:?}"
@@ -117,7 +117,7 @@ fn a_settlement_of_unknown_fate_does_not_stand_before_the_payment() {
             .unwrap();
         assert_eq!(unknown(&mut pair, actions), !stepped, "{at}");
         for blocks in [10, 108, 109] {
-            let actions = look(&mut pair, blocks, 4);
+            let actions = poll(&mut pair, blocks, 4);
             assert_eq!(
                 unknown(&mut pair, actions),
                 !stepped || blocks >= 108,
@@ -138,7 +138,7 @@ fn a_settlement_that_nobody_sees_does_not_stand_before_the_payment() {
         pair.apply(Side::Payer, Event::CloseAt(dear)).unwrap();
         for (blocks, out) in [(107, false), (108, true)] {
             let before = pair.network.broadcast.len();
-            let actions = look(&mut pair, blocks, 100);
+            let actions = poll(&mut pair, blocks, 100);
             pair.queue(Side::Payee, actions);
             pair.run().unwrap();
             let is_out = pair.network.broadcast[before..]
@@ -159,7 +159,7 @@ fn a_cooperative_settlement_gives_way_at_the_closing_margin() {
         let cooperative = pair.payee.settlement().unwrap().tx().clone();
         let txid = cooperative.compute_txid();
         pair.tip = tip(HEIGHT + 107, MTP);
-        pair.look(Side::Payee, 100, Some((&cooperative, 0))).unwrap();
+        pair.poll(Side::Payee, 100, Some((&cooperative, 0))).unwrap();
         assert!(pair.payee.settlement().unwrap().is_cooperative());
         pair.tip = tip(HEIGHT + 108, MTP);
         let view = pair.view(101, Some((&cooperative, u32::from(confirmed))));

@@ -57,7 +57,7 @@ fn a_malleable_funding_transaction_needs_the_payers_leave() {
 }
 
 /// A view this many blocks after the opening, without the funding transaction.
-fn look(payer: &mut Payer, blocks: u32) -> Vec<Action> {
+fn poll(payer: &mut Payer, blocks: u32) -> Vec<Action> {
     let tip = tip(HEIGHT + blocks, MTP + 600 * blocks);
     let view = spilman::channel::ChainView {
         tip,
@@ -78,21 +78,21 @@ fn a_funding_transaction_that_the_payee_sits_on_is_broadcast() {
             case.limits.broadcast_funding_after = after;
             let mut payer = case.funded().payer;
             let blocks = after.unwrap_or(Limits::BROADCAST_FUNDING_AFTER);
-            assert_eq!(look(&mut payer, blocks - 1), [], "{at}");
+            assert_eq!(poll(&mut payer, blocks - 1), [], "{at}");
             let broadcast = |payer: &Payer| Action::Broadcast {
                 role: SpendRole::Funding,
                 tx: payer.funding().tx().clone(),
             };
             let mut expected = vec![Action::Notify(Notice::FundingOverdue { blocks })];
             expected.extend(after.map(|_| broadcast(&payer)));
-            assert_eq!(look(&mut payer, blocks), expected, "{at}: {after:?}");
+            assert_eq!(poll(&mut payer, blocks), expected, "{at}: {after:?}");
             // It is told once, and offered with every block.
             let again: Vec<_> = after.map(|_| broadcast(&payer)).into_iter().collect();
-            assert_eq!(look(&mut payer, blocks), [], "{at}");
-            assert_eq!(look(&mut payer, blocks + 1), again, "{at}");
+            assert_eq!(poll(&mut payer, blocks), [], "{at}");
+            assert_eq!(poll(&mut payer, blocks + 1), again, "{at}");
             // In the margin it would lock the money for a channel without a payment; a relative lock has not begun.
             let late = case.terms.refund_lock.absolute().is_some();
-            assert_eq!(look(&mut payer, 110).is_empty(), late || after.is_none(), "{at}");
+            assert_eq!(poll(&mut payer, 110).is_empty(), late || after.is_none(), "{at}");
         }
     }
 }
@@ -125,7 +125,7 @@ fn a_refund_is_made_anew_for_a_malleated_funding_transaction() {
         for (blocks, roles) in [(143, &[][..]), (144, &[SpendRole::Refund])] {
             pair.tip = tip(HEIGHT + blocks, MTP);
             let before = pair.network.broadcast.len();
-            pair.look(Side::Payer, blocks, None).unwrap();
+            pair.poll(Side::Payer, blocks, None).unwrap();
             let out: Vec<_> = pair.network.broadcast[before..]
                 .iter()
                 .map(|(role, _)| *role)

@@ -26,9 +26,9 @@ fn last_spend(pair: &Pair, role: SpendRole) -> Transaction {
 
 fn closes(pair: &mut Pair, spend: &Transaction, end: &str) {
     pair.network.news();
-    pair.look_both(20, Some((spend, 5))).unwrap();
+    pair.poll_both(20, Some((spend, 5))).unwrap();
     say(pair.network.news(), &[]);
-    pair.look_both(21, Some((spend, 6))).unwrap();
+    pair.poll_both(21, Some((spend, 6))).unwrap();
     say(
         pair.network.news(),
         &[&format!("payer learns {end}"), &format!("payee learns {end}")],
@@ -89,9 +89,9 @@ fn stepped_locktime_settled_together() {
         pair.network.news(),
         &["payer broadcasts funding", "payer says funding"],
     );
-    pair.look_both(2, None).unwrap();
+    pair.poll_both(2, None).unwrap();
     say(pair.network.news(), &[]);
-    pair.look_both(3, None).unwrap();
+    pair.poll_both(3, None).unwrap();
     say(
         pair.network.news(),
         &["payee says ready", "payee learns ready", "payer learns ready"],
@@ -160,10 +160,10 @@ fn stepped_locktime_payer_gone_payee_redeems_at_the_payment_expiry() {
     pair.network.news();
     let at = HEIGHT + 144 - 36;
     pair.tip = tip(at - 1, MTP);
-    pair.look(Side::Payee, 100, None).unwrap();
+    pair.poll(Side::Payee, 100, None).unwrap();
     say(pair.network.news(), &[]);
     pair.tip = tip(at, MTP);
-    pair.look(Side::Payee, 101, None).unwrap();
+    pair.poll(Side::Payee, 101, None).unwrap();
     say(
         pair.network.news(),
         &[
@@ -189,10 +189,10 @@ fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
             _ => (tip(HEIGHT + 143, MTP), tip(HEIGHT + 144, MTP)),
         };
         pair.tip = before;
-        pair.look(Side::Payer, 140, None).unwrap();
+        pair.poll(Side::Payer, 140, None).unwrap();
         assert_eq!(pair.network.news(), [""; 0], "{at}");
         pair.tip = over;
-        pair.look(Side::Payer, 141, None).unwrap();
+        pair.poll(Side::Payer, 141, None).unwrap();
         assert_eq!(pair.network.news(), ["payer broadcasts refund"], "{at}");
         let refund = last_spend(&pair, SpendRole::Refund);
         let owed = pair.payer.params().refund_amount().to_sat();
@@ -212,7 +212,7 @@ fn a_refund_in_the_script_is_not_co_signed() {
             ["payer says funding", "payee broadcasts funding"],
             "{at}"
         );
-        pair.look_both(3, None).unwrap();
+        pair.poll_both(3, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         pair.network.news();
         // Where both can close with one signature, the payee asks; otherwise it needs nobody.
@@ -250,7 +250,7 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
         &["payer says funding", "payee broadcasts funding"],
     );
     // 7. T3 starts with everything on K1's output.
-    pair.look_both(3, None).unwrap();
+    pair.poll_both(3, None).unwrap();
     let all = 1_000_000_000 - 664;
     say(
         pair.network.news(),
@@ -294,10 +294,10 @@ fn example_7_payee_closes_because_expiry_is_near() {
     let mut pair = Case::story(Protocol::Example7).paying(&[5_000]).open();
     pair.network.news();
     pair.tip = tip(HEIGHT + 144 - 37, MTP);
-    pair.look_both(100, None).unwrap();
+    pair.poll_both(100, None).unwrap();
     say(pair.network.news(), &[]);
     pair.tip = tip(HEIGHT + 144 - 36, MTP);
-    pair.look_both(101, None).unwrap();
+    pair.poll_both(101, None).unwrap();
     say(
         pair.network.news(),
         &[
@@ -321,7 +321,7 @@ fn bond_a_millidash_a_post() {
             "payee broadcasts funding",
         ],
     );
-    pair.look_both(3, None).unwrap();
+    pair.poll_both(3, None).unwrap();
     pair.network.news();
     // 5. After each piece of work the payee asks: 1 millidash and 99 back, 2 and 98 (less the fee).
     let all = 10_000_000 - 664;

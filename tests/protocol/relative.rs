@@ -28,25 +28,25 @@ fn the_life_begins_at_the_confirmation() {
     let base = tip(HEIGHT + 100, MTP);
     let mut pair = case().funded();
     pair.tip = base;
-    pair.look_both(0, None).unwrap();
+    pair.poll_both(0, None).unwrap();
     assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
 
     at(&mut pair, tip(HEIGHT + 207, MTP), base);
-    pair.look_both(107, None).unwrap();
+    pair.poll_both(107, None).unwrap();
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(1_000));
     assert_eq!(spends(&pair), []);
     pair.tip = tip(HEIGHT + 208, MTP);
-    pair.look(Payer, 108, None).unwrap();
+    pair.poll(Payer, 108, None).unwrap();
     let refused = pair.tell(Payer, Event::Pay(sat(1_000))).unwrap_err().to_string();
     assert!(refused.contains("36 before its lock at height 444"), "{refused}");
-    pair.look(Payee, 108, None).unwrap();
+    pair.poll(Payee, 108, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 
     let mut pair = case().open();
     for (height, expected) in [(343, &[][..]), (344, &[SpendRole::Refund])] {
         at(&mut pair, tip(height, MTP + 10_000_000), tip(HEIGHT, MTP));
-        pair.look(Payer, 100, None).unwrap();
+        pair.poll(Payer, 100, None).unwrap();
         assert_eq!(spends(&pair), expected, "{height}");
     }
 }
@@ -59,12 +59,12 @@ fn nothing_is_due_before_the_confirmation() {
     case.limits.zero_conf_limit = sat(5_000);
     let mut pair = case.funded();
     // 1. A payment that counts without a confirmation.
-    pair.look(Payee, 0, None).unwrap();
+    pair.poll(Payee, 0, None).unwrap();
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(1_000));
     // 2. Long after the lock would be over if it had begun at the opening.
     pair.tip = tip(HEIGHT + 1_000, MTP + 600_000);
-    pair.look_both(0, None).unwrap();
+    pair.poll_both(0, None).unwrap();
     assert_eq!(spends(&pair), []);
     assert_eq!(
         (pair.payer.stage(), pair.payee.stage()),
@@ -75,10 +75,10 @@ fn nothing_is_due_before_the_confirmation() {
     // 3. It confirms, and the life begins now.
     let base = pair.tip;
     at(&mut pair, tip(HEIGHT + 1_107, MTP + 600_000), base);
-    pair.look_both(107, None).unwrap();
+    pair.poll_both(107, None).unwrap();
     assert_eq!(spends(&pair), []);
     pair.tip = tip(HEIGHT + 1_108, MTP + 600_000);
-    pair.look_both(108, None).unwrap();
+    pair.poll_both(108, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 }
 
@@ -90,24 +90,24 @@ fn a_reorganisation_moves_the_locks() {
     let mut pair = case().paying(&[1_000]).open();
     let moved = tip(HEIGHT + 20, MTP);
     at(&mut pair, tip(HEIGHT + 127, MTP), moved);
-    pair.look_both(107, None).unwrap();
+    pair.poll_both(107, None).unwrap();
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!((pair.payee.paid(), spends(&pair)), (sat(2_000), vec![]));
     pair.tip = tip(HEIGHT + 128, MTP);
-    pair.look(Payee, 108, None).unwrap();
+    pair.poll(Payee, 108, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 
     let mut pair = case().paying(&[1_000]).open();
     at(&mut pair, tip(HEIGHT + 144, MTP), moved);
-    pair.look(Payer, 124, None).unwrap();
+    pair.poll(Payer, 124, None).unwrap();
     assert_eq!(spends(&pair), [], "final in the old chain, not in this one");
     pair.tip = tip(HEIGHT + 164, MTP);
-    pair.look(Payer, 144, None).unwrap();
+    pair.poll(Payer, 144, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Refund]);
 
     let mut pair = case().paying(&[1_000]).open();
     at(&mut pair, tip(HEIGHT + 105, MTP), tip(HEIGHT - 3, MTP));
-    pair.look(Payee, 108, None).unwrap();
+    pair.poll(Payee, 108, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 }
 
@@ -116,7 +116,7 @@ fn a_reorganisation_moves_the_locks() {
 fn out_of_the_chain_the_lock_stops() {
     let mut pair = case().paying(&[1_000]).open();
     pair.tip = tip(HEIGHT + 500, MTP + 300_000);
-    pair.look_both(0, None).unwrap();
+    pair.poll_both(0, None).unwrap();
     assert_eq!(spends(&pair), []);
     assert_eq!(
         (pair.payer.stage(), pair.payee.stage()),
@@ -138,13 +138,13 @@ fn a_relative_lock_of_time() {
     ] {
         let mut pair = case.clone().paying(&[1_000]).open();
         at(&mut pair, tip(HEIGHT + 60, mtp), base);
-        pair.look(Payee, 10, None).unwrap();
+        pair.poll(Payee, 10, None).unwrap();
         assert_eq!(spends(&pair), expected, "{mtp}");
     }
     for (mtp, expected) in [(over - 1, &[][..]), (over, &[SpendRole::Refund])] {
         let mut pair = case.clone().paying(&[1_000]).open();
         at(&mut pair, tip(HEIGHT + 60, mtp), base);
-        pair.look(Payer, 10, None).unwrap();
+        pair.poll(Payer, 10, None).unwrap();
         assert_eq!(spends(&pair), expected, "{mtp}");
     }
 }

@@ -27,18 +27,18 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         let mut pair = case.paying(&[1_000]).open();
         pair.network.news();
         // 2. Two are left: nothing counts any more, and what was paid is still held.
-        pair.look(Side::Payee, 2, None).unwrap();
+        pair.poll(Side::Payee, 2, None).unwrap();
         say(&mut pair, &["payee learns funding lost, 2 confirmations"]);
         assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
         let held = pair.redeemable();
         // 3. It is said once; a transaction that is in no block at all is given to the network again.
-        pair.look(Side::Payee, 1, None).unwrap();
+        pair.poll(Side::Payee, 1, None).unwrap();
         say(&mut pair, &[]);
         pair.tip = tip(HEIGHT + 5, MTP);
-        pair.look(Side::Payee, 0, None).unwrap();
+        pair.poll(Side::Payee, 0, None).unwrap();
         say(&mut pair, &["payee broadcasts funding"]);
         // Once a block is enough.
-        pair.look(Side::Payee, 0, None).unwrap();
+        pair.poll(Side::Payee, 0, None).unwrap();
         say(&mut pair, &[]);
         assert_eq!((pair.payee.paid(), pair.redeemable()), (sat(1_000), held));
         // 4. A payment crosses the news. It is neither refused nor acknowledged, and it is what a settlement is for.
@@ -47,7 +47,7 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
         assert_eq!(pair.redeemable().unwrap().balance().paid, sat(2_000), "{at}");
         // 5. Back at the old depth, the payee says so again and acknowledges it. Example 7's empty start is not repeated.
-        pair.look(Side::Payee, 3, None).unwrap();
+        pair.poll(Side::Payee, 3, None).unwrap();
         let change = pair.payee.params().balance(sat(2_000)).unwrap().change.to_sat();
         say(
             &mut pair,
@@ -70,10 +70,10 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
         let (protocol, at) = (case.terms.protocol, case.name());
         // 1. The payer has seen the funding transaction in the chain, and sees it no more.
         let mut pair = case.paying(&[1_000]).open();
-        pair.look(Side::Payer, 3, None).unwrap();
+        pair.poll(Side::Payer, 3, None).unwrap();
         pair.network.news();
         pair.tip = tip(HEIGHT + 5, MTP);
-        pair.look(Side::Payer, 0, None).unwrap();
+        pair.poll(Side::Payer, 0, None).unwrap();
         let again: &[&str] = match protocol {
             SteppedLocktime => &[
                 "payer learns funding lost, 0 confirmations",
@@ -86,9 +86,9 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
         assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
         pair.tell(Side::Payer, Event::Pay(sat(1))).unwrap_err();
         // 3. Back, but not yet deep; then deep enough.
-        pair.look(Side::Payer, 2, None).unwrap();
+        pair.poll(Side::Payer, 2, None).unwrap();
         say(&mut pair, &[]);
-        pair.look(Side::Payer, 3, None).unwrap();
+        pair.poll(Side::Payer, 3, None).unwrap();
         say(&mut pair, &["payer learns ready"]);
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(2_000), "{at}");
@@ -150,8 +150,8 @@ fn a_request_that_crosses_its_payment_is_met_already() {
     };
     assert_eq!(pair.tell(Side::Payer, request(1_000)).unwrap(), []);
     assert_eq!(pair.tell(Side::Payer, request(999)).unwrap(), []);
-    pair.look(Side::Payer, 3, None).unwrap();
-    pair.look(Side::Payer, 2, None).unwrap();
+    pair.poll(Side::Payer, 3, None).unwrap();
+    pair.poll(Side::Payer, 2, None).unwrap();
     assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
     assert_eq!(pair.tell(Side::Payer, request(2_000)).unwrap(), []);
 }
@@ -164,9 +164,9 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
         let settlement = last(&pair, SpendRole::Settlement);
         pair.network.news();
         // 1. In the mempool, then forgotten by it.
-        pair.look(Side::Payee, 4, Some((&settlement, 0))).unwrap();
+        pair.poll(Side::Payee, 4, Some((&settlement, 0))).unwrap();
         say(&mut pair, &[]);
-        pair.look(Side::Payee, 5, None).unwrap();
+        pair.poll(Side::Payee, 5, None).unwrap();
         say(
             &mut pair,
             &[
@@ -176,10 +176,10 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
             ],
         );
         // 2. One block short of deep enough, then reorganised away.
-        pair.look(Side::Payee, 9, Some((&settlement, SETTLED_DEPTH - 1)))
+        pair.poll(Side::Payee, 9, Some((&settlement, SETTLED_DEPTH - 1)))
             .unwrap();
         say(&mut pair, &[]);
-        pair.look(Side::Payee, 9, None).unwrap();
+        pair.poll(Side::Payee, 9, None).unwrap();
         say(
             &mut pair,
             &[
@@ -191,7 +191,7 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
         assert_eq!(last(&pair, SpendRole::Settlement), settlement);
         // 3. The funding transaction too: the payee sends both again, in order.
         pair.tip = tip(HEIGHT + 5, MTP);
-        pair.look(Side::Payee, 0, None).unwrap();
+        pair.poll(Side::Payee, 0, None).unwrap();
         say(
             &mut pair,
             &[
@@ -202,11 +202,11 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
             ],
         );
         // 4. Deep enough: closed for good, and no view moves it any more.
-        pair.look(Side::Payee, 19, Some((&settlement, SETTLED_DEPTH)))
+        pair.poll(Side::Payee, 19, Some((&settlement, SETTLED_DEPTH)))
             .unwrap();
         assert_eq!(pair.payee.stage(), Stage::Closed);
         pair.network.news();
-        pair.look(Side::Payee, 0, None).unwrap();
+        pair.poll(Side::Payee, 0, None).unwrap();
         say(&mut pair, &[]);
     }
 }
@@ -216,23 +216,23 @@ fn refund_is_sent_again_until_it_is_deep_enough() {
     for case in channels().filter(|case| case.terms.protocol == Example7) {
         let mut pair = case.paying(&[1_000]).open();
         pair.tip = tip(HEIGHT + 144, MTP);
-        pair.look(Side::Payer, 144, None).unwrap();
+        pair.poll(Side::Payer, 144, None).unwrap();
         let refund = last(&pair, SpendRole::Refund);
         pair.network.news();
-        pair.look(Side::Payer, 144, Some((&refund, 0))).unwrap();
+        pair.poll(Side::Payer, 144, Some((&refund, 0))).unwrap();
         say(&mut pair, &[]);
         for confirmations in [1, SETTLED_DEPTH - 1] {
-            pair.look(Side::Payer, 150, Some((&refund, confirmations)))
+            pair.poll(Side::Payer, 150, Some((&refund, confirmations)))
                 .unwrap();
             say(&mut pair, &[]);
-            pair.look(Side::Payer, 150, None).unwrap();
+            pair.poll(Side::Payer, 150, None).unwrap();
             say(&mut pair, &["payer broadcasts refund"]);
         }
-        pair.look(Side::Payer, 151, Some((&refund, SETTLED_DEPTH)))
+        pair.poll(Side::Payer, 151, Some((&refund, SETTLED_DEPTH)))
             .unwrap();
         let owed = pair.payer.params().refund_amount().to_sat();
         say(&mut pair, &[&format!("payer learns closed {owed}/0")]);
-        pair.look(Side::Payer, 0, None).unwrap();
+        pair.poll(Side::Payer, 0, None).unwrap();
         say(&mut pair, &[]);
     }
 }
@@ -258,17 +258,17 @@ fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
         ];
         // 1. It settles, and keeps trying with every block.
         for _ in 0..2 {
-            pair.look(Side::Payee, 144, Some((&refund, 0))).unwrap();
+            pair.poll(Side::Payee, 144, Some((&refund, 0))).unwrap();
             say(&mut pair, &sent);
         }
         // 2. The refund is mined: nothing is left to do but to wait.
-        pair.look(Side::Payee, 145, Some((&refund, 1))).unwrap();
+        pair.poll(Side::Payee, 145, Some((&refund, 1))).unwrap();
         say(&mut pair, &[]);
         // 3. It is reorganised away: the payee tries again.
-        pair.look(Side::Payee, 145, None).unwrap();
+        pair.poll(Side::Payee, 145, None).unwrap();
         say(&mut pair, &sent);
         // 4. It is deep: the payee has lost, and says so.
-        pair.look(Side::Payee, 150, Some((&refund, SETTLED_DEPTH)))
+        pair.poll(Side::Payee, 150, Some((&refund, SETTLED_DEPTH)))
             .unwrap();
         let owed = refund.output[0].value.to_sat();
         say(&mut pair, &[&format!("payee learns closed {owed}/0")]);
@@ -283,9 +283,9 @@ fn a_payee_that_never_settled_does_so_when_the_refund_is_reorganised_away() {
         pair.network.news();
         pair.tip = tip(HEIGHT + 150, MTP);
         let refund = pair.payer.refund().tx().clone();
-        pair.look(Side::Payee, 150, Some((&refund, 1))).unwrap();
+        pair.poll(Side::Payee, 150, Some((&refund, 1))).unwrap();
         say(&mut pair, &[]);
-        pair.look(Side::Payee, 150, None).unwrap();
+        pair.poll(Side::Payee, 150, None).unwrap();
         say(
             &mut pair,
             &[
@@ -306,9 +306,9 @@ fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
         let settlement = last(&pair, SpendRole::Settlement);
         pair.network.news();
         pair.tip = tip(HEIGHT + 144, MTP);
-        pair.look(Side::Payer, 144, Some((&settlement, 3))).unwrap();
+        pair.poll(Side::Payer, 144, Some((&settlement, 3))).unwrap();
         say(&mut pair, &[]);
-        pair.look(Side::Payer, 144, None).unwrap();
+        pair.poll(Side::Payer, 144, None).unwrap();
         say(&mut pair, &["payer broadcasts refund"]);
     }
 }
@@ -322,11 +322,11 @@ fn a_channel_that_was_never_funded_is_abandoned() {
         let mut pair = case.funded();
         pair.network.news();
         pair.tip = tip(HEIGHT + 143, MTP + 86_400);
-        pair.look(Side::Payee, 0, None).unwrap();
+        pair.poll(Side::Payee, 0, None).unwrap();
         assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{at}");
         pair.network.news();
         pair.tip = tip(HEIGHT + 144, MTP + 86_401);
-        pair.look(Side::Payee, 0, None).unwrap();
+        pair.poll(Side::Payee, 0, None).unwrap();
         assert_eq!(pair.payee.stage(), Stage::Closed, "{at}");
     }
     // 2. The payer of a bond that was never asked for: at the latest when no payment could be made any more, or

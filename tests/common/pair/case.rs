@@ -160,7 +160,7 @@ impl Case {
     /// The funding transaction is deep enough, and [`Case::payments`] are made.
     pub fn open(&self) -> Pair {
         let mut pair = self.funded();
-        pair.look_both(pair.payee.params().confirmations(), None).unwrap();
+        pair.poll_both(pair.payee.params().confirmations(), None).unwrap();
         for payment in &self.payments {
             pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
         }
