@@ -17,7 +17,6 @@ use bitcoincore_rpc::Client;
 pub(super) use failures::keep_all_of_this_test;
 
 use super::error::{Error, NodeError};
-use super::node::Node;
 use super::process::keeps_everything;
 use failures::{Failing, Users};
 
@@ -65,61 +64,6 @@ impl Default for Kept {
     }
 }
 
-impl Node {
-    /// Keeps the node's debug log, what it wrote to standard error, its mempool, tip and peers, a journal of what
-    /// was done to it, and what was [attached](Node::attach), in a folder named after the test, and returns that
-    /// folder.
-    ///
-    /// This happens automatically when a test panics, and when it returns a [`TestFailure`](super::TestFailure); the
-    /// last line of the failure then names the folder. [The guide](super::guide#when-a-test-fails) says when exactly.
-    /// Evidence goes to `spilman-evidence` in the temporary directory, or where `SPILMAN_EVIDENCE` points.
-    /// Nothing is kept of a test that passes, unless `SPILMAN_KEEP` is set: then every folder stays as it was.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be written; the others are.
-    pub fn keep_evidence(&self) -> Result<PathBuf, Error> {
-        let saved = self.save_evidence()?;
-        if saved.lost.is_empty() {
-            return Ok(saved.folder);
-        }
-        Err(NodeError::Evidence {
-            place: saved.folder,
-            chosen_by: place::chosen_by(),
-            source: io::Error::other(saved.lost.join("; ")),
-        }
-        .into())
-    }
-
-    pub(super) fn save_evidence(&self) -> Result<Saved, Error> {
-        self.evidence.0.save_now()
-    }
-
-    /// Keeps no evidence of this node when its test fails: for a test that expects a panic (`#[should_panic]`), which
-    /// the harness cannot tell from one that fails.
-    pub fn without_evidence(&self) {
-        self.evidence.0.unwanted.store(true, Ordering::Relaxed);
-    }
-
-    /// Keeps a file of this name with the [evidence](Node::keep_evidence): for what the
-    /// program under test knows, such as its own log. It replaces an earlier file of that name.
-    pub fn attach(&self, name: &str, content: impl Into<Vec<u8>>) {
-        let mut attached = lock(&self.evidence.0.attached);
-        attached.retain(|(earlier, _)| earlier != name);
-        attached.push((name.to_owned(), content.into()));
-    }
-
-    /// Writes a line into the journal that is kept with the [evidence](Node::keep_evidence).
-    pub fn note(&self, line: impl Into<String>) {
-        self.evidence.used();
-        let mut journal = lock(&self.evidence.0.journal);
-        if journal.len() < LONGEST_JOURNAL {
-            let (line, since) = (line.into(), self.evidence.0.since);
-            journal.push(format!("{:9.3} s  {line}", since.elapsed().as_secs_f64()));
-        }
-    }
-}
-
 impl Evidence {
     /// Returns a node that has just been started.
     pub fn of(source: EvidenceSource) -> Self {
@@ -141,6 +85,28 @@ impl Evidence {
     pub fn used(&self) {
         failures::goes_on();
         lock(&self.0.users).add_this_thread();
+    }
+
+    pub fn save(&self) -> Result<Saved, Error> {
+        self.0.save_now()
+    }
+
+    pub fn is_unwanted(&self) {
+        self.0.unwanted.store(true, Ordering::Relaxed);
+    }
+
+    pub fn attach(&self, name: &str, content: Vec<u8>) {
+        let mut attached = lock(&self.0.attached);
+        attached.retain(|(earlier, _)| earlier != name);
+        attached.push((name.to_owned(), content));
+    }
+
+    pub fn note(&self, line: &str) {
+        self.used();
+        let mut journal = lock(&self.0.journal);
+        if journal.len() < LONGEST_JOURNAL {
+            journal.push(format!("{:9.3} s  {line}", self.0.since.elapsed().as_secs_f64()));
+        }
     }
 
     /// The node goes.
@@ -165,6 +131,20 @@ pub(super) struct Saved {
     pub folder: PathBuf,
     /// What could not be written, and why.
     pub lost: Vec<String>,
+}
+
+impl Saved {
+    /// Returns the folder, if all of it could be written.
+    pub fn complete(self) -> Result<PathBuf, NodeError> {
+        if self.lost.is_empty() {
+            return Ok(self.folder);
+        }
+        Err(NodeError::Evidence {
+            place: self.folder,
+            chosen_by: place::chosen_by(),
+            source: io::Error::other(self.lost.join("; ")),
+        })
+    }
 }
 
 impl Kept {

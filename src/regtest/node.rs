@@ -2,6 +2,7 @@
 
 mod arguments;
 mod builder;
+mod evidence;
 mod life;
 mod locks;
 pub(super) mod mempool;
