@@ -6,9 +6,8 @@ use tokio::sync::watch;
 
 use super::error::{expect, ScenarioError};
 use super::interceptor::TapStatus;
-use super::participant::Participant;
+use super::participant::{Participant, REST};
 use super::recorder::Recorder;
-use super::world::REST;
 use crate::channel::{ChannelParams, Outcome, Stage};
 use crate::regtest::Coin;
 use crate::service::{OpenError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError};
@@ -109,7 +108,7 @@ impl Channel {
         }
     }
 
-    /// Ends who vanished on the wire, and waits until the others have nothing left to do.
+    /// Ends a party that vanished on the wire, and waits until the other has nothing left to do.
     pub(super) async fn rest(&self) -> Result<(), ScenarioError> {
         for _ in 0..2 {
             self.end_vanished();
@@ -128,7 +127,7 @@ impl Channel {
         }
     }
 
-    /// The answer of a party; if it vanishes first, there is none to wait for.
+    /// Returns the answer of a party. One that vanishes on the wire is aborted, so that it answers with an error.
     async fn answer<T>(&self, asked: impl Future<Output = T>) -> T {
         let mut tap = self.tap.clone();
         tokio::pin!(asked);
@@ -139,7 +138,7 @@ impl Channel {
         asked.await
     }
 
-    /// Tells both parties to look at the chain, the payer first.
+    /// Tells both parties to poll the chain, the payer first.
     pub(super) async fn tell(&self) -> Result<(), ScenarioError> {
         for (chain, online) in [
             (&self.payer.chain, &self.payer.online),
@@ -196,7 +195,7 @@ impl Channel {
             Side::Payer => self.payer.abort(),
             Side::Payee => self.payee.abort(),
         }
-        // The wire breaks when the killed task is dropped, and the other side sees it then.
+        // The wire breaks when the aborted task is dropped, which the other side notices.
         let mut tap = self.tap.clone();
         let ended = tokio::time::timeout(REST, tap.wait_for(|status| status.ended)).await;
         ended
@@ -209,8 +208,8 @@ impl Channel {
         self.rest().await
     }
 
-    /// Pays this much more; the payment with both signatures, as the payee could redeem it, is
-    /// recorded as `payment-1`, `payment-2`, ….
+    /// Pays this amount. The payment with both signatures, as the payee could redeem it, is recorded as `payment-1`,
+    /// `payment-2`, ….
     ///
     /// # Errors
     /// If the payment is not acknowledged.
@@ -221,7 +220,7 @@ impl Channel {
         self.record_payment().await
     }
 
-    /// Pays this much more, and expects a failure.
+    /// Pays this amount, and expects a failure.
     ///
     /// # Errors
     /// If the payment is acknowledged.
@@ -233,7 +232,7 @@ impl Channel {
             expected: "no acknowledgement".to_owned(),
             found: "acknowledged".to_owned(),
         })?;
-        // A party that is gone reports nothing.
+        // A vanished party reports nothing.
         if self.tap.borrow().vanished != Some(Side::Payer) {
             let text = format!("tries to pay {} more: {error}", sat(amount));
             self.recorder.add(Entry::Notice {
@@ -244,7 +243,7 @@ impl Channel {
         Ok(error)
     }
 
-    /// Requests this much more (`bond`).
+    /// Requests this amount (`bond`).
     ///
     /// # Errors
     /// If it cannot.
@@ -254,7 +253,7 @@ impl Channel {
         self.rest().await
     }
 
-    /// Writes down what the payee could broadcast now.
+    /// Records what the payee could broadcast now.
     async fn record_payment(&self) -> Result<(), ScenarioError> {
         self.payments.set(self.payments.get() + 1);
         let redeemable = self
@@ -311,7 +310,7 @@ impl Channel {
     /// Returns how the channel ended, as both running sides see it.
     ///
     /// # Errors
-    /// If a side sees no end, or another.
+    /// If a side has not seen the end, or sees another.
     pub fn ended_with(&self, to_payer: Amount, to_payee: Amount) -> Result<(), ScenarioError> {
         let sides = [
             (Side::Payer, self.payer.running()),

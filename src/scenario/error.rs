@@ -14,7 +14,7 @@ pub enum ScenarioError {
     /// The node or the harness failed.
     #[error(transparent)]
     Harness(#[from] regtest::Error),
-    /// The story's terms do not make a channel.
+    /// The story's terms are not valid for a channel.
     #[error(transparent)]
     Terms(#[from] TermsError),
     /// A party did not execute a request of the story.
@@ -50,7 +50,7 @@ pub enum ScenarioError {
     /// The runtime cannot start.
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
-    /// A value that cannot be, such as a height past the last.
+    /// A value out of range, such as a height after the last possible one.
     #[error("the story is out of range: {0}")]
     Range(String),
 }

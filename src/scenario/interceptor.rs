@@ -12,15 +12,15 @@ use crate::wire;
 
 type FramedPipe = Framed<DuplexStream, LengthDelimitedCodec>;
 
-/// Between the two parties: writes down every message, and does to the wire what a story wants done. Both
-/// parties are the real, honest ones; what is dishonest in a story happens here.
+/// Sits between the two parties: records every message, and does to the wire what the story calls for. Both parties
+/// are real and honest; whatever is dishonest in a story happens here.
 pub(super) struct Interceptor {
     payer: FramedPipe,
     payee: FramedPipe,
     rules: Vec<Rule>,
     recorder: Recorder,
     status: watch::Sender<TapStatus>,
-    /// Who is gone after the opening, and is not to notice that the connection broke.
+    /// A party that vanished after the opening, and must not notice that the connection broke.
     dead: Option<Side>,
 }
 
@@ -30,7 +30,7 @@ pub struct Rule {
     pub from: Side,
     /// The kind of message.
     pub kind: MessageKind,
-    /// How many messages of this kind pass unharmed before it.
+    /// How many messages of this kind pass unaltered first.
     pub skip: u32,
     /// What happens to it.
     pub effect: Effect,
@@ -51,13 +51,13 @@ pub enum Effect {
 pub(super) struct TapStatus {
     pub from_payer: u64,
     pub from_payee: u64,
-    /// Who vanished, if a rule or a broken connection ended it.
+    /// The party that vanished, if a rule or a broken connection ended it.
     pub vanished: Option<Side>,
     pub ended: bool,
 }
 
 impl Interceptor {
-    /// Puts itself between two parties; returns their ends of the wire.
+    /// Starts between two parties, and returns their ends of the wire.
     pub fn start(
         rules: Vec<Rule>,
         recorder: Recorder,
@@ -93,8 +93,8 @@ impl Interceptor {
         let Self {
             payer, payee, status, ..
         } = self;
-        // The task of who is gone runs until the story ends it. A lost connection would make it act, and what lost
-        // power cannot; so it alone does not see that the wire is broken.
+        // The task of a vanished party runs until the story ends it. A lost connection would make it act, which a
+        // machine without power cannot do, so it alone does not see that the wire is broken.
         let (dead, survivor) = if self.dead == Some(Side::Payer) {
             (payer, payee)
         } else {
@@ -108,7 +108,7 @@ impl Interceptor {
         }
     }
 
-    /// Passes one message on; says whether there is more to do.
+    /// Passes one message on, and returns whether to continue.
     async fn pass(&mut self, from: Side, frame: &[u8]) -> bool {
         let (bytes, tampered) = match self.effect(from, frame) {
             None => (frame.to_vec(), false),
@@ -133,7 +133,7 @@ impl Interceptor {
         to.send(Bytes::from(bytes)).await.is_ok()
     }
 
-    /// Nothing passes any more.
+    /// Ends the wire: nothing passes any longer.
     fn vanish(&mut self, who: Side, at: MessageKind) -> bool {
         self.dead = (at > MessageKind::Funding).then_some(who);
         self.recorder.silence(who);

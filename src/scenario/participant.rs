@@ -1,14 +1,18 @@
 use std::cell::Cell;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::error::ScenarioError;
 use super::interceptor::TapStatus;
 use super::party_chain::PartyChain;
-use super::world::REST;
 use crate::channel::Stage;
 use crate::service::{Handle, OpenError, Status};
 use crate::transcript::Side;
+
+/// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is busy with
+/// something else.
+pub(super) const REST: Duration = Duration::from_secs(20);
 
 /// One of a channel's two parties, as a story holds it.
 pub(super) struct Participant<S> {
@@ -45,8 +49,8 @@ impl<S> Participant<S> {
         }
     }
 
-    /// Waits until the side has dealt with every message that was passed on to it and every change of the
-    /// chain that it was told of.
+    /// Waits until the side has handled every message that was passed on to it and every change of the chain that it
+    /// was told of.
     pub async fn rest(&self, tap: &watch::Receiver<TapStatus>) -> Result<(), ScenarioError> {
         let Some(mut status) = self.running() else {
             return Ok(());

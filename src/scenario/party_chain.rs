@@ -13,7 +13,7 @@ use crate::regtest::{Regtest, RegtestBuilder};
 use crate::service::ElectrumChain;
 use crate::service::{BitcoindChain, Chain, ChainError};
 
-/// Through what the parties of a scenario see the chain.
+/// How the parties of a scenario see the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ChainSource {
@@ -36,7 +36,7 @@ impl ChainSource {
     }
 }
 
-/// What one party sees of the chain. It looks when it is told to.
+/// One party's view of the chain, which polls when told to.
 #[derive(Clone)]
 pub(super) enum PartyChain {
     Node(BitcoindChain),
@@ -45,7 +45,7 @@ pub(super) enum PartyChain {
 }
 
 impl PartyChain {
-    /// Of a chain that was started for it.
+    /// Returns the view of a chain that was started for it.
     #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
     pub fn of(chain: &Regtest) -> Result<Self, ScenarioError> {
         #[cfg(feature = "electrs")]
@@ -59,7 +59,7 @@ impl PartyChain {
         )))
     }
 
-    /// Tells the party to look, as soon as there is to see what the node has.
+    /// Tells the party to poll, once its source has caught up with the node.
     #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
     pub fn announce(&self) -> Result<(), ScenarioError> {
         match self {

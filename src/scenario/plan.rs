@@ -23,11 +23,11 @@ pub struct Plan {
     pub limits: Limits,
     /// The coin that the payer locks.
     pub coin: PayerCoin,
-    /// What is done on the wire.
+    /// What the interceptor does to messages.
     pub rules: Vec<Rule>,
 }
 
-/// A coin of the payer's, for one channel.
+/// A coin of the payer, for one channel.
 pub struct PayerCoin {
     id: ChannelId,
     pub(crate) coin: Coin,
@@ -46,7 +46,7 @@ impl Plan {
     }
 }
 
-/// Keys and transactions of a second channel have its number before their names.
+/// Prefixes the names of a second channel's keys and transactions with its number.
 fn label(id: ChannelId) -> String {
     if id == ChannelId(1) {
         String::new()
@@ -76,7 +76,7 @@ impl World {
         Ok(PayerCoin { id, coin })
     }
 
-    /// Lets both parties open a channel over a wire that is written down.
+    /// Lets both parties open a channel over a recorded wire.
     ///
     /// The parties may fail; [`Channel::payer`] and [`Channel::payee`] say so.
     ///
@@ -151,7 +151,7 @@ impl World {
     }
 }
 
-/// The funding output and what its spends reveal; terms that make no channel have nothing to be named.
+/// Names the funding output and what its spends reveal; invalid terms have nothing to name.
 fn name_channel(names: &mut Names, terms: &Terms, label: &str, [k1, k2]: [PublicKey; 2]) {
     let (k1, k2) = (PayerKey::new(k1.inner), PayeeKey::new(k2.inner));
     let (Ok(descriptor), Ok(scripts)) = (terms.descriptor(k1, k2), terms.revealed_scripts(k1, k2)) else {

@@ -8,7 +8,7 @@ use crate::regtest::RejectReason;
 use crate::service::{Observer, Report};
 use crate::transcript::{sat, Actor, Entry, RecordedRejection, RecordedTx, Side, Transcript};
 
-/// Writes the transcript while the parties, the wire and the story all speak at once.
+/// Records the transcript while the parties, the wire and the story all report at once.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     inner: Arc<Mutex<RecorderState>>,
@@ -18,7 +18,7 @@ struct RecorderState {
     transcript: Transcript,
     outputs: HashMap<OutPoint, TxOut>,
     by_txid: HashMap<Txid, String>,
-    /// Parties that are gone, whose reports are ignored.
+    /// Parties that vanished, whose reports are ignored.
     silent: Vec<Side>,
 }
 
@@ -36,7 +36,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, RecorderState> {
-        // What was written before a panic is just what is wanted after it.
+        // What was recorded before a panic is exactly what is needed after it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,12 +64,12 @@ impl Recorder {
         });
     }
 
-    /// Makes an output known, so that whatever spends it can be shown with its fee.
+    /// Adds an output, so that a transaction that spends it can be shown with its fee.
     pub fn output(&self, outpoint: OutPoint, output: TxOut) {
         self.lock().outputs.insert(outpoint, output);
     }
 
-    /// Records a transaction under a name, once; returns the name under which it is known.
+    /// Records a transaction under a name, unless it has one already, and returns its name.
     pub fn built(&self, by: impl Into<Actor>, name: &str, tx: &Transaction) -> String {
         let by = by.into();
         let mut inner = self.lock();
@@ -106,7 +106,7 @@ impl Recorder {
         self.lock().by_txid.get(txid).cloned()
     }
 
-    /// Returns an observer that writes down what one party of the channel with this label says.
+    /// Returns an observer that records what one party of the channel with this label reports.
     pub fn observer(&self, by: Side, label: &str) -> Observer {
         let recorder = self.clone();
         let label = label.to_owned();
@@ -175,7 +175,7 @@ impl Recorder {
     }
 }
 
-/// What a node said, with its words sorted: parties and transcripts know only the words.
+/// Classifies a node's rejection: parties and transcripts know only its words.
 pub(super) fn refusal(words: &str) -> RecordedRejection {
     RecordedRejection {
         reason: RejectReason::of(words).to_string(),
@@ -183,7 +183,7 @@ pub(super) fn refusal(words: &str) -> RecordedRejection {
     }
 }
 
-/// What is worth telling a reader who sees the messages and the transactions anyway.
+/// Returns the text for a notice that says more than the messages and transactions beside it.
 fn describe(by: Side, notice: &Notice) -> Option<String> {
     Some(match notice {
         Notice::MalleableFunding => {

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use bitcoin::absolute::{ConversionError, Height, Time};
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
@@ -13,10 +11,6 @@ use crate::regtest::{
     labelled_key, BestBlock, Lock, MempoolVerdict, Node, NodeBuilder, Regtest, RejectReason,
 };
 use crate::transcript::{sat, timeline, to_json, Actor, Entry};
-
-/// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is
-/// busy with something else.
-pub(super) const REST: Duration = Duration::from_secs(20);
 
 /// A running scenario: its node, and its transcript.
 ///
@@ -71,7 +65,7 @@ impl World {
         self.construction
     }
 
-    /// Returns the tip below the block with this output, spent or not; none while it is not in the chain.
+    /// Returns the tip below the block with this output, spent or not; `None` while the output is not in the chain.
     pub fn funding_parent(&self, outpoint: OutPoint) -> Result<Option<Tip>, ScenarioError> {
         let Some(height) = self.height_of(outpoint.txid)? else {
             return Ok(None);
@@ -79,7 +73,7 @@ impl World {
         channel_tip(&self.node().tip_at(height - 1)?).map(Some)
     }
 
-    /// Returns the height of the block with this transaction; none while it is in no block.
+    /// Returns the height of the block with this transaction; `None` while it is unconfirmed.
     pub fn height_of(&self, txid: Txid) -> Result<Option<u32>, ScenarioError> {
         for height in (1..=self.chain.tip()?.height).rev() {
             let block = self.node().block_at(height)?;
@@ -100,7 +94,7 @@ impl World {
         labelled_key(&format!("spilman/{}/{label}", self.scenario))
     }
 
-    /// Mines blocks with what is in the mempool, and tells the channels' parties once.
+    /// Mines blocks with the mempool's transactions, then notifies the channels' parties once.
     ///
     /// # Errors
     /// If the node fails, or the parties do not come to rest.
@@ -109,7 +103,7 @@ impl World {
         self.tell(channels).await
     }
 
-    /// Mines blocks without anything of the mempool, and tells the channels' parties once.
+    /// Mines blocks without the mempool's transactions, then notifies the channels' parties once.
     ///
     /// # Errors
     /// If the node fails, or the parties do not come to rest.
@@ -157,7 +151,7 @@ impl World {
         self.tell(channels).await
     }
 
-    /// Tells the parties to look at the chain, one after the other, so that the order is always the same.
+    /// Tells the parties to poll the chain, one after the other, so that the order is always the same.
     async fn tell(&self, channels: &[&Channel]) -> Result<(), ScenarioError> {
         for channel in channels {
             channel.tell().await?;
@@ -165,7 +159,7 @@ impl World {
         Ok(())
     }
 
-    /// Moves the chain and writes down by which blocks.
+    /// Moves the chain and records the new blocks.
     fn grow(
         &self,
         step: impl FnOnce(&Regtest) -> Result<(), crate::regtest::Error>,
@@ -210,7 +204,7 @@ impl World {
         Ok(())
     }
 
-    /// Asks the node whether it would take a recorded transaction, and gives it nothing.
+    /// Asks the node whether it would accept a recorded transaction, without broadcasting it.
     fn ask(&self, name: &str) -> Result<MempoolVerdict, ScenarioError> {
         let verdict = self.node().test_accept(&self.recorded(name)?)?;
         let rejected = verdict.rejection().map(|rejection| refusal(&rejection.words));
@@ -224,7 +218,7 @@ impl World {
     /// Checks that the node would reject this transaction now, for this reason.
     ///
     /// # Errors
-    /// If it would take it, or refuse it for another reason.
+    /// If the node would accept it, or reject it for another reason.
     pub fn would_refuse(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
         expect(
             format!("the node about {name}"),
@@ -236,7 +230,7 @@ impl World {
     /// Checks that the node would accept this transaction now.
     ///
     /// # Errors
-    /// If it would refuse it.
+    /// If the node would reject it.
     pub fn would_accept(&self, name: &str) -> Result<(), ScenarioError> {
         expect(
             format!("the node about {name}"),
@@ -280,7 +274,7 @@ impl World {
     /// Checks that the node rejected the last broadcast of this transaction, for this reason.
     ///
     /// # Errors
-    /// If it was not broadcast, or taken, or refused for another reason.
+    /// If it was not broadcast, was accepted, or was rejected for another reason.
     pub fn was_refused(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
         expect(
             format!("broadcast of {name}"),
@@ -292,7 +286,7 @@ impl World {
     /// Checks that the node accepted the last broadcast of this transaction.
     ///
     /// # Errors
-    /// If it was not broadcast, or refused.
+    /// If it was not broadcast, or was rejected.
     pub fn was_taken(&self, name: &str) -> Result<(), ScenarioError> {
         expect(
             format!("broadcast of {name}"),
@@ -326,10 +320,10 @@ impl World {
         }
     }
 
-    /// These transactions are in the mempool, and nothing else is.
+    /// Checks that the mempool holds these transactions and nothing else.
     ///
     /// # Errors
-    /// If the mempool is otherwise.
+    /// If the mempool holds anything else.
     pub fn mempool_is(&self, names: &[&str]) -> Result<(), ScenarioError> {
         let mut expected = Vec::new();
         for name in names {
@@ -351,7 +345,7 @@ impl World {
     /// Checks whether an output exists in the chain.
     ///
     /// # Errors
-    /// If it is the other way round.
+    /// If it does when it should not, or the reverse.
     pub fn unspent_is(
         &self,
         what: &str,
@@ -368,7 +362,7 @@ impl World {
         Ok(())
     }
 
-    /// Checks that the transaction is in the chain: one of its outputs is there, unspent.
+    /// Checks that the transaction is confirmed: one of its outputs is in the chain, unspent.
     ///
     /// # Errors
     /// If it is not.

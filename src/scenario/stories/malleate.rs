@@ -5,10 +5,10 @@ use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Transaction, Witness};
 
-use super::error::ScenarioError;
+use crate::scenario::error::ScenarioError;
 
-/// The transaction with every signature's S replaced by its other value: as valid in a block, and with
-/// another id unless the signatures are in the witness.
+/// Returns the transaction with every signature's S negated: still valid in a block, and with another id unless the
+/// signatures are in the witness.
 pub(super) fn malleate(tx: &Transaction) -> Result<Transaction, ScenarioError> {
     let mut twin = tx.clone();
     for input in &mut twin.input {
@@ -49,7 +49,7 @@ fn pushes(script: &Script) -> Result<Vec<Vec<u8>>, ScenarioError> {
         .collect()
 }
 
-/// Turns a signature's S round; anything that is no signature stays as it is.
+/// Negates a signature's S; anything that is not a signature stays unchanged.
 fn flip(element: Vec<u8>) -> Vec<u8> {
     let Some((hash_type, der)) = element.split_last() else {
         return element;

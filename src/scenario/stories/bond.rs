@@ -1,101 +1,20 @@
-//! The guide's forum: Bob pays Alice 1 millidash a post out of a bond of 100 millidash, for 24 hours.
+//! Stories of the guide's forum.
 
 use bitcoin::{Amount, OutPoint, TxOut};
 
-use super::channel::Channel;
-use super::error::{expect, ScenarioError};
-use super::locks;
 use super::malleate::malleate;
-use super::plan::{fund, Plan};
-use super::story::{always, told, ScenarioTemplate};
-use super::turns::{
-    self, confirm, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock,
-};
-use super::world::World;
-use super::{play, Scenario};
-use crate::channel::{ChannelId, Construction, Protocol, Stage, Terms};
+use crate::channel::{ChannelId, Stage, Terms};
 use crate::regtest::{CoinKind, RejectReason};
-use crate::transcript::{Actor, Side, Unit};
+use crate::scenario::error::{expect, ScenarioError};
+use crate::scenario::openings::bond::{open, plan, post, MILLIDASH};
+use crate::scenario::plan::fund;
+use crate::scenario::steps::{
+    confirm, ended_with_paid, payee_settles, payer_refunds, refund_is_void, refund_lock,
+};
+use crate::scenario::world::World;
+use crate::transcript::{Actor, Side};
 
-pub(super) fn scenarios(construction: Construction) -> Vec<Scenario> {
-    let scenario =
-        |story: &ScenarioTemplate| story.scenario(Protocol::Bond, construction).unit(Unit::Millidash);
-    told(STORIES, construction).map(scenario).collect()
-}
-
-const STORIES: &[ScenarioTemplate] = &[
-    ScenarioTemplate {
-        name: "two-days",
-        summary: "A day's posts are paid and settled; the next day gets a new channel",
-        on: always,
-        play: play!(two_days),
-    },
-    ScenarioTemplate {
-        name: "before-the-lock",
-        summary: "Neither side closes: the payee settles six hours before the 24 hours are over",
-        on: always,
-        play: play!(before_the_lock),
-    },
-    ScenarioTemplate {
-        name: "late-payee",
-        summary: "The payee sleeps past the 24 hours: the refund takes everything, although work was paid for",
-        on: always,
-        play: play!(late_payee),
-    },
-    ScenarioTemplate {
-        name: "median-time",
-        summary: "The clock has passed the 24 hours, but the median of the last 11 blocks has not: the refund waits",
-        on: always,
-        play: play!(median_time),
-    },
-    ScenarioTemplate {
-        name: "malleated",
-        summary: "A legacy bond is mined malleated, under another id: the refund spends an output that does not exist",
-        on: always,
-        play: play!(malleated),
-    },
-    ScenarioTemplate {
-        name: "malleated-segwit",
-        summary: "The same attempt on a bond with segwit inputs has no effect",
-        on: always,
-        play: play!(malleated_segwit),
-    },
-    ScenarioTemplate {
-        name: "refund-by-height",
-        summary: "The lock is a height instead of a time: the refund is final at it, and not one block before",
-        on: always,
-        play: play!(locks::bond_refund_by_height),
-    },
-];
-
-pub(super) const MILLIDASH: Amount = Amount::from_sat(100_000);
-
-pub(super) fn plan(world: &World, kind: CoinKind, id: ChannelId) -> Result<Plan, ScenarioError> {
-    turns::plan(Protocol::Bond, MILLIDASH * 100, world, (kind, id))
-}
-
-/// The guide's opening, up to a bond that is confirmed.
-async fn open(world: &World, id: ChannelId) -> Result<Channel, ScenarioError> {
-    open_with(world, plan(world, CoinKind::Segwit, id)?).await
-}
-
-pub(super) async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioError> {
-    world.say("Bob makes the bond and keeps it, Alice signs his refund, asks for the bond and broadcasts it");
-    let channel = world.open(plan).await?;
-    channel.payer()?;
-    channel.payee()?;
-    world.mine(3, &[&channel]).await?;
-    channel.stage_is(Side::Payer, Stage::Open)?;
-    Ok(channel)
-}
-
-/// One post: Alice asks, Bob signs the next version.
-pub(super) async fn post(channel: &Channel) -> Result<(), ScenarioError> {
-    channel.request(MILLIDASH).await?;
-    channel.pay(MILLIDASH).await
-}
-
-async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     let first = open(world, ChannelId(1)).await?;
     world.was_taken("funding")?;
     world.would_refuse("refund", RejectReason::NonFinal)?;
@@ -153,7 +72,7 @@ fn separate_payment(world: &World) -> Result<(), ScenarioError> {
     world.would_accept("separate-payment")
 }
 
-async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world, ChannelId(1)).await?;
     post(&channel).await?;
     post(&channel).await?;
@@ -163,7 +82,7 @@ async fn before_the_lock(world: &mut World) -> Result<(), ScenarioError> {
     ended_with_paid(&channel, MILLIDASH * 2)
 }
 
-async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world, ChannelId(1)).await?;
     world.say("Alice works, and Bob pays for it");
     for _ in 0..3 {
@@ -185,7 +104,7 @@ async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
 
-async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world, ChannelId(1)).await?;
     let refund_lock = refund_lock(world, &channel)?;
     world.say("24 hours are over by every clock, the node's included, but not by the median time past");
@@ -203,7 +122,7 @@ async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
 
-async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Bob's coin is a legacy one, so his signature is part of the bond's id");
     let mut plan = plan(world, CoinKind::Legacy, ChannelId(1))?;
     plan.limits.malleable_funding = true;
@@ -231,7 +150,7 @@ async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.unspent_is("the hostage", hostage, Some(MILLIDASH * 100))
 }
 
-async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Bob's coin is a segwit one, so his signature is not part of the bond's id");
     let channel = world.open(plan(world, CoinKind::Segwit, ChannelId(1))?).await?;
     world.was_taken("funding")?;

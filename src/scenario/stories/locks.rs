@@ -1,15 +1,14 @@
-//! The kind of lock that a protocol's document does not take: a time instead of a height, or the reverse.
+//! Stories with the kind of lock that the protocol's document does not use: a time instead of a height, or the reverse.
 
 use bitcoin::absolute::LockTime;
 
-use super::bond::{self, post};
-use super::error::{expect, ScenarioError};
-use super::plan::Plan;
-use super::turns::{confirm, ended_with_paid, payee_settles, payer_refunds, range, refund_waits};
-use super::world::World;
-use super::{example7, stepped};
 use crate::channel::{ChannelId, Expiry, LockKind, RefundLock, Terms};
 use crate::regtest::CoinKind;
+use crate::scenario::error::{expect, ScenarioError};
+use crate::scenario::openings::{bond, example7, stepped};
+use crate::scenario::plan::Plan;
+use crate::scenario::steps::{confirm, ended_with_paid, payee_settles, payer_refunds, range, refund_waits};
+use crate::scenario::world::World;
 use crate::transcript::Side;
 
 /// The refund's lock a day ahead, as a time.
@@ -31,7 +30,7 @@ fn stepped_plan(world: &World) -> Result<Plan, ScenarioError> {
     Ok(plan)
 }
 
-pub(super) async fn stepped_payment_by_time(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn stepped_payment_by_time(world: &mut World) -> Result<(), ScenarioError> {
     let channel = stepped::open_with(world, stepped_plan(world)?).await?;
     stepped::pay_three(world, &channel).await?;
     world.say("The payer vanishes; the payee redeems alone, once the payments' time has passed");
@@ -41,7 +40,7 @@ pub(super) async fn stepped_payment_by_time(world: &mut World) -> Result<(), Sce
     ended_with_paid(&channel, stepped::STEP * 3)
 }
 
-pub(super) async fn stepped_refund_by_time(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn stepped_refund_by_time(world: &mut World) -> Result<(), ScenarioError> {
     let channel = stepped::open_with(world, stepped_plan(world)?).await?;
     stepped::pay_three(world, &channel).await?;
     world.say("The payee vanishes with the last payment");
@@ -49,7 +48,7 @@ pub(super) async fn stepped_refund_by_time(world: &mut World) -> Result<(), Scen
     payer_refunds(world, &channel).await
 }
 
-pub(super) async fn example7_refund_by_time(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn example7_refund_by_time(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = example7::plan(world)?;
     plan.terms.refund_lock = by_time(world)?;
     let channel = example7::open_with(world, plan).await?;
@@ -59,23 +58,23 @@ pub(super) async fn example7_refund_by_time(world: &mut World) -> Result<(), Sce
     payer_refunds(world, &channel).await
 }
 
-pub(super) async fn bond_refund_by_height(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn bond_refund_by_height(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = bond::plan(world, CoinKind::Segwit, ChannelId(1))?;
     let lock = Expiry::blocks_after(world.tip()?, u32::from(Terms::DAY_OF_BLOCKS));
     plan.terms.refund_lock = lock.ok_or_else(|| range(&"a lock after the last height"))?.into();
     let channel = bond::open_with(world, plan).await?;
-    post(&channel).await?;
-    post(&channel).await?;
+    bond::post(&channel).await?;
+    bond::post(&channel).await?;
     world.say("Alice vanishes, and with her the last version");
     channel.vanish(Side::Payee).await?;
     payer_refunds(world, &channel).await
 }
 
-pub(super) async fn lifetime_from_confirmation(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn lifetime_from_confirmation(world: &mut World) -> Result<(), ScenarioError> {
     const WAITED: u32 = 10;
     world.say("Steps 1 to 6, shorter: T1 itself holds the refund's lock, 144 blocks from its confirmation");
     let mut plan = example7::plan(world)?;
-    // Both would broadcast T1 at the same moment, in any order.
+    // By default both would broadcast T1 at the same moment, in either order.
     plan.limits.broadcast_funding_after = Some(WAITED + 1);
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;

@@ -1,18 +1,18 @@
-//! What only a refund in the funding output's own script can do.
+//! Stories that only a refund in the funding output's own script allows.
 
 use bitcoin::TxOut;
 
-use super::error::{expect, ScenarioError};
-use super::example7::plan;
-use super::interceptor::{Effect, Rule};
 use super::malleate::malleate;
-use super::turns::{self, range};
-use super::world::World;
 use crate::channel::{ChannelId, MessageKind, Protocol, SpendRole, Stage};
 use crate::regtest::{CoinKind, Lock, RejectReason};
+use crate::scenario::error::{expect, ScenarioError};
+use crate::scenario::interceptor::{Effect, Rule};
+use crate::scenario::openings::example7::plan;
+use crate::scenario::steps::{self, nothing_on_chain, range};
+use crate::scenario::world::World;
 use crate::transcript::{Actor, Side};
 
-pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     // Its user has another use for the coin.
     plan.limits.broadcast_funding_after = None;
@@ -24,7 +24,7 @@ pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), Scenario
     });
     world.say("Steps 1 to 6, but the payee is gone with T1, and does not broadcast it");
     let channel = world.open(plan).await?;
-    turns::nothing_on_chain(world, &channel)?;
+    nothing_on_chain(world, &channel)?;
     world.say(
         "The payer cannot know whether T1 will be mined. It need not wait: it spends the coin that T1 spends",
     );
@@ -49,10 +49,10 @@ pub(super) async fn payee_gone_with_t1(world: &mut World) -> Result<(), Scenario
     world.would_refuse("funding", RejectReason::MissingInputs)
 }
 
-pub(super) async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.say("The payer's coin is a legacy one, so its signature is part of T1's id");
     let coin = (CoinKind::Legacy, ChannelId(1));
-    let plan = turns::plan(Protocol::Example7, bitcoin::Amount::ONE_BTC * 10, world, coin)?;
+    let plan = steps::plan(Protocol::Example7, bitcoin::Amount::ONE_BTC * 10, world, coin)?;
     let channel = world.open(plan).await?;
     world.was_taken("funding")?;
     world.say("A third party takes T1 from the network, negates its signature's S, and gets it mined");

@@ -8,16 +8,16 @@ use bitcoin::{
     TxOut, Weight, Witness,
 };
 
-use super::channel::Channel;
-use super::error::{expect, ScenarioError};
-use super::example7::{open, pay_three, STEP};
-use super::turns::{confirm, ended_together, range, refund_is_void};
-use super::world::World;
 use crate::channel::Terms;
 use crate::regtest::{CoinKind, RejectReason};
+use crate::scenario::channel::Channel;
+use crate::scenario::error::{expect, ScenarioError};
+use crate::scenario::openings::example7::{open, pay_three, STEP};
+use crate::scenario::steps::{confirm, ended_together, range, refund_is_void};
+use crate::scenario::world::World;
 use crate::transcript::{Actor, Entry, Side};
 
-pub(super) async fn closed_together(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn closed_together(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say(
@@ -29,7 +29,7 @@ pub(super) async fn closed_together(world: &mut World) -> Result<(), ScenarioErr
     looks_like_anybodys(world, &channel)
 }
 
-pub(super) async fn payer_closes_together(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn payer_closes_together(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     pay_three(world, &channel).await?;
     world.say("Step 9: the payer asks, the payee answers with a nonce, and the rest is the same");
@@ -37,7 +37,7 @@ pub(super) async fn payer_closes_together(world: &mut World) -> Result<(), Scena
     settled_together(world, &channel, STEP * 3).await
 }
 
-pub(super) async fn unused_closed_together(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn unused_closed_together(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     world.say("The session ends before a payment: both sign that everything goes back");
     channel.close(Side::Payee).await?;
@@ -51,7 +51,7 @@ async fn settled_together(world: &World, channel: &Channel, paid: Amount) -> Res
     ended_together(channel, paid, Terms::FEERATE)
 }
 
-pub(super) async fn higher_feerate(world: &mut World) -> Result<(), ScenarioError> {
+pub async fn higher_feerate(world: &mut World) -> Result<(), ScenarioError> {
     // 10 sat/vB.
     const ASKED: FeeRate = FeeRate::from_sat_per_kwu(2_500);
     let channel = open(world).await?;
@@ -87,7 +87,7 @@ fn looks_like_anybodys(world: &World, channel: &Channel) -> Result<(), ScenarioE
     Ok(())
 }
 
-/// All that a stranger sees of a transaction beside keys, amounts and signatures.
+/// What an observer sees of a transaction, apart from keys, amounts and signatures.
 #[derive(Debug, PartialEq, Eq)]
 struct Look {
     version: transaction::Version,

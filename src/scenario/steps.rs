@@ -1,4 +1,4 @@
-//! Turns that several stories take.
+//! Steps that several stories share.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, FeeRate};
@@ -38,7 +38,7 @@ pub(super) fn refund_lock(world: &World, channel: &Channel) -> Result<Lock, Scen
     Ok(Lock::from(&world.recorded(&format!("{}refund", channel.label))?))
 }
 
-/// The node refuses the refund as long as its lock is not over: an absolute one by the lock time, a relative one by the
+/// The node rejects the refund until its lock has passed: an absolute one by the lock time, a relative one by the
 /// sequence.
 pub(super) fn refund_waits(world: &World) -> Result<(), ScenarioError> {
     let reason = if world.construction().has_relative_lock() {
@@ -49,7 +49,7 @@ pub(super) fn refund_waits(world: &World) -> Result<(), ScenarioError> {
     world.would_refuse("refund", reason)
 }
 
-/// As long as this lock is not final, the payee waits for more payments; once it is, the payee settles.
+/// The payee waits for more payments until this lock has passed; then it settles.
 pub(super) fn settle_lock(world: &World, channel: &Channel) -> Result<LockTime, ScenarioError> {
     let base = world.funding_parent(channel.funding()?)?;
     let from = channel.params()?.terms().settle_from(base);
@@ -57,7 +57,7 @@ pub(super) fn settle_lock(world: &World, channel: &Channel) -> Result<LockTime, 
     Ok(from.to_lock_time())
 }
 
-/// One block before its time to settle the payee waits; then it settles with this payment, alone.
+/// One block before its time to settle the payee still waits; at the next it settles with this payment, alone.
 pub(super) async fn payee_settles(
     world: &World,
     channel: &Channel,
@@ -76,7 +76,7 @@ pub(super) async fn payee_settles(
     refund_waits(world)
 }
 
-/// One block before its lock the refund is refused; at the lock the payer takes it.
+/// One block before its lock the refund is rejected; at the lock the payer takes it.
 pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     let lock = refund_lock(world, channel)?;
     world.say("The last block before the refund's lock: it is not final");
@@ -102,10 +102,10 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
     confirm(world, channel, "refund").await
 }
 
-/// At its lock, the refund of a settled channel spends an output that is gone.
+/// When its lock has passed, the refund of a settled channel spends an output that no longer exists.
 pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
     world.say("When the refund's lock is over, its output is already spent");
-    // The node cannot say any more when the coin that is spent was confirmed.
+    // The node no longer knows when the spent coin was confirmed.
     let base = world.funding_parent(channel.funding()?)?;
     let expiry = channel.params()?.terms().refund_lock.expiry(base);
     let expiry = expiry.ok_or_else(|| range(&"a relative lock that has not begun"))?;
@@ -113,13 +113,13 @@ pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(
     world.would_refuse("refund", RejectReason::MissingInputs)
 }
 
-/// Six blocks over a transaction: confirmed for both sides.
+/// Mines six blocks on a transaction: confirmed for both sides.
 pub(super) async fn confirm(world: &World, channel: &Channel, name: &str) -> Result<(), ScenarioError> {
     world.mine(6, &[channel]).await?;
     world.is_mined(name)
 }
 
-/// The channel ended with this much for the payee, and the rest, less the fee, for the payer.
+/// The channel ended with this amount for the payee, and the rest, less the fee, for the payer.
 pub(super) fn ended_with_paid(channel: &Channel, paid: Amount) -> Result<(), ScenarioError> {
     channel.ended_with(channel.params()?.spendable() - paid, paid)
 }

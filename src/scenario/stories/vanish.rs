@@ -1,45 +1,41 @@
-//! Each side vanishes at each stage: instead of sending a message, its machine loses power.
+//! Each side vanishes at each stage: its machine loses power instead of sending a message.
 //!
-//! Whatever the moment, the other side gets what it is owed without any help, or nothing was at stake.
+//! Whatever the moment, the other side gets what it is owed without help, or nothing was at stake.
 
-use bitcoin::Amount;
-
-use super::bond::{self, MILLIDASH};
-use super::channel::Channel;
-use super::error::ScenarioError;
-use super::interceptor::{Effect, Rule};
-use super::plan::Plan;
-use super::turns::{
+use crate::channel::{Construction, MessageKind, Protocol};
+use crate::scenario::channel::Channel;
+use crate::scenario::error::ScenarioError;
+use crate::scenario::interceptor::{Effect, Rule};
+use crate::scenario::openings::{bond, plan, step};
+use crate::scenario::scenario::{Play, Scenario};
+use crate::scenario::steps::{
     confirm, ended_together, ended_with_paid, nothing_on_chain, payee_settles, payer_refunds,
     refund_from_backup,
 };
-use super::world::World;
-use super::{example7, stepped, Scenario};
-use crate::channel::{ChannelId, Construction, MessageKind, Protocol};
-use crate::regtest::{CoinKind, Policy};
-use crate::transcript::{Side, Unit};
+use crate::scenario::world::World;
+use crate::transcript::Side;
 
 /// How a channel ends when its side vanishes instead of sending a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     /// The funding transaction was never broadcast.
     NothingOnChain,
-    /// The funding transaction is in the chain, and the payer that is gone still owns a refund.
+    /// The funding transaction is confirmed, and the vanished payer still owns a refund.
     RefundFromBackup,
     /// The payer takes its refund.
     PayerRefunds,
     /// The payee redeems the last payment that it accepted.
     PayeeSettles,
-    /// The payee redeems it at once, because the one signature of both that it asked for will not come.
+    /// The payee redeems it at once, because the cooperative close that it asked for will not happen.
     PayeeSettlesAtOnce,
-    /// The settlement was already with the network.
+    /// The settlement was already broadcast.
     Settled,
 }
 
 impl Ending {
     const fn of(protocol: Protocol, who: Side, kind: MessageKind) -> Self {
         match (kind, protocol, who) {
-            // The article's payer broadcasts first and tells then.
+            // The article's payer broadcasts first, then tells the payee.
             (MessageKind::Funding, Protocol::SteppedLocktime, _) => Self::RefundFromBackup,
             (MessageKind::Ready | MessageKind::PaymentRequest | MessageKind::PaymentAccepted, ..)
             | (MessageKind::CloseRequest, _, Side::Payee) => Self::PayerRefunds,
@@ -82,53 +78,28 @@ pub(crate) const STAGES: [(Side, MessageKind); 14] = [
 ];
 
 /// Whether it is worth a scenario: where the refund is signed in advance, the conversation is that of the first
-/// construction, so that one stage shows that it ends like there.
+/// construction, and one stage is enough to show that it ends the same way.
 fn is_told(kind: MessageKind, construction: Construction) -> bool {
     let told_before = construction != Construction::P2sh && !construction.has_script_refund();
     !told_before || kind == MessageKind::PaymentAccepted
 }
 
-pub(super) fn scenarios(protocol: Protocol, construction: Construction) -> Vec<Scenario> {
+pub fn scenarios(protocol: Protocol, construction: Construction) -> impl Iterator<Item = Scenario> {
     STAGES
         .into_iter()
-        .filter(|(_, kind)| kind.is_said(protocol, construction) && is_told(*kind, construction))
-        .map(|(who, kind)| scenario(protocol, who, kind).on(construction))
-        .collect()
+        .filter(move |(_, kind)| kind.is_said(protocol, construction) && is_told(*kind, construction))
+        .map(move |(who, kind)| scenario(protocol, who, kind))
 }
 
 fn scenario(protocol: Protocol, who: Side, kind: MessageKind) -> Scenario {
     let name = format!("{who}-vanishes-before-{kind}");
-    let ending = Ending::of(protocol, who, kind);
-    let summary = format!(
-        "The {who} vanishes instead of sending {kind}; {}",
-        ending.summary()
-    );
-    let play: super::Play = Box::new(move |world| Box::pin(vanish(world, protocol, who, kind)));
-    let scenario = Scenario::new(protocol, &name, &summary, play);
-    match protocol {
-        Protocol::SteppedLocktime => scenario.policy(Policy::free()),
-        Protocol::Example7 => scenario.unit(Unit::Bitcoin),
-        Protocol::Bond => scenario.unit(Unit::Millidash),
-    }
+    let ending = Ending::of(protocol, who, kind).summary();
+    let summary = format!("The {who} vanishes instead of sending {kind}; {ending}");
+    let play: Play = Box::new(move |world| Box::pin(vanish(world, protocol, who, kind)));
+    Scenario::new(protocol, &name, &summary, play)
 }
 
-fn plan(world: &World, protocol: Protocol) -> Result<Plan, ScenarioError> {
-    match protocol {
-        Protocol::SteppedLocktime => stepped::plan(world),
-        Protocol::Example7 => example7::plan(world),
-        Protocol::Bond => bond::plan(world, CoinKind::Segwit, ChannelId(1)),
-    }
-}
-
-const fn step(protocol: Protocol) -> Amount {
-    match protocol {
-        Protocol::SteppedLocktime => stepped::STEP,
-        Protocol::Example7 => example7::STEP,
-        Protocol::Bond => MILLIDASH,
-    }
-}
-
-/// The first payment goes well; what happens, happens at the second.
+/// How many messages of this kind pass before the side vanishes: the first payment succeeds, the second does not.
 pub(crate) const fn skip(protocol: Protocol, kind: MessageKind) -> u32 {
     match (kind, protocol) {
         // Example 7 begins with a payment of nothing.
