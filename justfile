@@ -91,7 +91,7 @@ review: provision
 
 # Play what every construction puts on chain, and write the table of weights
 weights: provision
-    WRITE_WEIGHTS=1 cargo test --locked --features cli --test weights
+    WRITE_WEIGHTS=1 cargo test --locked --features cli --test node weights::the_table
 
 # Measure the harness beside the crates under it, and write the table
 bench-harness: provision

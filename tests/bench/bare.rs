@@ -4,7 +4,7 @@ use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::{ecdsa, schnorr, All, Keypair, Message, PublicKey, Secp256k1, XOnlyPublicKey};
 use spilman::channel::Construction;
 
-use crate::open::secret;
+use crate::common::pair::secret;
 
 /// So many that the processor learns none of them by heart.
 const DIGESTS: usize = 1_024;

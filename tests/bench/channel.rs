@@ -2,8 +2,8 @@
 //! in the same process, in turns. `just bench-channel` writes the table.
 
 mod bare;
-#[path = "../common/open.rs"]
-mod open;
+#[path = "../common/mod.rs"]
+mod common;
 mod report;
 
 use std::cmp::Ordering;
@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bare::Bare;
+use common::open::{open, payment, STEP};
 use criterion::Criterion;
-use open::{open, payment, STEP};
 use report::{machine, publish, version_of};
 use spilman::channel::{Construction, Event, Payee, Payer};
 

@@ -1,14 +1,9 @@
 //! An open channel on any construction, without a node, a connection or a log: the two parties, ready to pay.
-#![allow(dead_code, unused_imports, reason = "each test crate uses a part of it")]
-
-#[path = "pair.rs"]
-mod pair;
 
 use bitcoin::Amount;
-use pair::{Case, Pair};
 use spilman::channel::{Action, Capacity, Construction, Envelope, Event, Payee, Payer, Protocol};
 
-pub use pair::secret;
+use super::pair::{Case, Pair};
 
 /// The sum of one payment: the largest channel has room for billions of them.
 pub const STEP: Amount = Amount::ONE_SAT;

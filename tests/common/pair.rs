@@ -1,13 +1,8 @@
 //! An honest payer and payee in memory, and what the tests want to know of them.
-#![allow(dead_code, unused_imports, reason = "each test crate uses a part of it")]
 
-#[path = "pair/case.rs"]
 mod case;
-#[path = "pair/log.rs"]
 mod log;
-#[path = "pair/sign.rs"]
 mod sign;
-#[path = "pair/spends.rs"]
 mod spends;
 
 use bitcoin::{Amount, Transaction};

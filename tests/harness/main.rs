@@ -1,7 +1,12 @@
-//! The harness on real nodes, each test on one of its own.
+//! The harness on real nodes: one node, several, and electrs beside a node.
 
 mod activation;
 mod blocks;
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(feature = "electrs")]
+mod electrs;
 mod faucet;
 mod feerates;
 mod locks;

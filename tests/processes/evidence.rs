@@ -9,9 +9,9 @@ use std::thread;
 
 use spilman::regtest::{wait_until, Node, Poll, Regtest, TestFailure};
 
-use super::child::{child_of, is_child};
-use super::proc::{daemons_of, is_alive};
 use super::{signal, TIMEOUT};
+use crate::common::child::{child_of, is_child};
+use crate::common::proc::{daemons_of, is_alive};
 
 fn in_a_static() -> &'static Node {
     static NODE: OnceLock<Node> = OnceLock::new();
@@ -142,7 +142,7 @@ fn kept_in(evidence: &Path, test: &str) -> Vec<PathBuf> {
 }
 
 /// Runs a test's child as test runners do: with one thread for tests, with two, and without a capture of what is said.
-fn run_each(test: &str, what: &str, look: impl Fn(&Output, &Path)) {
+fn run_each(test: impl Copy, what: &str, look: impl Fn(&Output, &Path)) {
     for (threads, more) in [("1", &[][..]), ("2", &[]), ("2", &["--nocapture"])] {
         let evidence = tempfile::tempdir().unwrap();
         let output = child_of(test, what)
@@ -162,13 +162,12 @@ fn text_of(output: &Output) -> String {
 
 #[test]
 fn each_way_to_fail_keeps_evidence() -> Result<(), TestFailure> {
-    const TEST: &str = "evidence::each_way_to_fail_keeps_evidence";
     let mut result = Ok(());
     if is_child(|how| result = fail(how)) {
         return result;
     }
     for how in FAILS {
-        run_each(TEST, how, |output, evidence| {
+        run_each(each_way_to_fail_keeps_evidence, how, |output, evidence| {
             let said = text_of(output);
             assert!(!output.status.success(), "{how}: {said}");
             let kept = kept_in(evidence, "each_way_to_fail");
@@ -244,12 +243,11 @@ fn pass(how: &str) {
 
 #[test]
 fn a_test_that_passes_leaves_nothing() {
-    const TEST: &str = "evidence::a_test_that_passes_leaves_nothing";
     if is_child(pass) {
         return;
     }
     for how in PASSES {
-        run_each(TEST, how, |output, evidence| {
+        run_each(a_test_that_passes_leaves_nothing, how, |output, evidence| {
             let said = text_of(output);
             assert!(output.status.success(), "{how}: {said}");
             let left: Vec<_> = fs::read_dir(evidence).unwrap().collect();
@@ -262,7 +260,6 @@ fn a_test_that_passes_leaves_nothing() {
 /// Nobody waits for the answers of a node that is gone or hangs, and what there is without them is kept.
 #[test]
 fn a_node_that_does_not_answer_keeps_its_evidence() {
-    const TEST: &str = "evidence::a_node_that_does_not_answer_keeps_its_evidence";
     if is_child(|how| {
         let chain = Regtest::start().unwrap();
         let pid = pid_of(chain.node());
@@ -286,7 +283,7 @@ fn a_node_that_does_not_answer_keeps_its_evidence() {
         ("STOP", "the node did not answer within "),
     ] {
         let evidence = tempfile::tempdir().unwrap();
-        let output = child_of(TEST, how)
+        let output = child_of(a_node_that_does_not_answer_keeps_its_evidence, how)
             .env("SPILMAN_EVIDENCE", evidence.path())
             .output()
             .unwrap();
@@ -310,7 +307,6 @@ fn a_node_that_does_not_answer_keeps_its_evidence() {
 /// The place is named, the variable that has chosen it, and what to do.
 #[test]
 fn a_place_where_nothing_can_be_written_is_named() -> Result<(), TestFailure> {
-    const TEST: &str = "evidence::a_place_where_nothing_can_be_written_is_named";
     let mut result = Ok(());
     if is_child(|how| result = fail(how)) {
         return result;
@@ -331,7 +327,7 @@ fn a_place_where_nothing_can_be_written_is_named() -> Result<(), TestFailure> {
         ("TMPDIR", scratch.path(), &in_scratch),
     ] {
         for how in ["a local node", "an error of its own", "a static"] {
-            let mut child = child_of(TEST, how);
+            let mut child = child_of(a_place_where_nothing_can_be_written_is_named, how);
             for other in ["SPILMAN_EVIDENCE", "TEMPDIR_ROOT"] {
                 child.env_remove(other);
             }
@@ -349,7 +345,6 @@ fn a_place_where_nothing_can_be_written_is_named() -> Result<(), TestFailure> {
 /// One file that cannot be written does not take the others with it.
 #[test]
 fn what_can_be_written_is() {
-    const TEST: &str = "evidence::what_can_be_written_is";
     if is_child(|_| {
         let chain = Regtest::start().unwrap();
         for name in ["debug.log/in the way", "../outside", "own.log"] {
@@ -360,7 +355,7 @@ fn what_can_be_written_is() {
         return;
     }
     let evidence = tempfile::tempdir().unwrap();
-    let output = child_of(TEST, "panic")
+    let output = child_of(what_can_be_written_is, "panic")
         .env("SPILMAN_EVIDENCE", evidence.path())
         .output()
         .unwrap();
@@ -394,14 +389,11 @@ fn the_last_line_of_a_failure_leads_to_the_evidence() {
         return;
     }
     let evidence = tempfile::tempdir().unwrap();
-    let output = child_of(
-        "evidence::the_last_line_of_a_failure_leads_to_the_evidence",
-        "panic",
-    )
-    .env("SPILMAN_EVIDENCE", evidence.path())
-    .env("RUST_BACKTRACE", "0")
-    .output()
-    .unwrap();
+    let output = child_of(the_last_line_of_a_failure_leads_to_the_evidence, "panic")
+        .env("SPILMAN_EVIDENCE", evidence.path())
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let failure = said.rsplit_once("\n\nfailures:\n").expect("a failure").0;
     let last = failure.trim_end().lines().last().unwrap();
@@ -433,13 +425,10 @@ fn a_test_that_returns_an_error_keeps_its_evidence() -> Result<(), TestFailure> 
         });
     }
     let evidence = tempfile::tempdir().unwrap();
-    let output = child_of(
-        "evidence::a_test_that_returns_an_error_keeps_its_evidence",
-        "fail",
-    )
-    .env("SPILMAN_EVIDENCE", evidence.path())
-    .output()
-    .unwrap();
+    let output = child_of(a_test_that_returns_an_error_keeps_its_evidence, "fail")
+        .env("SPILMAN_EVIDENCE", evidence.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let failure = said.rsplit_once("\n\nfailures:\n").expect("a failure").0;
     let mut last = failure.trim_end().lines().rev();
@@ -459,7 +448,7 @@ fn everything_is_kept_only_if_asked_for() {
     }
     for (keep, stays) in [("", false), ("1", true)] {
         let scratch = tempfile::tempdir().unwrap();
-        let mut child = child_of("evidence::everything_is_kept_only_if_asked_for", "pass")
+        let mut child = child_of(everything_is_kept_only_if_asked_for, "pass")
             .env("TMPDIR", scratch.path())
             .env("TEMPDIR_ROOT", "")
             .env("SPILMAN_KEEP", keep)

@@ -7,14 +7,13 @@ use std::process::Command;
 
 use spilman::regtest::{find_bitcoind, wait_until, Poll, Regtest};
 
-use super::child::{child_of, is_child, write_program};
-use super::proc::entries;
 use super::TIMEOUT;
+use crate::common::child::{child_of, is_child, write_program};
+use crate::common::proc::entries;
 
 /// Whatever the bytes of its name are.
 #[test]
 fn a_temporary_folder_may_have_any_name() {
-    const TEST: &str = "machine::a_temporary_folder_may_have_any_name";
     if is_child(|_| {
         let chain = Regtest::start().unwrap();
         chain.mine(1).unwrap();
@@ -31,7 +30,7 @@ fn a_temporary_folder_may_have_any_name() {
     ] {
         let folder = scratch.path().join(OsStr::from_bytes(name));
         fs::create_dir(&folder).unwrap();
-        let output = child_of(TEST, "start")
+        let output = child_of(a_temporary_folder_may_have_any_name, "start")
             .env("TEMPDIR_ROOT", &folder)
             .output()
             .unwrap();
@@ -56,7 +55,6 @@ fn a_temporary_folder_may_have_any_name() {
 /// before it has spoken to anybody.
 #[test]
 fn a_wrapper_that_forgets_its_arguments_is_refused() {
-    const TEST: &str = "machine::a_wrapper_that_forgets_its_arguments_is_refused";
     if is_child(|expected| {
         let said = Regtest::start().unwrap_err().to_string();
         assert!(said.contains(expected), "no {expected:?} in: {said}");
@@ -82,7 +80,7 @@ fn a_wrapper_that_forgets_its_arguments_is_refused() {
             &format!("#!/bin/sh\n{answer}exec '{}'\n", real.display()),
         );
         // It finds neither a home that matters nor a network.
-        let child = child_of(TEST, expected);
+        let child = child_of(a_wrapper_that_forgets_its_arguments_is_refused, expected);
         let output = isolated(&["--net"], "ip link set lo up 2>/dev/null; ", &child)
             .env("HOME", folder.path())
             .env("BITCOIND_EXE", &program)
@@ -101,7 +99,6 @@ fn a_wrapper_that_forgets_its_arguments_is_refused() {
 /// Not the program is missing, but what it needs of the machine.
 #[test]
 fn what_the_machine_lacks_is_named() {
-    const TEST: &str = "machine::what_the_machine_lacks_is_named";
     if is_child(|expected| {
         let said = Regtest::start().unwrap_err().to_string();
         for part in expected.split('|') {
@@ -146,15 +143,27 @@ fn what_the_machine_lacks_is_named() {
             "file descriptors|files: at most 100",
         ),
     ] {
-        lacks(&["--mount"], before, TEST, (variable, place), expected);
+        lacks(
+            &["--mount"],
+            before,
+            what_the_machine_lacks_is_named,
+            (variable, place),
+            expected,
+        );
     }
     // A new network has a loopback interface that is down.
     let expected = "did not start|loopback: 127.0.0.1 does not answer";
-    lacks(&["--net"], "", TEST, ("TEMPDIR_ROOT", &here), expected);
+    lacks(
+        &["--net"],
+        "",
+        what_the_machine_lacks_is_named,
+        ("TEMPDIR_ROOT", &here),
+        expected,
+    );
 }
 
 /// What a test with a node says in such a place, and what the doctor does: the end of each part.
-fn lacks(spaces: &[&str], before: &str, test: &str, (variable, place): (&str, &str), expected: &str) {
+fn lacks(spaces: &[&str], before: &str, test: impl Fn(), (variable, place): (&str, &str), expected: &str) {
     let run = |child: Command| {
         let output = isolated(spaces, before, &child)
             .arg(place)

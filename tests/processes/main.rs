@@ -1,10 +1,11 @@
 //! Nodes as processes: stopped and started again, many at once, and none left behind, however a test ends.
 
-mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod evidence;
 mod machine;
+mod missing_binary;
 mod odd;
-mod proc;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,9 +18,9 @@ use std::thread;
 use std::time::Duration;
 
 #[cfg(feature = "electrs")]
-use child::write_program;
-use child::{child_of, is_child};
-use proc::{daemons_of, is_alive, listening};
+use common::child::write_program;
+use common::child::{child_of, is_child};
+use common::proc::{daemons_of, is_alive, listening};
 use spilman::regtest::{wait_until, Error, InvalidRequest, Node, Poll, Regtest, BLOCK_INTERVAL, START_TIME};
 
 /// Generous: what is waited for takes a few hundredths of a second.
@@ -84,7 +85,7 @@ fn live(ending: &str) {
 }
 
 /// Runs this test's child up to its end and looks whether anything is left.
-fn ends(test: &str, ending: &str, end: impl FnOnce(&std::process::Child)) -> Output {
+fn ends(test: impl Fn(), ending: &str, end: impl FnOnce(&std::process::Child)) -> Output {
     // Not every tool takes such a name as it is, in this locale.
     let scratch = tempfile::Builder::new().prefix("ü \\n [x]* ").tempdir().unwrap();
     let ready = scratch.path().join("ready");
@@ -139,7 +140,7 @@ fn kill_9_of_the_test_leaves_nothing() {
     if is_child(live) {
         return;
     }
-    let output = ends("kill_9_of_the_test_leaves_nothing", "wait", |child| {
+    let output = ends(kill_9_of_the_test_leaves_nothing, "wait", |child| {
         signal(&child.id().to_string(), "KILL");
     });
     assert_eq!(output.status.signal(), Some(9), "{output:?}");
@@ -151,7 +152,7 @@ fn kill_9_of_the_test_leaves_no_electrs() {
     if is_child(live) {
         return;
     }
-    let output = ends("kill_9_of_the_test_leaves_no_electrs", "electrs", |child| {
+    let output = ends(kill_9_of_the_test_leaves_no_electrs, "electrs", |child| {
         signal(&child.id().to_string(), "KILL");
     });
     assert_eq!(output.status.signal(), Some(9), "{output:?}");
@@ -161,7 +162,6 @@ fn kill_9_of_the_test_leaves_no_electrs() {
 #[cfg(feature = "electrs")]
 #[test]
 fn kill_9_while_electrs_comes_up_leaves_nothing() {
-    const TEST: &str = "kill_9_while_electrs_comes_up_leaves_nothing";
     if is_child(|_| drop(Regtest::builder().electrs(true).start())) {
         return;
     }
@@ -171,7 +171,7 @@ fn kill_9_while_electrs_comes_up_leaves_nothing() {
         &program,
         "#!/bin/sh\n[ \"$1\" = --version ] && echo v0 && exit\nwhile :; do sleep 1; done\n",
     );
-    let mut child = child_of(TEST, "start")
+    let mut child = child_of(kill_9_while_electrs_comes_up_leaves_nothing, "start")
         .env("ELECTRS_EXE", &program)
         .env("TEMPDIR_ROOT", scratch.path())
         .stdout(Stdio::null())
@@ -211,7 +211,7 @@ fn ctrl_c_at_the_terminal_leaves_nothing() {
         return;
     }
     // A terminal sends it to the whole foreground group.
-    let output = ends("ctrl_c_at_the_terminal_leaves_nothing", "wait", |child| {
+    let output = ends(ctrl_c_at_the_terminal_leaves_nothing, "wait", |child| {
         signal(&format!("-{}", child.id()), "INT");
     });
     assert_eq!(output.status.signal(), Some(2), "{output:?}");
@@ -222,7 +222,7 @@ fn an_exit_with_a_node_in_a_static_leaves_nothing() {
     if is_child(live) {
         return;
     }
-    let output = ends("an_exit_with_a_node_in_a_static_leaves_nothing", "exit", |_| ());
+    let output = ends(an_exit_with_a_node_in_a_static_leaves_nothing, "exit", |_| ());
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -231,7 +231,7 @@ fn a_dropped_runtime_leaves_nothing() {
     if is_child(live) {
         return;
     }
-    let output = ends("a_dropped_runtime_leaves_nothing", "dropped-runtime", |_| ());
+    let output = ends(a_dropped_runtime_leaves_nothing, "dropped-runtime", |_| ());
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -240,7 +240,7 @@ fn a_panic_leaves_nothing_but_evidence() {
     if is_child(live) {
         return;
     }
-    let output = ends("a_panic_leaves_nothing_but_evidence", "panic", |_| ());
+    let output = ends(a_panic_leaves_nothing_but_evidence, "panic", |_| ());
     assert!(!output.status.success(), "{output:?}");
 }
 
@@ -253,7 +253,7 @@ fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
     let children: Vec<_> = (0..25_u64)
         .map(|step| {
             let scratch = tempfile::tempdir().unwrap();
-            let mut child = child_of("kill_9_at_any_moment_of_a_start_leaves_nothing", "start")
+            let mut child = child_of(kill_9_at_any_moment_of_a_start_leaves_nothing, "start")
                 .env("TMPDIR", scratch.path())
                 .env("TEMPDIR_ROOT", "")
                 .stdout(Stdio::null())

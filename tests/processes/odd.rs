@@ -12,9 +12,9 @@ use spilman::regtest::{
     find_bitcoind, wait_until, Error, InvalidRequest, Node, NodeError, Poll, Regtest, START_HEIGHT,
 };
 
-use super::child::{child_of, is_child, write_program};
-use super::proc::{entries, is_alive, marked, reaper_of};
 use super::{signal, READY, TIMEOUT};
+use crate::common::child::{child_of, is_child, write_program};
+use crate::common::proc::{entries, is_alive, marked, reaper_of};
 
 /// Programs that start the real one in some way, `$REAL`.
 const WRAPPERS: &[(&str, &str)] = &[
@@ -88,14 +88,15 @@ fn a_wrapped_node_starts_stops_and_leaves_nothing() {
 
 #[test]
 fn kill_9_leaves_nothing_of_a_wrapped_node() {
-    const TEST: &str = "odd::kill_9_leaves_nothing_of_a_wrapped_node";
     if is_child(super::live) {
         return;
     }
     for (how, script) in WRAPPERS {
         let folder = tempfile::tempdir().unwrap();
         let program = wrapper(folder.path(), script);
-        let (scratch, _) = run_to_node(TEST, &program, |child| signal(&child.id().to_string(), "KILL"));
+        let (scratch, _) = run_to_node(kill_9_leaves_nothing_of_a_wrapped_node, &program, |child| {
+            signal(&child.id().to_string(), "KILL")
+        });
         wait_until(&format!("nothing to be left of one {how}"), TIMEOUT, || {
             let helpers = helpers_of(folder.path());
             let left = (marked(scratch.path()), entries(scratch.path()), helpers);
@@ -111,7 +112,7 @@ fn kill_9_leaves_nothing_of_a_wrapped_node() {
 
 /// Starts a child of this test with a node and ends it as told. The answer is its temporary folder, and that of its nodes.
 fn run_to_node(
-    test: &str,
+    test: impl Fn(),
     program: &Path,
     end: impl FnOnce(&std::process::Child),
 ) -> (tempfile::TempDir, PathBuf) {
@@ -139,18 +140,21 @@ fn run_to_node(
 /// As in a container, whose first process is the test, and whose temporary folder outlives it.
 #[test]
 fn what_was_left_without_a_reaper_is_swept_up_by_the_next_test() {
-    const TEST: &str = "odd::what_was_left_without_a_reaper_is_swept_up_by_the_next_test";
     if is_child(super::live) {
         return;
     }
     let real = find_bitcoind().unwrap().path;
-    let (scratch, left) = run_to_node(TEST, &real, |child| {
-        signal(&reaper_of(child.id()).to_string(), "KILL");
-        signal(&child.id().to_string(), "KILL");
-    });
+    let (scratch, left) = run_to_node(
+        what_was_left_without_a_reaper_is_swept_up_by_the_next_test,
+        &real,
+        |child| {
+            signal(&reaper_of(child.id()).to_string(), "KILL");
+            signal(&child.id().to_string(), "KILL");
+        },
+    );
     assert!(left.exists() && marked(&left).len() == 1, "{left:?}");
     let sweep = || {
-        let child = child_of("odd::a_node_that_is_started_for_the_sweep", "start")
+        let child = child_of(a_node_that_is_started_for_the_sweep, "start")
             .env("TEMPDIR_ROOT", scratch.path())
             .output();
         assert!(child.unwrap().status.success());

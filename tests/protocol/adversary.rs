@@ -1,7 +1,6 @@
 //! The catalogue of dishonest messages against the library's own two sides: each is refused with the reason that it
 //! names, wherever it applies, and the honest message in its place is taken.
 
-#[path = "adversary/talk.rs"]
 mod talk;
 
 use std::collections::HashSet;

@@ -2,9 +2,7 @@
 //! happened before: one table. Each row takes the message that an honest peer would send at some stage, changes it in one
 //! way, and says how the receiver has to refuse it, on every construction on which that can happen.
 
-#[path = "refusals/rows.rs"]
 mod rows;
-#[path = "refusals/scene.rs"]
 mod scene;
 
 use bitcoin::{OutPoint, Transaction};

@@ -3,12 +3,13 @@
 
 mod cancel;
 mod chains;
+#[path = "../common/mod.rs"]
+mod common;
+mod electrum;
 #[cfg(feature = "tracing")]
 mod events;
 mod floods;
 mod hand;
-#[path = "../common/pair.rs"]
-mod pair;
 mod panics;
 mod peers;
 mod sums;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use bitcoin::FeeRate;
 use chains::{Blind, FakeChain, Shaky};
+use common::pair;
 use hand::{both, open_payer, setup, soon, until, Hand};
 use pair::{amounts, sat, Case, HEIGHT, MTP};
 use spilman::channel::{Construction, Protocol, Stage};

@@ -1,5 +1,5 @@
 //! Every construction: what the node rejects is refused here before it is kept. (The node's word on the same changes is
-//! in `tests/attacks/scripts.rs` and `tests/attacks/locks.rs`.)
+//! in `tests/node/attacks/scripts.rs` and `tests/node/attacks/locks.rs`.)
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;

@@ -1,0 +1,48 @@
+//! A test in a process of its own: the same test program, told to run just this test.
+
+use std::any::type_name;
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+/// Says to the child what to do.
+pub const CHILD: &str = "SPILMAN_TEST_CHILD";
+
+/// In a child, does what it was made for; otherwise this is the parent.
+pub fn is_child(live: impl FnOnce(&str)) -> bool {
+    match env::var(CHILD) {
+        Ok(what) => {
+            live(&what);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// The command that runs this test as a child.
+pub fn child_of<T>(_test: T, what: &str) -> Command {
+    let (_, test) = type_name::<T>()
+        .split_once("::")
+        .expect("a function of this crate");
+    // Tests that a script runs in the background ignore Ctrl-C, and the child would inherit that.
+    let mut command = Command::new("/usr/bin/env");
+    command
+        .arg("--default-signal=INT")
+        .arg(env::current_exe().expect("this program"))
+        .args(["--exact", test])
+        .env("RUST_TEST_THREADS", "2")
+        .env(CHILD, what);
+    command
+}
+
+/// Makes an executable script. A shell writes it: what this process had open for writing could not be executed as long
+/// as another thread, forking, has it open ("text file busy").
+pub fn write_program(path: &Path, script: &str) {
+    let wrote = Command::new("/bin/sh")
+        .args(["-c", r#"printf '%s' "$2" >"$1" && chmod 755 "$1""#, "sh"])
+        .arg(path)
+        .arg(script)
+        .status();
+    let wrote = wrote.expect("a shell");
+    assert!(wrote.success(), "{}: {wrote}", path.display());
+}

@@ -1,0 +1,415 @@
+//! How a one-way channel loses money, on real nodes: each attack works against a party that checks less, and is
+//! refused by the parties here.
+
+mod locks;
+mod scripts;
+
+use crate::common::duo::{refusal, sat, tip, with_signature, Cast, Duo};
+use crate::common::spend;
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::ecdsa;
+use bitcoin::sighash::EcdsaSighashType;
+use bitcoin::{Amount, FeeRate, Sequence};
+use spilman::channel::{
+    Construction, Message, Protocol, RefundError, Refusal, SignatureError, Stage, Terms, UnverifiedSignature,
+};
+use spilman::regtest::{Regtest, RejectReason};
+use spilman::wire;
+
+fn start() -> Regtest {
+    Regtest::start().expect("a node")
+}
+
+/// Example 7 on this construction.
+fn channel_on(chain: &Regtest, construction: Construction, label: &str) -> Duo {
+    let label = format!("{label}/{construction}");
+    Cast::new(chain, &label, Protocol::Example7, sat(100_000))
+        .on(construction)
+        .open(chain)
+}
+
+fn co_signed() -> impl Iterator<Item = Construction> {
+    let all = Construction::ALL.into_iter();
+    all.filter(|construction| !construction.has_script_refund())
+}
+
+fn channel(chain: &Regtest, label: &str, capacity: u64) -> Duo {
+    Cast::new(chain, label, Protocol::Example7, sat(capacity)).open(chain)
+}
+
+/// 1. The payer asks for a refund with a final sequence, and the payee refuses to sign it.
+/// 2. A naive payee would sign it: ten blocks before the lock the node takes it.
+/// 3. The same refund with the agreed sequence waits.
+#[test]
+fn a_final_sequence_disables_the_refunds_lock() {
+    let chain = start();
+    for construction in co_signed() {
+        let label = format!("final-sequence/{construction}");
+        let cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(construction);
+        let (_, payee, mut request) = cast.agree(&chain);
+        let Message::RefundRequest { tx } = &mut request.message else {
+            panic!("a refund request")
+        };
+        tx.input[0].sequence = Sequence::MAX;
+        let refused = payee
+            .sign_refund(request, tip(&chain))
+            .map(drop)
+            .expect_err("refused");
+        let (expected, received) = (Sequence::ENABLE_LOCKTIME_NO_RBF, Sequence::MAX);
+        assert_eq!(
+            refused,
+            Refusal::Refund(RefundError::FinalSequence { expected, received }),
+            "{construction}"
+        );
+
+        let duo = cast.open(&chain);
+        let lock = duo.params().terms().refund_lock.to_lock_time();
+        let early = LockTime::from_height(lock.to_consensus_u32() - 10).expect("a height");
+        chain.make_final(early).expect("blocks");
+        assert_eq!(chain.tip().expect("tip").height + 10, lock.to_consensus_u32());
+        let node = chain.node();
+        node.test_accept(&duo.refund(lock, Sequence::MAX))
+            .expect("verdict")
+            .expect_accepted();
+        let locked = duo.refund(lock, Sequence::ENABLE_LOCKTIME_NO_RBF);
+        assert_eq!(
+            &locked,
+            duo.pair.payer.refund().tx(),
+            "the same as the payer's own"
+        );
+        node.test_accept(&locked)
+            .expect("verdict")
+            .expect_rejected(RejectReason::NonFinal);
+    }
+}
+
+/// 1. The payer sends a payment with the other S. The payee refuses it and holds what it held before.
+/// 2. A naive payee would complete it: no node relays the settlement.
+/// 3. A miner could still take it: it is valid, so no consensus check would have found it.
+#[test]
+fn a_high_s_payment_is_refused_since_no_node_relays_it() {
+    let chain = start();
+    // BIP 340 leaves one way to write a signature: Taproot has no other S.
+    let ecdsa = |construction: &Construction| *construction != Construction::Taproot;
+    for construction in Construction::ALL.into_iter().filter(ecdsa) {
+        let mut duo = channel_on(&chain, construction, "high-s");
+        duo.pay(sat(10_000));
+        let honest = duo.sign(sat(10_000));
+        let Message::Payment { signature, .. } = &honest.message else {
+            panic!("a payment")
+        };
+        let low = ecdsa::Signature::from_compact(&signature.to_compact()).expect("r and s");
+        let high = spend::high_s(&spend::ecdsa_bytes(low, 1));
+        let sent = with_signature(honest.clone(), spend::compact(duo.params(), &high));
+        let refused = refusal(duo.receive(sent));
+        assert!(
+            matches!(refused, Refusal::Signature(SignatureError::HighS { .. })),
+            "{construction}: {refused}"
+        );
+        assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
+
+        duo.receive(honest).expect("the same with a low S is accepted");
+        let tx = duo.payment();
+        let [_, payee] = duo.signatures(&tx);
+        let naive = spend::finish(duo.params(), tx, [high, payee]);
+        let verdict = chain.node().test_accept(&naive).expect("verdict");
+        let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
+        assert!(
+            words.contains("S value is unnecessarily high"),
+            "{construction}: {words}"
+        );
+        chain
+            .mine_exactly(std::slice::from_ref(&naive))
+            .expect("valid in a block");
+        chain
+            .node()
+            .test_accept(&naive)
+            .expect("verdict")
+            .expect_rejected(RejectReason::AlreadyKnown);
+    }
+}
+
+/// 1. The node takes a spend with a signature that commits to no output: hash types are the parties' business.
+/// 2. Such a signature, sent as a payment, is no signature over the agreed transaction.
+/// 3. A hash type cannot even be sent: there are 64 bytes for a signature, and no more.
+#[test]
+fn a_signature_of_another_hash_type_is_refused() {
+    let chain = start();
+    for construction in Construction::ALL {
+        let mut duo = channel_on(&chain, construction, "hash-type");
+        duo.pay(sat(10_000));
+        let fair = duo.payment();
+        let loose = spend::sign_nothing(duo.params(), &fair, &duo.cast.payer);
+        let mut greedy = fair.clone();
+        greedy.output = vec![duo.to_payee(sat(99_000))];
+        let own = spend::sign(duo.params(), &greedy, &duo.cast.payee);
+        let greedy = spend::finish(duo.params(), greedy, [loose.clone(), own]);
+        chain
+            .node()
+            .test_accept(&greedy)
+            .expect("verdict")
+            .expect_accepted();
+
+        let payment = duo.sign(sat(10_000));
+        let sent = with_signature(payment.clone(), spend::compact(duo.params(), &loose));
+        let refused = refusal(duo.receive(sent));
+        assert!(
+            matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
+            "{construction}: {refused}"
+        );
+        assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
+
+        let mut bytes = wire::encode(&payment);
+        let length = bytes.len() - 65;
+        assert_eq!(bytes[length], 64, "the length of the last field");
+        bytes[length] = 65;
+        bytes.push(EcdsaSighashType::NonePlusAnyoneCanPay as u8);
+        let error = wire::decode(&bytes).expect_err("too long");
+        assert!(error.to_string().contains("signature"), "{error}");
+    }
+}
+
+/// The property that must hold: every payment that was ever accepted can be settled, and pays what was promised,
+/// at no less than the agreed feerate.
+#[test]
+fn every_accepted_payment_can_be_settled() {
+    let chain = start();
+    let terms = [
+        ("sums", 1_000_000, Terms::FEERATE),
+        ("small", 10_000, FeeRate::from_sat_per_kwu(1_777)),
+    ];
+    for (construction, (label, capacity, feerate)) in Construction::ALL
+        .into_iter()
+        .flat_map(|construction| terms.map(|terms| (construction, terms)))
+    {
+        let label = format!("{label}/{construction}");
+        let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(capacity)).on(construction);
+        cast.terms.feerate = feerate;
+        let mut duo = cast.open(&chain);
+        let (spendable, dust) = (duo.params().spendable(), duo.params().payee_dust());
+        assert_eq!(dust, sat(294));
+        let one = Amount::ONE_SAT;
+        let sums = [
+            one,
+            dust - one,
+            dust,
+            dust + one,
+            spendable / 2,
+            spendable - dust - one,
+            spendable - dust,
+            spendable - dust + one,
+            spendable - one,
+            spendable,
+        ];
+        for sum in sums {
+            let payment = duo.pay(sum - duo.pair.payee.paid());
+            let (tx, balance) = (payment.tx(), payment.balance());
+            let at = format!("{construction}: {sum} of {capacity} at {feerate} sat/kwu");
+            let verdict = chain.node().test_accept(tx).expect("verdict");
+            assert!(verdict.is_accepted(), "{at}: {verdict:?}");
+
+            assert_eq!(balance.is_enforceable(), sum >= dust, "{at}");
+            let change = spendable - sum;
+            let mut promised = Vec::new();
+            promised.extend((change >= dust).then(|| duo.to_payer(change)));
+            promised.extend((sum >= dust).then(|| duo.to_payee(sum)));
+            assert_eq!(tx.output, promised, "{at}");
+
+            let paid_out: Amount = tx.output.iter().map(|output| output.value).sum();
+            let fee = sat(capacity) - paid_out;
+            assert_eq!(fee, balance.fee_on_chain(), "{at}");
+            let least = feerate.fee_wu(tx.weight()).expect("a fee");
+            assert!(fee >= least, "{at}: fee {fee}, agreed at least {least}");
+        }
+    }
+}
+
+/// 293 satoshi to a P2WPKH script are dust, 294 are not: the node and the balance agree.
+#[test]
+fn the_dust_limit_is_the_nodes() {
+    let chain = start();
+    let duo = channel(&chain, "dust", 100_000);
+    for (sum, enforceable) in [(sat(293), false), (sat(294), true)] {
+        let balance = duo.params().balance(sum).expect("within the capacity");
+        assert_eq!(balance.is_enforceable(), enforceable, "{sum}");
+        let output = vec![duo.to_payer(balance.change), duo.to_payee(sum)];
+        let from = duo.pair.payee.funding().outpoint();
+        let tx = duo.both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, output));
+        let verdict = chain.node().test_accept(&tx).expect("verdict");
+        if enforceable {
+            verdict.expect_accepted();
+        } else {
+            verdict.expect_rejected(RejectReason::Dust);
+        }
+    }
+}
+
+/// 1. Two channels with the same number and even the same keys; only the funding output differs.
+/// 2. A payment of the first is refused by the second, whatever the sum.
+/// 3. The node agrees: moved to the other output, its signatures sign nothing.
+#[test]
+fn a_payment_for_another_channel_is_refused() {
+    let chain = start();
+    let (mut first, mut second) = (
+        channel(&chain, "twice", 100_000),
+        channel(&chain, "twice", 100_000),
+    );
+    assert_eq!(first.params().funding_script(), second.params().funding_script());
+    assert_ne!(
+        first.pair.payee.funding().outpoint(),
+        second.pair.payee.funding().outpoint()
+    );
+    let payment = first.sign(sat(10_000));
+    let refused = refusal(second.receive(payment.clone()));
+    assert!(
+        matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
+        "{refused}"
+    );
+    assert_eq!(second.pair.payee.paid(), Amount::ZERO);
+
+    first.receive(payment).expect("accepted where it belongs");
+    let mut moved = first
+        .pair
+        .payee
+        .redeemable()
+        .expect("completed")
+        .expect("a payment")
+        .tx()
+        .clone();
+    chain
+        .node()
+        .test_accept(&moved)
+        .expect("verdict")
+        .expect_accepted();
+    moved.input[0].previous_output = second.pair.payee.funding().outpoint();
+    chain
+        .node()
+        .test_accept(&moved)
+        .expect("verdict")
+        .expect_rejected(RejectReason::ScriptFailed);
+}
+
+/// 1. One confirmation is enough for this payee, and a payment is accepted.
+/// 2. The block is reorganised away, and a double spend of the payer's coin is mined in its place.
+/// 3. The payee suspends: no payment counts any more, and what it holds would connect to nothing.
+#[test]
+fn a_double_spent_funding_transaction_suspends_the_channel() {
+    let chain = start();
+    let mut cast = Cast::new(&chain, "double-spend", Protocol::Example7, sat(100_000));
+    cast.limits.confirmations = 1..=12;
+    let coin = cast.coin.clone();
+    let mut duo = cast.open(&chain);
+    let held = duo.pay(sat(10_000));
+    chain
+        .node()
+        .test_accept(held.tx())
+        .expect("verdict")
+        .expect_accepted();
+
+    let height = chain.tip().expect("tip").height;
+    let block = chain
+        .node()
+        .block_hash_at(height - 2)
+        .expect("the funding's block");
+    chain.node().invalidate_block(block).expect("reorganised");
+    let double = coin
+        .spend(vec![duo.to_payer(sat(90_000))])
+        .expect("the same coin");
+    chain.mine_exactly(&[double]).expect("mined instead");
+    let funding = duo.pair.payee.funding().clone();
+    assert_eq!(
+        chain
+            .node()
+            .confirmed_utxo(funding.outpoint())
+            .expect("an answer"),
+        None
+    );
+    chain
+        .node()
+        .test_accept(funding.tx())
+        .expect("verdict")
+        .expect_rejected(RejectReason::MissingInputs);
+
+    duo.see(&chain, 0);
+    assert_eq!(duo.pair.payee.stage(), Stage::AwaitingFunding);
+    let payment = duo.sign(sat(10_000));
+    assert_eq!(duo.receive(payment), Ok(Vec::new()), "it is not acknowledged");
+    assert_eq!(
+        duo.pair.payee.paid(),
+        sat(10_000),
+        "what was accepted before, and no more"
+    );
+    chain
+        .node()
+        .test_accept(held.tx())
+        .expect("verdict")
+        .expect_rejected(RejectReason::MissingInputs);
+}
+
+/// Both locks are over, and refund and payment meet in the mempool: at the same feerate the first one stays, at a
+/// higher one the second replaces it, whoever made it.
+#[test]
+fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
+    let chain = start();
+    let mut duos = [
+        channel(&chain, "refund-first", 100_000),
+        channel(&chain, "payment-first", 100_000),
+    ];
+    let payments = duos.each_mut().map(|duo| duo.pay(sat(40_000)).tx().clone());
+    let lock = duos[1].params().terms().refund_lock.to_lock_time();
+    chain.make_final(lock).expect("blocks");
+    let node = chain.node();
+    let refund = |duo: &Duo| duo.pair.payer.refund().tx().clone();
+
+    // The refund is first.
+    node.submit(&refund(&duos[0])).expect("verdict").expect_accepted();
+    node.submit(&payments[0])
+        .expect("verdict")
+        .expect_rejected(RejectReason::InsufficientFee);
+    let from = duos[0].pair.payee.funding().outpoint();
+    let richer = vec![duos[0].to_payer(sat(58_000)), duos[0].to_payee(sat(40_000))];
+    let richer = duos[0].both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, richer));
+    node.submit(&richer).expect("verdict").expect_accepted();
+    assert_eq!(
+        node.mempool().expect("mempool"),
+        [richer.compute_txid()],
+        "the refund is replaced"
+    );
+
+    // The payment is first.
+    chain.mine(1).expect("a block");
+    node.submit(&payments[1]).expect("verdict").expect_accepted();
+    node.submit(&refund(&duos[1]))
+        .expect("verdict")
+        .expect_rejected(RejectReason::InsufficientFee);
+    let from = duos[1].pair.payee.funding().outpoint();
+    let richer = vec![duos[1].to_payer(sat(98_000))];
+    let sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
+    let richer = duos[1].both_sign(spend::unsigned(from, lock, sequence, richer));
+    node.submit(&richer).expect("verdict").expect_accepted();
+    assert_eq!(
+        node.mempool().expect("mempool"),
+        [richer.compute_txid()],
+        "the payment is replaced"
+    );
+}
+
+/// The type that carries signatures takes any 64 bytes and nothing else.
+#[test]
+fn nonsense_is_no_signature() {
+    let chain = start();
+    let mut duo = channel(&chain, "nonsense", 100_000);
+    for (bytes, out_of_range) in [([0_u8; 64], false), ([0xff; 64], true)] {
+        let mut payment = duo.sign(sat(1_000));
+        if let Message::Payment { signature, .. } = &mut payment.message {
+            *signature = UnverifiedSignature::from_compact(bytes);
+        }
+        let refused = refusal(duo.receive(payment));
+        let found = matches!(refused, Refusal::Signature(SignatureError::OutOfRange { .. }));
+        assert!(
+            matches!(refused, Refusal::Signature(_)) && found == out_of_range,
+            "{refused}"
+        );
+    }
+    assert_eq!(duo.pair.payee.paid(), Amount::ZERO);
+}

@@ -1,0 +1,195 @@
+//! The refund's lock: not a block early, with whatever fields, and not a block late.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
+use bitcoin::{Sequence, Transaction};
+use spilman::channel::{Construction, Expiry, LockKind, Protocol, RefundLock, LOCKED_SEQUENCE};
+use spilman::regtest::{NodeBuilder, Regtest, RejectReason};
+
+use super::{co_signed, start};
+use crate::common::duo::{sat, tip, Cast, Duo};
+use crate::common::spend;
+
+const DAY: u32 = 86_400;
+
+/// What the node says of a script whose lock is not over, or not locked by the spend.
+const UNSATISFIED: &str = "Locktime requirement not satisfied";
+
+fn open(chain: &Regtest, construction: Construction, kind: LockKind) -> Duo {
+    let label = format!("lock/{construction}/{kind}");
+    let mut cast = Cast::new(chain, &label, Protocol::Example7, sat(100_000)).on(construction);
+    if kind == LockKind::Time {
+        cast.terms.refund_lock = if construction.has_relative_lock() {
+            RefundLock::after_seconds(DAY).expect("less than a year")
+        } else {
+            Expiry::seconds_after(tip(chain), DAY).expect("a time").into()
+        };
+    }
+    cast.open(chain)
+}
+
+fn channels() -> impl Iterator<Item = (Construction, LockKind)> {
+    let kinds = [LockKind::Height, LockKind::Time];
+    let all = Construction::ALL.into_iter();
+    all.flat_map(move |construction| kinds.map(|kind| (construction, kind)))
+}
+
+/// 1. The payer's own refund, one block before its lock: not final.
+/// 2. One block later the node takes it, and a miner too.
+#[test]
+fn the_refund_is_taken_at_its_lock_and_not_a_block_before() {
+    let chain = start();
+    for (construction, kind) in channels() {
+        let duo = open(&chain, construction, kind);
+        let refund = duo.pair.payer.refund().tx();
+        let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
+        assert_eq!(
+            &duo.refund(lock, sequence),
+            refund,
+            "{construction}: as it is made by hand"
+        );
+        let early = if construction.has_relative_lock() {
+            RejectReason::NonBip68Final
+        } else {
+            RejectReason::NonFinal
+        };
+        chain.stop_before(refund).expect("blocks");
+        let verdict = chain.node().test_accept(refund).expect("verdict");
+        verdict.expect_rejected(early);
+        chain.mine(1).expect("a block");
+        let verdict = chain.node().submit(refund).expect("verdict");
+        assert!(verdict.is_accepted(), "{construction} by {kind}: {verdict:?}");
+        chain.mine(1).expect("a block");
+        let again = chain.node().test_accept(refund).expect("verdict");
+        again.expect_rejected(RejectReason::AlreadyKnown);
+    }
+}
+
+/// Fields that would be final one block before the script's lock, with the name of what is wrong in them.
+fn wrong(duo: &Duo) -> Vec<(&'static str, Transaction)> {
+    let refund = duo.pair.payer.refund().tx();
+    let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
+    if duo.params().terms().construction.has_relative_lock() {
+        let number = sequence.to_consensus_u32();
+        let other_kind = number ^ 0x0040_0000;
+        let mut old = spend::stripped(refund);
+        old.version = Version::ONE;
+        let signature = spend::sign_refund(duo.params(), &old, &duo.cast.payer);
+        let sequence = |number| duo.refund(LockTime::ZERO, Sequence(number));
+        return vec![
+            ("a final sequence", sequence(u32::MAX)),
+            ("the disable flag", sequence(0x8000_0000 | number)),
+            ("one less", sequence(number - 1)),
+            ("none", sequence(0)),
+            // One block, or 512 seconds.
+            ("the other kind", sequence(other_kind & !0xffff | 1)),
+            (
+                "a version to which BIP 68 does not apply",
+                spend::finish_refund(duo.params(), old, signature),
+            ),
+        ];
+    }
+    let less = LockTime::from_consensus(lock.to_consensus_u32() - 1);
+    let other_kind = match lock {
+        LockTime::Blocks(_) => LockTime::from_consensus(500_000_000),
+        LockTime::Seconds(_) => LockTime::from_consensus(1),
+    };
+    vec![
+        ("a final sequence", duo.refund(lock, Sequence::MAX)),
+        ("one less", duo.refund(less, LOCKED_SEQUENCE)),
+        ("none", duo.refund(LockTime::ZERO, LOCKED_SEQUENCE)),
+        ("the other kind", duo.refund(other_kind, LOCKED_SEQUENCE)),
+    ]
+}
+
+/// Where the lock is in the script, no choice of `nLockTime`, sequence or version gets around it: neither one block
+/// before it is over, nor afterwards, for the spend has to say itself that it waited.
+#[test]
+fn no_other_lock_or_sequence_opens_the_script() {
+    let chain = start();
+    let in_script = |(construction, _): &(Construction, LockKind)| construction.has_script_refund();
+    for (construction, kind) in channels().filter(in_script) {
+        let duo = open(&chain, construction, kind);
+        let refund = duo.pair.payer.refund().tx();
+        chain.stop_before(refund).expect("blocks");
+        for over in [false, true] {
+            for (name, tx) in wrong(&duo) {
+                let verdict = chain.node().test_accept(&tx).expect("verdict");
+                let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
+                assert!(
+                    words.contains(UNSATISFIED),
+                    "{construction} by {kind}, {name}, over: {over}: {words}"
+                );
+            }
+            chain.make_final(refund).expect("blocks");
+        }
+        chain
+            .node()
+            .test_accept(refund)
+            .expect("verdict")
+            .expect_accepted();
+    }
+}
+
+/// A relative lock counts from the block of the funding transaction: reorganised into a later one, the refund that was
+/// final waits again.
+#[test]
+fn a_reorganisation_of_the_funding_transaction_renews_a_relative_lock() {
+    let chain = start();
+    let duo = open(&chain, Construction::Csv, LockKind::Height);
+    let (refund, funding) = (duo.pair.payer.refund().tx(), duo.pair.payer.funding().tx());
+    chain.make_final(refund).expect("blocks");
+    let node = chain.node();
+    node.test_accept(refund).expect("verdict").expect_accepted();
+
+    // 1. From the funding transaction's block on, another chain: it is in the third block instead.
+    let from = duo.pair.funding_parent.height.to_consensus_u32() + 1;
+    let block = node.block_hash_at(from).expect("the funding's block");
+    node.invalidate_block(block).expect("reorganised");
+    chain.mine_exactly(&[]).expect("a block without it");
+    chain.mine_exactly(&[]).expect("a block without it");
+    chain
+        .mine_exactly(std::slice::from_ref(funding))
+        .expect("a block with it");
+    // 2. At the height at which it was final before, the refund is two blocks early.
+    let blocks = 144 - 3;
+    chain.mine(blocks).expect("blocks");
+    node.test_accept(refund)
+        .expect("verdict")
+        .expect_rejected(RejectReason::NonBip68Final);
+    chain.mine(1).expect("a block");
+    node.test_accept(refund)
+        .expect("verdict")
+        .expect_rejected(RejectReason::NonBip68Final);
+    // 3. And then it is final.
+    chain.mine(1).expect("a block");
+    node.test_accept(refund).expect("verdict").expect_accepted();
+}
+
+/// A refund that is signed in advance can be locked until after 2038, where a script's lock cannot: the number in
+/// `nLockTime` has no sign.
+#[test]
+fn a_refund_locked_past_2038_is_taken_there() {
+    const FIRST_PAST: u32 = 0x8000_0000;
+    let node = NodeBuilder::default().start_time(FIRST_PAST - 100_000);
+    let chain = Regtest::builder().node(node).start().expect("a node");
+    for (more, construction) in (1..).zip(co_signed()) {
+        let label = format!("past-2038/{construction}");
+        let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(construction);
+        let now = tip(&chain).mtp.to_consensus_u32();
+        let lock = FIRST_PAST.max(now + DAY) + more;
+        cast.terms.refund_lock = Expiry::seconds_after(tip(&chain), lock - now)
+            .expect("a time")
+            .into();
+        let duo = cast.open(&chain);
+        let refund = duo.pair.payer.refund().tx();
+        assert_eq!(refund.lock_time.to_consensus_u32(), lock, "{construction}");
+        let stopped = chain.stop_before(refund).expect("blocks");
+        assert_eq!(stopped.to.mtp, lock, "{construction}: a second is missing");
+        let verdict = chain.node().test_accept(refund).expect("verdict");
+        verdict.expect_rejected(RejectReason::NonFinal);
+        chain.make_final(refund).expect("blocks");
+        chain.node().submit(refund).expect("verdict").expect_accepted();
+        chain.mine(1).expect("a block");
+    }
+}

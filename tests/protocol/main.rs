@@ -1,0 +1,27 @@
+//! The protocol, without a node: the three conversations on every construction with everything that has to be refused,
+//! messages and transactions as bytes and as text, what memory they take, and who may use whom in `src/`.
+
+mod adversary;
+mod allocations;
+mod blind;
+mod boundaries;
+#[path = "../common/mod.rs"]
+mod common;
+mod counting;
+mod crossing;
+mod dear;
+mod decode;
+mod dust;
+mod ends;
+mod funding;
+mod house;
+mod kept;
+mod lives;
+mod nonces;
+mod properties;
+mod refusals;
+mod relative;
+mod reorganisations;
+mod wire;
+
+use common::pair;
