@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::Transaction;
+use spilman::channel::Notice;
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
-use spilman::channel::{Notice, Stage};
 use spilman::service::{OpenError, Report};
 use tokio::io::duplex;
 use tokio::time::timeout;
 
 use crate::chains::{Answer, FakeChain, Odd};
-use crate::hand::{open_payer, open_with, setup, soon, until, Hand};
+use crate::hand::{open_payer, open_with, opening, settles, setup, soon, Hand};
 use crate::pair::{Case, HEIGHT, MTP};
 
 /// Waits until the network has a transaction.
@@ -116,7 +116,7 @@ async fn a_timeout_around_accept_closes_the_channel() {
         );
         assert!(accepted.is_err(), "nobody waits any more");
         let payer = payer.unwrap();
-        let status = until(payer.status(), "the close", |s| s.stage == Stage::Closing).await;
+        let status = settles(payer.status()).await;
         assert!(status.connected, "{protocol}: by agreement");
         odd.change(|mood| mood.broadcast_takes = Duration::ZERO);
         let funding = payer.funding().tx().compute_txid();
@@ -134,11 +134,7 @@ async fn a_timeout_around_accept_closes_the_channel() {
 async fn a_funding_transaction_that_is_refused_falsely_is_refunded() {
     let (case, odd) = (Case::new(SteppedLocktime), Odd::new());
     odd.change(|mood| mood.broadcast = Answer::RefusedFalsely);
-    let (a, b) = duplex(64 * 1024);
-    let (payer, payee) = tokio::join!(
-        open_payer(&case, a, &odd),
-        setup("payee").accept(b, odd.chain.clone())
-    );
+    let (payer, payee) = opening(&case, &odd, &odd.chain).await;
     let error = payer.err().expect("refused");
     let said = error.to_string();
     assert!(

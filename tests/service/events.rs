@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use spilman::channel::Construction;
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{Construction, Stage};
 use tokio::io::duplex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -14,7 +14,7 @@ use tracing::subscriber::set_default;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::chains::{Answer, FakeChain, Odd};
-use crate::hand::{both, open_payer, setup, soon, until};
+use crate::hand::{both, loses_peer, open_payer, opens, setup, soon};
 use crate::pair::{sat, Case};
 
 type Fields = BTreeMap<&'static str, String>;
@@ -123,11 +123,11 @@ async fn reports_are_events_with_fields() {
     assert_eq!(found[0].0, Level::INFO);
 
     chain.confirm(3);
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    opens(&payer).await;
     let found = kept.of(&[("side", "payee"), ("report", "notice"), ("notice", "Ready")]);
     assert_eq!(found.len(), 1, "{found:?}");
     payer.abort();
-    until(payee.status(), "the payee notices", |s| !s.connected).await;
+    loses_peer(payee.status()).await;
     let found = kept.of(&[("side", "payee"), ("report", "disconnected")]);
     assert_eq!(found.len(), 1, "{found:?}");
 }
@@ -164,7 +164,7 @@ async fn a_subscriber_that_panics_does_not_end_the_party() {
     });
     let (payer, payee) = both(&case, &chain).await;
     chain.confirm(3);
-    let status = until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    let status = opens(&payer).await;
     assert_eq!(status.fault.expect("panics").message, "the log is full");
     soon("a payment", payer.pay(sat(1_000))).await.unwrap();
     assert_eq!(payee.status().borrow().paid, sat(1_000));

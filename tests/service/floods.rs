@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
-use spilman::channel::{
-    Action, Construction, Envelope, Event, Message, NonceSource, RefusalReason, SeenSpend, Stage,
-};
+use spilman::channel::{Action, Construction, Event, Message, NonceSource, RefusalReason, SeenSpend};
 use spilman::channel::{Payer, UnverifiedSignature};
 use spilman::service::{PayError, RequestError};
 use spilman::wire;
-use tokio::io::{duplex, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::chains::{FakeChain, Odd};
-use crate::hand::{open_payer, payee_and_hand, payer_and_hand, ready, setup, soon, until, Hand};
+use crate::hand::{
+    loses_peer, opening, opening_over, opens, payee_and_hand, payer_and_hand, ready, settles, setup, soon,
+    until, Hand,
+};
 use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 
 /// Both sides have more to say than the connection holds, and neither waits for the other to read.
@@ -22,14 +23,10 @@ use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 async fn many_payments_at_once_do_not_end_the_connection() {
     for (buffer, many) in [(64, 1_500), (8_192, 1_500), (8_192, 6_000)] {
         let (case, chain) = (Case::new(Example7), FakeChain::new());
-        let (a, b) = duplex(buffer);
-        let (payer, payee) = tokio::join!(
-            open_payer(&case, a, &chain),
-            setup("payee").accept(b, chain.clone())
-        );
+        let (payer, payee) = opening_over(&case, buffer, &chain, &chain).await;
         let (payer, payee) = (Arc::new(payer.unwrap()), payee.unwrap());
         chain.confirm(3);
-        until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+        opens(&payer).await;
         let payments: Vec<_> = (0..many)
             .map(|_| {
                 let payer = Arc::clone(&payer);
@@ -114,10 +111,10 @@ async fn a_payer_that_never_reads_is_left_waiting_and_cut_off() {
     let status = payee.status().borrow().clone();
     assert!(status.connected && status.paid > sat(0), "{status:?}");
     chain.reach(HEIGHT + 108, MTP);
-    let settled = until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+    let settled = settles(payee.status()).await;
     assert!(settled.connected, "settled while the peer was waited for");
     assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], settled.paid.to_sat());
-    until(payee.status(), "the cut", |s| !s.connected).await;
+    loses_peer(payee.status()).await;
 }
 
 /// A payee takes a payment's bytes, and reads no further: it is cut off, and the payer is told what it signed.
@@ -130,7 +127,7 @@ async fn a_payee_that_never_reads_is_cut_off() {
     assert_eq!((&first, &second), (&told, &told));
     assert!(!payer.status().borrow().connected);
     chain.reach(HEIGHT + 144, MTP);
-    until(payer.status(), "the refund", |s| s.stage == Stage::Closing).await;
+    settles(payer.status()).await;
     assert_eq!(chain.broadcast_so_far().last(), Some(payer.refund().tx()));
 }
 
@@ -152,7 +149,7 @@ async fn a_payee_that_asks_without_end_is_cut_off() {
         asked += 1;
     }
     assert!(asked < 10_000, "the payer's queue has an end");
-    let status = until(payer.status(), "the cut", |s| !s.connected).await;
+    let status = loses_peer(payer.status()).await;
     assert_eq!(status.paid, sat(0));
     // The settlement does not come, and the refund is the way out.
     chain.reach(HEIGHT + 144, MTP);
@@ -177,12 +174,8 @@ async fn the_last_messages_arrive_after_the_party_has_moved_on() {
         paid: sat(4_100),
         signature: UnverifiedSignature::from_compact([1; 64]),
     };
-    hand.send(&Envelope {
-        channel: case.id,
-        message,
-    })
-    .await;
-    until(payee.status(), "the refusal", |s| !s.connected).await;
+    hand.say(&case, message).await;
+    loses_peer(payee.status()).await;
     // 2. It acts on the chain before anything is read.
     payee.close().await.unwrap();
     assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 4_000);
@@ -253,11 +246,7 @@ async fn a_message_that_waits_for_the_end_is_not_refused() {
         });
     });
     let message = Message::Ready;
-    hand.send(&Envelope {
-        channel: case.id,
-        message,
-    })
-    .await;
+    hand.say(&case, message).await;
     soon("the end", payer.outcome()).await.unwrap();
     assert!(soon("the end of the connection", hand.receive()).await.is_none());
 }
@@ -278,11 +267,7 @@ async fn a_slow_node_of_the_payer_does_not_lock_its_money_for_nobody() {
             mood.broadcast_takes = Duration::from_secs(takes);
             mood.view_takes = Duration::from_secs(takes);
         });
-        let (a, b) = duplex(64 * 1024);
-        let (payer, payee) = tokio::join!(
-            open_payer(&case, a, &odd),
-            setup("payee").accept(b, odd.chain.clone())
-        );
+        let (payer, payee) = opening(&case, &odd, &odd.chain).await;
         let opened = payer.map(drop).and(payee.map(drop));
         opened.unwrap_or_else(|error| panic!("{protocol}, {takes} s: {error}"));
     }

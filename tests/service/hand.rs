@@ -59,11 +59,55 @@ pub async fn open_by<C: Chain + Clone>(
     setup.open(io, chain.clone(), proposal, wallet).await
 }
 
-pub async fn both(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
-    let (a, b) = duplex(64 * 1024);
+type Opened = (Result<PayerHandle, OpenError>, Result<PayeeHandle, OpenError>);
+
+/// What becomes of an opening in which the payer sees one chain and the payee another.
+pub async fn opening<A: Chain + Clone, B: Chain + Clone>(case: &Case, payers: &A, payees: &B) -> Opened {
+    opening_over(case, 64 * 1024, payers, payees).await
+}
+
+/// The same over a connection that holds this many bytes in each direction.
+pub async fn opening_over<A: Chain + Clone, B: Chain + Clone>(
+    case: &Case,
+    buffer: usize,
+    payers: &A,
+    payees: &B,
+) -> Opened {
+    let (a, b) = duplex(buffer);
     let payee = setup("payee").limits(case.limits.clone());
-    let (payer, payee) = tokio::join!(open_payer(case, a, chain), payee.accept(b, chain.clone()));
+    tokio::join!(open_payer(case, a, payers), payee.accept(b, payees.clone()))
+}
+
+/// A channel whose funding transaction is not confirmed.
+pub async fn both(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
+    let (payer, payee) = opening(case, chain, chain).await;
     (payer.unwrap(), payee.unwrap())
+}
+
+/// A channel that is open.
+pub async fn open(case: &Case, chain: &FakeChain) -> (PayerHandle, PayeeHandle) {
+    let (payer, payee) = both(case, chain).await;
+    chain.confirm(3);
+    opens(&payer).await;
+    (payer, payee)
+}
+
+/// Waits until payments count.
+pub async fn opens(payer: &PayerHandle) -> Status {
+    until(payer.status(), "ready", |s| s.stage == Stage::Open).await
+}
+
+/// Waits until a party has broadcast what ends the channel.
+pub async fn settles(status: watch::Receiver<Status>) -> Status {
+    until(status, "the settlement or the refund", |s| {
+        s.stage == Stage::Closing
+    })
+    .await
+}
+
+/// Waits until a party notices that its peer is gone.
+pub async fn loses_peer(status: watch::Receiver<Status>) -> Status {
+    until(status, "the end of the connection", |s| !s.connected).await
 }
 
 /// Waits for a status, for an hour of tokio's time.
@@ -94,6 +138,12 @@ impl Hand {
         let bytes = wire::encode(envelope);
         self.io.write_u16(bytes.len().try_into().unwrap()).await.unwrap();
         self.io.write_all(&bytes).await.unwrap();
+    }
+
+    /// Sends what no honest side would.
+    pub async fn say(&mut self, case: &Case, message: Message) {
+        let channel = case.id;
+        self.send(&Envelope { channel, message }).await;
     }
 
     /// `None` when the other side has hung up.
@@ -211,7 +261,7 @@ pub async fn payer_and_hand<C: Chain + Clone>(
     let payer = payer.unwrap();
     chain.confirm(3);
     hand.make_ready(&mut payee, case).await;
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    opens(&payer).await;
     (payer, hand, payee)
 }
 
@@ -228,6 +278,6 @@ pub async fn ready<A: Chain + Clone, B: Chain + Clone>(
     for chain in [payers, payees] {
         chain.change(|state| state.confirmations = 3);
     }
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    opens(&payer).await;
     (payer, payee)
 }

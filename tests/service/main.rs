@@ -22,7 +22,7 @@ use std::time::Duration;
 use bitcoin::FeeRate;
 use chains::{Blind, FakeChain, Shaky};
 use common::pair;
-use hand::{both, open_payer, setup, soon, until, Hand};
+use hand::{loses_peer, open, open_payer, opening, opens, settles, setup, soon, until, Hand};
 use pair::{amounts, sat, Case, HEIGHT, MTP};
 use spilman::channel::{Construction, Protocol, Stage};
 use spilman::service::{OpenError, PayError, RequestError, OPENING_TIMEOUT};
@@ -34,9 +34,7 @@ async fn three_lives() {
     for protocol in Protocol::ALL {
         let (case, chain) = (Case::new(protocol), FakeChain::new());
         // 1. Opened: only the funding transaction is with the network.
-        let (payer, payee) = both(&case, &chain).await;
-        chain.confirm(3);
-        until(payer.status(), "the payer is ready", |s| s.stage == Stage::Open).await;
+        let (payer, payee) = open(&case, &chain).await;
         assert_eq!(chain.broadcast_so_far(), [payer.funding().tx().clone()]);
         // 2. Paid twice, acknowledged.
         for paid in [1_000, 2_000] {
@@ -54,7 +52,7 @@ async fn three_lives() {
         );
         // 3. Closed together; both say the same in the end.
         payer.close().await.unwrap();
-        until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+        settles(payee.status()).await;
         assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 2_000);
         chain.bury_the_spend();
         let outcome = soon("the payer's outcome", payer.outcome()).await.unwrap();
@@ -72,9 +70,7 @@ async fn three_lives() {
 #[tokio::test(start_paused = true)]
 async fn a_payee_that_dies_in_mid_payment_leaves_it_unacknowledged() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payer, payee) = both(&case, &chain).await;
-    chain.confirm(3);
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    let (payer, payee) = open(&case, &chain).await;
     soon("a payment", payer.pay(sat(1_000))).await.unwrap();
     // 1. The payment is on its way when the payee loses power.
     let (paid, ()) = tokio::join!(soon("an answer", payer.pay(sat(1_000))), async { payee.abort() });
@@ -88,7 +84,7 @@ async fn a_payee_that_dies_in_mid_payment_leaves_it_unacknowledged() {
     assert!(!payer.status().borrow().connected);
     // 3. The refund is the way out.
     chain.reach(HEIGHT + 144, MTP);
-    until(payer.status(), "the refund", |s| s.stage == Stage::Closing).await;
+    settles(payer.status()).await;
     assert_eq!(chain.broadcast_so_far().last(), Some(payer.refund().tx()));
     chain.bury_the_spend();
     assert_eq!(soon("the end", payer.outcome()).await.unwrap().to_payee, sat(0));
@@ -98,14 +94,12 @@ async fn a_payee_that_dies_in_mid_payment_leaves_it_unacknowledged() {
 async fn a_payer_that_dies_leaves_the_payee_its_payment() {
     for protocol in [Example7, SteppedLocktime] {
         let (case, chain) = (Case::new(protocol), FakeChain::new());
-        let (payer, payee) = both(&case, &chain).await;
-        chain.confirm(3);
-        until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+        let (payer, payee) = open(&case, &chain).await;
         payer.pay(sat(1_000)).await.unwrap();
         payer.abort();
-        until(payee.status(), "the payee notices", |s| !s.connected).await;
+        loses_peer(payee.status()).await;
         chain.reach(HEIGHT + 108, MTP);
-        until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+        settles(payee.status()).await;
         assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 1_000, "{protocol}");
     }
 }
@@ -115,12 +109,10 @@ async fn a_payer_that_dies_leaves_the_payee_its_payment() {
 async fn a_close_after_the_payer_is_gone_settles_at_once() {
     for feerate in [None, Some(FeeRate::from_sat_per_vb_u32(20))] {
         let (case, chain) = (Case::new(Example7).on(Construction::Taproot), FakeChain::new());
-        let (payer, payee) = both(&case, &chain).await;
-        chain.confirm(3);
-        until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+        let (payer, payee) = open(&case, &chain).await;
         payer.pay(sat(1_000)).await.unwrap();
         payer.abort();
-        until(payee.status(), "the payee notices", |s| !s.connected).await;
+        loses_peer(payee.status()).await;
         match feerate {
             None => payee.close().await.unwrap(),
             Some(feerate) => payee.close_at(feerate).await.unwrap(),
@@ -183,11 +175,7 @@ async fn a_party_without_news_of_the_chain_still_answers() {
 async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
     let case = Case::new(Example7);
     let (chain, shaky) = (FakeChain::new(), Shaky::new());
-    let (left, right) = duplex(4_096);
-    let (payer, payee) = tokio::join!(
-        open_payer(&case, left, &chain),
-        setup("payee").accept(right, shaky.clone())
-    );
+    let (payer, payee) = opening(&case, &chain, &shaky).await;
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
     for chain in [&chain, &shaky.chain] {
         chain.change(|state| state.confirmations = 3);
@@ -223,7 +211,7 @@ async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
     let payee = setup("payee").limits(case.limits.clone());
     let (payer, payee) = tokio::join!(open_payer(&case, a, &left), payee.accept(b, right.clone()));
     let (payer, payee) = (payer.unwrap(), payee.unwrap());
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    opens(&payer).await;
     payer.pay(sat(10_000)).await.unwrap();
 
     right.state.lock().unwrap().confirmations = 3;
@@ -238,9 +226,7 @@ async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_nobody_waits_for_is_not_made() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payer, payee) = both(&case, &chain).await;
-    chain.confirm(3);
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    let (payer, payee) = open(&case, &chain).await;
     // 1. The request is with the payer's task, which has not looked at it, when its user turns away.
     let given_up = tokio::time::timeout(Duration::ZERO, payer.pay(sat(1_000))).await;
     given_up.expect_err("no time at all");

@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::Protocol::{Bond, Example7};
-use spilman::channel::{ChainView, Notice, Stage, Tip};
+use spilman::channel::{ChainView, Notice, Tip};
 use spilman::service::{Chain, ChainError, ObserverPanic, OutcomeError, Report};
 use tokio::io::{duplex, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 
 use crate::chains::FakeChain;
-use crate::hand::{both, open_payer, ready, setup, soon, until, Hand};
+use crate::hand::{both, loses_peer, open_payer, opens, ready, settles, setup, soon, Hand};
 use crate::pair::{amounts, sat, tip, Case, HEIGHT, MTP};
 
 /// An observer that panics does not end the party: it goes on, settles, and its status says what happened.
@@ -28,7 +28,7 @@ async fn an_observer_that_panics_does_not_end_the_party() {
     let (payer, payee) = ready(&case, (&chain, &chain), (&chain, &chain), payees).await;
     soon("an answer", payer.pay(sat(900_000))).await.unwrap();
     chain.reach(HEIGHT + 108, MTP);
-    let status = until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+    let status = settles(payee.status()).await;
     assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 900_000);
     let message = format!("cannot book {}", sat(900_000));
     // The empty payment, and this one.
@@ -157,14 +157,14 @@ async fn a_connection_that_panics_is_told_of() {
         );
         let (payer, payee) = (payer.unwrap(), payee.unwrap());
         chain.confirm(3);
-        until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+        opens(&payer).await;
         payer.pay(sat(1_000)).await.unwrap();
         *broken.lock().unwrap() = true;
         payer.abort();
         if when_read {
-            until(payee.status(), "the end of the connection", |s| !s.connected).await;
+            loses_peer(payee.status()).await;
             chain.reach(HEIGHT + 108, MTP);
-            until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+            settles(payee.status()).await;
             continue;
         }
         let error = soon("the end", payee.outcome()).await.unwrap_err();

@@ -1,14 +1,14 @@
 //! Peers that do not read, or send what they must not.
 
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{Envelope, Event, Limits, Message, RefusalReason, Stage, UnverifiedSignature};
+use spilman::channel::{Event, Limits, Message, RefusalReason, UnverifiedSignature};
 use spilman::service::{ConnectionError, OpenError};
 use spilman::wire::MAX_MESSAGE;
 use std::time::Duration;
 use tokio::io::{duplex, AsyncWriteExt};
 
 use crate::chains::FakeChain;
-use crate::hand::{open_payer, payee_and_hand, setup, soon, until, Hand};
+use crate::hand::{loses_peer, open_payer, payee_and_hand, settles, setup, soon, Hand};
 use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 
 /// A peer that sends, but never reads what it is sent.
@@ -41,7 +41,7 @@ async fn a_payer_that_does_not_read_cannot_keep_the_payee_from_settling() {
     }
     // 2. The expiry comes near.
     chain.reach(HEIGHT + 108, MTP);
-    let status = until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+    let status = settles(payee.status()).await;
     assert!(!status.connected);
     assert!(status.paid >= sat(10_000), "{}", status.paid);
     assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], status.paid.to_sat());
@@ -149,10 +149,10 @@ async fn garbage_ends_the_connection_and_nothing_else() {
         hand.carry_out(payer.apply(Event::Pay(sat(1_000))).unwrap()).await;
         hand.io.write_all(garbage).await.unwrap();
         hand.io.shutdown().await.unwrap();
-        until(payee.status(), "the end of the connection", |s| !s.connected).await;
+        loses_peer(payee.status()).await;
         assert_eq!(payee.status().borrow().paid, sat(1_000));
         chain.reach(HEIGHT + 108, MTP);
-        until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+        settles(payee.status()).await;
         assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 1_000);
     }
 }
@@ -167,11 +167,7 @@ async fn one_wrong_payment_ends_the_connection() {
         paid: sat(2_000),
         signature,
     };
-    hand.send(&Envelope {
-        channel: case.id,
-        message,
-    })
-    .await;
+    hand.say(&case, message).await;
     assert_eq!(hand.refused().await, RefusalReason::SignatureWrong);
     assert!(reports
         .lock()
@@ -212,11 +208,7 @@ async fn a_wrong_refund_signature_aborts_with_nothing_on_chain() {
         hand.receive().await.unwrap();
         let signature = UnverifiedSignature::from_compact([1; 64]);
         let message = Message::RefundSignature { signature };
-        hand.send(&Envelope {
-            channel: case.id,
-            message,
-        })
-        .await;
+        hand.say(&case, message).await;
         hand.refused().await
     });
     assert!(matches!(payer.err().unwrap(), OpenError::Refused(_)));

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use bitcoin::Amount;
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{Envelope, Event, Message, RefusalReason};
+use spilman::channel::{Event, Message, RefusalReason};
 use spilman::service::{PayError, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT};
 use tokio::time::timeout;
 
 use crate::chains::{FakeChain, Odd};
-use crate::hand::{both, payer_and_hand, soon, until, Hand};
+use crate::hand::{loses_peer, open, payer_and_hand, soon, Hand};
 use crate::pair::{sat, Case};
-use spilman::channel::Stage;
 
 fn unacknowledged(paid: u64) -> RequestError {
     PayError::Unacknowledged { paid: sat(paid) }.into()
@@ -32,9 +31,7 @@ async fn read_payment(hand: &mut Hand) -> Amount {
 
 async fn open_channel() -> (Arc<PayerHandle>, impl Sized) {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payer, payee) = both(&case, &chain).await;
-    chain.confirm(3);
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    let (payer, payee) = open(&case, &chain).await;
     (Arc::new(payer), (payee, chain))
 }
 
@@ -140,11 +137,7 @@ async fn a_refused_payment_is_not_unpaid() {
         let payment = hand.receive().await.unwrap();
         payee.apply(Event::Message(payment)).unwrap();
         let message = Message::Refuse { reason };
-        hand.send(&Envelope {
-            channel: case.id,
-            message,
-        })
-        .await;
+        hand.say(&case, message).await;
     });
     let held = payee.redeemable().unwrap().unwrap().balance().paid;
     let error = paid.unwrap_err();
@@ -161,11 +154,7 @@ async fn a_refusal_is_heard_over_a_connection_that_is_gone() {
     let message = Message::Refuse { reason };
     // The payer's task has no turn between these, and signs before it reads.
     let (paid, ()) = tokio::join!(payer.pay(sat(1_000)), async {
-        hand.send(&Envelope {
-            channel: case.id,
-            message,
-        })
-        .await;
+        hand.say(&case, message).await;
         drop(hand);
     });
     let paid_for = sat(1_000);
@@ -234,7 +223,7 @@ async fn a_total_that_is_signed_is_waited_for() {
     assert_eq!((same.unwrap().paid, less.unwrap().paid), (sat(1_000), sat(1_000)));
     // 3. The payee goes. What it acknowledged is still so; nothing more is signed.
     drop(hand);
-    until(payer.status(), "the end of the connection", |s| !s.connected).await;
+    loses_peer(payer.status()).await;
     assert_eq!(payer.pay_up_to(sat(1_000)).await.unwrap().paid, sat(1_000));
     assert_eq!(
         payer.pay_up_to(sat(1_001)).await,

@@ -10,7 +10,7 @@ use tokio::io::{duplex, AsyncReadExt};
 use tokio::time::timeout;
 
 use crate::chains::{Answer, FakeChain, Odd};
-use crate::hand::{open_payer, open_with, ready, setup, soon, until};
+use crate::hand::{open_payer, open_with, ready, settles, setup, soon, until};
 use crate::pair::{amounts, payout, sat, Case, HEIGHT, MTP};
 
 /// The look at the funding output fails, takes too long, or panics; the tip is known, and broadcasts work. The payee
@@ -33,7 +33,7 @@ async fn a_blind_payee_still_settles_at_the_closing_margin() {
         until(payee.status(), "the last block before", |s| s.seen >= news).await;
         assert_eq!(odd.chain.broadcast_so_far().len(), 1, "the funding transaction");
         odd.chain.reach(HEIGHT + 108, MTP);
-        until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+        settles(payee.status()).await;
         assert_eq!(amounts(&odd.chain.broadcast_so_far()[1])[1], 950_000);
     }
 }
@@ -54,7 +54,7 @@ async fn a_blind_payer_still_refunds_at_the_lock() {
         .await;
         assert_eq!(status.stage, Stage::Open);
         odd.chain.reach(HEIGHT + 144, MTP);
-        until(payer.status(), "the refund", |s| s.stage == Stage::Closing).await;
+        settles(payer.status()).await;
         assert_eq!(odd.chain.broadcast_so_far().last(), Some(payer.refund().tx()));
     }
 }
@@ -68,7 +68,7 @@ async fn a_blind_payee_still_takes_a_settlement() {
     odd.change(|mood| (mood.view, mood.tip) = (Answer::Error, Answer::Error));
     until(payee.status(), "a look that fails", |s| s.blind).await;
     payer.close().await.unwrap();
-    until(payee.status(), "the settlement", |s| s.stage == Stage::Closing).await;
+    settles(payee.status()).await;
     assert_eq!(amounts(&odd.chain.broadcast_so_far()[1])[1], 1_000);
 }
 

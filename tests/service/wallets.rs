@@ -12,13 +12,13 @@ use bitcoin::secp256k1::{Message, Secp256k1};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::{ecdsa, CompressedPublicKey, FeeRate, Transaction, TxOut, Witness};
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
-use spilman::channel::{ChildTx, Construction, Cpfp, Stage};
+use spilman::channel::{ChildTx, Construction, Cpfp};
 use spilman::service::{BumpError, ChildSigner, OpenError, Wallet, WalletError, WALLET_TIMEOUT};
 use tokio::io::duplex;
 use tokio::time::timeout;
 
 use crate::chains::FakeChain;
-use crate::hand::{both, open_by, setup, soon, until};
+use crate::hand::{open, open_by, setup, soon};
 use crate::pair::{key, payout, sat, secret, Case};
 
 /// What a wallet does when it is asked.
@@ -75,7 +75,7 @@ impl Wallet for OddWallet<'_> {
 }
 
 /// Opens a channel with such a wallet; what became of the payer, and whether the payee has a channel.
-async fn open(case: &Case, mood: Mood, chain: &FakeChain) -> (Result<(), OpenError>, bool) {
+async fn open_with(case: &Case, mood: Mood, chain: &FakeChain) -> (Result<(), OpenError>, bool) {
     let (a, b) = duplex(64 * 1024);
     let payees = setup("payee").limits(case.limits.clone());
     let wallet = OddWallet { case, mood };
@@ -100,7 +100,7 @@ fn cases() -> impl Iterator<Item = Case> {
 async fn a_wallet_may_take_its_time() {
     for case in cases() {
         for mood in [Mood::Answers, Mood::AnswersAfter(WALLET_TIMEOUT * 29 / 30)] {
-            let (payer, payee) = open(&case, mood, &FakeChain::new()).await;
+            let (payer, payee) = open_with(&case, mood, &FakeChain::new()).await;
             assert!(payee, "{}", case.name());
             payer.unwrap();
         }
@@ -120,7 +120,7 @@ async fn a_wallet_that_does_not_sign_locks_nothing() {
     for case in cases() {
         for (mood, says) in table.clone() {
             let chain = FakeChain::new();
-            let (payer, payee) = open(&case, mood, &chain).await;
+            let (payer, payee) = open_with(&case, mood, &chain).await;
             let error = payer.expect_err("no channel");
             assert!(matches!(error, OpenError::Wallet(_)), "{error}");
             assert_eq!(
@@ -234,9 +234,7 @@ fn sign(child: &ChildTx) -> Transaction {
 #[tokio::test(start_paused = true)]
 async fn a_signer_that_does_not_sign_raises_nothing() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (payer, payee) = both(&case, &chain).await;
-    chain.confirm(3);
-    until(payer.status(), "ready", |s| s.stage == Stage::Open).await;
+    let (payer, payee) = open(&case, &chain).await;
     payer.pay(sat(300_000)).await.unwrap();
     payer.abort();
     payee.close().await.unwrap();

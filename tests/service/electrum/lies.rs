@@ -9,26 +9,54 @@ use serde_json::{json, Value};
 
 use super::server::{work, Reply, Server, World};
 use super::{funding_output, history, told, view, watched};
+use Lie::{AnotherHeader, Asked, Changed, Instead, Refused};
 
-struct Lie {
-    name: &'static str,
-    /// Without `blockchain.`.
-    call: &'static str,
-    answer: fn(&World, &str, &Value) -> Option<Reply>,
-    /// A part of the error.
-    found_out: &'static str,
+/// Something other than the honest answer.
+enum Lie {
+    /// The honest answer of a world with another header at this height.
+    AnotherHeader(usize, fn(&mut Header)),
+    /// The honest answer to other parameters.
+    Asked(fn(&World, &Value) -> Value),
+    /// The honest answer, changed.
+    Changed(fn(&mut Value)),
+    Instead(fn(&World) -> Value),
+    Refused(fn() -> Value),
 }
 
+impl Lie {
+    fn answer(&self, world: &World, call: &str, params: &Value) -> Reply {
+        match self {
+            AnotherHeader(height, change) => {
+                let mut world = world.clone();
+                change(&mut world.blocks[*height].header);
+                world.honest(call, params)
+            }
+            Asked(other) => world.honest(call, &other(world, params)),
+            Changed(change) => match world.honest(call, params) {
+                Reply::Result(mut answer) => {
+                    change(&mut answer);
+                    Reply::Result(answer)
+                }
+                refused => refused,
+            },
+            Instead(answer) => Reply::Result(answer(world)),
+            Refused(error) => Reply::Error(error()),
+        }
+    }
+}
+
+/// Its name, the call without `blockchain.`, the lie, and a part of the error.
+type Row = (&'static str, &'static str, Lie, &'static str);
+
 /// Each lie is found out and said, and the server believed again when it is honest again.
-async fn find_out(lies: &'static [Lie]) {
-    for lie in lies {
+async fn find_out(rows: &'static [Row]) {
+    for (name, call, lie, found_out) in rows {
         let server = Server::start(history());
         let chain = watched(&server);
         server.lie(|world, asked, params| {
-            let is_meant = asked.strip_prefix("blockchain.") == Some(lie.call);
-            is_meant.then(|| (lie.answer)(world, asked, params))?
+            let is_meant = asked.strip_prefix("blockchain.") == Some(call);
+            is_meant.then(|| lie.answer(world, asked, params))
         });
-        let Lie { name, found_out, .. } = lie;
         let told = told(&view(&chain, funding_output()).await.expect_err(name));
         assert!(
             told.contains(found_out),
@@ -39,229 +67,65 @@ async fn find_out(lies: &'static [Lie]) {
     }
 }
 
-/// The honest answer, changed.
-fn changed(world: &World, call: &str, params: &Value, change: impl FnOnce(&mut Value)) -> Option<Reply> {
-    let Reply::Result(mut answer) = world.honest(call, params) else {
-        return None;
-    };
-    change(&mut answer);
-    Some(Reply::Result(answer))
+const HEADERS: &str = "block.headers";
+const TIP: &str = "headers.subscribe";
+const HISTORY: &str = "scripthash.get_history";
+const UNSPENT: &str = "scripthash.listunspent";
+const MERKLE: &str = "transaction.get_merkle";
+const TRANSACTION: &str = "transaction.get";
+
+/// Another tip each time that it is asked for.
+fn never_still(header: &mut Header) {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    header.nonce = ASKED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The world with other headers in it.
-fn with_header(world: &World, height: usize, change: impl FnOnce(&mut Header)) -> World {
-    let mut world = world.clone();
-    change(&mut world.blocks[height].header);
-    world
-}
+#[rustfmt::skip]
+const ABOUT_HEADERS: &[Row] = &[
+    ("a header that does not connect", HEADERS, AnotherHeader(8, |header| { header.time += 1; work(header); }), "at height 9 follows"),
+    ("a header without the work that it claims", HEADERS, AnotherHeader(9, |header| header.bits = CompactTarget::from_consensus(0x1d00_ffff)), "at height 9 does not have the work that it claims"),
+    ("a tip that is not on top of them", TIP, AnotherHeader(14, |header| header.nonce ^= 1 << 31), "do not lead to its tip"),
+    ("a tip that never stands still", TIP, AnotherHeader(14, never_still), "the chain changed during each of 10 polls"),
+    ("a header less than asked for, each time", HEADERS, Asked(|_, params| json!([params[0], params[1].as_u64().expect("a number") - 1])), "expected 1 headers, got 0"),
+    ("a header more than asked for", HEADERS, Asked(|_, params| json!([0, params[1].as_u64().expect("a number") + 1])), "headers, got"),
+    ("a height that is a time", TIP, Changed(|tip| tip["height"] = json!(500_000_000)), "invalid answer"),
+    ("a height below the first", TIP, Changed(|tip| tip["height"] = json!(-1)), "invalid answer"),
+];
+
+#[rustfmt::skip]
+const ABOUT_TRANSACTIONS: &[Row] = &[
+    ("the proof of another transaction", MERKLE, Asked(|world, _| json!([world.blocks[12].txdata[1].compute_txid(), 12])), "does not lead to the merkle root of height 12"),
+    ("a place beside the tree", MERKLE, Changed(|proof| proof["pos"] = json!(proof["pos"].as_u64().expect("a place") + 8)), "does not lead to the merkle root of height 12"),
+    ("a tree without end", MERKLE, Changed(|proof| proof["merkle"] = json!(vec![proof["merkle"][0].clone(); 100])), "does not lead to the merkle root of height 12"),
+    ("a block that does not have it", HISTORY, Changed(|history| history[0]["height"] = json!(11)), "missing txid in block"),
+    ("a block that is not there yet", HISTORY, Changed(|history| history[1]["height"] = json!(15)), "at height 15, above the tip at 14"),
+    ("another transaction than was asked for", TRANSACTION, Instead(|world| json!(serialize_hex(&world.blocks[12].txdata[1]))), "expected transaction"),
+    ("spent, by nothing", HISTORY, Changed(|history| drop(history.as_array_mut().expect("entries").pop())), "is spent, but no transaction spends it"),
+];
+
+#[rustfmt::skip]
+const ABOUT_EVERYTHING: &[Row] = &[
+    ("half a transaction", TRANSACTION, Instead(|_| json!("0200")), "invalid answer of the electrum server to blockchain.transaction.get"),
+    ("half a header", HEADERS, Instead(|_| json!({ "hex": "020000000" })), "invalid answer of the electrum server to blockchain.block.headers"),
+    ("letters that are no hex, and no single bytes", HEADERS, Instead(|_| json!({ "hex": "ä".repeat(81) })), "invalid answer of the electrum server to blockchain.block.headers"),
+    ("nothing", UNSPENT, Instead(|_| Value::Null), "invalid answer of the electrum server to blockchain.scripthash.listunspent"),
+    ("another kind of thing", HISTORY, Instead(|_| json!({ "a": 1 })), "invalid answer of the electrum server to blockchain.scripthash.get_history"),
+    ("an error", TRANSACTION, Refused(|| json!({ "code": -32603, "message": "unavailable index" })), "with error -32603: unavailable index"),
+    ("an error of another kind", HISTORY, Refused(|| json!("busy")), "with error 0: busy"),
+    ("a very long error", HISTORY, Refused(|| json!({ "code": 1, "message": "history too large ".repeat(9_999) })), "too …"),
+];
 
 #[tokio::test]
 async fn about_headers() {
-    find_out(&[
-        Lie {
-            name: "a header that does not connect",
-            call: "block.headers",
-            answer: |world, call, params| {
-                let other = with_header(world, 8, |header| {
-                    header.time += 1;
-                    work(header);
-                });
-                Some(other.honest(call, params))
-            },
-            found_out: "at height 9 follows",
-        },
-        Lie {
-            name: "a header without the work that it claims",
-            call: "block.headers",
-            answer: |world, call, params| {
-                let bits = CompactTarget::from_consensus(0x1d00_ffff);
-                Some(with_header(world, 9, |header| header.bits = bits).honest(call, params))
-            },
-            found_out: "at height 9 does not have the work that it claims",
-        },
-        Lie {
-            name: "a tip that is not on top of them",
-            call: "headers.subscribe",
-            answer: |world, call, params| {
-                let other = with_header(world, 14, |header| header.nonce ^= 1 << 31);
-                Some(other.honest(call, params))
-            },
-            found_out: "do not lead to its tip",
-        },
-        Lie {
-            name: "a tip that never stands still",
-            call: "headers.subscribe",
-            answer: |world, call, params| {
-                static ASKED: AtomicU32 = AtomicU32::new(0);
-                let nonce = ASKED.fetch_add(1, Ordering::Relaxed);
-                let other = with_header(world, 14, |header| header.nonce = nonce);
-                Some(other.honest(call, params))
-            },
-            found_out: "the chain changed during each of 10 polls",
-        },
-        Lie {
-            name: "a header less than asked for, each time",
-            call: "block.headers",
-            answer: |world, call, params| {
-                let fewer = params[1].as_u64()? - 1;
-                Some(world.honest(call, &json!([params[0], fewer])))
-            },
-            found_out: "expected 1 headers, got 0",
-        },
-        Lie {
-            name: "a header more than asked for",
-            call: "block.headers",
-            answer: |world, call, params| {
-                let more = params[1].as_u64()? + 1;
-                Some(world.honest(call, &json!([0, more])))
-            },
-            found_out: "headers, got",
-        },
-        Lie {
-            name: "a height that is a time",
-            call: "headers.subscribe",
-            answer: |world, call, params| {
-                changed(world, call, params, |tip| tip["height"] = json!(500_000_000))
-            },
-            found_out: "invalid answer",
-        },
-        Lie {
-            name: "a height below the first",
-            call: "headers.subscribe",
-            answer: |world, call, params| changed(world, call, params, |tip| tip["height"] = json!(-1)),
-            found_out: "invalid answer",
-        },
-    ])
-    .await;
+    find_out(ABOUT_HEADERS).await;
 }
 
 #[tokio::test]
 async fn about_transactions() {
-    find_out(&[
-        Lie {
-            name: "the proof of another transaction",
-            call: "transaction.get_merkle",
-            answer: |world, call, _| {
-                let other = world.blocks[12].txdata[1].compute_txid();
-                Some(world.honest(call, &json!([other, 12])))
-            },
-            found_out: "does not lead to the merkle root of height 12",
-        },
-        Lie {
-            name: "a place beside the tree",
-            call: "transaction.get_merkle",
-            answer: |world, call, params| {
-                changed(world, call, params, |proof| {
-                    proof["pos"] = json!(proof["pos"].as_u64().expect("a place") + 8);
-                })
-            },
-            found_out: "does not lead to the merkle root of height 12",
-        },
-        Lie {
-            name: "a tree without end",
-            call: "transaction.get_merkle",
-            answer: |world, call, params| {
-                changed(world, call, params, |proof| {
-                    proof["merkle"] = json!(vec![proof["merkle"][0].clone(); 100]);
-                })
-            },
-            found_out: "does not lead to the merkle root of height 12",
-        },
-        Lie {
-            name: "a block that does not have it",
-            call: "scripthash.get_history",
-            answer: |world, call, params| {
-                changed(world, call, params, |history| history[0]["height"] = json!(11))
-            },
-            found_out: "missing txid in block",
-        },
-        Lie {
-            name: "a block that is not there yet",
-            call: "scripthash.get_history",
-            answer: |world, call, params| {
-                changed(world, call, params, |history| history[1]["height"] = json!(15))
-            },
-            found_out: "at height 15, above the tip at 14",
-        },
-        Lie {
-            name: "another transaction than was asked for",
-            call: "transaction.get",
-            answer: |world, _, _| Some(Reply::Result(json!(serialize_hex(&world.blocks[12].txdata[1])))),
-            found_out: "expected transaction",
-        },
-        Lie {
-            name: "spent, by nothing",
-            call: "scripthash.get_history",
-            answer: |world, call, params| {
-                changed(world, call, params, |history| {
-                    history.as_array_mut().expect("entries").pop();
-                })
-            },
-            found_out: "is spent, but no transaction spends it",
-        },
-    ])
-    .await;
+    find_out(ABOUT_TRANSACTIONS).await;
 }
 
 #[tokio::test]
 async fn about_everything() {
-    find_out(&[
-        Lie {
-            name: "half a transaction",
-            call: "transaction.get",
-            answer: |_, _, _| Some(Reply::Result(json!("0200"))),
-            found_out: "invalid answer of the electrum server to blockchain.transaction.get",
-        },
-        Lie {
-            name: "half a header",
-            call: "block.headers",
-            answer: |_, _, _| Some(Reply::Result(json!({ "hex": "020000000" }))),
-            found_out: "invalid answer of the electrum server to blockchain.block.headers",
-        },
-        Lie {
-            name: "letters that are no hex, and no single bytes",
-            call: "block.headers",
-            answer: |_, _, _| Some(Reply::Result(json!({ "hex": "ä".repeat(81) }))),
-            found_out: "invalid answer of the electrum server to blockchain.block.headers",
-        },
-        Lie {
-            name: "nothing",
-            call: "scripthash.listunspent",
-            answer: |_, _, _| Some(Reply::Result(Value::Null)),
-            found_out: "invalid answer of the electrum server to blockchain.scripthash.listunspent",
-        },
-        Lie {
-            name: "another kind of thing",
-            call: "scripthash.get_history",
-            answer: |_, _, _| Some(Reply::Result(json!({ "a": 1 }))),
-            found_out: "invalid answer of the electrum server to blockchain.scripthash.get_history",
-        },
-        Lie {
-            name: "an error",
-            call: "transaction.get",
-            answer: |_, _, _| {
-                Some(Reply::Error(
-                    json!({ "code": -32603, "message": "unavailable index" }),
-                ))
-            },
-            found_out: "with error -32603: unavailable index",
-        },
-        Lie {
-            name: "an error of another kind",
-            call: "scripthash.get_history",
-            answer: |_, _, _| Some(Reply::Error(json!("busy"))),
-            found_out: "with error 0: busy",
-        },
-        Lie {
-            name: "a very long error",
-            call: "scripthash.get_history",
-            answer: |_, _, _| {
-                Some(Reply::Error(
-                    json!({ "code": 1, "message": "history too large ".repeat(9_999) }),
-                ))
-            },
-            found_out: "too …",
-        },
-    ])
-    .await;
+    find_out(ABOUT_EVERYTHING).await;
 }
