@@ -19,17 +19,20 @@ pub fn is_child(live: impl FnOnce(&str)) -> bool {
     }
 }
 
+/// The name of a test as test programs list it.
+pub fn name_of<T>(_test: T) -> &'static str {
+    let path = type_name::<T>();
+    path.split_once("::").expect("a function of this crate").1
+}
+
 /// The command that runs this test as a child.
-pub fn child_of<T>(_test: T, what: &str) -> Command {
-    let (_, test) = type_name::<T>()
-        .split_once("::")
-        .expect("a function of this crate");
+pub fn child_of<T>(test: T, what: &str) -> Command {
     // Tests that a script runs in the background ignore Ctrl-C, and the child would inherit that.
     let mut command = Command::new("/usr/bin/env");
     command
         .arg("--default-signal=INT")
         .arg(env::current_exe().expect("this program"))
-        .args(["--exact", test])
+        .args(["--exact", name_of(test)])
         .env("RUST_TEST_THREADS", "2")
         .env(CHILD, what);
     command

@@ -5,6 +5,8 @@
 pub mod child;
 #[cfg(all(feature = "channel", feature = "regtest"))]
 pub mod duo;
+#[cfg(feature = "regtest")]
+pub mod judge;
 #[cfg(feature = "channel")]
 pub mod open;
 #[cfg(feature = "channel")]
@@ -17,3 +19,5 @@ pub mod play;
 pub mod proc;
 #[cfg(all(feature = "channel", feature = "regtest"))]
 pub mod spend;
+#[cfg(feature = "regtest")]
+pub mod wait;

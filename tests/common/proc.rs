@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Whether a process runs; one that has ended and is not waited for by its parent does not.
 pub fn is_alive(pid: i32) -> bool {
@@ -98,4 +99,13 @@ pub fn entries(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Sends a signal to a process, or with a minus in front to a group of them.
+pub fn signal(target: &str, name: &str) {
+    let sent = Command::new("/bin/sh")
+        .args(["-c", &format!("kill -{name} {target}")])
+        .status()
+        .unwrap();
+    assert!(sent.success(), "kill -{name} {target}: {sent}");
 }

@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use spilman::regtest::{find_bitcoind, wait_until, Poll, Regtest};
+use spilman::regtest::{find_bitcoind, Regtest};
 
 use super::TIMEOUT;
 use crate::common::child::{child_of, is_child, write_program};
 use crate::common::proc::entries;
+use crate::common::wait::until;
 
 /// Whatever the bytes of its name are.
 #[test]
@@ -39,15 +40,10 @@ fn a_temporary_folder_may_have_any_name() {
             "{}",
             String::from_utf8_lossy(&output.stdout)
         );
-        wait_until("nothing to be left", TIMEOUT, || {
+        until("nothing to be left", TIMEOUT, || {
             let left = entries(&folder);
-            Ok(if left.is_empty() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending(format!("{left:?}"))
-            })
-        })
-        .unwrap();
+            (left.is_empty(), left)
+        });
     }
 }
 

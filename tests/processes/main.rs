@@ -12,7 +12,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -20,8 +20,9 @@ use std::time::Duration;
 #[cfg(feature = "electrs")]
 use common::child::write_program;
 use common::child::{child_of, is_child};
-use common::proc::{daemons_of, is_alive, listening};
-use spilman::regtest::{wait_until, Error, InvalidRequest, Node, Poll, Regtest, BLOCK_INTERVAL, START_TIME};
+use common::proc::{daemons_of, entries, is_alive, listening, signal};
+use common::wait::until;
+use spilman::regtest::{Error, InvalidRequest, Node, Regtest, BLOCK_INTERVAL, START_TIME};
 
 /// Generous: what is waited for takes a few hundredths of a second.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -84,8 +85,25 @@ fn live(ending: &str) {
     }
 }
 
-/// Runs this test's child up to its end and looks whether anything is left.
-fn ends(test: impl Fn(), ending: &str, end: impl FnOnce(&std::process::Child)) -> Output {
+/// What the child has announced.
+fn announced(ready: &Path) -> (i32, PathBuf) {
+    let mut said = String::new();
+    until("the child's node", TIMEOUT, || match fs::read_to_string(ready) {
+        Ok(text) => {
+            said = text;
+            (true, String::new())
+        }
+        Err(error) => (false, error.to_string()),
+    });
+    let (pid, folder) = said.split_once('\n').unwrap();
+    (pid.parse().unwrap(), folder.into())
+}
+
+/// Runs this test's child until its node is up, ends it, and checks how it ended and that nothing is left.
+fn leaves_nothing(test: impl Fn(), ending: &str, end: impl FnOnce(u32), is_expected: fn(ExitStatus) -> bool) {
+    if is_child(live) {
+        return;
+    }
     // Not every tool takes such a name as it is, in this locale.
     let scratch = tempfile::Builder::new().prefix("ü \\n [x]* ").tempdir().unwrap();
     let ready = scratch.path().join("ready");
@@ -99,63 +117,46 @@ fn ends(test: impl Fn(), ending: &str, end: impl FnOnce(&std::process::Child)) -
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = wait_until("the child's node", TIMEOUT, || {
-        Ok(fs::read_to_string(&ready).map_or_else(|error| Poll::Pending(error.to_string()), Poll::Ready))
-    })
-    .unwrap();
-    let (pid, folder) = said.split_once('\n').unwrap();
-    let daemon: i32 = pid.parse().unwrap();
+    let (daemon, folder) = announced(&ready);
     let process = child.id();
-    end(&child);
+    end(process);
     let output = child.wait_with_output().unwrap();
-    wait_until(&format!("nothing to be left of {ending}"), TIMEOUT, || {
-        let processes = daemons_of(process);
-        let left = fs::read_dir(scratch.path()).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        let only_ours = left
+    until(&format!("nothing to be left of {ending}"), TIMEOUT, || {
+        let (processes, files) = (daemons_of(process), entries(scratch.path()));
+        let only_ours = files
             .iter()
             .all(|name| name == "ready" || name == "spilman-evidence");
-        Ok(
-            if processes.is_empty() && only_ours && !is_alive(daemon) && !Path::new(folder).exists() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending(format!("processes {processes:?} and files {left:?}"))
-            },
-        )
-    })
-    .unwrap();
-    output
+        let nothing = processes.is_empty() && only_ours && !is_alive(daemon) && !folder.exists();
+        (nothing, (processes, files))
+    });
+    assert!(is_expected(output.status), "{output:?}");
 }
 
-fn signal(target: &str, name: &str) {
-    let sent = Command::new("/bin/sh")
-        .args(["-c", &format!("kill -{name} {target}")])
-        .status()
-        .unwrap();
-    assert!(sent.success(), "kill -{name} {target}: {sent}");
+/// Nothing is left of a process that was killed before it had a node.
+fn nothing_is_left(process: u32, scratch: &Path) {
+    until("nothing to be left", TIMEOUT, || {
+        let left = (daemons_of(process), entries(scratch));
+        (left.0.is_empty() && left.1.is_empty(), left)
+    });
+}
+
+fn kill(process: u32) {
+    signal(&process.to_string(), "KILL");
+}
+
+fn was_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(9)
 }
 
 #[test]
 fn kill_9_of_the_test_leaves_nothing() {
-    if is_child(live) {
-        return;
-    }
-    let output = ends(kill_9_of_the_test_leaves_nothing, "wait", |child| {
-        signal(&child.id().to_string(), "KILL");
-    });
-    assert_eq!(output.status.signal(), Some(9), "{output:?}");
+    leaves_nothing(kill_9_of_the_test_leaves_nothing, "wait", kill, was_killed);
 }
 
 #[cfg(feature = "electrs")]
 #[test]
 fn kill_9_of_the_test_leaves_no_electrs() {
-    if is_child(live) {
-        return;
-    }
-    let output = ends(kill_9_of_the_test_leaves_no_electrs, "electrs", |child| {
-        signal(&child.id().to_string(), "KILL");
-    });
-    assert_eq!(output.status.signal(), Some(9), "{output:?}");
+    leaves_nothing(kill_9_of_the_test_leaves_no_electrs, "electrs", kill, was_killed);
 }
 
 /// One that has no node yet, so that it would not end for want of it.
@@ -178,70 +179,45 @@ fn kill_9_while_electrs_comes_up_leaves_nothing() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("electrs to come up", TIMEOUT, || {
+    until("electrs to come up", TIMEOUT, || {
         let daemons = daemons_of(child.id());
-        Ok(
-            if daemons.iter().any(|line| line.contains("--electrum-rpc-addr")) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending(format!("{daemons:?}"))
-            },
-        )
-    })
-    .unwrap();
+        let is_there = daemons.iter().any(|line| line.contains("--electrum-rpc-addr"));
+        (is_there, daemons)
+    });
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_until("nothing to be left", TIMEOUT, || {
-        let (processes, files) = (
-            daemons_of(child.id()),
-            fs::read_dir(scratch.path()).unwrap().count(),
-        );
-        Ok(if processes.is_empty() && files == 0 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending(format!("{files} files and processes {processes:?}"))
-        })
-    })
-    .unwrap();
+    nothing_is_left(child.id(), scratch.path());
 }
 
 #[test]
 fn ctrl_c_at_the_terminal_leaves_nothing() {
-    if is_child(live) {
-        return;
-    }
     // A terminal sends it to the whole foreground group.
-    let output = ends(ctrl_c_at_the_terminal_leaves_nothing, "wait", |child| {
-        signal(&format!("-{}", child.id()), "INT");
-    });
-    assert_eq!(output.status.signal(), Some(2), "{output:?}");
+    let interrupt = |process| signal(&format!("-{process}"), "INT");
+    let was_interrupted = |status: ExitStatus| status.signal() == Some(2);
+    leaves_nothing(
+        ctrl_c_at_the_terminal_leaves_nothing,
+        "wait",
+        interrupt,
+        was_interrupted,
+    );
 }
 
 #[test]
 fn an_exit_with_a_node_in_a_static_leaves_nothing() {
-    if is_child(live) {
-        return;
-    }
-    let output = ends(an_exit_with_a_node_in_a_static_leaves_nothing, "exit", |_| ());
-    assert!(output.status.success(), "{output:?}");
+    let test = an_exit_with_a_node_in_a_static_leaves_nothing;
+    leaves_nothing(test, "exit", |_| (), |status| status.success());
 }
 
 #[test]
 fn a_dropped_runtime_leaves_nothing() {
-    if is_child(live) {
-        return;
-    }
-    let output = ends(a_dropped_runtime_leaves_nothing, "dropped-runtime", |_| ());
-    assert!(output.status.success(), "{output:?}");
+    let test = a_dropped_runtime_leaves_nothing;
+    leaves_nothing(test, "dropped-runtime", |_| (), |status| status.success());
 }
 
 #[test]
 fn a_panic_leaves_nothing_but_evidence() {
-    if is_child(live) {
-        return;
-    }
-    let output = ends(a_panic_leaves_nothing_but_evidence, "panic", |_| ());
-    assert!(!output.status.success(), "{output:?}");
+    let test = a_panic_leaves_nothing_but_evidence;
+    leaves_nothing(test, "panic", |_| (), |status| !status.success());
 }
 
 /// The moment between the birth of a daemon and its entry in the list of those to be ended would be the gap.
@@ -268,16 +244,7 @@ fn kill_9_at_any_moment_of_a_start_leaves_nothing() {
         })
         .collect();
     for (process, scratch) in children {
-        wait_until("nothing to be left", TIMEOUT, || {
-            let processes = daemons_of(process);
-            let files = fs::read_dir(scratch.path()).unwrap().count();
-            Ok(if processes.is_empty() && files == 0 {
-                Poll::Ready(())
-            } else {
-                Poll::Pending(format!("{files} files and processes {processes:?}"))
-            })
-        })
-        .unwrap();
+        nothing_is_left(process, scratch.path());
     }
 }
 
@@ -293,28 +260,19 @@ fn a_node_that_restarts_keeps_its_data_ports_and_time() {
 
     node.stop().unwrap();
     assert!(!node.is_running());
-    assert!(matches!(
-        node.stop(),
-        Err(Error::InvalidRequest(InvalidRequest::NodeState {
-            state: "stopped"
-        }))
-    ));
-    assert!(matches!(
-        node.kill(),
-        Err(Error::InvalidRequest(InvalidRequest::NodeState {
-            state: "stopped"
-        }))
-    ));
+    let refused = |call: Result<(), Error>, expected: &str| {
+        let error = call.unwrap_err();
+        let is_it =
+            matches!(error, Error::InvalidRequest(InvalidRequest::NodeState { state }) if state == expected);
+        assert!(is_it, "{error}");
+    };
+    refused(node.stop(), "stopped");
+    refused(node.kill(), "stopped");
     assert!(matches!(chain.tip(), Err(Error::Node(_))), "nobody answers");
 
     node.restart().unwrap();
     assert!(node.is_running());
-    assert!(matches!(
-        node.restart(),
-        Err(Error::InvalidRequest(InvalidRequest::NodeState {
-            state: "running"
-        }))
-    ));
+    refused(node.restart(), "running");
     assert_eq!(chain.tip().unwrap(), tip);
     assert_eq!((node.rpc_address(), node.p2p_address()), (rpc, p2p));
     assert_eq!(node.mock_time(), START_TIME + 2 * BLOCK_INTERVAL);

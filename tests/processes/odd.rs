@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use bitcoin::Address;
 use spilman::regtest::bitcoincore_rpc::RpcApi;
-use spilman::regtest::{
-    find_bitcoind, wait_until, Error, InvalidRequest, Node, NodeError, Poll, Regtest, START_HEIGHT,
-};
+use spilman::regtest::{find_bitcoind, Error, InvalidRequest, Node, NodeError, Regtest, START_HEIGHT};
 
-use super::{signal, READY, TIMEOUT};
+use super::{announced, kill, READY, TIMEOUT};
 use crate::common::child::{child_of, is_child, write_program};
-use crate::common::proc::{entries, is_alive, marked, reaper_of};
+use crate::common::proc::{entries, is_alive, marked, reaper_of, signal};
+use crate::common::wait::until;
 
 /// Programs that start the real one in some way, `$REAL`.
 const WRAPPERS: &[(&str, &str)] = &[
@@ -94,28 +93,18 @@ fn kill_9_leaves_nothing_of_a_wrapped_node() {
     for (how, script) in WRAPPERS {
         let folder = tempfile::tempdir().unwrap();
         let program = wrapper(folder.path(), script);
-        let (scratch, _) = run_to_node(kill_9_leaves_nothing_of_a_wrapped_node, &program, |child| {
-            signal(&child.id().to_string(), "KILL")
-        });
-        wait_until(&format!("nothing to be left of one {how}"), TIMEOUT, || {
+        let (scratch, _) = run_to_node(kill_9_leaves_nothing_of_a_wrapped_node, &program, kill);
+        until(&format!("nothing to be left of one {how}"), TIMEOUT, || {
             let helpers = helpers_of(folder.path());
             let left = (marked(scratch.path()), entries(scratch.path()), helpers);
-            Ok(if left.0.is_empty() && left.1 == ["ready"] && left.2.is_empty() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending(format!("{left:?}"))
-            })
-        })
-        .unwrap();
+            let nothing = left.0.is_empty() && left.1 == ["ready"] && left.2.is_empty();
+            (nothing, left)
+        });
     }
 }
 
 /// Starts a child of this test with a node and ends it as told. The answer is its temporary folder, and that of its nodes.
-fn run_to_node(
-    test: impl Fn(),
-    program: &Path,
-    end: impl FnOnce(&std::process::Child),
-) -> (tempfile::TempDir, PathBuf) {
+fn run_to_node(test: impl Fn(), program: &Path, end: impl FnOnce(u32)) -> (tempfile::TempDir, PathBuf) {
     let scratch = tempfile::tempdir().unwrap();
     let ready = scratch.path().join("ready");
     let mut child = child_of(test, "wait")
@@ -127,12 +116,8 @@ fn run_to_node(
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let said = wait_until("the child's node", TIMEOUT, || {
-        Ok(fs::read_to_string(&ready).map_or_else(|error| Poll::Pending(error.to_string()), Poll::Ready))
-    })
-    .unwrap();
-    let data = PathBuf::from(said.split_once('\n').unwrap().1);
-    end(&child);
+    let (_, data) = announced(&ready);
+    end(child.id());
     child.wait().unwrap();
     (scratch, data.parent().and_then(Path::parent).unwrap().to_owned())
 }
@@ -148,8 +133,8 @@ fn what_was_left_without_a_reaper_is_swept_up_by_the_next_test() {
         what_was_left_without_a_reaper_is_swept_up_by_the_next_test,
         &real,
         |child| {
-            signal(&reaper_of(child.id()).to_string(), "KILL");
-            signal(&child.id().to_string(), "KILL");
+            signal(&reaper_of(child).to_string(), "KILL");
+            kill(child);
         },
     );
     assert!(left.exists() && marked(&left).len() == 1, "{left:?}");
@@ -190,28 +175,22 @@ fn a_daemon_that_ends_by_itself_is_noticed_and_can_be_started_again() {
     let chain = Regtest::start().unwrap();
     let node = chain.node();
     node.flush().unwrap();
-    let kill = || {
+    let kill_daemon = || {
         let pid = fs::read_to_string(node.data_dir().join("regtest/bitcoind.pid")).unwrap();
         signal(pid.trim(), "KILL");
     };
     for end in ["call", "client", "stop", "kill", "restart"] {
         assert!(node.is_running());
-        kill();
+        kill_daemon();
+        if !["call", "client"].contains(&end) {
+            until("the end", TIMEOUT, || (!node.is_running(), "it runs"));
+        }
         let said = match end {
             "call" => node.tip().unwrap_err().to_string(),
             "client" => node.client().get_block_count().unwrap_err().to_string(),
-            "stop" => {
-                wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
-                node.stop().unwrap_err().to_string()
-            }
-            "kill" => {
-                wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
-                node.kill().unwrap_err().to_string()
-            }
-            _ => {
-                wait_until("the end", TIMEOUT, || Ok(over(node))).unwrap();
-                "exited on its own, by signal 9 (SIGKILL)".to_owned()
-            }
+            "stop" => node.stop().unwrap_err().to_string(),
+            "kill" => node.kill().unwrap_err().to_string(),
+            _ => "exited on its own, by signal 9 (SIGKILL)".to_owned(),
         };
         assert!(said.contains("exited on its own, by signal"), "{end}: {said}");
         assert!(said.contains("SIGKILL"), "{end}: {said}");
@@ -225,14 +204,6 @@ fn a_daemon_that_ends_by_itself_is_noticed_and_can_be_started_again() {
         said.contains("the node was stopped; Node::restart starts it again"),
         "{said}"
     );
-}
-
-fn over(node: &Node) -> Poll<()> {
-    if node.is_running() {
-        Poll::Pending("it runs".to_owned())
-    } else {
-        Poll::Ready(())
-    }
 }
 
 /// A call that takes longer than the node's timeout is given up, and done once.

@@ -3,34 +3,12 @@
 mod out;
 mod signals;
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use spilman::regtest::find_bitcoind;
 
+use crate::common::child::write_program;
+use crate::spilman;
+
 const SCENARIO: &str = "p2sh/example-7/session-end";
-
-fn spilman(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_spilman"))
-        .args(arguments)
-        .output()
-        .expect("it was built with this test")
-}
-
-/// Exit code, standard output, standard error.
-fn said(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-/// By another process: what this one has open for writing, no child of it can execute.
-fn write_program(path: &Path, text: &str) {
-    let write = Command::new("sh")
-        .args(["-c", "printf %s \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"])
-        .args([path.as_os_str(), text.as_ref()])
-        .status();
-    assert!(write.expect("sh").success());
-}
 
 /// By the number that it says of itself, or by its path, here that of a script which writes down how it is called.
 #[test]
@@ -47,7 +25,7 @@ fn a_scenario_is_played_on_the_core_that_is_asked_for() {
 
     let number = here.number().expect("Bitcoin Core says its number");
     for core in [number, script.to_str().expect("text")] {
-        let (code, out, err) = said(&spilman(&["run", SCENARIO, "--core", core]));
+        let (code, out, err) = spilman(&["run", SCENARIO, "--core", core]);
         assert_eq!(code, Some(0), "{out}{err}");
         let end = format!("1 passed, 0 failed, on {}\n", here.version);
         assert!(out.ends_with(&end), "{out:?} does not end with {end:?}");
@@ -63,7 +41,7 @@ fn a_core_that_is_not_there_is_named_before_anything_starts() {
             ("/nonexistent/bitcoind", "/nonexistent/bitcoind does not start: "),
             ("9.5", "no bitcoind 9.5 found; tried: "),
         ] {
-            let (code, out, err) = said(&spilman(&[command, &["--core", core]].concat()));
+            let (code, out, err) = spilman(&[command, &["--core", core]].concat());
             assert_eq!(code, Some(1), "{out}{err}");
             assert!(err.contains(words), "{words:?} is not in {err:?}");
             assert_eq!(out, "", "nothing was played");
@@ -74,7 +52,7 @@ fn a_core_that_is_not_there_is_named_before_anything_starts() {
 /// `doctor` shows where the programs of every version are.
 #[test]
 fn doctor_lists_every_bitcoind() {
-    let (code, out, err) = said(&spilman(&["doctor"]));
+    let (code, out, err) = spilman(&["doctor"]);
     assert_eq!(code, Some(0), "{out}{err}");
     for found in spilman::regtest::all_bitcoinds() {
         for part in [
@@ -101,7 +79,7 @@ fn scenarios_are_chosen_by_parts_of_their_names() {
             name.contains("/example-7/pay") && name.contains("-gone-")
         }),
     ] {
-        let (code, out, err) = said(&spilman(&["list", "--json", part]));
+        let (code, out, err) = spilman(&["list", "--json", part]);
         assert_eq!(code, Some(0), "{out}{err}");
         for name in all.iter().map(spilman::scenario::Scenario::name) {
             let listed = out.contains(&format!("\"{name}\""));
@@ -109,7 +87,7 @@ fn scenarios_are_chosen_by_parts_of_their_names() {
         }
     }
     for command in ["list", "run"] {
-        let (code, out, err) = said(&spilman(&[command, "p2sh/session-end"]));
+        let (code, out, err) = spilman(&[command, "p2sh/session-end"]);
         assert_eq!(code, Some(2), "{out}{err}");
         let words = "no scenario is named 'p2sh/session-end'; did you mean p2sh/example-7/session-end, ";
         assert!(err.contains(words), "{words:?} is not in {err:?}");
@@ -120,7 +98,7 @@ fn scenarios_are_chosen_by_parts_of_their_names() {
 /// A reader sees at a glance on which constructions a protocol runs.
 #[test]
 fn the_list_begins_with_how_many_there_are() {
-    let (code, out, err) = said(&spilman(&["list"]));
+    let (code, out, err) = spilman(&["list"]);
     assert_eq!(code, Some(0), "{out}{err}");
     let all = spilman::scenario::all();
     for construction in spilman::channel::Construction::ALL {

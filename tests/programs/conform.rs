@@ -4,34 +4,22 @@ mod bad;
 mod contract;
 mod ends;
 
-use std::process::{Command, Output};
-
 use serde_json::Value;
 
-const SPILMAN: &str = env!("CARGO_BIN_EXE_spilman");
+use crate::{spilman, Said, SPILMAN};
 
 /// The library's own side as a program.
 fn peer() -> String {
     format!("'{SPILMAN}' peer")
 }
 
-fn conform(arguments: &[&str]) -> Output {
-    Command::new(SPILMAN)
-        .arg("conform")
-        .args(arguments)
-        .output()
-        .expect("it was built with this test")
-}
-
-/// Exit code, standard output, standard error.
-fn said(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+fn conform(arguments: &[&str]) -> Said {
+    spilman(&[&["conform"], arguments].concat())
 }
 
 /// The JSON report of a run with this exit code.
-fn report(code: i32, arguments: &[&str]) -> Value {
-    let (found, out, err) = said(&conform(&[arguments, &["--json"]].concat()));
+pub fn report(code: i32, arguments: &[&str]) -> Value {
+    let (found, out, err) = conform(&[arguments, &["--json"]].concat());
     assert_eq!(found, Some(code), "{out}{err}");
     serde_json::from_str(&out).expect("JSON and nothing else")
 }
@@ -80,7 +68,7 @@ fn our_own_payer_passes() {
 }
 
 fn passes(side: &str, filters: &[&str]) {
-    let (code, out, err) = said(&conform(&[&[side, &peer()], filters].concat()));
+    let (code, out, err) = conform(&[&[side, &peer()], filters].concat());
     assert_eq!(code, Some(0), "{out}{err}");
     for filter in filters {
         let part = filter

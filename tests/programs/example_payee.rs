@@ -7,6 +7,8 @@ use std::process::Command;
 use bitcoin::hashes::{sha256, Hash};
 use serde_json::Value;
 
+use crate::conform::report;
+
 /// A fault of `broken.py`, the cases of [`CASES`] in which it fails, and what is said of one of them.
 const FAULTS: &[(&str, &[&str], &str)] = &[
     ("high-s", &["refuses-payment-high-s"], "payment-accepted"),
@@ -115,15 +117,8 @@ fn python() -> String {
 /// The case, and why it failed, if it did.
 fn play(program: &str, filters: &[String], code: i32) -> Vec<(String, Option<String>)> {
     let command = format!("'{}' '{}'/{program}", python(), folder().display());
-    let output = Command::new(env!("CARGO_BIN_EXE_spilman"))
-        .args(["conform", "--json", "--payee", &command])
-        .args(filters)
-        .output()
-        .expect("it was built with this test");
-    let err = String::from_utf8_lossy(&output.stderr);
-    let report: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {err}"));
-    assert_eq!(output.status.code(), Some(code), "{program}: {report:#}");
+    let filters: Vec<_> = filters.iter().map(String::as_str).collect();
+    let report = report(code, &[&["--payee", &command], &filters[..]].concat());
     let cases = report["cases"].as_array().expect("the cases played");
     cases.iter().map(verdict).collect()
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{said, spilman, write_program, SCENARIO};
+use super::SCENARIO;
+use crate::common::child::write_program;
+use crate::{said, spilman, SPILMAN};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("text")
@@ -13,7 +15,7 @@ fn text(path: &Path) -> &str {
 /// What a run has not written stays as it was, and what is in its way is named.
 #[test]
 fn out_leaves_files_that_are_not_its_own() {
-    let peer = format!("'{}' peer", env!("CARGO_BIN_EXE_spilman"));
+    let peer = format!("'{SPILMAN}' peer");
     let case = "p2wsh/example-7/closed-by-payer";
     for (command, name) in [
         (&["run", SCENARIO][..], SCENARIO),
@@ -21,7 +23,7 @@ fn out_leaves_files_that_are_not_its_own() {
     ] {
         let out = tempfile::tempdir().expect("a folder");
         let folder = out.path().join(name);
-        let run = || said(&spilman(&[command, &["--out", text(out.path())]].concat()));
+        let run = || spilman(&[command, &["--out", text(out.path())]].concat());
         assert_eq!(run().0, Some(0), "{command:?}");
         let json = folder.join("transcript.json");
 
@@ -53,7 +55,7 @@ fn fixtures_are_not_written_over_other_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let manifest = folder.path().join("manifest.json");
     fs::write(&manifest, "{}").expect("it can be written");
-    let (code, out, err) = said(&spilman(&["fixtures", "write", text(folder.path())]));
+    let (code, out, err) = spilman(&["fixtures", "write", text(folder.path())]);
     assert_eq!(code, Some(1), "{out}{err}");
     let words = format!("{} was not written by spilman", manifest.display());
     assert!(err.contains(&words), "{words:?} is not in {err:?}");
@@ -70,7 +72,7 @@ fn fixtures_that_are_not_there_are_told_with_the_place() {
         (&["check", "--no-node"][..], here.join("fixtures"), "check DIR"),
         (&["check", "nowhere"], here.join("nowhere"), "check DIR"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_spilman"))
+        let output = Command::new(SPILMAN)
             .arg("fixtures")
             .args(arguments)
             .current_dir(&here)
@@ -132,7 +134,7 @@ fn each_error_is_said_once() {
         (&["fixtures", "check", text(&below)], "no fixtures in"),
         (&["peer"], "SPILMAN_CASE"),
     ] {
-        let (code, out, err) = said(&spilman(arguments));
+        let (code, out, err) = spilman(arguments);
         assert!(code == Some(1) || code == Some(2), "{arguments:?}: {out}{err}");
         let all = out + &err;
         assert_eq!(all.matches(words).count(), 1, "{arguments:?}: {words:?} in {all}");

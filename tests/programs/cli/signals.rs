@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use spilman::regtest::{wait_until, Poll};
-
-use super::write_program;
+use crate::common::child::write_program;
+use crate::common::proc::{entries, signal as signal_process};
+use crate::common::wait::until;
+use crate::SPILMAN;
 
 /// More than the second within which it ends, for a machine that is busy, and less than any start is waited for.
 const SOON: Duration = Duration::from_secs(5);
@@ -37,11 +38,6 @@ fn processes_of(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn wait_for(what: &str, seen: impl Fn() -> Option<String>) {
-    let waited = wait_until(what, SOON, || Ok(seen().map_or(Poll::Ready(()), Poll::Pending)));
-    waited.unwrap_or_else(|error| panic!("{error}"));
-}
-
 fn ends(arguments: &[&str], version: &str, signal: &str) {
     let (scratch, programs) = (
         tempfile::tempdir().expect("a folder"),
@@ -52,7 +48,7 @@ fn ends(arguments: &[&str], version: &str, signal: &str) {
     // Whoever runs the tests in the background of a script has them ignore Ctrl-C, and so would the child.
     let mut run = Command::new("/usr/bin/env")
         .arg("--default-signal=INT,HUP")
-        .arg(env!("CARGO_BIN_EXE_spilman"))
+        .arg(SPILMAN)
         .args(arguments)
         .env("BITCOIND_EXE", &bitcoind)
         .env("TEMPDIR_ROOT", scratch.path())
@@ -61,24 +57,19 @@ fn ends(arguments: &[&str], version: &str, signal: &str) {
         .spawn()
         .expect("it was built with this test");
     let what = format!("{arguments:?} with {version:?} after {signal}");
-    wait_for(&format!("the start of {what}"), || {
-        (!called.exists()).then(|| "nothing".to_owned())
+    until(&format!("the start of {what}"), SOON, || (called.exists(), ()));
+    signal_process(&run.id().to_string(), signal);
+    let mut ended = None;
+    until(&format!("the end of {what}"), SOON, || {
+        ended = run.try_wait().expect("a child");
+        (ended.is_some(), "it runs")
     });
-    let sent = Command::new("kill")
-        .args([signal, &run.id().to_string()])
-        .status();
-    assert!(sent.expect("kill").success());
-    let code = wait_until(&format!("the end of {what}"), SOON, || {
-        let ended = run.try_wait().expect("a child");
-        Ok(ended.map_or_else(|| Poll::Pending("it runs".to_owned()), Poll::Ready))
-    });
-    let code = code.unwrap_or_else(|error| panic!("{error}")).code();
+    let code = ended.expect("it has ended").code();
     assert_eq!(code, Some(130), "{what}");
     let place = scratch.path().to_str().expect("text");
-    wait_for(&format!("nothing to be left of {what}"), || {
-        let files: Vec<_> = fs::read_dir(scratch.path()).expect("a folder").collect();
-        let processes = processes_of(place);
-        (!files.is_empty() || !processes.is_empty()).then(|| format!("{files:?} and {processes:?}"))
+    until(&format!("nothing to be left of {what}"), SOON, || {
+        let left = (entries(scratch.path()), processes_of(place));
+        (left.0.is_empty() && left.1.is_empty(), left)
     });
 }
 
@@ -100,11 +91,11 @@ fn a_signal_ends_a_start_that_hangs() {
     std::thread::scope(|scope| {
         for arguments in STARTS {
             scope.spawn(move || {
-                ends(arguments, ANSWERS, "-INT");
-                ends(arguments, "true", "-INT");
+                ends(arguments, ANSWERS, "INT");
+                ends(arguments, "true", "INT");
             });
         }
-        for signal in ["-TERM", "-HUP"] {
+        for signal in ["TERM", "HUP"] {
             scope.spawn(move || ends(STARTS[0], ANSWERS, signal));
         }
     });

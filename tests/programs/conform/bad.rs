@@ -1,6 +1,6 @@
 //! Programs that hang, flood, leave, and talk rubbish.
 
-use super::{conform, peer, report, said};
+use super::{conform, peer, report};
 
 /// What a bad program does in the case `closed-by-payer`, and what is said of it.
 const BAD: &[(&str, &str, &str)] = &[
@@ -282,11 +282,7 @@ fn a_flood_of_messages_ends_the_case() {
 /// The report of a person names what the one for programs does.
 #[test]
 fn a_failure_is_explained() {
-    let (code, out, err) = said(&conform(&[
-        "--payee",
-        "echo no >&2",
-        "p2wsh/example-7/closed-by-payer",
-    ]));
+    let (code, out, err) = conform(&["--payee", "echo no >&2", "p2wsh/example-7/closed-by-payer"]);
     assert_eq!(code, Some(1), "{out}{err}");
     let words = "\
        program:   echo no >&2

@@ -7,7 +7,8 @@ use serde_json::{json, Value};
 use spilman::bitcoin::consensus::encode::deserialize_hex;
 use spilman::bitcoin::Transaction;
 
-use super::{conform, peer, report, said, SPILMAN};
+use super::{conform, peer, report};
+use crate::{said, SPILMAN};
 
 const GOOD: &str = "p2wsh/example-7/closed-by-payer";
 
@@ -110,7 +111,7 @@ fn the_json_report_is_closed() {
 fn every_transaction_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().to_str().expect("text");
-    let (code, text, err) = said(&conform(&["--payer", &peer(), GOOD, "--out", out]));
+    let (code, text, err) = conform(&["--payer", &peer(), GOOD, "--out", out]);
     assert_eq!(code, Some(0), "{text}{err}");
     let mut files: Vec<_> = std::fs::read_dir(folder.path().join(GOOD))
         .expect("a folder for the case")
@@ -153,7 +154,7 @@ fn a_wrong_command_line_is_told_before_anything_starts() {
             "match no case",
         ),
     ] {
-        let (code, out, err) = said(&conform(arguments));
+        let (code, out, err) = conform(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {out}{err}");
         assert_eq!(out, "", "{arguments:?}");
         assert!(err.contains(words), "{words:?} is not in {err:?}");
@@ -162,7 +163,7 @@ fn a_wrong_command_line_is_told_before_anything_starts() {
 
 #[test]
 fn help_says_where_to_learn_how() {
-    let (code, out, err) = said(&conform(&["--help"]));
+    let (code, out, err) = conform(&["--help"]);
     assert_eq!(code, Some(0), "{err}");
     for words in [
         "fixtures/WIRE.md",

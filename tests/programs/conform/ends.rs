@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use spilman::regtest::{wait_until, Poll};
-
-use super::SPILMAN;
+use crate::common::proc::{is_alive, signal};
+use crate::common::wait::until;
+use crate::SPILMAN;
 
 /// For what takes hundredths of a second.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,37 +26,22 @@ fn start(folder: &Path, before: &str) -> (Child, Vec<i32>) {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let pids = wait_until("two processes", TIMEOUT, || {
+    let mut pids = Vec::new();
+    until("two processes", TIMEOUT, || {
         let text = fs::read_to_string(&file).unwrap_or_default();
-        let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-        Ok(if pids.len() == 2 {
-            Poll::Ready(pids)
-        } else {
-            Poll::Pending(text)
-        })
+        pids = text.lines().filter_map(|line| line.parse().ok()).collect();
+        (pids.len() == 2, text)
     });
-    (run, pids.expect("they start"))
-}
-
-/// Whether a process runs; one that has ended and is not waited for by its parent does not.
-fn is_alive(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
-}
-
-fn signal(name: &str, child: &Child) {
-    let sent = Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status();
-    assert!(sent.expect("kill").success());
+    (run, pids)
 }
 
 #[test]
 fn no_process_is_left_when_the_run_is_broken_off() {
-    for (name, code) in [("-INT", Some(130)), ("-TERM", Some(130)), ("-KILL", None)] {
+    for (name, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut run, pids) = start(folder.path(), "");
         assert!(pids.iter().all(|pid| is_alive(*pid)), "{pids:?}");
-        signal(name, &run);
+        signal(&run.id().to_string(), name);
         assert_eq!(run.wait().expect("it ends").code(), code, "after {name}");
         gone(name, &pids);
     }
@@ -65,23 +50,18 @@ fn no_process_is_left_when_the_run_is_broken_off() {
 /// Nor what has left the process group of the program.
 #[test]
 fn no_process_is_left_that_has_gone_its_own_way() {
-    for name in ["-INT", "-KILL"] {
+    for name in ["INT", "KILL"] {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut run, pids) = start(folder.path(), "setsid");
-        signal(name, &run);
+        signal(&run.id().to_string(), name);
         run.wait().expect("it ends");
         gone(name, &pids);
     }
 }
 
 fn gone(name: &str, pids: &[i32]) {
-    wait_until("the end of the program", TIMEOUT, || {
+    until(&format!("the end of the program after {name}"), TIMEOUT, || {
         let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
-        Ok(if left.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending(format!("{left:?}"))
-        })
-    })
-    .unwrap_or_else(|error| panic!("after {name}: {error}"));
+        (left.is_empty(), left)
+    });
 }
