@@ -4,12 +4,13 @@ use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut};
 use spilman::channel::*;
-use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest};
+use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest, RejectReason};
 
 use spilman::sim::{sim_tip, AtRefund, Instant, Opening, Pair, PairSetup, PartySetup};
 use spilman::transcript::Side;
 
 use super::spend;
+use crate::common::judge::Judge as _;
 
 /// Both sides' secrets, and the payer's coin.
 pub struct Cast {
@@ -28,6 +29,26 @@ pub struct Duo {
 
 pub const fn sat(amount: u64) -> Amount {
     Amount::from_sat(amount)
+}
+
+pub fn start() -> Regtest {
+    Regtest::start().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Each construction with a lock of height and with one of time.
+pub fn both_kinds() -> impl Iterator<Item = (Construction, LockKind)> {
+    let kinds = [LockKind::Height, LockKind::Time];
+    let all = Construction::ALL.into_iter();
+    all.flat_map(move |construction| kinds.map(|kind| (construction, kind)))
+}
+
+/// Why the node rejects the refund before its lock is over.
+pub fn not_final(construction: Construction) -> RejectReason {
+    if construction.has_relative_lock() {
+        RejectReason::NonBip68Final
+    } else {
+        RejectReason::NonFinal
+    }
 }
 
 pub fn tip(chain: &Regtest) -> Tip {
@@ -59,6 +80,17 @@ impl Cast {
 
     pub fn on(mut self, construction: Construction) -> Self {
         self.terms = self.terms.on(construction);
+        self
+    }
+
+    /// With a lock of this kind: a day, absolute or relative as the construction has it.
+    pub fn locked(mut self, chain: &Regtest, kind: LockKind) -> Self {
+        if kind == LockKind::Time {
+            self.terms.refund_lock = match self.terms.refund_lock {
+                RefundLock::Absolute(_) => Expiry::seconds_after(tip(chain), Terms::DAY).unwrap().into(),
+                RefundLock::Relative(_) => RefundLock::after_seconds(Terms::DAY).unwrap(),
+            };
+        }
         self
     }
 
@@ -105,7 +137,7 @@ impl Cast {
         let mut pair = protected.hand_over().expect("the agreed one");
         pair.run().expect("no message, or an honest one");
         let funding = pair.payer.funding().tx();
-        chain.node().submit(funding).expect("an answer").expect_accepted();
+        chain.node().broadcasts(funding);
         pair.funding_parent = tip(chain);
         chain.mine(3).expect("blocks");
         pair.tip = tip(chain);

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bitcoin::secp256k1::SecretKey;
 use bitcoin::TxOut;
-use spilman::channel::{ChannelId, ChannelKey, Stage};
+use spilman::channel::{ChannelId, ChannelKey, SettlementTx, Stage};
 use spilman::regtest::Regtest;
 use spilman::service::{
     wallet_fn, BitcoindChain, Chain, Handle, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Setup,
@@ -26,14 +27,19 @@ pub fn view(chain: &Regtest) -> BitcoindChain {
     BitcoindChain::when_announced(chain.node().new_client())
 }
 
+/// Every test uses the same keys.
+pub fn setup(key: &SecretKey, cast: &Cast) -> Setup {
+    Setup::new(ChannelKey::new(*key), payout(key))
+        .key_reuse(KeyReuse::Allow)
+        .limits(cast.limits.clone())
+}
+
 pub async fn open_payer<IO, C>(io: IO, cast: &Cast, view: C) -> Result<PayerHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let setup = Setup::new(ChannelKey::new(cast.payer), payout(&cast.payer))
-        .key_reuse(KeyReuse::Allow)
-        .limits(cast.limits.clone());
+    let setup = setup(&cast.payer, cast);
     let wallet = wallet_fn(|output: &TxOut| cast.coin.spend(vec![output.clone()]));
     setup
         .open(
@@ -53,10 +59,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let setup = Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
-        .key_reuse(KeyReuse::Allow)
-        .limits(cast.limits.clone());
-    setup.accept(io, view).await
+    setup(&cast.payee, cast).accept(io, view).await
 }
 
 impl Parties {
@@ -75,6 +78,24 @@ impl Parties {
             payee: payee.expect("the payee opens"),
             chains,
         }
+    }
+
+    /// The same, and the channel is open: three blocks have been mined, and both have heard of them.
+    pub async fn ready<A, B>(chain: &Regtest, cast: &Cast, connection: (A, B)) -> Self
+    where
+        A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let parties = Self::open(chain, cast, connection).await;
+        chain.mine(3).expect("blocks");
+        parties.poll().await;
+        opens(&parties.payer).await;
+        parties
+    }
+
+    /// The newest payment that the payee holds.
+    pub async fn payment(&self) -> SettlementTx {
+        redeemable(&self.payee).await
     }
 
     /// Both look at the chain, and have acted on what they saw.
@@ -102,6 +123,15 @@ async fn poll<S>(side: &Handle<S>, chain: &BitcoindChain) {
         status.seen >= serial || status.outcome.is_some()
     })
     .await;
+}
+
+/// Waits until the payer has the payee's word that payments count.
+pub async fn opens(payer: &PayerHandle) {
+    until(payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+}
+
+pub async fn redeemable(payee: &PayeeHandle) -> SettlementTx {
+    payee.redeemable().await.expect("running").expect("a payment")
 }
 
 /// Waits for a party; a timeout says for what, and what was there instead.

@@ -3,11 +3,12 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::Amount;
 use spilman::regtest::{
-    BlockContent, CoinKind, Error, InvalidRequest, MineParams, Node, NodeError, Regtest, BLOCK_INTERVAL,
+    CoinKind, Error, InvalidRequest, MineParams, MinedBlock, Node, NodeError, Regtest, BLOCK_INTERVAL,
     START_HEIGHT,
 };
 
-use crate::{chain, outputs, sat};
+use crate::common::judge::Judge as _;
+use crate::{chain, mine_at, outputs, sat};
 
 /// As far ahead of the node's clock as a block may be.
 const AHEAD: u32 = 7_200;
@@ -17,14 +18,16 @@ fn ahead() -> Regtest {
     let chain = chain();
     let time = chain.node().mock_time() + AHEAD;
     for _ in 0..6 {
-        let params = MineParams {
-            time: Some(time),
-            ..MineParams::default()
-        };
-        chain.clock().miner().mine(chain.node(), params).unwrap();
+        mine_at(&chain, time);
     }
     assert_eq!(chain.tip().unwrap().mtp, time);
     chain
+}
+
+/// A block of the time that the clock gives it.
+fn mine_one(chain: &Regtest) -> MinedBlock {
+    let miner = chain.clock().miner();
+    miner.mine(chain.node(), MineParams::default()).unwrap()
 }
 
 /// Whatever mines, mines on, and its blocks are later than the median.
@@ -34,11 +37,7 @@ fn mining_goes_on_ahead_of_the_clock() {
     let ways: [(&str, Mines); 10] = [
         ("a miner alone", |chain| {
             for _ in 0..3 {
-                chain
-                    .clock()
-                    .miner()
-                    .mine(chain.node(), MineParams::default())
-                    .unwrap();
+                mine_one(chain);
             }
         }),
         ("mine", |chain| drop(chain.mine(20).unwrap())),
@@ -74,11 +73,7 @@ fn mining_goes_on_ahead_of_the_clock() {
     for (way, mines) in ways {
         let mut chain = ahead();
         mines(&mut chain);
-        chain
-            .clock()
-            .miner()
-            .mine(chain.node(), MineParams::default())
-            .unwrap();
+        mine_one(&chain);
         chain.mine(1).unwrap();
         let tip = chain.tip().unwrap();
         assert!(tip.time <= chain.node().mock_time() + AHEAD, "{way}: {tip}");
@@ -93,19 +88,10 @@ fn a_mempool_is_mined_ahead_of_the_clock() {
     let spend = coin.spend(outputs(&coin)).unwrap();
     let time = chain.node().mock_time() + AHEAD;
     for _ in 0..6 {
-        let params = MineParams {
-            time: Some(time),
-            content: BlockContent::empty(),
-            ..MineParams::default()
-        };
-        chain.clock().miner().mine(chain.node(), params).unwrap();
+        mine_at(&chain, time);
     }
-    let txid = chain.node().submit(&spend).unwrap().expect_accepted();
-    let block = chain
-        .clock()
-        .miner()
-        .mine(chain.node(), MineParams::default())
-        .unwrap();
+    let txid = chain.node().broadcasts(&spend);
+    let block = mine_one(&chain);
     assert_eq!((block.txids, block.time), (vec![txid], time + 1));
 }
 
@@ -155,7 +141,7 @@ fn segwit_can_come_later() {
     let coin = chain.fund(sat(10_000), CoinKind::Segwit).unwrap();
     assert!(commits(110));
     let spend = coin.spend(outputs(&coin)).unwrap();
-    let txid = chain.node().submit(&spend).unwrap().expect_accepted();
+    let txid = chain.node().broadcasts(&spend);
     assert_eq!(chain.mine(1).unwrap()[0].txids, [txid]);
     chain.reorg(5).apply().unwrap();
     assert!(!commits(109) && commits(110));
@@ -181,11 +167,7 @@ fn any_rule_can_come_later() {
             .fold(Node::builder(), |node, argument| node.arg(*argument));
         let mut chain = Regtest::builder().node(node).start().unwrap();
         let coin = chain.fund(Amount::from_sat(10_000), CoinKind::Segwit).unwrap();
-        chain
-            .node()
-            .submit(&coin.spend(outputs(&coin)).unwrap())
-            .unwrap()
-            .expect_accepted();
+        chain.node().broadcasts(&coin.spend(outputs(&coin)).unwrap());
         chain.mine(12).unwrap();
         let lock = LockTime::from_time(chain.tip().unwrap().mtp + 10 * BLOCK_INTERVAL).unwrap();
         chain.make_final(lock).unwrap();

@@ -9,6 +9,7 @@ use spilman::regtest::{
     BLOCK_INTERVAL, START_HEIGHT, START_TIME,
 };
 
+use crate::common::judge::Judge as _;
 use crate::{chain, chain_hashes, outputs, sat};
 
 #[test]
@@ -27,7 +28,7 @@ fn two_runs_give_the_same_chain() {
         let segwit = chain.fund(sat(60_000), CoinKind::Segwit).unwrap();
         for coin in [&legacy, &segwit] {
             let spend = coin.spend(outputs(coin)).unwrap();
-            chain.node().submit(&spend).unwrap().expect_accepted();
+            chain.node().broadcasts(&spend);
         }
         chain.mine(2).unwrap();
         chain
@@ -101,7 +102,7 @@ fn coins_are_exact_confirmed_and_spendable() {
         assert_eq!(utxo.output.value, sat(123_456));
 
         let spend = coin.spend(outputs(&coin)).unwrap();
-        let txid = chain.node().submit(&spend).unwrap().expect_accepted();
+        let txid = chain.node().broadcasts(&spend);
         assert_eq!(chain.node().utxo(coin.outpoint).unwrap(), None);
         assert_eq!(
             chain
@@ -173,7 +174,7 @@ fn many_blocks_are_ten_minutes_apart() {
     let mut chain = chain();
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
     let spend = coin.spend(outputs(&coin)).unwrap();
-    let txid = chain.node().submit(&spend).unwrap().expect_accepted();
+    let txid = chain.node().broadcasts(&spend);
     let from = chain.tip().unwrap();
     let mut blocks = chain.mine(30).unwrap();
     blocks.extend(chain.mine_empty(30).unwrap());

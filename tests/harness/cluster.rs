@@ -5,11 +5,13 @@ mod mempools;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::judge::Judge as _;
+use crate::common::proc::signal;
+use crate::common::wait::until;
 use bitcoin::{Amount, TxOut};
 use spilman::regtest::{
-    labelled_key, wait_for_same_mempool, wait_for_same_tip, wait_until, Cluster, Coin, CoinKind, Error,
-    InvalidRequest, Node, NodeError, Policy, Poll, Regtest, RejectReason, Topology, BLOCK_INTERVAL,
-    START_HEIGHT,
+    labelled_key, wait_for_same_mempool, wait_for_same_tip, Cluster, Coin, CoinKind, Error, InvalidRequest,
+    Node, NodeError, Policy, Regtest, RejectReason, Topology, BLOCK_INTERVAL, START_HEIGHT,
 };
 
 fn cluster(nodes: usize, topology: Topology) -> Cluster {
@@ -27,6 +29,16 @@ fn spend(coin: &Coin, fee: u64, label: &str) -> bitcoin::Transaction {
         script_pubkey: CoinKind::Segwit.script(&labelled_key(label)),
     };
     coin.spend(vec![output]).unwrap()
+}
+
+/// Coins that every node knows.
+fn coins<const N: usize>(cluster: &mut Cluster) -> [Coin; N] {
+    let coins = [(); N].map(|()| {
+        let chain = cluster.chain_mut(0).unwrap();
+        chain.fund(Amount::from_sat(50_000), CoinKind::Segwit).unwrap()
+    });
+    cluster.wait_for_same_tip().unwrap();
+    coins
 }
 
 fn peers(cluster: &Cluster) -> Vec<usize> {
@@ -69,14 +81,9 @@ fn all_begin_with_the_same_chain_and_time() {
 #[test]
 fn a_transaction_walks_down_the_line_while_the_clock_stands_still() {
     let mut cluster = cluster(4, Topology::Line);
-    let coin = cluster
-        .chain_mut(0)
-        .unwrap()
-        .fund(Amount::from_sat(50_000), CoinKind::Segwit)
-        .unwrap();
-    cluster.wait_for_same_tip().unwrap();
+    let [coin] = coins(&mut cluster);
     let tx = spend(&coin, 1_000, "a");
-    let txid = cluster.node(0).unwrap().submit(&tx).unwrap().expect_accepted();
+    let txid = cluster.node(0).unwrap().broadcasts(&tx);
     cluster.node(3).unwrap().wait_for_unconfirmed(txid).unwrap();
     assert_eq!(cluster.wait_for_same_mempool().unwrap(), [txid]);
 
@@ -90,19 +97,15 @@ fn a_transaction_walks_down_the_line_while_the_clock_stands_still() {
 #[test]
 fn two_halves_disagree_until_they_meet() {
     let mut cluster = cluster(4, Topology::Ring);
-    let coin = cluster
-        .chain_mut(0)
-        .unwrap()
-        .fund(Amount::from_sat(50_000), CoinKind::Segwit)
-        .unwrap();
+    let [coin] = coins(&mut cluster);
     let fork = cluster.wait_for_same_tip().unwrap();
     cluster.split(&[0, 1]).unwrap();
     assert_eq!(peers(&cluster), [1, 1, 1, 1]);
 
     // The same coin is spent on either side.
     let (left, right) = (spend(&coin, 1_000, "left"), spend(&coin, 1_000, "right"));
-    cluster.node(0).unwrap().submit(&left).unwrap().expect_accepted();
-    cluster.node(3).unwrap().submit(&right).unwrap().expect_accepted();
+    cluster.node(0).unwrap().broadcasts(&left);
+    cluster.node(3).unwrap().broadcasts(&right);
     assert_eq!(
         cluster.wait_for_same_mempool_among(&[0, 1]).unwrap(),
         [left.compute_txid()]
@@ -131,9 +134,7 @@ fn two_halves_disagree_until_they_meet() {
     cluster
         .node(0)
         .unwrap()
-        .test_accept(&left)
-        .unwrap()
-        .expect_rejected(RejectReason::MissingInputs);
+        .rejects(&left, RejectReason::MissingInputs);
 }
 
 #[test]
@@ -190,20 +191,13 @@ fn one_node_may_be_another() {
         ..Policy::default()
     });
     let mut cluster = Cluster::builder().node(1, picky).start().unwrap();
-    let coin = cluster
-        .chain_mut(0)
-        .unwrap()
-        .fund(Amount::from_sat(50_000), CoinKind::Segwit)
-        .unwrap();
-    cluster.wait_for_same_tip().unwrap();
+    let [coin] = coins(&mut cluster);
     let cheap = spend(&coin, 500, "cheap");
-    cluster.node(0).unwrap().submit(&cheap).unwrap().expect_accepted();
+    cluster.node(0).unwrap().broadcasts(&cheap);
     cluster
         .node(1)
         .unwrap()
-        .test_accept(&cheap)
-        .unwrap()
-        .expect_rejected(RejectReason::MinRelayFee);
+        .rejects(&cheap, RejectReason::MinRelayFee);
 }
 
 #[test]
@@ -325,19 +319,11 @@ fn a_node_that_ends_by_itself_is_an_error() {
     let mut cluster = cluster(2, Topology::Clique);
     let pid = cluster.node(1).unwrap().data_dir().join("regtest/bitcoind.pid");
     let pid = std::fs::read_to_string(pid).unwrap();
-    let killed = std::process::Command::new("kill")
-        .args(["-9", pid.trim()])
-        .status();
-    assert!(killed.unwrap().success());
+    signal(pid.trim(), "KILL");
     let node = Arc::clone(cluster.node(1).unwrap());
-    wait_until("its end", Duration::from_secs(20), || {
-        Ok(if node.is_running() {
-            Poll::Pending("it runs".to_owned())
-        } else {
-            Poll::Ready(())
-        })
-    })
-    .unwrap();
+    until("its end", Duration::from_secs(20), || {
+        (!node.is_running(), "it runs")
+    });
     let errors = [
         cluster.wait_for_same_tip().unwrap_err(),
         cluster.wait_for_same_mempool().unwrap_err(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::child::{child_of, is_child, write_program};
+use crate::common::judge::Judge as _;
 use crate::common::proc::{daemons_of, listening};
 use bitcoin::Amount;
 use spilman::regtest::electrum_client::ElectrumApi;
@@ -111,7 +112,7 @@ fn what_electrs_knows_can_be_waited_for() {
     }]);
     let spend = spend.expect("signed");
     let both = [funded, spend.compute_txid()];
-    chain.node().submit(&spend).expect("a verdict").expect_accepted();
+    chain.node().broadcasts(&spend);
     electrs(&chain).catch_up().expect("caught up");
     let heights = |chain: &Regtest| {
         let history = electrs(chain).history(&script).expect("a history");
@@ -191,11 +192,7 @@ fn a_mempool_that_electrs_does_not_see() {
         value: Amount::from_sat(49_000),
         ..coin.output.clone()
     }]);
-    let spent = chain
-        .node()
-        .submit(&spend.expect("signed"))
-        .expect("a verdict")
-        .expect_accepted();
+    let spent = chain.node().broadcasts(&spend.expect("signed"));
     let own = Electrs::start(chain.node())
         .expect("electrs")
         .timeout(Duration::from_millis(50));

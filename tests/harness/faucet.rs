@@ -7,6 +7,7 @@ use bitcoin::{Amount, FeeRate, Transaction, TxOut};
 use spilman::regtest::bitcoincore_rpc::RpcApi;
 use spilman::regtest::{labelled_key, Cluster, Coin, CoinKind, Faucet, Node, Policy, Regtest};
 
+use crate::common::judge::Judge as _;
 use crate::{chain, outputs, payee, sat};
 
 /// A payment by each way to have one.
@@ -171,6 +172,6 @@ fn the_faucet_pays_beside_a_program_that_scans() {
     for coin in beside {
         assert_eq!(coin, alone.fund(sat(10_000), CoinKind::Segwit).unwrap());
         let spend = coin.spend(outputs(&coin)).unwrap();
-        chain.node().submit(&spend).unwrap().expect_accepted();
+        chain.node().broadcasts(&spend);
     }
 }

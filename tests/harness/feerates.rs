@@ -4,29 +4,17 @@ use std::slice;
 
 use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::PushBytesBuf;
-use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, SignedAmount, Transaction, TxOut};
+use bitcoin::{Amount, FeeRate, ScriptBuf, SignedAmount, Transaction, TxOut};
 use spilman::regtest::{
     change, spend_coins, Coin, CoinKind, Error, InvalidRequest, MempoolVerdict, Node, Policy, Regtest,
     RejectReason,
 };
 
-use crate::{chain, outputs, payee, sat, FEE};
+use crate::common::judge::Judge as _;
+use crate::{chain, link, made, outputs, payee, paying, sat, FEE};
 
 fn child_of(parent: &Transaction) -> Transaction {
-    let link = Coin {
-        outpoint: OutPoint::new(parent.compute_txid(), 0),
-        output: parent.output[0].clone(),
-        key: payee(),
-        kind: CoinKind::Segwit,
-        funding: parent.clone(),
-    };
-    link.spend(outputs(&link)).unwrap()
-}
-
-fn paying(coin: &Coin, fee: Amount) -> Transaction {
-    let script = coin.output.script_pubkey.clone();
-    let rest = change(slice::from_ref(coin), &[], fee, script).unwrap();
-    coin.spend(vec![rest]).unwrap()
+    link(parent).spend(outputs(&link(parent))).unwrap()
 }
 
 /// 1. A transaction pays too little, until the node counts it for more.
@@ -40,16 +28,14 @@ fn what_counts_for_more_is_taken() {
     let rest = change(slice::from_ref(&coin), &[], Amount::ZERO, script).unwrap();
     let free = coin.spend(vec![rest]).unwrap();
     let txid = free.compute_txid();
-    node.submit(&free)
-        .unwrap()
-        .expect_rejected(RejectReason::MinRelayFee);
+    node.rejects_broadcast(&free, RejectReason::MinRelayFee);
     assert_eq!(node.mempool_entry(txid).unwrap(), None);
 
     node.prioritise(txid, SignedAmount::from_sat(2_000)).unwrap();
     node.prioritise(txid, SignedAmount::from_sat(-500)).unwrap();
-    node.submit(&free).unwrap().expect_accepted();
+    node.broadcasts(&free);
     let child = child_of(&free);
-    node.submit(&child).unwrap().expect_accepted();
+    node.broadcasts(&child);
 
     let signed = SignedAmount::from_sat;
     let entry = node.mempool_entry(txid).unwrap().expect("it was accepted");
@@ -116,15 +102,7 @@ fn a_full_mempool_asks_for_more() {
         script_pubkey: script,
     };
     let (funding, _) = chain.pay(vec![piece.clone(); 60]).unwrap();
-    let coins: Vec<Coin> = (0..60)
-        .map(|vout| Coin {
-            outpoint: OutPoint::new(funding.compute_txid(), vout),
-            output: piece.clone(),
-            key: payee(),
-            kind: CoinKind::Segwit,
-            funding: funding.clone(),
-        })
-        .collect();
+    let coins: Vec<Coin> = (0..60).map(|vout| made(&funding, vout, payee())).collect();
     let load = PushBytesBuf::try_from(vec![0; 95_000]).unwrap();
     let load = ScriptBuf::builder()
         .push_opcode(OP_RETURN)
@@ -153,20 +131,14 @@ fn a_full_mempool_asks_for_more() {
     );
 
     let cheap = paying(&coins[0], FEE / 4);
-    let rejection = node
-        .test_accept(&cheap)
-        .unwrap()
-        .expect_rejected(RejectReason::MinRelayFee)
-        .clone();
+    let rejection = node.rejects(&cheap, RejectReason::MinRelayFee);
     assert!(
         rejection.words.starts_with("mempool min fee not met"),
         "{}",
         rejection.words
     );
     let enough = asked.fee_vb(cheap.vsize() as u64).unwrap();
-    node.test_accept(&paying(&coins[0], enough))
-        .unwrap()
-        .expect_accepted();
+    node.accepts(&paying(&coins[0], enough));
 }
 
 /// 1. All but one transaction is mined, and its child stays with it.
@@ -182,7 +154,7 @@ fn a_transaction_can_be_left_in_the_mempool() {
     });
     let (child, grandchild) = (child_of(&left), child_of(&child_of(&left)));
     for transaction in [&left, &mined, &child, &grandchild] {
-        node.submit(transaction).unwrap().expect_accepted();
+        node.broadcasts(transaction);
     }
     let txids = [
         left.compute_txid(),

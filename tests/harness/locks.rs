@@ -3,11 +3,11 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::Sequence;
 use spilman::regtest::{
-    BlockContent, CoinKind, Error, InvalidRequest, MineParams, NodeError, RejectReason, Spend, START_HEIGHT,
-    START_TIME,
+    CoinKind, Error, InvalidRequest, NodeError, RejectReason, Spend, START_HEIGHT, START_TIME,
 };
 
-use crate::{chain, locked, outputs, sat};
+use crate::common::judge::Judge as _;
+use crate::{chain, locked, mine_at, outputs, sat};
 
 /// 1. At H − 1 the lock is not final.
 /// 2. At H it is, and one block more takes the transaction.
@@ -21,16 +21,8 @@ fn a_height_lock_is_final_at_just_its_height() {
 
     let crossing = chain.stop_before(lock).unwrap();
     assert_eq!((crossing.blocks.len(), crossing.to.height), (4, height - 1));
-    chain
-        .node()
-        .test_accept(&refund)
-        .unwrap()
-        .expect_rejected(RejectReason::NonFinal);
-    chain
-        .node()
-        .submit(&refund)
-        .unwrap()
-        .expect_rejected(RejectReason::NonFinal);
+    chain.node().rejects(&refund, RejectReason::NonFinal);
+    chain.node().rejects_broadcast(&refund, RejectReason::NonFinal);
     let early = chain.mine_exactly(std::slice::from_ref(&refund)).unwrap_err();
     assert!(
         matches!(&early, Error::Node(NodeError::BlockRefused { words, .. }) if words == "bad-txns-nonfinal")
@@ -39,7 +31,7 @@ fn a_height_lock_is_final_at_just_its_height() {
     let crossing = chain.make_final(lock).unwrap();
     assert_eq!((crossing.blocks.len(), crossing.to.height), (1, height));
     assert_eq!(chain.make_final(lock).unwrap().blocks, []);
-    chain.node().test_accept(&refund).unwrap().expect_accepted();
+    chain.node().accepts(&refund);
     chain.mine_exactly(&[refund]).unwrap();
 
     let message = chain.stop_before(lock).unwrap_err().to_string();
@@ -62,37 +54,22 @@ fn a_time_lock_is_final_when_the_median_time_is_past_it() {
     let time = chain.tip().unwrap().time + 24 * 60 * 60;
     let refund = locked(&coin, LockTime::from_time(time).unwrap());
     let node = chain.node();
-    let mine_at = |time| {
-        let params = MineParams {
-            content: BlockContent::empty(),
-            time: Some(time),
-            ..MineParams::default()
-        };
-        chain.clock().miner().mine(node, params).unwrap();
-    };
-
     node.set_mock_time(time + 3_600).unwrap();
-    mine_at(time + 3_600);
-    node.submit(&refund)
-        .unwrap()
-        .expect_rejected(RejectReason::NonFinal);
+    mine_at(&chain, time + 3_600);
+    node.rejects_broadcast(&refund, RejectReason::NonFinal);
 
     while chain.tip().unwrap().mtp < time {
-        mine_at(time);
+        mine_at(&chain, time);
     }
     assert_eq!(chain.tip().unwrap().mtp, time);
-    node.test_accept(&refund)
-        .unwrap()
-        .expect_rejected(RejectReason::NonFinal);
+    node.rejects(&refund, RejectReason::NonFinal);
 
     while chain.tip().unwrap().mtp == time {
-        node.test_accept(&refund)
-            .unwrap()
-            .expect_rejected(RejectReason::NonFinal);
-        mine_at(time + 1);
+        node.rejects(&refund, RejectReason::NonFinal);
+        mine_at(&chain, time + 1);
     }
     assert_eq!(chain.tip().unwrap().mtp, time + 1);
-    node.submit(&refund).unwrap().expect_accepted();
+    node.broadcasts(&refund);
 }
 
 #[test]
@@ -111,11 +88,7 @@ fn the_clock_comes_up_to_a_time_lock_and_crosses_it() {
             before.blocks.len()
         );
         assert_eq!(chain.stop_before(lock).unwrap().blocks, []);
-        chain
-            .node()
-            .submit(&refund)
-            .unwrap()
-            .expect_rejected(RejectReason::NonFinal);
+        chain.node().rejects_broadcast(&refund, RejectReason::NonFinal);
 
         let crossing = chain.make_final(lock).unwrap();
         assert_eq!(crossing.blocks.len(), 1, "{ahead} s ahead");
@@ -124,7 +97,7 @@ fn the_clock_comes_up_to_a_time_lock_and_crosses_it() {
             chain.stop_before(lock),
             Err(Error::InvalidRequest(InvalidRequest::LockPassed { .. }))
         ));
-        chain.node().submit(&refund).unwrap().expect_accepted();
+        chain.node().broadcasts(&refund);
     }
 }
 
@@ -137,9 +110,7 @@ fn a_time_lock_a_day_ahead_takes_six_blocks() {
     assert_eq!((crossing.blocks.len(), crossing.to.mtp), (6, time + 1));
     chain
         .node()
-        .submit(&locked(&coin, LockTime::from_time(time).unwrap()))
-        .unwrap()
-        .expect_accepted();
+        .broadcasts(&locked(&coin, LockTime::from_time(time).unwrap()));
 }
 
 #[test]
@@ -171,14 +142,10 @@ fn a_final_sequence_disables_the_lock() {
     let mut chain = chain();
     let coin = chain.fund(sat(100_000), CoinKind::Legacy).unwrap();
     let lock = LockTime::from_height(chain.tip().unwrap().height + 100).unwrap();
-    chain
-        .node()
-        .test_accept(&locked(&coin, lock))
-        .unwrap()
-        .expect_rejected(RejectReason::NonFinal);
+    chain.node().rejects(&locked(&coin, lock), RejectReason::NonFinal);
     let spend = Spend::of(std::slice::from_ref(&coin))
         .to(outputs(&coin))
         .lock_time(lock);
     let spend = spend.sequence(Sequence::MAX).sign().unwrap();
-    chain.node().submit(&spend).unwrap().expect_accepted();
+    chain.node().broadcasts(&spend);
 }

@@ -4,7 +4,8 @@ use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
 use spilman::regtest::{change, Coin, CoinKind, Node, Policy, Regtest, RejectReason};
 
-use crate::{chain, outputs, payee, sat, FEE};
+use crate::common::judge::Judge as _;
+use crate::{chain, link, outputs, paying, sat, FEE};
 
 /// The same signature with the other value of S, as anybody on the way can make it.
 pub fn twin(original: &Transaction) -> Transaction {
@@ -55,7 +56,7 @@ fn a_miner_can_take_what_nodes_do_not_relay() {
         let verdict = chain.node().test_accept(&twin).unwrap();
         let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
         assert!(words.contains("S value is unnecessarily high"), "{words}");
-        chain.node().submit(&original).unwrap().expect_accepted();
+        chain.node().broadcasts(&original);
 
         let block = chain.mine_exactly(std::slice::from_ref(&twin)).unwrap();
         assert_eq!(block.txids, [twin.compute_txid()]);
@@ -103,25 +104,14 @@ fn dust_is_refused_to_the_satoshi() {
 fn the_least_feerate_is_one_satoshi_per_vbyte_unless_free() {
     let spend = |chain: &mut Regtest, fee| {
         let coin = chain.fund(sat(1_000), CoinKind::Segwit).unwrap();
-        let rest = change(
-            std::slice::from_ref(&coin),
-            &[],
-            sat(fee),
-            coin.output.script_pubkey.clone(),
-        )
-        .unwrap();
-        coin.spend(vec![rest]).unwrap()
+        paying(&coin, sat(fee))
     };
     let mut strict = chain();
     let vsize = spend(&mut strict, 0).vsize() as u64;
     let cheap = spend(&mut strict, vsize - 2);
-    strict
-        .node()
-        .test_accept(&cheap)
-        .unwrap()
-        .expect_rejected(RejectReason::MinRelayFee);
+    strict.node().rejects(&cheap, RejectReason::MinRelayFee);
     let enough = spend(&mut strict, vsize + 1);
-    strict.node().test_accept(&enough).unwrap().expect_accepted();
+    strict.node().accepts(&enough);
 
     let mut free = Regtest::builder()
         .node(Node::builder().policy(Policy::free()))
@@ -133,7 +123,7 @@ fn the_least_feerate_is_one_satoshi_per_vbyte_unless_free() {
         script_pubkey: coin.output.script_pubkey.clone(),
     };
     let spend = coin.spend(vec![tiny.clone(), tiny]).unwrap();
-    let txid = free.node().submit(&spend).unwrap().expect_accepted();
+    let txid = free.node().broadcasts(&spend);
     assert_eq!(free.mine(1).unwrap()[0].txids, [txid]);
 }
 
@@ -141,28 +131,15 @@ fn the_least_feerate_is_one_satoshi_per_vbyte_unless_free() {
 fn a_replacement_has_to_pay_more() {
     let mut chain = chain();
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
-    let paying = |fee| {
-        let rest = change(
-            std::slice::from_ref(&coin),
-            &[],
-            sat(fee),
-            coin.output.script_pubkey.clone(),
-        )
-        .unwrap();
-        coin.spend(vec![rest]).unwrap()
-    };
-    chain.node().submit(&paying(1_000)).unwrap().expect_accepted();
+    let paying = |fee| paying(&coin, sat(fee));
+    chain.node().broadcasts(&paying(1_000));
     chain
         .node()
-        .test_accept(&paying(1_050))
-        .unwrap()
-        .expect_rejected(RejectReason::InsufficientFee);
+        .rejects(&paying(1_050), RejectReason::InsufficientFee);
     chain
         .node()
-        .submit(&paying(1_050))
-        .unwrap()
-        .expect_rejected(RejectReason::InsufficientFee);
-    let txid = chain.node().submit(&paying(2_000)).unwrap().expect_accepted();
+        .rejects_broadcast(&paying(1_050), RejectReason::InsufficientFee);
+    let txid = chain.node().broadcasts(&paying(2_000));
     assert_eq!(chain.node().mempool().unwrap(), [txid]);
 }
 
@@ -172,34 +149,22 @@ fn other_refusals_are_named() {
     let node = chain.node().clone();
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
     let spend = coin.spend(outputs(&coin)).unwrap();
-    node.submit(&spend).unwrap().expect_accepted();
-    node.submit(&spend).unwrap().expect_accepted();
-    node.test_accept(&spend)
-        .unwrap()
-        .expect_rejected(RejectReason::AlreadyInMempool);
+    node.broadcasts(&spend);
+    node.broadcasts(&spend);
+    node.rejects(&spend, RejectReason::AlreadyInMempool);
     chain.mine(1).unwrap();
-    node.test_accept(&spend)
-        .unwrap()
-        .expect_rejected(RejectReason::AlreadyKnown);
-    node.submit(&spend)
-        .unwrap()
-        .expect_rejected(RejectReason::AlreadyKnown);
+    node.rejects(&spend, RejectReason::AlreadyKnown);
+    node.rejects_broadcast(&spend, RejectReason::AlreadyKnown);
 
     let mut orphan = spend;
     orphan.output[0].value -= FEE;
-    node.test_accept(&orphan)
-        .unwrap()
-        .expect_rejected(RejectReason::MissingInputs);
-    node.submit(&orphan)
-        .unwrap()
-        .expect_rejected(RejectReason::MissingInputs);
+    node.rejects(&orphan, RejectReason::MissingInputs);
+    node.rejects_broadcast(&orphan, RejectReason::MissingInputs);
 
     let coin = chain.fund(sat(100_000), CoinKind::Legacy).unwrap();
     let mut wrong = coin.spend(outputs(&coin)).unwrap();
     wrong.output[0].value -= FEE;
-    node.submit(&wrong)
-        .unwrap()
-        .expect_rejected(RejectReason::ScriptFailed);
+    node.rejects_broadcast(&wrong, RejectReason::ScriptFailed);
     wrong.input.clear();
     assert!(!node.submit(&wrong).unwrap().is_accepted());
     assert!(!node.test_accept(&wrong).unwrap().is_accepted());
@@ -218,7 +183,7 @@ fn the_mempool_is_mined_whole_and_in_order() {
         for generation in &mut expected {
             let rest = change(&[parent.clone()], &[], FEE, coin.output.script_pubkey.clone()).unwrap();
             let spend = parent.spend(vec![rest.clone()]).unwrap();
-            let txid = node.submit(&spend).unwrap().expect_accepted();
+            let txid = node.broadcasts(&spend);
             generation.push(txid);
             parent = Coin {
                 outpoint: OutPoint::new(txid, 0),
@@ -248,21 +213,12 @@ fn empty_blocks_leave_the_mempool_and_told_fees_are_claimed() {
     let mut chain = chain();
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
     let parent = coin.spend(outputs(&coin)).unwrap();
-    chain.node().submit(&parent).unwrap().expect_accepted();
+    chain.node().broadcasts(&parent);
     chain.mine_empty(2).unwrap();
     assert_eq!(chain.node().mempool().unwrap(), [parent.compute_txid()]);
 
-    let key = payee();
-    let output = parent.output[0].clone();
-    let outpoint = OutPoint::new(parent.compute_txid(), 0);
-    let child = Coin {
-        outpoint,
-        output,
-        key,
-        kind: CoinKind::Segwit,
-        funding: parent.clone(),
-    };
-    let child = child.spend(outputs(&child)).unwrap();
+    let link = link(&parent);
+    let child = link.spend(outputs(&link)).unwrap();
     let block = chain.mine_exactly(&[parent, child]).unwrap();
     let coinbase = &chain.node().block(block.hash).unwrap().txdata[0];
     assert_eq!(coinbase.output[0].value, Amount::from_int_btc(50) + FEE * 2);

@@ -4,11 +4,10 @@ use std::thread;
 
 use bitcoin::relative;
 use spilman::regtest::{
-    CoinKind, Error, InvalidRequest, Lock, MineParams, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT,
-    START_TIME,
+    CoinKind, Error, InvalidRequest, Lock, Node, Regtest, BLOCK_INTERVAL, START_HEIGHT, START_TIME,
 };
 
-use crate::chain;
+use crate::{chain, mine_at};
 
 #[test]
 fn a_node_says_what_it_is_and_stops() {
@@ -59,11 +58,7 @@ fn blocks_may_be_ahead_of_the_clock() {
     let chain = chain();
     let ahead = chain.node().mock_time() + 7_000;
     for number in 0..11 {
-        let params = MineParams {
-            time: Some(ahead + number),
-            ..MineParams::default()
-        };
-        chain.clock().miner().mine(chain.node(), params).unwrap();
+        mine_at(&chain, ahead + number);
     }
     let median = chain.tip().unwrap().mtp;
     assert!(median > chain.node().mock_time() + BLOCK_INTERVAL, "{median}");

@@ -1,11 +1,12 @@
 //! Transactions that are judged together.
 
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, Transaction, Txid};
 use spilman::regtest::{change, Coin, CoinKind, PackageVerdict, Regtest, RejectReason};
 
+use crate::common::judge::Judge as _;
 use crate::mempool::twin;
-use crate::{chain, outputs, payee, sat, FEE};
+use crate::{chain, link, outputs, payee, sat, FEE};
 
 /// A spend of `coin` that pays this fee and goes to the payee, and the coin that it makes.
 fn spend(coin: &Coin, fee: Amount, version: Version) -> (Transaction, Coin) {
@@ -14,13 +15,7 @@ fn spend(coin: &Coin, fee: Amount, version: Version) -> (Transaction, Coin) {
     let mut transaction = coin.spend(vec![rest.clone()]).unwrap();
     transaction.version = version;
     coin.sign(&mut transaction).unwrap();
-    let made = Coin {
-        outpoint: OutPoint::new(transaction.compute_txid(), 0),
-        output: rest,
-        key: payee(),
-        kind: CoinKind::Segwit,
-        funding: transaction.clone(),
-    };
+    let made = link(&transaction);
     (transaction, made)
 }
 
@@ -52,9 +47,7 @@ fn a_child_comes_with_its_parent() {
     let node = chain.node().clone();
     let package = family(&mut chain, [FEE; 2], Version::TWO);
     let txids = [package[0].compute_txid(), package[1].compute_txid()];
-    node.test_accept(&package[1])
-        .unwrap()
-        .expect_rejected(RejectReason::MissingInputs);
+    node.rejects(&package[1], RejectReason::MissingInputs);
 
     let verdict = node.test_accept_package(&package).unwrap();
     assert!(verdict.is_accepted(), "{verdict:?}");
@@ -75,9 +68,7 @@ fn a_child_pays_for_its_parent() {
     let mut chain = chain();
     let node = chain.node().clone();
     let package = family(&mut chain, [Amount::ZERO, FEE], Version::non_standard(3));
-    node.submit(&package[0])
-        .unwrap()
-        .expect_rejected(RejectReason::MinRelayFee);
+    node.rejects_broadcast(&package[0], RejectReason::MinRelayFee);
     let verdict = node.test_accept_package(&package).unwrap();
     let expected = [Some(RejectReason::MinRelayFee), Some(RejectReason::NotValidated)];
     assert_eq!(reasons(&verdict), expected, "{verdict:?}");
@@ -151,7 +142,7 @@ fn a_package_replaces_what_pays_less() {
     let node = chain.node().clone();
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
     let cheap = coin.spend(outputs(&coin)).unwrap();
-    let replaced = node.submit(&cheap).unwrap().expect_accepted();
+    let replaced = node.broadcasts(&cheap);
     let (parent, link) = spend(&coin, FEE * 3, Version::TWO);
     let (child, _) = spend(&link, FEE, Version::TWO);
     let verdict = node.submit_package(&[parent, child]).unwrap();
@@ -166,7 +157,7 @@ fn another_witness_does_not_replace() {
     let mut chain = chain();
     let node = chain.node().clone();
     let [parent, child] = family(&mut chain, [FEE; 2], Version::TWO);
-    node.submit(&parent).unwrap().expect_accepted();
+    node.broadcasts(&parent);
     let verdict = node.submit_package(&[twin(&parent), child]).unwrap();
     assert_eq!(
         reasons(&verdict),

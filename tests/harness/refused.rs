@@ -6,6 +6,7 @@ use spilman::regtest::{
     spend_coins, CoinKind, Error, InvalidRequest, Node, NodeError, Regtest, Reorg, START_HEIGHT,
 };
 
+use crate::common::judge::Judge as _;
 use crate::reorg::{sorted, Family, FIRST, LAST};
 use crate::{locked, outputs, sat};
 
@@ -84,7 +85,7 @@ fn a_branch_that_breaks_a_rule_changes_nothing() {
     let second = family.chain.fund(sat(50_000), CoinKind::Segwit).unwrap();
     let third = family.chain.fund(sat(50_000), CoinKind::Segwit).unwrap();
     let waiting = second.spend(outputs(&second)).unwrap();
-    family.chain.node().submit(&waiting).unwrap().expect_accepted();
+    family.chain.node().broadcasts(&waiting);
     let [parent, child] = [family.parent.compute_txid(), family.child.compute_txid()];
 
     let early = locked(&family.coin, LockTime::from_height(LAST).unwrap());

@@ -3,13 +3,14 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::relative;
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, Sequence, Transaction};
+use bitcoin::{Sequence, Transaction};
 use spilman::regtest::{
-    BestBlock, BlockContent, Coin, CoinKind, Error, InvalidRequest, Lock, MineParams, Regtest, RejectReason,
-    Spend, START_HEIGHT, START_TIME,
+    BestBlock, Coin, CoinKind, Error, InvalidRequest, Lock, Regtest, RejectReason, Spend, START_HEIGHT,
+    START_TIME,
 };
 
-use crate::{chain, outputs, payee, sat};
+use crate::common::judge::Judge as _;
+use crate::{chain, link, mine_at, outputs, sat};
 
 const ABSOLUTE: RejectReason = RejectReason::NonFinal;
 const RELATIVE: RejectReason = RejectReason::NonBip68Final;
@@ -36,15 +37,6 @@ fn units(count: u16) -> relative::LockTime {
 
 fn coin(chain: &mut Regtest) -> Coin {
     chain.fund(sat(100_000), CoinKind::Segwit).unwrap()
-}
-
-fn mine_at(chain: &Regtest, time: u32) {
-    let params = MineParams {
-        content: BlockContent::empty(),
-        time: Some(time),
-        ..MineParams::default()
-    };
-    chain.clock().miner().mine(chain.node(), params).unwrap();
 }
 
 /// 1. Before the lock, the node refuses the spend, and says for which lock.
@@ -109,11 +101,7 @@ fn both_sides_of_relative_locks() {
 fn a_lock_of_one_block_has_passed_in_the_next() {
     let mut chain = chain();
     let coin = coin(&mut chain);
-    chain
-        .node()
-        .test_accept(&after(&coin, blocks(1)))
-        .unwrap()
-        .expect_accepted();
+    chain.node().accepts(&after(&coin, blocks(1)));
     let lock = Lock::relative(coin.outpoint, blocks(1));
     assert_eq!(chain.make_final(lock.clone()).unwrap().blocks, []);
     let message = chain.stop_before(lock).unwrap_err().to_string();
@@ -124,7 +112,7 @@ fn a_lock_of_one_block_has_passed_in_the_next() {
     assert!(message.starts_with(&expected), "{message}");
 
     let two = after(&coin, blocks(2));
-    chain.node().test_accept(&two).unwrap().expect_rejected(RELATIVE);
+    chain.node().rejects(&two, RELATIVE);
     assert_eq!(chain.make_final(&two).unwrap().blocks.len(), 1);
 }
 
@@ -136,11 +124,7 @@ fn both_sides_of_the_shortest_relative_time() {
     let quick = coin(&mut chain);
     let at_once = chain.make_final(&after(&quick, units(1))).unwrap();
     assert_eq!(at_once.blocks, [], "{at_once}");
-    chain
-        .node()
-        .test_accept(&after(&quick, units(1)))
-        .unwrap()
-        .expect_accepted();
+    chain.node().accepts(&after(&quick, units(1)));
 
     for run in [stops_before, crosses] {
         let now = chain.tip().unwrap().time;
@@ -232,13 +216,9 @@ fn a_spend_of_two_coins_waits_for_both() {
         (8, START_HEIGHT + 1 + 5 + 1 + 8),
         "{crossing}"
     );
-    chain
-        .node()
-        .test_accept(&waiting)
-        .unwrap()
-        .expect_rejected(RELATIVE);
+    chain.node().rejects(&waiting, RELATIVE);
     chain.make_final(&waiting).unwrap();
-    chain.node().test_accept(&waiting).unwrap().expect_accepted();
+    chain.node().accepts(&waiting);
 }
 
 /// What looks like a lock and is none: the node takes each at once, and there is nothing to stop before.
@@ -272,8 +252,7 @@ fn spends_that_are_not_locked() {
         ),
     ];
     for (case, transaction) in spends {
-        let verdict = chain.node().test_accept(&transaction).unwrap();
-        assert!(verdict.is_accepted(), "{case}: {verdict}");
+        chain.node().accepts_at(&transaction, case);
         assert_eq!(chain.make_final(&transaction).unwrap().blocks, [], "{case}");
         let error = chain.stop_before(&transaction).unwrap_err().to_string();
         assert_eq!(
@@ -301,13 +280,7 @@ fn a_relative_lock_needs_a_coin_in_a_block() {
     let mut chain = chain();
     let coin = coin(&mut chain);
     let parent = coin.spend(outputs(&coin)).unwrap();
-    let child = Coin {
-        outpoint: OutPoint::new(parent.compute_txid(), 0),
-        output: parent.output[0].clone(),
-        key: payee(),
-        funding: parent.clone(),
-        ..coin
-    };
+    let child = link(&parent);
     let waiting = after(&child, blocks(1));
     let error = |chain: &Regtest| chain.make_final(&waiting).unwrap_err().to_string();
     assert_eq!(
@@ -315,16 +288,12 @@ fn a_relative_lock_needs_a_coin_in_a_block() {
         format!("coin {} does not exist or is spent", child.outpoint)
     );
 
-    chain.node().submit(&parent).unwrap().expect_accepted();
+    chain.node().broadcasts(&parent);
     assert_eq!(
         error(&chain),
         format!("coin {} is not confirmed: mine a block first", child.outpoint)
     );
-    chain
-        .node()
-        .test_accept(&waiting)
-        .unwrap()
-        .expect_rejected(RELATIVE);
+    chain.node().rejects(&waiting, RELATIVE);
 
     chain.mine(1).unwrap();
     assert_eq!(chain.make_final(&waiting).unwrap().blocks, []);

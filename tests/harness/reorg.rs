@@ -2,13 +2,13 @@
 
 use std::slice;
 
-use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, BlockHash, Transaction, Txid};
 use spilman::regtest::{
-    change, BlockContent, Cluster, Coin, CoinKind, Error, MineParams, Node, NodeError, Regtest, RejectReason,
-    Reorg, ReorgResult, BLOCK_INTERVAL, START_HEIGHT,
+    BlockContent, Cluster, Coin, CoinKind, Error, MineParams, Node, NodeError, Regtest, RejectReason, Reorg,
+    ReorgResult, BLOCK_INTERVAL, START_HEIGHT,
 };
 
-use crate::{chain, outputs, payee, sat, FEE};
+use crate::{chain, link, outputs, paying, sat, FEE};
 
 /// The heights of the three blocks that the tests replace.
 pub const FIRST: u32 = START_HEIGHT + 1;
@@ -27,13 +27,7 @@ impl Family {
         let mut chain = chain();
         let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
         let parent = coin.spend(outputs(&coin)).unwrap();
-        let link = Coin {
-            outpoint: OutPoint::new(parent.compute_txid(), 0),
-            output: parent.output[0].clone(),
-            key: payee(),
-            kind: CoinKind::Segwit,
-            funding: parent.clone(),
-        };
+        let link = link(&parent);
         let child = link.spend(outputs(&link)).unwrap();
         for transaction in [&parent, &child] {
             chain.mine_exactly(slice::from_ref(transaction)).unwrap();
@@ -52,14 +46,7 @@ impl Family {
 
     /// Another spend of what the parent spends.
     pub fn conflict(&self) -> Transaction {
-        let fee = FEE * 3;
-        let rest = change(
-            slice::from_ref(&self.coin),
-            &[],
-            fee,
-            self.coin.output.script_pubkey.clone(),
-        );
-        self.coin.spend(vec![rest.unwrap()]).unwrap()
+        paying(&self.coin, FEE * 3)
     }
 
     /// The heights of funding, parent and child.

@@ -11,8 +11,9 @@ use spilman::regtest::{
     change, Coin, CoinKind, Error, Node, Regtest, RejectReason, Reorg, ReorgResult, Spend, BLOCK_INTERVAL,
 };
 
+use crate::common::judge::Judge as _;
 use crate::reorg::{sorted, Family, FIRST};
-use crate::{chain, outputs, payee, sat, FEE};
+use crate::{chain, link, outputs, payee, sat, FEE};
 
 #[derive(Debug, Clone, Copy)]
 enum Way {
@@ -30,17 +31,6 @@ impl Way {
             Self::Invalidation => reorg.by_invalidation(),
             Self::Rival => reorg.by_rival(&Node::builder().p2p(true).start()?),
         }
-    }
-}
-
-/// What spends the first output of `transaction`, which goes to the payee.
-fn link(transaction: &Transaction) -> Coin {
-    Coin {
-        outpoint: OutPoint::new(transaction.compute_txid(), 0),
-        output: transaction.output[0].clone(),
-        key: payee(),
-        kind: CoinKind::Segwit,
-        funding: transaction.clone(),
     }
 }
 
@@ -145,7 +135,7 @@ fn what_was_not_final_at_the_fork_comes_back() {
         chain.mine_exactly(&all.map(Clone::clone)).unwrap();
         // With a child of one of them in the mempool.
         let child = spend(&link(&by_time));
-        chain.node().submit(&child).unwrap().expect_accepted();
+        chain.node().broadcasts(&child);
 
         let depth = chain.tip().unwrap().height - fork.height;
         let reorg = way.go(chain.reorg(depth).drop_all()).unwrap();

@@ -4,7 +4,8 @@
 mod locks;
 mod scripts;
 
-use crate::common::duo::{refusal, sat, tip, with_signature, Cast, Duo};
+use crate::common::duo::{refusal, sat, start, tip, with_signature, Cast, Duo};
+use crate::common::judge::Judge as _;
 use crate::common::spend;
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::ecdsa;
@@ -15,10 +16,6 @@ use spilman::channel::{
 };
 use spilman::regtest::{Regtest, RejectReason};
 use spilman::wire;
-
-fn start() -> Regtest {
-    Regtest::start().expect("a node")
-}
 
 /// Example 7 on this construction.
 fn channel_on(chain: &Regtest, construction: Construction, label: &str) -> Duo {
@@ -68,18 +65,14 @@ fn a_final_sequence_disables_the_refunds_lock() {
         chain.make_final(early).expect("blocks");
         assert_eq!(chain.tip().expect("tip").height + 10, lock.to_consensus_u32());
         let node = chain.node();
-        node.test_accept(&duo.refund(lock, Sequence::MAX))
-            .expect("verdict")
-            .expect_accepted();
+        node.accepts(&duo.refund(lock, Sequence::MAX));
         let locked = duo.refund(lock, Sequence::ENABLE_LOCKTIME_NO_RBF);
         assert_eq!(
             &locked,
             duo.pair.payer.refund().tx(),
             "the same as the payer's own"
         );
-        node.test_accept(&locked)
-            .expect("verdict")
-            .expect_rejected(RejectReason::NonFinal);
+        node.rejects(&locked, RejectReason::NonFinal);
     }
 }
 
@@ -121,11 +114,7 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
         chain
             .mine_exactly(std::slice::from_ref(&naive))
             .expect("valid in a block");
-        chain
-            .node()
-            .test_accept(&naive)
-            .expect("verdict")
-            .expect_rejected(RejectReason::AlreadyKnown);
+        chain.node().rejects(&naive, RejectReason::AlreadyKnown);
     }
 }
 
@@ -144,11 +133,7 @@ fn a_signature_of_another_hash_type_is_refused() {
         greedy.output = vec![duo.to_payee(sat(99_000))];
         let own = spend::sign(duo.params(), &greedy, &duo.cast.payee);
         let greedy = spend::finish(duo.params(), greedy, [loose.clone(), own]);
-        chain
-            .node()
-            .test_accept(&greedy)
-            .expect("verdict")
-            .expect_accepted();
+        chain.node().accepts(&greedy);
 
         let payment = duo.sign(sat(10_000));
         let sent = with_signature(payment.clone(), spend::compact(duo.params(), &loose));
@@ -276,17 +261,9 @@ fn a_payment_for_another_channel_is_refused() {
         .expect("a payment")
         .tx()
         .clone();
-    chain
-        .node()
-        .test_accept(&moved)
-        .expect("verdict")
-        .expect_accepted();
+    chain.node().accepts(&moved);
     moved.input[0].previous_output = second.pair.payee.funding().outpoint();
-    chain
-        .node()
-        .test_accept(&moved)
-        .expect("verdict")
-        .expect_rejected(RejectReason::ScriptFailed);
+    chain.node().rejects(&moved, RejectReason::ScriptFailed);
 }
 
 /// 1. One confirmation is enough for this payee, and a payment is accepted.
@@ -300,11 +277,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
     let coin = cast.coin.clone();
     let mut duo = cast.open(&chain);
     let held = duo.pay(sat(10_000));
-    chain
-        .node()
-        .test_accept(held.tx())
-        .expect("verdict")
-        .expect_accepted();
+    chain.node().accepts(held.tx());
 
     let height = chain.tip().expect("tip").height;
     let block = chain
@@ -324,11 +297,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
             .expect("an answer"),
         None
     );
-    chain
-        .node()
-        .test_accept(funding.tx())
-        .expect("verdict")
-        .expect_rejected(RejectReason::MissingInputs);
+    chain.node().rejects(funding.tx(), RejectReason::MissingInputs);
 
     duo.see(&chain, 0);
     assert_eq!(duo.pair.payee.stage(), Stage::AwaitingFunding);
@@ -339,11 +308,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
         sat(10_000),
         "what was accepted before, and no more"
     );
-    chain
-        .node()
-        .test_accept(held.tx())
-        .expect("verdict")
-        .expect_rejected(RejectReason::MissingInputs);
+    chain.node().rejects(held.tx(), RejectReason::MissingInputs);
 }
 
 /// Both locks are over, and refund and payment meet in the mempool: at the same feerate the first one stays, at a
@@ -362,14 +327,12 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     let refund = |duo: &Duo| duo.pair.payer.refund().tx().clone();
 
     // The refund is first.
-    node.submit(&refund(&duos[0])).expect("verdict").expect_accepted();
-    node.submit(&payments[0])
-        .expect("verdict")
-        .expect_rejected(RejectReason::InsufficientFee);
+    node.broadcasts(&refund(&duos[0]));
+    node.rejects_broadcast(&payments[0], RejectReason::InsufficientFee);
     let from = duos[0].pair.payee.funding().outpoint();
     let richer = vec![duos[0].to_payer(sat(58_000)), duos[0].to_payee(sat(40_000))];
     let richer = duos[0].both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, richer));
-    node.submit(&richer).expect("verdict").expect_accepted();
+    node.broadcasts(&richer);
     assert_eq!(
         node.mempool().expect("mempool"),
         [richer.compute_txid()],
@@ -378,15 +341,13 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
 
     // The payment is first.
     chain.mine(1).expect("a block");
-    node.submit(&payments[1]).expect("verdict").expect_accepted();
-    node.submit(&refund(&duos[1]))
-        .expect("verdict")
-        .expect_rejected(RejectReason::InsufficientFee);
+    node.broadcasts(&payments[1]);
+    node.rejects_broadcast(&refund(&duos[1]), RejectReason::InsufficientFee);
     let from = duos[1].pair.payee.funding().outpoint();
     let richer = vec![duos[1].to_payer(sat(98_000))];
     let sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
     let richer = duos[1].both_sign(spend::unsigned(from, lock, sequence, richer));
-    node.submit(&richer).expect("verdict").expect_accepted();
+    node.broadcasts(&richer);
     assert_eq!(
         node.mempool().expect("mempool"),
         [richer.compute_txid()],

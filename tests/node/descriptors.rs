@@ -7,19 +7,7 @@ mod psbt;
 use bitcoin::Amount;
 use bitcoincore_rpc::{jsonrpc, Error, RpcApi};
 use serde_json::Value;
-use spilman::channel::{Construction, LockKind};
 use spilman::regtest::Regtest;
-
-fn chain() -> Regtest {
-    Regtest::start().unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Each construction with a lock of height and with one of time.
-fn both_kinds() -> impl Iterator<Item = (Construction, LockKind)> {
-    let kinds = [LockKind::Height, LockKind::Time];
-    let all = Construction::ALL.into_iter();
-    all.flat_map(move |construction| kinds.map(|kind| (construction, kind)))
-}
 
 /// What the node answers to a call that the harness has no function for.
 fn ask(chain: &Regtest, call: &str, arguments: &[Value]) -> Value {

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use crate::common::duo::{sat, Cast};
-use crate::common::parties::{open_payee, open_payer, until, view, Parties, DEADLINE};
+use crate::common::duo::{sat, start, Cast};
+use crate::common::judge::Judge as _;
+use crate::common::parties::{open_payee, open_payer, opens, until, view, Parties, DEADLINE};
 use spilman::channel::{ApplyError, CommandError, Protocol, Stage, SETTLED_DEPTH};
 use spilman::regtest::{CoinKind, Node, Regtest, RejectReason};
 use spilman::service::{ConnectionError, OpenError, PayError, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-fn start() -> Regtest {
-    Regtest::start().expect("a node")
-}
 
 /// Two ends of a connection on 127.0.0.1.
 async fn tcp() -> (TcpStream, TcpStream) {
@@ -29,14 +26,7 @@ async fn tcp() -> (TcpStream, TcpStream) {
 async fn a_channel_over_tcp() {
     let chain = start();
     let cast = Cast::new(&chain, "tcp", Protocol::Example7, sat(100_000));
-    let parties = Parties::open(&chain, &cast, tcp().await).await;
-    chain.mine(3).expect("blocks");
-    parties.poll().await;
-    // The payee's word that payments count now is on its way.
-    until(&parties.payer, "is ready to pay", |status| {
-        status.stage == Stage::Open
-    })
-    .await;
+    let parties = Parties::ready(&chain, &cast, tcp().await).await;
     for n in 1..=3 {
         let balance = parties.payer.pay(sat(10_000)).await.expect("acknowledged");
         assert_eq!(balance.paid, sat(10_000 * n));
@@ -103,13 +93,7 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
         wire_payer.write_all(&[0, 1, 0xff]).await.expect("sent");
         let _ = wire_payer.read_to_end(&mut Vec::new()).await;
     });
-    let parties = Parties::open(&chain, &cast, (own, peer)).await;
-    chain.mine(3).expect("blocks");
-    parties.poll().await;
-    until(&parties.payer, "is ready to pay", |status| {
-        status.stage == Stage::Open
-    })
-    .await;
+    let parties = Parties::ready(&chain, &cast, (own, peer)).await;
     parties.payer.pay(sat(10_000)).await.expect("acknowledged");
     parties.payee.abort();
     say.send(()).expect("the middle listens");
@@ -136,10 +120,7 @@ async fn a_reorganised_funding_transaction_suspends_the_channel() {
     let parties = Parties::open(&chain, &cast, tokio::io::duplex(4_096)).await;
     let block = chain.mine(1).expect("a block").remove(0);
     parties.poll().await;
-    until(&parties.payer, "is ready to pay", |status| {
-        status.stage == Stage::Open
-    })
-    .await;
+    opens(&parties.payer).await;
     parties.payer.pay(sat(10_000)).await.expect("acknowledged");
 
     chain.node().invalidate_block(block.hash).expect("reorganised");
@@ -164,23 +145,14 @@ async fn a_reorganised_funding_transaction_suspends_the_channel() {
     chain.mine(1).expect("a block with the funding transaction");
     parties.poll().await;
     assert_eq!(parties.payee.status().borrow().stage, Stage::Open);
-    let held = parties
-        .payee
-        .redeemable()
-        .await
-        .expect("running")
-        .expect("a payment");
+    let held = parties.payment().await;
     assert_eq!(held.balance().paid, sat(10_000));
     parties
         .payer
         .pay(sat(10_000))
         .await
         .expect("the channel lives on");
-    chain
-        .node()
-        .test_accept(held.tx())
-        .expect("verdict")
-        .expect_accepted();
+    chain.node().accepts(held.tx());
 }
 
 /// 1. A settlement is mined, and the block is reorganised away together with the mempool's memory of it.
@@ -200,22 +172,9 @@ async fn a_reorganised_settlement_is_broadcast_again() {
     );
     let bystander = bystander.expect("funds");
     let cast = Cast::new(&chain, "settlement-reorg", Protocol::Example7, sat(100_000));
-    let parties = Parties::open(&chain, &cast, tokio::io::duplex(4_096)).await;
-    chain.mine(3).expect("blocks");
-    parties.poll().await;
-    until(&parties.payer, "is ready to pay", |status| {
-        status.stage == Stage::Open
-    })
-    .await;
+    let parties = Parties::ready(&chain, &cast, tokio::io::duplex(4_096)).await;
     parties.payer.pay(sat(10_000)).await.expect("acknowledged");
-    let settlement = parties
-        .payee
-        .redeemable()
-        .await
-        .expect("running")
-        .expect("a payment")
-        .tx()
-        .clone();
+    let settlement = parties.payment().await.tx().clone();
     parties.payee.close().await.expect("closing");
     let block = chain.mine(2).expect("blocks").remove(0);
     assert_eq!(block.txids, [settlement.compute_txid()]);
@@ -231,7 +190,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
         ..bystander.output.clone()
     }]);
     let other = other.expect("the bystander's transaction");
-    node.submit(&other).expect("verdict").expect_accepted();
+    node.broadcasts(&other);
     chain
         .mine_exactly(&[other])
         .expect("a block without the settlement");
@@ -248,9 +207,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
         "broadcast again"
     );
     let refund = parties.payer.refund().tx();
-    node.test_accept(refund)
-        .expect("verdict")
-        .expect_rejected(RejectReason::NonFinal);
+    node.rejects(refund, RejectReason::NonFinal);
 
     chain.mine(SETTLED_DEPTH - 1).expect("blocks");
     parties.poll().await;

@@ -1,21 +1,12 @@
 //! What is in the mempools of a cluster, and how it gets from one to another.
 
-use super::{cluster, spend};
+use super::{cluster, coins, spend};
 
+use crate::common::judge::Judge as _;
+use crate::made;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, Transaction};
-use spilman::regtest::{labelled_key, Cluster, Coin, CoinKind, Node, RejectReason, Topology, BLOCK_INTERVAL};
-
-/// What spends the first output of a transaction that [`spend`] made with this label.
-fn link(transaction: &Transaction, label: &str) -> Coin {
-    Coin {
-        outpoint: OutPoint::new(transaction.compute_txid(), 0),
-        output: transaction.output[0].clone(),
-        key: labelled_key(label),
-        kind: CoinKind::Segwit,
-        funding: transaction.clone(),
-    }
-}
+use bitcoin::Transaction;
+use spilman::regtest::{labelled_key, Coin, Node, RejectReason, Topology, BLOCK_INTERVAL};
 
 /// A parent without a fee, and the child that pays for it.
 fn package(coin: &Coin, label: &str) -> [Transaction; 2] {
@@ -27,17 +18,8 @@ fn package(coin: &Coin, label: &str) -> [Transaction; 2] {
         tx
     };
     let parent = version_3(coin, 0);
-    let child = version_3(&link(&parent, label), 2_000);
+    let child = version_3(&made(&parent, 0, labelled_key(label)), 2_000);
     [parent, child]
-}
-
-fn coins<const N: usize>(cluster: &mut Cluster) -> [Coin; N] {
-    let coins = [(); N].map(|()| {
-        let chain = cluster.chain_mut(0).unwrap();
-        chain.fund(Amount::from_sat(50_000), CoinKind::Segwit).unwrap()
-    });
-    cluster.wait_for_same_tip().unwrap();
-    coins
 }
 
 fn txids<'a>(transactions: impl IntoIterator<Item = &'a Transaction>) -> Vec<bitcoin::Txid> {
@@ -99,19 +81,19 @@ fn mempools_meet_again() {
         let [single, cheap, either, other] = coins(&mut cluster);
         cluster.split(&[2]).unwrap();
         let parent = spend(&single, 1_000, "parent");
-        let child = spend(&link(&parent, "parent"), 1_000, "child");
+        let child = spend(&made(&parent, 0, labelled_key("parent")), 1_000, "child");
         let package = package(&cheap, "package");
         let ours = spend(&either, 1_000, "ours");
         let theirs = spend(&either, 30_000, "theirs");
-        let grandchild = spend(&link(&theirs, "theirs"), 1_000, "grandchild");
+        let grandchild = spend(&made(&theirs, 0, labelled_key("theirs")), 1_000, "grandchild");
         let alone = spend(&other, 1_000, "alone");
         let [near, far] = [0, 2].map(|index| cluster.node(index).unwrap());
         for tx in [&parent, &child, &ours] {
-            near.submit(tx).unwrap().expect_accepted();
+            near.broadcasts(tx);
         }
         near.submit_package(&package).unwrap().expect_accepted();
         for tx in [&theirs, &grandchild, &alone] {
-            far.submit(tx).unwrap().expect_accepted();
+            far.broadcasts(tx);
         }
         cluster.wait_for_same_mempool_among(&[0, 1]).unwrap();
         assert_eq!(cluster.held_back(), []);
@@ -153,21 +135,11 @@ fn who_was_away_gets_the_transactions() {
     let mut cluster = cluster(2, Topology::Clique);
     let [first, second, third] = coins(&mut cluster);
     let before = spend(&first, 1_000, "before");
-    cluster
-        .node(1)
-        .unwrap()
-        .submit(&before)
-        .unwrap()
-        .expect_accepted();
+    cluster.node(1).unwrap().broadcasts(&before);
     cluster.wait_for_same_mempool().unwrap();
     let meanwhile = spend(&second, 1_000, "meanwhile");
     cluster.stop(1).unwrap();
-    cluster
-        .node(0)
-        .unwrap()
-        .submit(&meanwhile)
-        .unwrap()
-        .expect_accepted();
+    cluster.node(0).unwrap().broadcasts(&meanwhile);
     cluster.restart(1).unwrap();
     assert_eq!(
         cluster.node(1).unwrap().mempool().unwrap(),
@@ -196,8 +168,8 @@ fn what_the_longer_branch_has_is_not_passed_on() {
     let [first, second] = coins(&mut cluster);
     let tx = spend(&first, 1_000, "mined");
     cluster.split(&[1]).unwrap();
-    cluster.node(0).unwrap().submit(&tx).unwrap().expect_accepted();
-    cluster.node(1).unwrap().submit(&tx).unwrap().expect_accepted();
+    cluster.node(0).unwrap().broadcasts(&tx);
+    cluster.node(1).unwrap().broadcasts(&tx);
     cluster.chain(1).unwrap().mine(2).unwrap();
     // Taken back on one side, and cheaper than the other relays.
     let free = spend(&second, 0, "free");

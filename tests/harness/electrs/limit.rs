@@ -4,12 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use bitcoin::{ScriptBuf, TxOut};
-use spilman::channel::{ChannelKey, Protocol, Stage};
+use spilman::channel::Protocol;
 use spilman::regtest::{CoinKind, Electrs, Regtest};
-use spilman::service::{Backoff, Chain, ChainError, ElectrumChain, KeyReuse, Setup};
+use spilman::service::{Backoff, Chain, ChainError, ElectrumChain};
 
-use crate::common::duo::{payout, sat, Cast};
-use crate::common::parties::{open_payer, until};
+use crate::common::duo::{sat, Cast};
+use crate::common::parties::{open_payer, opens, redeemable, setup};
 
 /// How many blocks with transactions of a script this electrs looks up.
 const LIMIT: u32 = 3;
@@ -129,19 +129,16 @@ async fn a_payee_that_dust_made_blind_settles_at_the_margin() {
         .wait_for_tip(chain.tip().expect("a tip").hash)
         .expect("indexed");
     let (left, right) = tokio::io::duplex(4_096);
-    let setup = Setup::new(ChannelKey::new(cast.payee), payout(&cast.payee))
-        .backoff(SOON)
-        .key_reuse(KeyReuse::Allow)
-        .limits(cast.limits.clone());
+    let setup = setup(&cast.payee, &cast).backoff(SOON);
     let (payer, payee) = tokio::join!(
         open_payer(left, &cast, watch(&electrs)),
         setup.accept(right, watch(&electrs))
     );
     let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
     chain.mine(3).expect("blocks");
-    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    opens(&payer).await;
     payer.pay(sat(10_000)).await.expect("acknowledged");
-    let payment = payee.redeemable().await.expect("running").expect("a payment");
+    let payment = redeemable(&payee).await;
 
     let funding = payee.funding().outpoint();
     let script = &payee.funding().tx().output[funding.vout as usize].script_pubkey;

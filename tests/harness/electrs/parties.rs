@@ -2,14 +2,14 @@
 
 use bitcoin::FeeRate;
 use spilman::channel::{Protocol, Stage, SETTLED_DEPTH};
-use spilman::regtest::CoinKind;
+use spilman::regtest::{CoinKind, Regtest};
 use spilman::scenario::ChainSource;
-use spilman::service::{Chain, ElectrumChain};
+use spilman::service::{Chain, ElectrumChain, PayeeHandle, PayerHandle};
 use spilman::transcript::{timeline, to_json};
 
 use super::{electrs, start};
 use crate::common::duo::{sat, Cast};
-use crate::common::parties::{open_payee, open_payer, until};
+use crate::common::parties::{open_payee, open_payer, opens, redeemable, until};
 use crate::common::play::{pages, play, play_watching};
 
 /// Played with either, a scenario leaves the same bytes: timeline, JSON and every transaction.
@@ -67,6 +67,18 @@ fn malleated() {
     is_the_same_either_way("p2sh/bond/malleated");
 }
 
+/// A channel that is ready to pay; each party has its own connection to the server.
+async fn open(chain: &Regtest, cast: &Cast) -> (PayerHandle, PayeeHandle) {
+    electrs(chain).catch_up().expect("the coin is known");
+    let view = || ElectrumChain::new(electrs(chain).address().to_string());
+    let (left, right) = tokio::io::duplex(4_096);
+    let (payer, payee) = tokio::join!(open_payer(left, cast, view()), open_payee(right, cast, view()));
+    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
+    chain.mine(3).expect("blocks");
+    opens(&payer).await;
+    (payer, payee)
+}
+
 /// Nobody tells the parties anything: each hears of blocks, and of what the other broadcasts, from its own server.
 ///
 /// 1. They open a channel; the third block makes payments count.
@@ -76,14 +88,7 @@ fn malleated() {
 async fn parties_that_hear_by_themselves() {
     let chain = start();
     let cast = Cast::new(&chain, "electrum-live", Protocol::Example7, sat(100_000));
-    electrs(&chain).catch_up().expect("the coin is known");
-    let view = || ElectrumChain::new(electrs(&chain).address().to_string());
-    let (left, right) = tokio::io::duplex(4_096);
-    let (payer, payee) = tokio::join!(open_payer(left, &cast, view()), open_payee(right, &cast, view()));
-    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
-
-    chain.mine(3).expect("blocks");
-    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    let (payer, payee) = open(&chain, &cast).await;
     payer.pay(sat(10_000)).await.expect("acknowledged");
     payee.abort();
 
@@ -106,16 +111,10 @@ async fn parties_that_hear_by_themselves() {
 async fn both_see_the_same_end() {
     let chain = start();
     let cast = Cast::new(&chain, "electrum-end", Protocol::Bond, sat(100_000));
-    electrs(&chain).catch_up().expect("the coin is known");
-    let view = || ElectrumChain::new(electrs(&chain).address().to_string());
-    let (left, right) = tokio::io::duplex(4_096);
-    let (payer, payee) = tokio::join!(open_payer(left, &cast, view()), open_payee(right, &cast, view()));
-    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
-    chain.mine(3).expect("blocks");
-    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    let (payer, payee) = open(&chain, &cast).await;
     payer.pay(sat(10_000)).await.expect("acknowledged");
     payee.close().await.expect("closing");
-    let settlement = payee.redeemable().await.expect("running").expect("a payment");
+    let settlement = redeemable(&payee).await;
     let settlement = settlement.tx().compute_txid();
     chain
         .node()
@@ -137,20 +136,14 @@ async fn both_see_the_same_end() {
 async fn a_settlement_that_pays_too_much_is_not_waited_for() {
     let chain = start();
     let cast = Cast::new(&chain, "electrum-dear", Protocol::Example7, sat(100_000_000));
-    electrs(&chain).catch_up().expect("the coin is known");
-    let view = || ElectrumChain::new(electrs(&chain).address().to_string());
-    let (left, right) = tokio::io::duplex(4_096);
-    let (payer, payee) = tokio::join!(open_payer(left, &cast, view()), open_payee(right, &cast, view()));
-    let (payer, payee) = (payer.expect("the payer opens"), payee.expect("the payee opens"));
-    chain.mine(3).expect("blocks");
-    until(&payer, "is ready to pay", |status| status.stage == Stage::Open).await;
+    let (payer, payee) = open(&chain, &cast).await;
     payer.pay(sat(10_000_000)).await.expect("acknowledged");
 
     payer
         .close_at(FeeRate::from_sat_per_vb_u32(20_000))
         .await
         .expect("its change pays for it");
-    let payment = payee.redeemable().await.expect("running").expect("a payment");
+    let payment = redeemable(&payee).await;
     let payment = payment.tx().compute_txid();
     chain.node().wait_for_mempool(&[payment]).expect("the payment");
     chain.mine(SETTLED_DEPTH).expect("blocks");

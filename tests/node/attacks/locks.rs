@@ -3,35 +3,21 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Sequence, Transaction};
-use spilman::channel::{Construction, Expiry, LockKind, Protocol, RefundLock, LOCKED_SEQUENCE};
+use spilman::channel::{Construction, Expiry, LockKind, Protocol, Terms, LOCKED_SEQUENCE};
 use spilman::regtest::{NodeBuilder, Regtest, RejectReason};
 
-use super::{co_signed, start};
-use crate::common::duo::{sat, tip, Cast, Duo};
+use super::co_signed;
+use crate::common::duo::{both_kinds, not_final, sat, start, tip, Cast, Duo};
+use crate::common::judge::Judge as _;
 use crate::common::spend;
-
-const DAY: u32 = 86_400;
 
 /// What the node says of a script whose lock is not over, or not locked by the spend.
 const UNSATISFIED: &str = "Locktime requirement not satisfied";
 
 fn open(chain: &Regtest, construction: Construction, kind: LockKind) -> Duo {
     let label = format!("lock/{construction}/{kind}");
-    let mut cast = Cast::new(chain, &label, Protocol::Example7, sat(100_000)).on(construction);
-    if kind == LockKind::Time {
-        cast.terms.refund_lock = if construction.has_relative_lock() {
-            RefundLock::after_seconds(DAY).expect("less than a year")
-        } else {
-            Expiry::seconds_after(tip(chain), DAY).expect("a time").into()
-        };
-    }
-    cast.open(chain)
-}
-
-fn channels() -> impl Iterator<Item = (Construction, LockKind)> {
-    let kinds = [LockKind::Height, LockKind::Time];
-    let all = Construction::ALL.into_iter();
-    all.flat_map(move |construction| kinds.map(|kind| (construction, kind)))
+    let cast = Cast::new(chain, &label, Protocol::Example7, sat(100_000)).on(construction);
+    cast.locked(chain, kind).open(chain)
 }
 
 /// 1. The payer's own refund, one block before its lock: not final.
@@ -39,7 +25,7 @@ fn channels() -> impl Iterator<Item = (Construction, LockKind)> {
 #[test]
 fn the_refund_is_taken_at_its_lock_and_not_a_block_before() {
     let chain = start();
-    for (construction, kind) in channels() {
+    for (construction, kind) in both_kinds() {
         let duo = open(&chain, construction, kind);
         let refund = duo.pair.payer.refund().tx();
         let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
@@ -48,11 +34,7 @@ fn the_refund_is_taken_at_its_lock_and_not_a_block_before() {
             refund,
             "{construction}: as it is made by hand"
         );
-        let early = if construction.has_relative_lock() {
-            RejectReason::NonBip68Final
-        } else {
-            RejectReason::NonFinal
-        };
+        let early = not_final(construction);
         chain.stop_before(refund).expect("blocks");
         let verdict = chain.node().test_accept(refund).expect("verdict");
         verdict.expect_rejected(early);
@@ -108,7 +90,7 @@ fn wrong(duo: &Duo) -> Vec<(&'static str, Transaction)> {
 fn no_other_lock_or_sequence_opens_the_script() {
     let chain = start();
     let in_script = |(construction, _): &(Construction, LockKind)| construction.has_script_refund();
-    for (construction, kind) in channels().filter(in_script) {
+    for (construction, kind) in both_kinds().filter(in_script) {
         let duo = open(&chain, construction, kind);
         let refund = duo.pair.payer.refund().tx();
         chain.stop_before(refund).expect("blocks");
@@ -123,11 +105,7 @@ fn no_other_lock_or_sequence_opens_the_script() {
             }
             chain.make_final(refund).expect("blocks");
         }
-        chain
-            .node()
-            .test_accept(refund)
-            .expect("verdict")
-            .expect_accepted();
+        chain.node().accepts(refund);
     }
 }
 
@@ -140,7 +118,7 @@ fn a_reorganisation_of_the_funding_transaction_renews_a_relative_lock() {
     let (refund, funding) = (duo.pair.payer.refund().tx(), duo.pair.payer.funding().tx());
     chain.make_final(refund).expect("blocks");
     let node = chain.node();
-    node.test_accept(refund).expect("verdict").expect_accepted();
+    node.accepts(refund);
 
     // 1. From the funding transaction's block on, another chain: it is in the third block instead.
     let from = duo.pair.funding_parent.height.to_consensus_u32() + 1;
@@ -154,16 +132,12 @@ fn a_reorganisation_of_the_funding_transaction_renews_a_relative_lock() {
     // 2. At the height at which it was final before, the refund is two blocks early.
     let blocks = 144 - 3;
     chain.mine(blocks).expect("blocks");
-    node.test_accept(refund)
-        .expect("verdict")
-        .expect_rejected(RejectReason::NonBip68Final);
+    node.rejects(refund, RejectReason::NonBip68Final);
     chain.mine(1).expect("a block");
-    node.test_accept(refund)
-        .expect("verdict")
-        .expect_rejected(RejectReason::NonBip68Final);
+    node.rejects(refund, RejectReason::NonBip68Final);
     // 3. And then it is final.
     chain.mine(1).expect("a block");
-    node.test_accept(refund).expect("verdict").expect_accepted();
+    node.accepts(refund);
 }
 
 /// A refund that is signed in advance can be locked until after 2038, where a script's lock cannot: the number in
@@ -177,7 +151,7 @@ fn a_refund_locked_past_2038_is_taken_there() {
         let label = format!("past-2038/{construction}");
         let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(construction);
         let now = tip(&chain).mtp.to_consensus_u32();
-        let lock = FIRST_PAST.max(now + DAY) + more;
+        let lock = FIRST_PAST.max(now + Terms::DAY) + more;
         cast.terms.refund_lock = Expiry::seconds_after(tip(&chain), lock - now)
             .expect("a time")
             .into();
@@ -189,7 +163,7 @@ fn a_refund_locked_past_2038_is_taken_there() {
         let verdict = chain.node().test_accept(refund).expect("verdict");
         verdict.expect_rejected(RejectReason::NonFinal);
         chain.make_final(refund).expect("blocks");
-        chain.node().submit(refund).expect("verdict").expect_accepted();
+        chain.node().broadcasts(refund);
         chain.mine(1).expect("a block");
     }
 }

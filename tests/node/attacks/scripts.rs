@@ -11,8 +11,9 @@ use spilman::channel::{
 };
 use spilman::regtest::{labelled_key, RejectReason};
 
-use super::{channel_on, start};
-use crate::common::duo::{sat, Cast, Duo};
+use super::channel_on;
+use crate::common::duo::{sat, start, Cast, Duo};
+use crate::common::judge::Judge as _;
 use crate::common::spend::{self, BOTH, REFUND};
 use Construction::{Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
 
@@ -132,11 +133,7 @@ fn nothing_but_the_agreed_input_is_taken() {
             held.tx(),
             "{construction}: the payment made by hand is the payee's"
         );
-        chain
-            .node()
-            .test_accept(held.tx())
-            .expect("verdict")
-            .expect_accepted();
+        chain.node().accepts(held.tx());
         for row in ROWS.iter().filter(|row| row.on.contains(&construction)) {
             let mut stack = sound.clone();
             (row.spoil)(&duo, &tx, &mut stack);
@@ -178,6 +175,6 @@ fn a_proof_that_looks_like_a_signature_is_taken() {
         let proof = spend.input[0].witness.last().expect("a control block");
         assert_eq!((proof.len(), proof[64]), (65, 0), "{label}");
         chain.make_final(spend.lock_time).expect("blocks");
-        chain.node().submit(spend).expect("verdict").expect_accepted();
+        chain.node().broadcasts(spend);
     }
 }

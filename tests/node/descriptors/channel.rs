@@ -4,7 +4,7 @@ use bitcoin::{Address, Amount, Network, Transaction};
 use spilman::channel::*;
 use spilman::regtest::Regtest;
 
-use crate::common::duo::{tip, Cast, Duo};
+use crate::common::duo::{Cast, Duo};
 
 pub const CAPACITY: Amount = Amount::from_sat(1_000_000);
 pub const PAID: Amount = Amount::from_sat(250_000);
@@ -17,14 +17,8 @@ pub fn open(chain: &Regtest, construction: Construction) -> Duo {
 /// The same with a lock of this kind: a day, absolute or relative as the construction has it.
 pub fn locked(chain: &Regtest, construction: Construction, kind: LockKind) -> Duo {
     let label = format!("descriptors/{construction}");
-    let mut cast = Cast::new(chain, &label, Protocol::Example7, CAPACITY).on(construction);
-    if kind == LockKind::Time {
-        cast.terms.refund_lock = match cast.terms.refund_lock {
-            RefundLock::Absolute(_) => Expiry::seconds_after(tip(chain), Terms::DAY).unwrap().into(),
-            RefundLock::Relative(_) => RefundLock::after_seconds(Terms::DAY).unwrap(),
-        };
-    }
-    let mut duo = cast.open(chain);
+    let cast = Cast::new(chain, &label, Protocol::Example7, CAPACITY).on(construction);
+    let mut duo = cast.locked(chain, kind).open(chain);
     duo.pay(PAID);
     duo
 }

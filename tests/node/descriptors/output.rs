@@ -6,8 +6,8 @@ use spilman::channel::{Construction, RefundLock};
 use spilman::regtest::Regtest;
 
 use super::channel::{address_of, close, descriptor_of, locked, open, CAPACITY};
-use super::{amount, ask, both_kinds, chain, refused};
-use crate::common::duo::Duo;
+use super::{amount, ask, refused};
+use crate::common::duo::{both_kinds, start, Duo};
 
 fn scan(chain: &Regtest, descriptor: &str) -> Vec<Value> {
     let answer = ask(chain, "scantxoutset", &[json!("start"), json!([descriptor])]);
@@ -21,7 +21,7 @@ fn scan(chain: &Regtest, descriptor: &str) -> Vec<Value> {
 /// 4. Once that is spent it finds nothing.
 #[test]
 fn the_node_finds_the_output_by_its_descriptor() {
-    let chain = chain();
+    let chain = start();
     for construction in Construction::ALL {
         let mut channel = open(&chain, construction);
         let descriptor = descriptor_of(&channel);
@@ -92,7 +92,7 @@ fn spelled_out(channel: &Duo) -> Vec<String> {
 /// 3. Of a native witness script the node finds our descriptor by itself.
 #[test]
 fn the_node_decodes_the_scripts_that_we_reveal() {
-    let chain = chain();
+    let chain = start();
     for (construction, kind) in both_kinds() {
         let channel = locked(&chain, construction, kind);
         let derived = ask(&chain, "deriveaddresses", &[json!(descriptor_of(&channel))]);
@@ -127,7 +127,7 @@ fn the_node_decodes_the_scripts_that_we_reveal() {
 /// address. Another key in the aggregate, or leaves with the keys changed over, give another one.
 #[test]
 fn the_node_aggregates_the_same_internal_key() {
-    let chain = chain();
+    let chain = start();
     let channel = open(&chain, Construction::Taproot);
     let (payer, payee) = (channel.params().payer_key(), channel.params().payee_key());
     let descriptor = descriptor_of(&channel);
@@ -155,7 +155,7 @@ fn the_node_aggregates_the_same_internal_key() {
 /// A slip of the pen does not lead to somebody else's output.
 #[test]
 fn a_descriptor_with_a_slip_is_refused() {
-    let chain = chain();
+    let chain = start();
     for construction in Construction::ALL {
         let descriptor = descriptor_of(&open(&chain, construction));
         let (bare, checksum) = descriptor.split_once('#').unwrap();

@@ -7,11 +7,12 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, NetworkKind, PrivateKey, Transaction, TxOut};
 use serde_json::{json, Value};
 use spilman::channel::{Construction, NonceSource};
-use spilman::regtest::{Regtest, RejectReason};
+use spilman::regtest::Regtest;
 
 use super::channel::{close, descriptor_of, locked, open, CAPACITY};
-use super::{amount, ask, both_kinds, chain, refused};
-use crate::common::duo::Duo;
+use super::{amount, ask, refused};
+use crate::common::duo::{both_kinds, not_final, start, Duo};
+use crate::common::judge::Judge as _;
 
 fn text(psbt: &Psbt) -> Value {
     json!(psbt.to_string())
@@ -64,25 +65,19 @@ fn completes(chain: &Regtest, psbt: &Psbt, ours: &Transaction, case: &str) {
 /// 2. It takes the transaction when its lock is over, and not before.
 #[test]
 fn the_node_completes_the_refund() {
-    let chain = chain();
+    let chain = start();
     for (construction, kind) in both_kinds() {
         let case = format!("{construction}, {kind:?}");
         let channel = locked(&chain, construction, kind);
         let (psbt, refund) = (channel.pair.payer.refund_psbt(), channel.pair.payer.refund().tx());
         completes(&chain, &psbt, refund, &case);
 
-        let early = if construction.has_relative_lock() {
-            RejectReason::NonBip68Final
-        } else {
-            RejectReason::NonFinal
-        };
+        let early = not_final(construction);
         let theirs = finalize(&chain, &psbt).unwrap();
         chain.stop_before(&theirs).unwrap();
-        let verdict = chain.node().test_accept(&theirs).unwrap();
-        assert!(verdict.rejected_for(early), "{case}: {verdict}");
+        chain.node().rejects_at(&theirs, early, &case);
         chain.make_final(&theirs).unwrap();
-        let verdict = chain.node().test_accept(&theirs).unwrap();
-        assert!(verdict.is_accepted(), "{case}: {verdict}");
+        chain.node().accepts_at(&theirs, case);
     }
 }
 
@@ -92,7 +87,7 @@ fn the_node_completes_the_refund() {
 /// 3. It completes that to the bytes of the payee's settlement, and takes them.
 #[test]
 fn the_node_makes_a_payment_from_its_halves() {
-    let chain = chain();
+    let chain = start();
     for construction in Construction::ALL {
         let mut channel = open(&chain, construction);
         let (k1, k2) = (
@@ -139,8 +134,7 @@ fn the_node_makes_a_payment_from_its_halves() {
             }
             completes(&chain, &combined, &settlement, construction.name());
         }
-        let verdict = chain.node().test_accept(&settlement).unwrap();
-        assert!(verdict.is_accepted(), "{construction}: {verdict}");
+        chain.node().accepts_at(&settlement, construction);
     }
 }
 
@@ -148,7 +142,7 @@ fn the_node_makes_a_payment_from_its_halves() {
 /// transaction that it takes. Its signature may be another one than ours, because it looks for one with a low R.
 #[test]
 fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
-    let chain = chain();
+    let chain = start();
     for construction in Construction::ALL {
         let channel = open(&chain, construction);
         let secret = PrivateKey::new(channel.cast.payee, NetworkKind::Test).to_wif();
@@ -170,8 +164,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
             assert_eq!(theirs.compute_txid(), ours.tx().compute_txid(), "{construction}");
         }
         assert_eq!(theirs.output, ours.tx().output, "{construction}");
-        let verdict = chain.node().test_accept(&theirs).unwrap();
-        assert!(verdict.is_accepted(), "{construction}: {verdict}");
+        chain.node().accepts_at(&theirs, construction);
     }
 }
 
@@ -179,7 +172,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
 /// 2. The node completes the settlement with one signature to our bytes, which it takes.
 #[test]
 fn the_node_completes_a_settlement_with_one_signature() {
-    let chain = chain();
+    let chain = start();
     let mut channel = open(&chain, Construction::Taproot);
     channel.pair.payee.provide_nonces(NonceSource::new([7; 32]));
     let settlement = close(&mut channel);
@@ -202,7 +195,7 @@ fn the_node_completes_a_settlement_with_one_signature() {
     let aggregate = named["aggregate_pubkey"].as_str().unwrap();
     let internal = decoded["inputs"][0]["taproot_internal_key"].as_str().unwrap();
     assert_eq!(&aggregate[2..], internal, "{decoded}");
-    chain.node().test_accept(&settlement).unwrap().expect_accepted();
+    chain.node().accepts(&settlement);
 }
 
 /// The PSBT of the newest payment with the payer's signature for the one before.
@@ -248,7 +241,7 @@ fn changed_over(right: &Psbt) -> Psbt {
 /// 3. It does not combine one payment with another.
 #[test]
 fn the_node_does_not_complete_what_is_wrong() {
-    let chain = chain();
+    let chain = start();
     for construction in Construction::ALL {
         let mut channel = open(&chain, construction);
         let before = channel.pair.payee.payment_psbt().expect("a payment");

@@ -4,44 +4,35 @@ use std::convert::Infallible;
 use std::future::Future;
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{FeeRate, OutPoint, ScriptBuf, Transaction};
+use bitcoin::{OutPoint, Transaction};
 use spilman::channel::{
     ApplyError, ChainView, ChildTx, CommandError, Construction, Cpfp, CpfpError, CpfpPackage, Event,
     Protocol, SpendRole, Stage, Tip, SETTLED_DEPTH,
 };
-use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest, RejectReason};
+use spilman::regtest::{Coin, CoinKind, Regtest, RejectReason};
 use spilman::service::{wallet_fn, BitcoindChain, BumpError, Chain, ChainError, RequestError};
 use tokio::io::duplex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-use super::channel::{per_vb, sat, start_at_least, Case, Channel, Side};
+use super::channel::{asked, per_vb, sat, start_at_least, wallet, Case, Channel, Side};
 use crate::common::duo::Cast;
-use crate::common::parties::{until, Parties};
-
-fn asked() -> FeeRate {
-    per_vb(5)
-}
-
-fn wallet() -> ScriptBuf {
-    CoinKind::Segwit.script(&labelled_key("spilman/tests/fees/wallet"))
-}
+use crate::common::parties::Parties;
 
 fn package(channel: &Channel, side: Side) -> CpfpPackage {
     let cpfp = Cpfp::new(asked(), wallet());
-    let child = match side {
-        Side::Payer => cpfp.refund(channel.params(), channel.pair.payer.refund()),
+    let (child, parent) = match side {
+        Side::Payer => {
+            let refund = channel.pair.payer.refund();
+            (cpfp.refund(channel.params(), refund), refund.tx())
+        }
         Side::Payee => {
             let settlement = channel.pair.payee.settlement().expect("settled");
-            cpfp.settlement(channel.params(), settlement)
+            (cpfp.settlement(channel.params(), settlement), settlement.tx())
         }
     };
     let child = child.expect("the output pays for it");
-    let key = match side {
-        Side::Payer => &channel.case.setup.payer.secret,
-        Side::Payee => &channel.case.setup.payee.secret,
-    };
-    let signed = sign_for(key, &child);
+    let signed = channel.sign(side, &child, parent);
     child.complete(signed).expect("it reaches the feerate")
 }
 
@@ -212,14 +203,7 @@ async fn a_payee_raises_its_settlement() {
     let chain = start_at_least(asked());
     let mut cast = Cast::new(&chain, "raised", Protocol::Example7, sat(1_000_000));
     cast.terms = cast.terms.on(Construction::P2wsh);
-    let parties = Parties::open(&chain, &cast, duplex(64 * 1024)).await;
-    chain.mine(3).expect("blocks");
-    parties.poll().await;
-    // The payee's word that payments count now is on its way.
-    until(&parties.payer, "is ready to pay", |status| {
-        status.stage == Stage::Open
-    })
-    .await;
+    let parties = Parties::ready(&chain, &cast, duplex(64 * 1024)).await;
     parties.payer.pay(sat(300_000)).await.expect("acknowledged");
     let mut sign = wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payee, child)));
     let cpfp = Cpfp::new(asked(), wallet());

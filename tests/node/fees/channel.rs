@@ -1,7 +1,7 @@
 //! A payer and a payee on a node, on any construction, without a wire between them.
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, TxOut};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 use spilman::channel::*;
 use spilman::regtest::{labelled_key, Coin, CoinKind, Node, Policy, Regtest};
 use spilman::sim::{AtFunding, AtProposal, Opening, Pair, PairSetup, PartySetup, SimError};
@@ -10,15 +10,21 @@ use super::relay::Relay;
 
 use crate::common::duo::tip;
 
-pub use crate::common::duo::sat;
+pub use crate::common::duo::{sat, start};
 pub use spilman::transcript::Side;
 
 pub fn per_vb(sat: u32) -> FeeRate {
     FeeRate::from_sat_per_vb_u32(sat)
 }
 
-pub fn start() -> Regtest {
-    Regtest::start().expect("a node")
+/// The channels agree on 2 sat/vB, and their node asks for this.
+pub fn asked() -> FeeRate {
+    per_vb(5)
+}
+
+/// Where a child pays what it does not need for the fee.
+pub fn wallet() -> ScriptBuf {
+    CoinKind::Segwit.script(&labelled_key("spilman/tests/fees/wallet"))
 }
 
 /// A node that relays nothing below this feerate.
@@ -255,6 +261,15 @@ impl Channel {
             },
             funding: parent.clone(),
         }
+    }
+
+    /// What the wallet of a side does with a child of the side's output.
+    pub fn sign(&self, side: Side, child: &ChildTx, parent: &Transaction) -> Transaction {
+        let coin = self.coin(side, parent);
+        assert_eq!(child.prevout(), &coin.output);
+        let mut tx = child.unsigned().clone();
+        coin.sign(&mut tx).expect("it spends the coin");
+        tx
     }
 
     pub fn to_payer(&self, value: Amount) -> TxOut {

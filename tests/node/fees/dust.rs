@@ -6,6 +6,7 @@ use spilman::channel::{Construction, Cpfp, CpfpError};
 use spilman::regtest::{change, CoinKind, Node, Policy, Regtest, RejectReason};
 
 use super::channel::{per_vb, sat, Case};
+use crate::common::judge::Judge as _;
 
 /// 3.004 sat/vB, at which 98 vbytes cost 294.392 satoshi.
 const ODD: FeeRate = FeeRate::from_sat_per_kwu(751);
@@ -53,8 +54,9 @@ fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_takes() {
             channel.pay(paid - channel.pair.payee.paid());
             let payment = channel.redeemable();
             assert_eq!(payment.tx().output.len(), outputs, "{construction}: {paid}");
-            let verdict = chain.node().test_accept(payment.tx()).expect("verdict");
-            assert!(verdict.is_accepted(), "{construction}: {paid}: {verdict}");
+            chain
+                .node()
+                .accepts_at(payment.tx(), format_args!("{construction}: {paid}"));
         }
 
         let mut settled = Case::new(&chain, construction).dust(ODD).open(&chain);

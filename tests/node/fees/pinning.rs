@@ -9,6 +9,7 @@ use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
 use super::channel::{per_vb, sat, start, Case, Channel, Side};
 use super::hand::{both_sign, child};
+use crate::common::judge::Judge as _;
 
 fn sorted<const N: usize>(mut txids: [Txid; N]) -> [Txid; N] {
     txids.sort_unstable();
@@ -41,7 +42,7 @@ fn a_settlement_of_version_3_cannot_be_pinned() {
             assert!(verdict.rejected_for(reason), "{construction}: {what}: {verdict}");
             verdict.rejection().expect("rejected").words.clone()
         };
-        node.submit(settlement.tx()).expect("verdict").expect_accepted();
+        node.broadcasts(settlement.tx());
         let change = channel.coin(Side::Payer, settlement.tx());
 
         let (large, _) = child(&change, SPEND_VERSION, sat(1_200), 32);
@@ -57,7 +58,7 @@ fn a_settlement_of_version_3_cannot_be_pinned() {
             "{} vbytes",
             small.vsize()
         );
-        let pin = node.submit(&small).expect("verdict").expect_accepted();
+        let pin = node.broadcasts(&small);
         let (grandchild, _) = child(&made, SPEND_VERSION, sat(1_000), 0);
         refused(&grandchild, RejectReason::Truc, "a grandchild");
 
@@ -65,7 +66,7 @@ fn a_settlement_of_version_3_cannot_be_pinned() {
         let (poor, _) = child(&own, SPEND_VERSION, sat(900), 0);
         refused(&poor, RejectReason::InsufficientFee, "a sibling that pays less");
         let (rich, _) = child(&own, SPEND_VERSION, sat(2_500), 0);
-        let rich = node.submit(&rich).expect("verdict").expect_accepted();
+        let rich = node.broadcasts(&rich);
         let left = sorted([settlement.tx().compute_txid(), rich]);
         assert_eq!(
             node.mempool().expect("mempool"),
@@ -97,7 +98,7 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
         let (channel, settlement) = paid(&chain, construction);
         let outputs = settlement.tx().output.clone();
         let pinnable = both_sign(&channel, Version::TWO, outputs.clone());
-        node.submit(&pinnable).expect("verdict").expect_accepted();
+        node.broadcasts(&pinnable);
 
         // 31 vbytes for each output, and 110 for the rest.
         let (large, made) = child(
@@ -106,10 +107,10 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
             sat(100_000),
             3_220,
         );
-        node.submit(&large).expect("verdict").expect_accepted();
+        node.broadcasts(&large);
         let room = FAMILY - pinnable.vsize() - large.vsize();
         let (rest, _) = child(&made, Version::TWO, sat(2_000), (room - 115) / 31);
-        node.submit(&rest).expect("verdict").expect_accepted();
+        node.broadcasts(&rest);
         let filled = pinnable.vsize() + large.vsize() + rest.vsize();
 
         let (rich, _) = child(
@@ -141,9 +142,7 @@ fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> Cpfp
     let cpfp = Cpfp::new(per_vb(feerate), channel.case.setup.payee.payout.clone());
     let child = cpfp.settlement(channel.params(), settlement);
     let child = child.expect("the payee's output pays for it");
-    let mut signed = child.unsigned().clone();
-    let coin = channel.coin(Side::Payee, settlement.tx());
-    coin.sign(&mut signed).expect("it spends the coin");
+    let signed = channel.sign(Side::Payee, &child, settlement.tx());
     let package = child.complete(signed).expect("it reaches the feerate");
     channel
         .tell(Side::Payee, Event::Bump(package.clone()))

@@ -7,27 +7,9 @@ use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache};
 use bitcoin::transaction::InputWeightPrediction;
 use bitcoin::{FeeRate, ScriptBuf, TapSighashType, Transaction, Witness};
 use spilman::channel::{ChildTx, Construction, Cpfp, CpfpError, CpfpPackage, Event};
-use spilman::regtest::{labelled_key, CoinKind, Regtest, RejectReason};
+use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
-use super::channel::{per_vb, sat, start_at_least, Case, Channel, Side};
-
-/// The channels agree on 2 sat/vB, and their node asks for this.
-fn asked() -> FeeRate {
-    per_vb(5)
-}
-
-fn wallet() -> ScriptBuf {
-    CoinKind::Segwit.script(&labelled_key("spilman/tests/fees/wallet"))
-}
-
-/// The wallet's part.
-fn sign(channel: &Channel, side: Side, child: &ChildTx, parent: &Transaction) -> Transaction {
-    let coin = channel.coin(side, parent);
-    assert_eq!(child.prevout(), &coin.output);
-    let mut tx = child.unsigned().clone();
-    coin.sign(&mut tx).expect("it spends the coin");
-    tx
-}
+use super::channel::{asked, per_vb, sat, start_at_least, wallet, Case, Channel, Side};
 
 /// 1. Alone, the parent is refused.
 /// 2. With a child that lifts both to a little less than the node asks, it is refused still.
@@ -46,7 +28,7 @@ fn raise(
 
     let package = |feerate| -> CpfpPackage {
         let child = child(feerate).unwrap_or_else(|error| panic!("{at}: {error}"));
-        let signed = sign(channel, side, &child, parent);
+        let signed = channel.sign(side, &child, parent);
         assert_eq!(signed.version, parent.version, "{at}");
         child.complete(signed).expect("it reaches the feerate")
     };
@@ -177,7 +159,7 @@ fn a_payout_of_any_kind_can_pay() {
         }
         let child = cpfp.settlement(channel.params(), &settlement).expect("a child");
         let signed = match wallet_of {
-            None => sign(&channel, Side::Payee, &child, settlement.tx()),
+            None => channel.sign(Side::Payee, &child, settlement.tx()),
             Some(wallet) => {
                 let mut tx = child.unsigned().clone();
                 tx.input[0].witness = wallet(&channel.case.setup.payee.secret, &child);

@@ -7,6 +7,7 @@ use spilman::channel::{
 use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
 use super::channel::{sat, start, Case, Channel, Side};
+use crate::common::judge::Judge as _;
 
 const LIMIT: Amount = sat(10_000);
 
@@ -144,7 +145,7 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
         let funding = channel.pair.payee.funding().tx().compute_txid();
         let double = channel.case.coin.spend(vec![channel.to_payer(sat(990_000))]);
         let double = double.expect("the same coin");
-        let txid = node.submit(&double).expect("verdict").expect_accepted();
+        let txid = node.broadcasts(&double);
         assert_eq!(
             node.mempool().expect("mempool"),
             [txid],
@@ -171,10 +172,10 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
             channel.pair.network.notices
         );
         assert_eq!(channel.pair.payee.paid(), LIMIT, "{construction}");
-        let verdict = node.test_accept(channel.redeemable().tx()).expect("verdict");
-        assert!(
-            verdict.rejected_for(RejectReason::MissingInputs),
-            "{construction}: {verdict}"
+        node.rejects_at(
+            channel.redeemable().tx(),
+            RejectReason::MissingInputs,
+            construction,
         );
         assert_eq!(node.utxo(OutPoint::new(funding, 0)).expect("an answer"), None);
     }

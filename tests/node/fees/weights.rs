@@ -5,6 +5,7 @@ use spilman::channel::{Construction, Event};
 use spilman::regtest::Regtest;
 
 use super::channel::{per_vb, sat, start, start_at_least, Case, Channel, Side};
+use crate::common::judge::Judge as _;
 
 /// Version, lock time, and the numbers of inputs and outputs.
 const FRAME: usize = 4 * (4 + 4 + 1 + 1);
@@ -93,12 +94,9 @@ fn check(channel: &Channel, name: &str, tx: &Transaction, spend: usize, feerate:
 }
 
 fn accepted(chain: &Regtest, channel: &Channel, name: &str, tx: &Transaction) {
-    let verdict = chain.node().test_accept(tx).expect("verdict");
-    assert!(
-        verdict.is_accepted(),
-        "{} {name}: {verdict}",
-        channel.construction()
-    );
+    chain
+        .node()
+        .accepts_at(tx, format_args!("{} {name}", channel.construction()));
 }
 
 /// For every construction, at four feerates:
