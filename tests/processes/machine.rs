@@ -111,34 +111,16 @@ fn what_the_machine_lacks_is_named() {
     fs::write(&file, "").unwrap();
     let here = scratch.path().display().to_string();
     let (missing, file) = (format!("{here}/missing"), file.display().to_string());
-    for (before, variable, place, expected) in [
-        (
-            "",
-            "TEMPDIR_ROOT",
-            &missing,
-            "missing (TEMPDIR_ROOT): No such file",
-        ),
+    #[rustfmt::skip]
+    let rows = [
+        ("", "TEMPDIR_ROOT", &missing, "missing (TEMPDIR_ROOT): No such file"),
         ("", "TMPDIR", &missing, "missing (TMPDIR): No such file"),
         ("", "TEMPDIR_ROOT", &file, "file (TEMPDIR_ROOT): Not a directory"),
-        (
-            "mount -t tmpfs -o ro none $0 && ",
-            "TEMPDIR_ROOT",
-            &here,
-            "(TEMPDIR_ROOT): Read-only file system",
-        ),
-        (
-            "mount -t tmpfs -o size=40m none $0 && ",
-            "TEMPDIR_ROOT",
-            &here,
-            "cannot use the temporary folder|MiB free, a node needs 70 MiB",
-        ),
-        (
-            "ulimit -n 100 && ",
-            "TEMPDIR_ROOT",
-            &here,
-            "file descriptors|files: at most 100",
-        ),
-    ] {
+        ("mount -t tmpfs -o ro none $0 && ", "TEMPDIR_ROOT", &here, "(TEMPDIR_ROOT): Read-only file system"),
+        ("mount -t tmpfs -o size=40m none $0 && ", "TEMPDIR_ROOT", &here, "cannot use the temporary folder|MiB free, a node needs 70 MiB"),
+        ("ulimit -n 100 && ", "TEMPDIR_ROOT", &here, "file descriptors|files: at most 100"),
+    ];
+    for (before, variable, place, expected) in rows {
         lacks(
             &["--mount"],
             before,

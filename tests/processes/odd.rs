@@ -16,6 +16,7 @@ use crate::common::proc::{entries, is_alive, marked, reaper_of, signal};
 use crate::common::wait::until;
 
 /// Programs that start the real one in some way, `$REAL`.
+#[rustfmt::skip]
 const WRAPPERS: &[(&str, &str)] = &[
     ("without exec", r#""$REAL" "$@""#),
     ("with a helper", r#"sleep 1000 & exec "$REAL" "$@""#),
@@ -26,19 +27,10 @@ const WRAPPERS: &[(&str, &str)] = &[
     ("in the background", r#""$REAL" "$@" & wait $!"#),
     ("in a session of its own", r#"setsid "$REAL" "$@" & wait $!"#),
     ("without its environment", r#"env -i "$REAL" "$@"; exit $?"#),
-    (
-        "without anything of its parent",
-        r#"setsid env -i "$REAL" "$@" & wait $!"#,
-    ),
-    (
-        "with a word first",
-        r#"echo "Error reading locale, ignored" >&2; exec "$REAL" "$@""#,
-    ),
+    ("without anything of its parent", r#"setsid env -i "$REAL" "$@" & wait $!"#),
+    ("with a word first", r#"echo "Error reading locale, ignored" >&2; exec "$REAL" "$@""#),
     ("beside its program", r#"exec "$(dirname "$0")/real" "$@""#),
-    (
-        "by its own name",
-        r#"case $0 in */bitcoind) exec "$REAL" "$@" ;; *) exit 9 ;; esac"#,
-    ),
+    ("by its own name", r#"case $0 in */bitcoind) exec "$REAL" "$@" ;; *) exit 9 ;; esac"#),
 ];
 
 fn wrapper(folder: &Path, script: &str) -> PathBuf {

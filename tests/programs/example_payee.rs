@@ -10,36 +10,17 @@ use serde_json::Value;
 use crate::conform::report;
 
 /// A fault of `broken.py`, the cases of [`CASES`] in which it fails, and what is said of one of them.
+#[rustfmt::skip]
 const FAULTS: &[(&str, &[&str], &str)] = &[
     ("high-s", &["refuses-payment-high-s"], "payment-accepted"),
-    (
-        "falls",
-        &["refuses-payment-falls", "refuses-payment-repeats"],
-        "payment-accepted",
-    ),
+    ("falls", &["refuses-payment-falls", "refuses-payment-repeats"], "payment-accepted"),
     ("repeats", &["refuses-payment-repeats"], "payment-accepted"),
     ("exceeds", &["refuses-payment-exceeds"], "payment-accepted"),
-    (
-        "any-channel",
-        &["refuses-payment-wrong-channel"],
-        "payment-accepted",
-    ),
-    (
-        "any-refund",
-        &["refuses-refund-no-lock", "refuses-refund-final-sequence"],
-        "refund-signature",
-    ),
-    (
-        "any-funding",
-        &["refuses-funding-less"],
-        "last message: refund-signature",
-    ),
+    ("any-channel", &["refuses-payment-wrong-channel"], "payment-accepted"),
+    ("any-refund", &["refuses-refund-no-lock", "refuses-refund-final-sequence"], "refund-signature"),
+    ("any-funding", &["refuses-funding-less"], "last message: refund-signature"),
     ("any-settlement", &["refuses-settlement-less"], "closed"),
-    (
-        "settles-first",
-        &["closed-by-payee", "never-closed", "refuses-settlement-less"],
-        "and 100000 sat to",
-    ),
+    ("settles-first", &["closed-by-payee", "never-closed", "refuses-settlement-less"], "and 100000 sat to"),
 ];
 
 /// What each fault of [`FAULTS`] is tried in; it passes all but those that are named there.
@@ -58,32 +39,17 @@ const CASES: &[&str] = &[
 ];
 
 /// Faults that no case survives, or that only the deadline shows: each in one case alone.
+#[rustfmt::skip]
 const STOPPED: &[(&str, &str, &str)] = &[
     ("never-settles", "never-closed", "still running"),
     ("settles-late", "never-closed", "still running"),
     ("forgets", "never-closed", "still running"),
     ("hangs", "closed-by-payee", "no message; still running"),
-    (
-        "floods",
-        "closed-by-payee",
-        "one that our side must refuse with unexpected-message",
-    ),
-    (
-        "unconfirmed",
-        "closed-by-payee",
-        "ready before the last confirmation",
-    ),
+    ("floods", "closed-by-payee", "one that our side must refuse with unexpected-message"),
+    ("unconfirmed", "closed-by-payee", "ready before the last confirmation"),
     ("exits", "closed-by-payee", "exited with status 3"),
-    (
-        "rubbish",
-        "closed-by-payee",
-        "wrote text to standard output: \"Op",
-    ),
-    (
-        "long-frame",
-        "closed-by-payee",
-        "announced a message of 65535 bytes",
-    ),
+    ("rubbish", "closed-by-payee", "wrote text to standard output: \"Op"),
+    ("long-frame", "closed-by-payee", "announced a message of 65535 bytes"),
 ];
 
 fn folder() -> PathBuf {

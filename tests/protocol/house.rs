@@ -10,6 +10,7 @@ use syn::visit::{self, Visit};
 use syn::{Ident, UseTree};
 
 /// Each room, and the rooms that it may use.
+#[rustfmt::skip]
 const ROOMS: &[(&str, &[&str])] = &[
     ("channel", &[]),
     ("wire", &["channel"]),
@@ -19,26 +20,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("service", &["channel", "wire"]),
     ("regtest", &[]),
     ("guide", &[]),
-    (
-        "scenario",
-        &["channel", "wire", "transcript", "service", "regtest"],
-    ),
-    (
-        "fixtures",
-        &["channel", "wire", "transcript", "sim", "adversary", "regtest"],
-    ),
-    (
-        "conform",
-        &[
-            "channel",
-            "wire",
-            "transcript",
-            "adversary",
-            "service",
-            "regtest",
-            "scenario",
-        ],
-    ),
+    ("scenario", &["channel", "wire", "transcript", "service", "regtest"]),
+    ("fixtures", &["channel", "wire", "transcript", "sim", "adversary", "regtest"]),
+    ("conform", &["channel", "wire", "transcript", "adversary", "service", "regtest", "scenario"]),
 ];
 
 /// The rooms that may tell one construction from another. The rest asks `Construction` what it can do.

@@ -190,22 +190,11 @@ fn every_reason_is_known() {
 #[test]
 fn a_refund_of_a_worthless_funding_transaction() {
     type Spoil = fn(&ChannelParams, &mut Transaction, &mut u32);
+    #[rustfmt::skip]
     let rows: [(&str, Spoil, &[&str]); 6] = [
-        (
-            "a satoshi less",
-            |_, tx, _| tx.output[0].value -= sat(1),
-            &["0.00999999", "0.01000000"],
-        ),
-        (
-            "a satoshi more",
-            |_, tx, _| tx.output[0].value += sat(1),
-            &["0.01000001", "0.01000000"],
-        ),
-        (
-            "the payer's own script",
-            |_, tx, _| tx.output[0].script_pubkey = payout("payer"),
-            &["OP_0 OP_PUSHBYTES_20", "expected"],
-        ),
+        ("a satoshi less", |_, tx, _| tx.output[0].value -= sat(1), &["0.00999999", "0.01000000"]),
+        ("a satoshi more", |_, tx, _| tx.output[0].value += sat(1), &["0.01000001", "0.01000000"]),
+        ("the payer's own script", |_, tx, _| tx.output[0].script_pubkey = payout("payer"), &["OP_0 OP_PUSHBYTES_20", "expected"]),
         (
             "the keys in the other order",
             |params, tx, _| tx.output[0].script_pubkey = other_output(params, params.terms(), true),
@@ -219,11 +208,7 @@ fn a_refund_of_a_worthless_funding_transaction() {
             },
             &["the funding output has the script OP_0", "expected"],
         ),
-        (
-            "an output that does not exist",
-            |_, _, vout| *vout = 2,
-            &["output 2", "2 outputs"],
-        ),
+        ("an output that does not exist", |_, _, vout| *vout = 2, &["output 2", "2 outputs"]),
     ];
     let on = Construction::ALL.into_iter().filter(|on| scene::co_signed(*on));
     for (construction, (name, spoil, says)) in on.flat_map(|on| rows.map(|row| (on, row))) {

@@ -124,24 +124,13 @@ fn every_kind_has_one_encoding() {
 fn a_framed_payment_takes_at_most_78_bytes() {
     let paid = Capacity::MAX.to_amount();
     let channel = ChannelId(u16::MAX);
-    for (message, most) in [
-        (
-            Message::Payment {
-                paid,
-                signature: signature(),
-            },
-            78,
-        ),
-        (
-            Message::Settlement {
-                paid,
-                feerate: FeeRate::from_sat_per_kwu(u64::from(u32::MAX)),
-                signature: signature(),
-            },
-            83,
-        ),
+    #[rustfmt::skip]
+    let rows = [
+        (Message::Payment { paid, signature: signature() }, 78),
+        (Message::Settlement { paid, feerate: FeeRate::from_sat_per_kwu(u64::from(u32::MAX)), signature: signature() }, 83),
         (Message::PaymentAccepted { paid }, 12),
-    ] {
+    ];
+    for (message, most) in rows {
         let bytes = encode(&Envelope { channel, message });
         assert_eq!(FRAME_HEADER + bytes.len(), most);
     }

@@ -212,49 +212,18 @@ async fn nobody_spends_without_satisfying_the_script() {
 #[tokio::test]
 async fn servers_that_do_not_speak_the_protocol() {
     type Case = (&'static str, fn() -> Reply, &'static str);
+    #[rustfmt::skip]
     let cases: &[Case] = &[
         ("silence", || Reply::Silence, "did not answer within 300ms"),
         ("the end", || Reply::HangUp, "lost the connection"),
-        (
-            "no JSON",
-            || Reply::Raw(b"HTTP/1.1 400 Bad Request\n".to_vec()),
-            "which is not an answer",
-        ),
-        (
-            "no text",
-            || Reply::Raw(vec![0xff, 0xfe, b'\n']),
-            "lost the connection",
-        ),
-        (
-            "deep JSON",
-            || Reply::Raw([vec![b'['; 100_000], vec![b'\n']].concat()),
-            "which is not an answer",
-        ),
-        (
-            "an answer to nobody",
-            || Reply::Raw(b"{\"id\":null,\"result\":1}\n".to_vec()),
-            "which answers no request",
-        ),
-        (
-            "an answer to another question",
-            || Reply::Raw(b"{\"id\":99,\"result\":1}\n".to_vec()),
-            "which was never sent",
-        ),
-        (
-            "half a line",
-            || Reply::Raw(b"{\"id\":1,".to_vec()),
-            "did not answer within 300ms",
-        ),
-        (
-            "a line without end",
-            || Reply::Flood(vec![b'a'; 1 << 20]),
-            "longer than 33554432 bytes",
-        ),
-        (
-            "news without end",
-            || Reply::Flood(b"{\"method\":\"a\",\"params\":[]}\n".to_vec()),
-            "did not answer",
-        ),
+        ("no JSON", || Reply::Raw(b"HTTP/1.1 400 Bad Request\n".to_vec()), "which is not an answer"),
+        ("no text", || Reply::Raw(vec![0xff, 0xfe, b'\n']), "lost the connection"),
+        ("deep JSON", || Reply::Raw([vec![b'['; 100_000], vec![b'\n']].concat()), "which is not an answer"),
+        ("an answer to nobody", || Reply::Raw(b"{\"id\":null,\"result\":1}\n".to_vec()), "which answers no request"),
+        ("an answer to another question", || Reply::Raw(b"{\"id\":99,\"result\":1}\n".to_vec()), "which was never sent"),
+        ("half a line", || Reply::Raw(b"{\"id\":1,".to_vec()), "did not answer within 300ms"),
+        ("a line without end", || Reply::Flood(vec![b'a'; 1 << 20]), "longer than 33554432 bytes"),
+        ("news without end", || Reply::Flood(b"{\"method\":\"a\",\"params\":[]}\n".to_vec()), "did not answer"),
     ];
     for (case, reply, expected) in cases {
         for call in ["server.version", "blockchain.scripthash.get_history"] {

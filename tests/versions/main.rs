@@ -110,43 +110,18 @@ fn of_themselves(chain: &Regtest, coin: &Coin) -> Vec<Case> {
     let at_height = spend().lock_time(LockTime::from_consensus(height + 1));
     let at_time = spend().lock_time(LockTime::from_consensus(1_800_000_000));
     let relative = spend().sequence(Sequence::from_height(2));
+    #[rustfmt::skip]
     let cases = [
         ("nothing wrong", None, good.clone()),
         ("height", Some(R::NonFinal), at_height.sign().unwrap()),
         ("time", Some(R::NonFinal), at_time.sign().unwrap()),
         ("relative", Some(R::NonBip68Final), relative.sign().unwrap()),
-        (
-            "no such coin",
-            Some(R::MissingInputs),
-            spending(OutPoint::new(young, 7)),
-        ),
-        (
-            "young coinbase",
-            Some(R::ImmatureCoinbase),
-            spending(OutPoint::new(young, 0)),
-        ),
+        ("no such coin", Some(R::MissingInputs), spending(OutPoint::new(young, 7))),
+        ("young coinbase", Some(R::ImmatureCoinbase), spending(OutPoint::new(young, 0))),
         ("fee", Some(R::MinRelayFee), coin.spend(paying(coin, 5)).unwrap()),
-        (
-            "dust",
-            Some(R::Dust),
-            to(TxOut {
-                value: sat(100),
-                ..output.clone()
-            }),
-        ),
-        (
-            "signature",
-            Some(R::ScriptFailed),
-            with(&|tx| tx.output[0].value -= sat(1)),
-        ),
-        (
-            "output",
-            Some(R::ScriptPubKey),
-            to(TxOut {
-                script_pubkey: odd,
-                ..output.clone()
-            }),
-        ),
+        ("dust", Some(R::Dust), to(TxOut { value: sat(100), ..output.clone() })),
+        ("signature", Some(R::ScriptFailed), with(&|tx| tx.output[0].value -= sat(1))),
+        ("output", Some(R::ScriptPubKey), to(TxOut { script_pubkey: odd, ..output.clone() })),
         ("version", Some(R::Other), with(&|tx| tx.version = Version(9))),
     ];
     let ask = |tx: &Transaction| chain.node().test_accept(tx).unwrap();

@@ -96,44 +96,28 @@ fn each_error_is_said_once() {
          echo 'Error: the disk is on fire' >&2; exit 1\n",
     );
     let below = file.join("out");
-    for (arguments, words) in [
-        (
-            &["run", SCENARIO, "--out", text(&file)][..],
-            "cannot create the folder",
-        ),
-        (
-            &["run", SCENARIO, "--out", text(&below)],
-            "cannot create the folder",
-        ),
+    #[rustfmt::skip]
+    let rows = [
+        (&["run", SCENARIO, "--out", text(&file)][..], "cannot create the folder"),
+        (&["run", SCENARIO, "--out", text(&below)], "cannot create the folder"),
         (&["demo", "--out", text(&file)], "cannot create the folder"),
-        (
-            &["conform", "--payee", "true", "--out", text(&file)],
-            "cannot create the folder",
-        ),
+        (&["conform", "--payee", "true", "--out", text(&file)], "cannot create the folder"),
         (&["run", "no-such-story"], "no scenario is named"),
         (&["list", "no-such-story"], "no scenario is named"),
         (&["run", SCENARIO, "--core", "/nonexistent"], "No such file"),
         (&["demo", "--core", "/nonexistent"], "No such file"),
-        (
-            &["conform", "--payee", "true", "--core", "/nonexistent"],
-            "No such file",
-        ),
+        (&["conform", "--payee", "true", "--core", "/nonexistent"], "No such file"),
         (&["fixtures", "check", "--core", "/nonexistent"], "No such file"),
         (&["demo", "--core", text(&broken)], "the disk is on fire"),
         (&["run", SCENARIO, "--core", text(&broken)], "the disk is on fire"),
         (&["run", "--all", "--core", text(&broken)], "the disk is on fire"),
-        (
-            &["conform", "--payee", "true", "--core", text(&broken)],
-            "the disk is on fire",
-        ),
-        (
-            &["fixtures", "check", "--core", text(&broken)],
-            "the disk is on fire",
-        ),
+        (&["conform", "--payee", "true", "--core", text(&broken)], "the disk is on fire"),
+        (&["fixtures", "check", "--core", text(&broken)], "the disk is on fire"),
         (&["fixtures", "write", text(&below)], "Not a directory"),
         (&["fixtures", "check", text(&below)], "no fixtures in"),
         (&["peer"], "SPILMAN_CASE"),
-    ] {
+    ];
+    for (arguments, words) in rows {
         let (code, out, err) = spilman(arguments);
         assert!(code == Some(1) || code == Some(2), "{arguments:?}: {out}{err}");
         let all = out + &err;

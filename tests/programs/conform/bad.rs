@@ -3,6 +3,7 @@
 use super::{conform, peer, report};
 
 /// What a bad program does in the case `closed-by-payer`, and what is said of it.
+#[rustfmt::skip]
 const BAD: &[(&str, &str, &str)] = &[
     ("exit 3", "opening", "exited with status 3"),
     ("exec yes", "opening", r#"wrote text to standard output: "y\ny\n"#),
@@ -17,49 +18,25 @@ const BAD: &[(&str, &str, &str)] = &[
         r#"wrote text to standard output: "Traceback (most recent call last):\n"#,
     ),
     // As a length, a line feed and a capital letter are short enough for a message.
-    (
-        r"printf '\n'; exec printf 'Bye'",
-        "opening",
-        r#"wrote text to standard output: "\nBye" "#,
-    ),
+    (r"printf '\n'; exec printf 'Bye'", "opening", r#"wrote text to standard output: "\nBye" "#),
     // A whole frame of text.
     (
         r#"exec python3 -c 'print("\n" + "a" * 3000)'"#,
         "opening",
         r#"wrote text to standard output: "\naaaa"#,
     ),
-    (
-        r"printf '\377\377'; exec sleep 600",
-        "opening",
-        "announced a message of 65535 bytes",
-    ),
-    (
-        r"printf '\000\003abc'; exec sleep 600",
-        "opening",
-        "sent 3 bytes that do not decode as a message",
-    ),
-    (
-        r"printf '\000\003ab'",
-        "opening",
-        "ended its output inside a frame, after 2 of 3 bytes",
-    ),
+    (r"printf '\377\377'; exec sleep 600", "opening", "announced a message of 65535 bytes"),
+    (r"printf '\000\003abc'; exec sleep 600", "opening", "sent 3 bytes that do not decode as a message"),
+    (r"printf '\000\003ab'", "opening", "ended its output inside a frame, after 2 of 3 bytes"),
     // 1 GB of empty frames, and 1 GB of a message in its wrong place.
-    (
-        "head -c 1000000000 /dev/zero; exec sleep 600",
-        "opening",
-        "sent 0 bytes that do not decode as a message",
-    ),
+    ("head -c 1000000000 /dev/zero; exec sleep 600", "opening", "sent 0 bytes that do not decode as a message"),
     (
         r#"exec python3 -c 'import os
 while True: os.write(1, b"\x00\x03\x82\x06\x01" * 10000)'"#,
         "opening",
         "one that our side must refuse with unexpected-message",
     ),
-    (
-        "exec >&-; exec sleep 600",
-        "opening",
-        "closed its output, but is still running",
-    ),
+    ("exec >&-; exec sleep 600", "opening", "closed its output, but is still running"),
     ("exec nonexistent-program", "opening", "exited with status 127"),
 ];
 
@@ -176,28 +153,11 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
         "p2wsh/example-7/payer-vanishes-before-payment",
         "p2wsh/example-7/closed-by-payer",
     );
-    for (fault, case, stage, expected, seen) in [
-        (
-            "other-reason",
-            lie,
-            "refusal",
-            "refuse with paid-decreased",
-            "refuse with malformed",
-        ),
-        (
-            "lavish",
-            lie,
-            "refusal",
-            "refuse with paid-decreased",
-            "payment-accepted",
-        ),
-        (
-            "silent",
-            lie,
-            "refusal",
-            "refuse with paid-decreased",
-            "last message: payment-accepted for 100000 sat in total; still running",
-        ),
+    #[rustfmt::skip]
+    let rows = [
+        ("other-reason", lie, "refusal", "refuse with paid-decreased", "refuse with malformed"),
+        ("lavish", lie, "refusal", "refuse with paid-decreased", "payment-accepted"),
+        ("silent", lie, "refusal", "refuse with paid-decreased", "last message: payment-accepted for 100000 sat in total; still running"),
         (
             "speaks-on",
             "p2wsh/example-7/refuses-open-lock-far",
@@ -205,13 +165,7 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
             "an exit with status 0",
             "sent payment-accepted after refuse, which must be its last message",
         ),
-        (
-            "curt",
-            closed,
-            "closing",
-            "closed with ",
-            "last message: payment-accepted for 300000 sat in total; still running",
-        ),
+        ("curt", closed, "closing", "closed with ", "last message: payment-accepted for 300000 sat in total; still running"),
         ("other-closed", closed, "closing", "closed with ", "closed with "),
         (
             "careless",
@@ -220,7 +174,8 @@ fn an_otherwise_honest_payee_fails_for_its_one_fault() {
             "the payment of 100000 sat in the mempool",
             "last message: payment-accepted for 100000 sat in total; exited with status 0",
         ),
-    ] {
+    ];
+    for (fault, case, stage, expected, seen) in rows {
         // Only who says nothing has to be waited for.
         let deadline = if ["silent", "curt"].contains(&fault) {
             "5"

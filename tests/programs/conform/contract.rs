@@ -283,40 +283,21 @@ fn a_program_without_a_case_says_what_is_missing() {
     };
     let mut unknown = payee.clone();
     unknown["colour"] = json!("red");
-    for (told, words) in [
+    #[rustfmt::skip]
+    let rows = [
         (without(&payee, "payout"), "missing field `payout`"),
         (unknown.to_string(), "field `colour`: unknown field"),
-        (
-            with(&payee, "/limits/capacity", json!([1])),
-            "field `limits.capacity",
-        ),
-        (
-            with(&payee, "/protocol", json!("example-8")),
-            "field `protocol`: unknown protocol `example-8`",
-        ),
+        (with(&payee, "/limits/capacity", json!([1])), "field `limits.capacity"),
+        (with(&payee, "/protocol", json!("example-8")), "field `protocol`: unknown protocol `example-8`"),
         (with(&payee, "/secret_key", json!("00")), "field `secret_key`"),
-        (
-            with(&payee, "/version", json!(2)),
-            "has version 2, expected version 1",
-        ),
-        (
-            with(&payer, "/coin", Value::Null),
-            "field `coin`: is null or missing",
-        ),
-        (
-            with(&payer, "/payments", Value::Null),
-            "field `payments`: is null or missing",
-        ),
-        (
-            with(&payer, "/terms/capacity", json!(0)),
-            "field `terms.capacity`",
-        ),
-        (
-            with(&payer, "/terms/expiry", json!("soon")),
-            "field `terms.expiry`",
-        ),
+        (with(&payee, "/version", json!(2)), "has version 2, expected version 1"),
+        (with(&payer, "/coin", Value::Null), "field `coin`: is null or missing"),
+        (with(&payer, "/payments", Value::Null), "field `payments`: is null or missing"),
+        (with(&payer, "/terms/capacity", json!(0)), "field `terms.capacity`"),
+        (with(&payer, "/terms/expiry", json!("soon")), "field `terms.expiry`"),
         ("{".to_owned(), "SPILMAN_CASE, field `"),
-    ] {
+    ];
+    for (told, words) in rows {
         let (code, err) = peer_about(Some(&told));
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains(words), "{words:?} is not in {err:?}");

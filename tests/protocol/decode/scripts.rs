@@ -205,55 +205,18 @@ fn locks_that_do_not_satisfy_the_script() {
     let seconds = Sequence::from_512_second_intervals(DELAY);
     let found = ScriptLock::Relative(seconds.to_relative_lock_time().expect("a relative lock"));
     let disabled = Sequence(delay | 1 << 31);
+    #[rustfmt::skip]
     let cases = [
         (&cltv, spend(at, enabled), None),
         (&cltv, spend(at + 1, enabled), None),
-        (
-            &cltv,
-            spend(early, enabled),
-            Some(Problem::LockTooEarly {
-                asked: absolute(at),
-                found: absolute(early),
-            }),
-        ),
+        (&cltv, spend(early, enabled), Some(Problem::LockTooEarly { asked: absolute(at), found: absolute(early) })),
         (&cltv, spend(at, Sequence::MAX), Some(Problem::LockDisabled)),
-        (
-            &cltv,
-            spend(time, enabled),
-            Some(Problem::LockUnit {
-                asked: absolute(at),
-                found: absolute(time),
-            }),
-        ),
+        (&cltv, spend(time, enabled), Some(Problem::LockUnit { asked: absolute(at), found: absolute(time) })),
         (&csv, csv_spend(Sequence::from_height(DELAY)), None),
-        (
-            &csv,
-            csv_spend(Sequence::from_height(DELAY - 1)),
-            Some(Problem::LockTooEarly {
-                asked: blocks(DELAY),
-                found: blocks(DELAY - 1),
-            }),
-        ),
-        (
-            &csv,
-            csv_spend(seconds),
-            Some(Problem::LockUnit {
-                asked: blocks(DELAY),
-                found,
-            }),
-        ),
-        (
-            &csv,
-            csv_spend(disabled),
-            Some(Problem::RelativeLockDisabled { sequence: disabled }),
-        ),
-        (
-            &csv,
-            version_1,
-            Some(Problem::VersionTooLow {
-                version: Version::ONE,
-            }),
-        ),
+        (&csv, csv_spend(Sequence::from_height(DELAY - 1)), Some(Problem::LockTooEarly { asked: blocks(DELAY), found: blocks(DELAY - 1) })),
+        (&csv, csv_spend(seconds), Some(Problem::LockUnit { asked: blocks(DELAY), found })),
+        (&csv, csv_spend(disabled), Some(Problem::RelativeLockDisabled { sequence: disabled })),
+        (&csv, version_1, Some(Problem::VersionTooLow { version: Version::ONE })),
     ];
     for (script, tx, expected) in cases {
         let refund = refund_of(&tx, script);

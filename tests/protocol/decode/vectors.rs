@@ -36,76 +36,29 @@ const SIGNED: &str =
     8000874f44bc46db7646322107d4d86aec8e73b8719a61fff761d75b5dd9810065cd1d";
 
 /// `utxosSpent`: the amount in satoshi and the script.
+#[rustfmt::skip]
 const SPENT: [(u64, &str); 9] = [
-    (
-        420_000_000,
-        "512053a1f6e454df1aa2776a2814a721372d6258050de330b3c6d10ee8f4e0dda343",
-    ),
-    (
-        462_000_000,
-        "5120147c9c57132f6e7ecddba9800bb0c4449251c92a1e60371ee77557b6620f3ea3",
-    ),
+    (420_000_000, "512053a1f6e454df1aa2776a2814a721372d6258050de330b3c6d10ee8f4e0dda343"),
+    (462_000_000, "5120147c9c57132f6e7ecddba9800bb0c4449251c92a1e60371ee77557b6620f3ea3"),
     (294_000_000, "76a914751e76e8199196d454941c45d1b3a323f1433bd688ac"),
-    (
-        504_000_000,
-        "5120e4d810fd50586274face62b8a807eb9719cef49c04177cc6b76a9a4251d5450e",
-    ),
-    (
-        630_000_000,
-        "512091b64d5324723a985170e4dc5a0f84c041804f2cd12660fa5dec09fc21783605",
-    ),
+    (504_000_000, "5120e4d810fd50586274face62b8a807eb9719cef49c04177cc6b76a9a4251d5450e"),
+    (630_000_000, "512091b64d5324723a985170e4dc5a0f84c041804f2cd12660fa5dec09fc21783605"),
     (378_000_000, "00147dd65592d0ab2fe0d0257d571abf032cd9db93dc"),
-    (
-        672_000_000,
-        "512075169f4001aa68f15bbed28b218df1d0a62cbbcf1188c6665110c293c907b831",
-    ),
-    (
-        546_000_000,
-        "5120712447206d7a5238acc7ff53fbe94a3b64539ad291c7cdbc490b7577e4b17df5",
-    ),
-    (
-        588_000_000,
-        "512077e30a5522dd9f894c3f8b8bd4c4b2cf82ca7da8a3ea6a239655c39c050ab220",
-    ),
+    (672_000_000, "512075169f4001aa68f15bbed28b218df1d0a62cbbcf1188c6665110c293c907b831"),
+    (546_000_000, "5120712447206d7a5238acc7ff53fbe94a3b64539ad291c7cdbc490b7577e4b17df5"),
+    (588_000_000, "512077e30a5522dd9f894c3f8b8bd4c4b2cf82ca7da8a3ea6a239655c39c050ab220"),
 ];
 
 /// `inputSpending`: the input, the hash type and the digest.
+#[rustfmt::skip]
 const KEY_PATHS: [(usize, u8, &str); 7] = [
-    (
-        0,
-        3,
-        "2514a6272f85cfa0f45eb907fcb0d121b808ed37c6ea160a5a9046ed5526d555",
-    ),
-    (
-        1,
-        131,
-        "325a644af47e8a5a2591cda0ab0723978537318f10e6a63d4eed783b96a71a4d",
-    ),
-    (
-        3,
-        1,
-        "bf013ea93474aa67815b1b6cc441d23b64fa310911d991e713cd34c7f5d46669",
-    ),
-    (
-        4,
-        0,
-        "4f900a0bae3f1446fd48490c2958b5a023228f01661cda3496a11da502a7f7ef",
-    ),
-    (
-        6,
-        2,
-        "15f25c298eb5cdc7eb1d638dd2d45c97c4c59dcaec6679cfc16ad84f30876b85",
-    ),
-    (
-        7,
-        130,
-        "cd292de50313804dabe4685e83f923d2969577191a3e1d2882220dca88cbeb10",
-    ),
-    (
-        8,
-        129,
-        "cccb739eca6c13a8a89e6e5cd317ffe55669bbda23f2fd37b0f18755e008edd2",
-    ),
+    (0, 3, "2514a6272f85cfa0f45eb907fcb0d121b808ed37c6ea160a5a9046ed5526d555"),
+    (1, 131, "325a644af47e8a5a2591cda0ab0723978537318f10e6a63d4eed783b96a71a4d"),
+    (3, 1, "bf013ea93474aa67815b1b6cc441d23b64fa310911d991e713cd34c7f5d46669"),
+    (4, 0, "4f900a0bae3f1446fd48490c2958b5a023228f01661cda3496a11da502a7f7ef"),
+    (6, 2, "15f25c298eb5cdc7eb1d638dd2d45c97c4c59dcaec6679cfc16ad84f30876b85"),
+    (7, 130, "cd292de50313804dabe4685e83f923d2969577191a3e1d2882220dca88cbeb10"),
+    (8, 129, "cccb739eca6c13a8a89e6e5cd317ffe55669bbda23f2fd37b0f18755e008edd2"),
 ];
 
 /// `scriptPubKey`: the script, a leaf and its control block.

@@ -16,37 +16,18 @@ fn payment(channel: &str, paid: &str) -> Vec<u8> {
 #[test]
 fn anything_but_the_shortest_encoding_is_refused() {
     assert!(decode(&payment("07", "1864")).is_ok());
-    for (name, bytes, position) in [
+    #[rustfmt::skip]
+    let rows = [
         ("an amount of two bytes", payment("07", "190064"), 3),
         ("an amount of four bytes", payment("07", "1a00000064"), 3),
         ("an amount of eight bytes", payment("07", "1b0000000000000064"), 3),
         ("a channel of two bytes", payment("1807", "1864"), 2),
-        (
-            "an array with a long head",
-            [&[0x98, 4][..], &payment("07", "1864")[1..]].concat(),
-            0,
-        ),
-        (
-            "a long kind",
-            [&[0x84, 0x18][..], &payment("07", "1864")[1..]].concat(),
-            1,
-        ),
-        (
-            "a signature with a long head",
-            [
-                &payment("07", "1864")[..5],
-                &[0x59, 0],
-                &payment("07", "1864")[6..],
-            ]
-            .concat(),
-            5,
-        ),
-        (
-            "an indefinite array",
-            [&[0x9f][..], &payment("07", "1864")[1..], &[0xff]].concat(),
-            0,
-        ),
-    ] {
+        ("an array with a long head", [&[0x98, 4][..], &payment("07", "1864")[1..]].concat(), 0),
+        ("a long kind", [&[0x84, 0x18][..], &payment("07", "1864")[1..]].concat(), 1),
+        ("a signature with a long head", [&payment("07", "1864")[..5], &[0x59, 0], &payment("07", "1864")[6..]].concat(), 5),
+        ("an indefinite array", [&[0x9f][..], &payment("07", "1864")[1..], &[0xff]].concat(), 0),
+    ];
+    for (name, bytes, position) in rows {
         assert_eq!(
             decode(&bytes),
             Err(WireError::NotCanonical { position }),
@@ -125,62 +106,30 @@ fn a_proposal_with_an_impossible_field() {
     // [0, 7, version, protocol, construction, capacity, feerate, dust, expiry, payment expiry, margin, …]
     let head = "8f000701000019_03e8_0000_1901581901341824".replace('_', "");
     assert!(open.starts_with(&head), "{open}");
-    for (from, to, words) in [
+    let right = format!("5821{key}");
+    let (odd, off) = (
+        format!("582105{}", &key[2..]),
+        format!("582102{}", "ff".repeat(32)),
+    );
+    let (short, long) = (format!("5820{}", &key[2..]), format!("584104{}", "11".repeat(64)));
+    #[rustfmt::skip]
+    let rows = [
         ("8f000701", "8f000702", &["version 2", "version 1"][..]),
         ("8f00070100", "8f00070103", &["protocol", "3 is unknown", "2"]),
-        (
-            "8f0007010000",
-            "8f0007010006",
-            &["construction", "6 is unknown", "5"],
-        ),
+        ("8f0007010000", "8f0007010006", &["construction", "6 is unknown", "5"]),
         ("8f00070100001903e8", "8f000701000000", &["capacity", "got 0 BTC"]),
-        (
-            "8f00070100001903e8",
-            "8f00070100001b0000000100000000",
-            &["capacity", "42.94967296 BTC"],
-        ),
-        (
-            "1903e80000",
-            "1903e81b000000010000000000",
-            &["feerate", "4294967296 is out of range"],
-        ),
-        (
-            "1903e80000",
-            "1903e8001b0000000100000000",
-            &["dust feerate", "4294967296 is out of range"],
-        ),
-        (
-            "1903e80000190158",
-            "1903e800001b0000000100000000",
-            &["expiry", "4294967296 is out of range"],
-        ),
-        (
-            "1901581901341824",
-            "1901581901341a00010000",
-            &["closing margin", "65536 is out of range"],
-        ),
+        ("8f00070100001903e8", "8f00070100001b0000000100000000", &["capacity", "42.94967296 BTC"]),
+        ("1903e80000", "1903e81b000000010000000000", &["feerate", "4294967296 is out of range"]),
+        ("1903e80000", "1903e8001b0000000100000000", &["dust feerate", "4294967296 is out of range"]),
+        ("1903e80000190158", "1903e800001b0000000100000000", &["expiry", "4294967296 is out of range"]),
+        ("1901581901341824", "1901581901341a00010000", &["closing margin", "65536 is out of range"]),
         ("1901581901341824", "19015819013420", &["closing margin"]),
-        (
-            &format!("5821{key}"),
-            &format!("5821{}{}", "05", &key[2..]),
-            &["payer key"],
-        ),
-        (
-            &format!("5821{key}"),
-            &format!("5821{}{}", "02", "ff".repeat(32)),
-            &["payer key"],
-        ),
-        (
-            &format!("5821{key}"),
-            &format!("5820{}", &key[2..]),
-            &["payer key", "expected 33 bytes, got 32"],
-        ),
-        (
-            &format!("5821{key}"),
-            &format!("5841{}{}", "04", &"11".repeat(64)),
-            &["expected 33 bytes, got 65"],
-        ),
-    ] {
+        (&right, &odd, &["payer key"]),
+        (&right, &off, &["payer key"]),
+        (&right, &short, &["payer key", "expected 33 bytes, got 32"]),
+        (&right, &long, &["expected 33 bytes, got 65"]),
+    ];
+    for (from, to, words) in rows {
         let bytes = Vec::from_hex(&open.replacen(from, to, 1)).unwrap();
         let error = decode(&bytes).expect_err(to).to_string();
         assert!(
