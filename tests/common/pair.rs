@@ -6,7 +6,9 @@ mod sign;
 mod spends;
 
 use bitcoin::{Amount, Transaction};
-use spilman::channel::{Action, ChannelKey, Envelope, Event, SettlementTx};
+use spilman::channel::{
+    Action, ChainView, ChannelId, ChannelKey, Envelope, Event, Message, SettlementTx, Stage, Tip,
+};
 pub use spilman::sim::{sim_key as secret, sim_payout as payout, sim_tip as tip};
 pub use spilman::transcript::Side;
 
@@ -36,6 +38,9 @@ pub trait Inspect {
     fn state(&self) -> String;
 
     fn redeemable(&self) -> Option<SettlementTx>;
+
+    /// The payer's, and the payee's.
+    fn stages(&self) -> [Stage; 2];
 }
 
 impl<N> Inspect for spilman::sim::Pair<N> {
@@ -51,6 +56,32 @@ impl<N> Inspect for spilman::sim::Pair<N> {
     fn redeemable(&self) -> Option<SettlementTx> {
         self.payee.redeemable().unwrap()
     }
+
+    fn stages(&self) -> [Stage; 2] {
+        [self.payer.stage(), self.payee.stage()]
+    }
+}
+
+/// What is heard when a payee settles and its peer is there.
+pub const SETTLES: [&str; 3] = [
+    "payee broadcasts settlement",
+    "payee says closed",
+    "payer learns peer settled",
+];
+
+/// A party hears this on a channel.
+pub fn hears(channel: ChannelId, message: Message) -> Event {
+    Event::Message(Envelope { channel, message })
+}
+
+/// A party sees this tip, and nothing of the funding transaction.
+pub fn sees_nothing(tip: Tip) -> Event {
+    Event::Chain(ChainView {
+        tip,
+        confirmations: 0,
+        funding_parent: None,
+        spend: None,
+    })
 }
 
 /// What a party says of its own accord, still on its way.

@@ -145,10 +145,7 @@ fn a_spend_of_another_output_is_not_believed() {
     for side in [Side::Payer, Side::Payee] {
         pair.poll(side, 3, Some((&other, 6))).unwrap();
     }
-    assert_eq!(
-        (pair.payer.stage(), pair.payee.stage()),
-        (Stage::Open, Stage::Open)
-    );
+    assert_eq!(pair.stages(), [Stage::Open; 2]);
 }
 
 /// A payee whose node answers no broadcast could not settle. It counts no payment until the node has answered one: it

@@ -1,11 +1,10 @@
 //! When a payment counts, and what either side says of it.
 
 use spilman::channel::{
-    Action, BroadcastResult, ChainView, Construction, Envelope, Event, Message, Notice, Protocol, SpendRole,
-    Stage,
+    Action, BroadcastResult, Construction, Event, Message, Notice, Protocol, SpendRole, Stage,
 };
 
-use crate::pair::{channels, sat, says, tip, Case, Inspect, Side, HEIGHT, MTP};
+use crate::pair::{channels, hears, sat, says, sees_nothing, tip, Case, Inspect, Side, HEIGHT, MTP, SETTLES};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// The payee's own user, or a wallet that has the PSBT, gave an older payment to the network. It divides the capacity
@@ -20,11 +19,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
         let more = says(&mut pair, Side::Payer, Event::Pay(sat(100_000)));
         pair.network.news();
         pair.poll(Side::Payee, 4, Some((&older, 0))).unwrap();
-        let newest: &[&str] = &[
-            "payee broadcasts settlement",
-            "payee says closed",
-            "payer learns peer settled",
-        ];
+        let newest: &[&str] = &SETTLES;
         // Payments with a lock of their own are not final yet.
         assert_eq!(pair.network.news(), if stepped { &[] } else { newest }, "{at}");
         let answer = pair.tell(Side::Payee, Event::Message(more[0].clone()));
@@ -71,17 +66,14 @@ fn what_the_network_took_once_is_asked_for_again() {
 fn ready_is_heard_twice_and_the_empty_payment_is_sent_once() {
     let case = Case::new(Example7);
     let mut pair = case.funded();
-    let ready = Envelope {
-        channel: case.id,
-        message: Message::Ready,
-    };
-    let first = says(&mut pair, Side::Payer, Event::Message(ready.clone()));
+    let ready = || hears(case.id, Message::Ready);
+    let first = says(&mut pair, Side::Payer, ready());
     assert!(matches!(first[0].message, Message::Payment { paid, .. } if paid == sat(0)));
     for confirmations in [3, 2] {
         pair.poll(Side::Payer, confirmations, None).unwrap();
     }
     assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
-    assert_eq!(says(&mut pair, Side::Payer, Event::Message(ready)), []);
+    assert_eq!(says(&mut pair, Side::Payer, ready()), []);
     assert_eq!(pair.payer.stage(), Stage::Open);
 }
 
@@ -128,12 +120,8 @@ fn a_requested_total_is_told_once() {
     let mut pair = case.open();
     let mut told = Vec::new();
     for paid in [1_000, 1_000, 1_000, 2_000, 2_000] {
-        let message = Message::PaymentRequest { paid: sat(paid) };
-        let request = Envelope {
-            channel: case.id,
-            message,
-        };
-        for action in pair.tell(Side::Payer, Event::Message(request)).unwrap() {
+        let request = hears(case.id, Message::PaymentRequest { paid: sat(paid) });
+        for action in pair.tell(Side::Payer, request).unwrap() {
             let Action::Notify(Notice::PaymentRequested { paid }) = action else {
                 panic!("{action:?}");
             };
@@ -150,11 +138,8 @@ fn a_view_without_the_funding_transaction_does_not_end_what_is_enforceable() {
         .on(Construction::P2wsh)
         .paying(&[1_000])
         .open();
-    let view = ChainView {
-        tip: tip(HEIGHT + 200, MTP),
-        ..pair.view(0, None)
-    };
-    pair.apply(Side::Payee, Event::Chain(view)).unwrap();
+    let nothing = sees_nothing(tip(HEIGHT + 200, MTP));
+    pair.apply(Side::Payee, nothing).unwrap();
     assert_eq!(pair.payee.stage(), Stage::Closing);
 }
 

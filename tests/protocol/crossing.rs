@@ -2,7 +2,7 @@
 
 use spilman::channel::{Envelope, Event, Message, Protocol, SpendRole, Stage};
 
-use crate::pair::{amounts, assert_spends, channels, sat, says, Case, Pair, Side};
+use crate::pair::{amounts, assert_spends, channels, sat, says, Case, Inspect, Pair, Side};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// Delivers what was on its way, and everything that follows.
@@ -24,32 +24,42 @@ fn settled(pair: &Pair, at: &str, paid: u64) {
     assert_eq!(to_payee.map_or(0, |output| output.value.to_sat()), paid, "{at}");
 }
 
-/// Where the payee has to ask for a settlement: its payments are locked, it holds none yet, or one signature is smaller.
+/// What is paid before a payee has to ask for a settlement: where its payments are locked, it holds none yet, or one
+/// signature is smaller. `None` where it settles at once with what it holds.
+fn paid_before_asking(case: &Case) -> Option<&'static [u64]> {
+    match case.terms.protocol {
+        SteppedLocktime => Some(&[1_000]),
+        Example7 if case.terms.construction.closes_with_one_key() => Some(&[1_000]),
+        Example7 => None,
+        Bond => Some(&[]),
+    }
+}
+
+/// 1. The payer pays, the payee asks for a settlement; neither has heard the other.
+/// 2. The payment counts, and the settlement is for all of it.
+fn payment_and_wish_cross(mut pair: Pair, case: &Case) {
+    let (at, one_key) = (case.name(), case.terms.construction.closes_with_one_key());
+    let before = pair.payee.paid().to_sat();
+    let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
+    let close = says(&mut pair, Side::Payee, Event::Close);
+    assert!(
+        matches!(close[0].message, Message::CloseRequest { nonce, .. } if nonce.is_some() == one_key),
+        "{at}: {close:?}"
+    );
+    arrive(&mut pair, Side::Payee, payment);
+    assert_eq!(pair.payee.paid(), sat(before + 1_000), "{at}");
+    arrive(&mut pair, Side::Payer, close);
+    settled(&pair, &at, before + 1_000);
+}
+
 #[test]
 fn a_payment_crosses_the_payees_wish_to_close() {
     for case in channels() {
-        let (at, one_key) = (case.name(), case.terms.construction.closes_with_one_key());
-        let paid_before: &[u64] = match case.terms.protocol {
-            SteppedLocktime => &[1_000],
-            Example7 if one_key => &[1_000],
-            // It settles at once with what it holds.
-            Example7 => continue,
-            Bond => &[],
+        let Some(paid) = paid_before_asking(&case) else {
+            continue;
         };
-        let mut pair = case.paying(paid_before).open();
-        let before = pair.payee.paid().to_sat();
-        // 1. The payer pays, the payee asks for a settlement; neither has heard the other.
-        let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
-        let close = says(&mut pair, Side::Payee, Event::Close);
-        assert!(
-            matches!(close[0].message, Message::CloseRequest { nonce, .. } if nonce.is_some() == one_key),
-            "{at}: {close:?}"
-        );
-        // 2. The payment counts, and the settlement is for all of it.
-        arrive(&mut pair, Side::Payee, payment);
-        assert_eq!(pair.payee.paid(), sat(before + 1_000), "{at}");
-        arrive(&mut pair, Side::Payer, close);
-        settled(&pair, &at, before + 1_000);
+        let case = case.paying(paid);
+        payment_and_wish_cross(case.open(), &case);
     }
 }
 
@@ -57,26 +67,16 @@ fn a_payment_crosses_the_payees_wish_to_close() {
 #[test]
 fn a_payment_that_counts_early_crosses_the_payees_wish_to_close() {
     for mut case in channels() {
-        let (at, one_key) = (case.name(), case.terms.construction.closes_with_one_key());
-        let paid_before: &[u64] = match case.terms.protocol {
-            SteppedLocktime => &[1_000],
-            Example7 if one_key => &[1_000],
-            Example7 => continue,
-            Bond => &[],
+        let Some(paid) = paid_before_asking(&case) else {
+            continue;
         };
         case.limits.zero_conf_limit = sat(2_000);
         let mut pair = case.funded();
         pair.poll_both(0, None).unwrap();
-        for payment in paid_before {
+        for payment in paid {
             pair.apply(Side::Payer, Event::Pay(sat(*payment))).unwrap();
         }
-        let before = pair.payee.paid().to_sat();
-        let payment = says(&mut pair, Side::Payer, Event::Pay(sat(1_000)));
-        let close = says(&mut pair, Side::Payee, Event::Close);
-        arrive(&mut pair, Side::Payee, payment);
-        assert_eq!(pair.payee.paid(), sat(before + 1_000), "{at}");
-        arrive(&mut pair, Side::Payer, close);
-        settled(&pair, &at, before + 1_000);
+        payment_and_wish_cross(pair, &case);
     }
 }
 
@@ -106,11 +106,7 @@ fn both_close_at_once() {
         let close = says(&mut pair, Side::Payee, Event::Close);
         arrive(&mut pair, Side::Payee, settlement);
         arrive(&mut pair, Side::Payer, close);
-        assert_eq!(
-            (pair.payer.stage(), pair.payee.stage()),
-            (Stage::Closing, Stage::Closing),
-            "{at}"
-        );
+        assert_eq!(pair.stages(), [Stage::Closing; 2], "{at}");
     }
 }
 
@@ -128,11 +124,7 @@ fn both_close_at_once_and_the_answers_cross() {
         }
         arrive(&mut pair, Side::Payer, to_payer);
         arrive(&mut pair, Side::Payer, answers);
-        assert_eq!(
-            (pair.payer.stage(), pair.payee.stage()),
-            (Stage::Closing, Stage::Closing),
-            "{at}"
-        );
+        assert_eq!(pair.stages(), [Stage::Closing; 2], "{at}");
     }
 }
 

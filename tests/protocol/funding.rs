@@ -6,7 +6,7 @@ use spilman::channel::{
     Action, CommandError, Construction, Event, FundError, Limits, Notice, Payer, Protocol, SpendRole, Stage,
 };
 
-use crate::pair::{assert_spends, channels, tip, Case, Inspect, Side, HEIGHT, MTP};
+use crate::pair::{assert_spends, channels, sees_nothing, tip, Case, Inspect, Side, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// With a signature to come, a legacy input would change the id that the refund spends.
@@ -59,13 +59,7 @@ fn a_malleable_funding_transaction_needs_the_payers_leave() {
 /// A view this many blocks after the opening, without the funding transaction.
 fn poll(payer: &mut Payer, blocks: u32) -> Vec<Action> {
     let tip = tip(HEIGHT + blocks, MTP + 600 * blocks);
-    let view = spilman::channel::ChainView {
-        tip,
-        confirmations: 0,
-        funding_parent: None,
-        spend: None,
-    };
-    payer.apply(Event::Chain(view)).unwrap()
+    payer.apply(sees_nothing(tip)).unwrap()
 }
 
 /// The payee takes the funding transaction and is silent. After some blocks the payer says so and broadcasts it, or leaves

@@ -4,7 +4,7 @@ use bitcoin::Transaction;
 use spilman::channel::{Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage};
 
 use crate::pair::{
-    amounts, assert_spends, channels, co_signed, sat, tip, Case, Inspect, Pair, Side, HEIGHT, MTP,
+    amounts, assert_spends, channels, co_signed, sat, tip, Case, Inspect, Pair, Side, HEIGHT, MTP, SETTLES,
 };
 
 #[track_caller]
@@ -33,10 +33,7 @@ fn closes(pair: &mut Pair, spend: &Transaction, end: &str) {
         pair.network.news(),
         &[&format!("payer learns {end}"), &format!("payee learns {end}")],
     );
-    assert_eq!(
-        (pair.payer.stage(), pair.payee.stage()),
-        (Stage::Closed, Stage::Closed)
-    );
+    assert_eq!(pair.stages(), [Stage::Closed; 2]);
 }
 
 /// The opening's four messages are the same in all protocols, on every construction whose refund is signed in advance.
@@ -217,11 +214,7 @@ fn a_refund_in_the_script_is_not_co_signed() {
         pair.network.news();
         // Where both can close with one signature, the payee asks; otherwise it needs nobody.
         pair.apply(Side::Payee, Event::Close).unwrap();
-        let settled = [
-            "payee broadcasts settlement",
-            "payee says closed",
-            "payer learns peer settled",
-        ];
+        let settled = SETTLES;
         let one_key = pair.payee.params().terms().construction.closes_with_one_key();
         let expected = if one_key {
             [
@@ -272,14 +265,7 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
     pair.network.news();
     // 9. The payee needs nobody to close.
     pair.apply(Side::Payee, Event::Close).unwrap();
-    say(
-        pair.network.news(),
-        &[
-            "payee broadcasts settlement",
-            "payee says closed",
-            "payer learns peer settled",
-        ],
-    );
+    say(pair.network.news(), &SETTLES);
     let settlement = last_spend(&pair, SpendRole::Settlement);
     assert_eq!(amounts(&settlement), [all - 250_001_000, 250_001_000]);
     closes(
@@ -298,14 +284,7 @@ fn example_7_payee_closes_because_expiry_is_near() {
     say(pair.network.news(), &[]);
     pair.tip = tip(HEIGHT + 144 - 36, MTP);
     pair.poll_both(101, None).unwrap();
-    say(
-        pair.network.news(),
-        &[
-            "payee broadcasts settlement",
-            "payee says closed",
-            "payer learns peer settled",
-        ],
-    );
+    say(pair.network.news(), &SETTLES);
     last_spend(&pair, SpendRole::Settlement);
 }
 

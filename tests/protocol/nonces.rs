@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use bitcoin::FeeRate;
 use spilman::channel::{
-    Action, ApplyError, Construction, Envelope, Event, Message, Protocol, PublicNonce, RefusalReason,
-    SpendRole, Stage, Terms,
+    Action, ApplyError, Construction, Event, Message, Protocol, PublicNonce, RefusalReason, SpendRole, Stage,
+    Terms,
 };
 
-use crate::pair::{amounts, assert_spends, key, sat, Case, Inspect, Pair, Side, Sign};
+use crate::pair::{amounts, assert_spends, hears, key, sat, Case, Inspect, Pair, Side, Sign};
 use Side::{Payee, Payer};
 
 fn case() -> Case {
@@ -24,10 +24,7 @@ fn nonce(label: &str) -> PublicNonce {
 
 fn ask(pair: &Pair, feerate: u64, nonce: Option<PublicNonce>) -> Event {
     let feerate = FeeRate::from_sat_per_kwu(feerate);
-    Event::Message(Envelope {
-        channel: pair.payer.params().id(),
-        message: Message::CloseRequest { feerate, nonce },
-    })
+    hears(pair.payer.params().id(), Message::CloseRequest { feerate, nonce })
 }
 
 fn sent(actions: &[Action]) -> &Message {
@@ -96,7 +93,7 @@ fn the_payer_is_asked_again_and_again() {
 fn a_payee_that_was_answered_wrongly_never_uses_the_nonce_again() {
     let mut pair = case().open();
     let channel = pair.payee.params().id();
-    let says = |message| Event::Message(Envelope { channel, message });
+    let says = |message| hears(channel, message);
     let first = asked(&pair.tell(Payee, Event::Close).unwrap());
     let wrong = pair.cooperative_settlement(1_000, Terms::FEERATE, &first, "stranger");
     assert_eq!(
@@ -145,7 +142,7 @@ fn after_a_wrong_answer_the_payee_settles_alone() {
             nonce,
             partial,
         };
-        let refused = pair.tell(Payee, Event::Message(Envelope { channel, message }));
+        let refused = pair.tell(Payee, hears(channel, message));
         assert_eq!(reason(refused), RefusalReason::PartialSignatureWrong);
         let held = pair.redeemable().unwrap();
         pair.apply(Payee, event).unwrap();
@@ -163,10 +160,7 @@ fn a_settlement_that_nobody_waits_for_is_refused() {
     let nonce = asked(&pair.tell(Payee, Event::Close).unwrap());
     let message = pair.cooperative_settlement(1_000, Terms::FEERATE, &nonce, "payer");
     let mut restarted = case().open();
-    let answer = || {
-        let message = message.clone();
-        Event::Message(Envelope { channel, message })
-    };
+    let answer = || hears(channel, message.clone());
     assert_eq!(
         reason(restarted.tell(Payee, answer())),
         RefusalReason::UnexpectedMessage

@@ -8,7 +8,7 @@ use spilman::channel::{
 };
 
 use crate::pair::{
-    assert_spends, channels, sat, signature, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP,
+    assert_spends, channels, hears, sat, signature, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP,
 };
 
 /// Every protocol on every construction that has it.
@@ -100,7 +100,7 @@ struct Walk {
 impl Walk {
     fn take(&mut self, step: &Step) {
         let channel = self.pair.payer.params().id();
-        let message = |message| Event::Message(Envelope { channel, message });
+        let message = |message| hears(channel, message);
         let (side, event) = match step {
             Step::Pay(amount) => (Side::Payer, Event::Pay(sat(*amount))),
             Step::Request(amount) => (Side::Payee, Event::RequestPayment(sat(*amount))),

@@ -66,10 +66,7 @@ fn nothing_is_due_before_the_confirmation() {
     pair.tip = tip(HEIGHT + 1_000, MTP + 600_000);
     pair.poll_both(0, None).unwrap();
     assert_eq!(spends(&pair), []);
-    assert_eq!(
-        (pair.payer.stage(), pair.payee.stage()),
-        (Stage::Open, Stage::Open)
-    );
+    assert_eq!(pair.stages(), [Stage::Open; 2]);
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(2_000));
     // 3. It confirms, and the life begins now.
@@ -118,10 +115,7 @@ fn out_of_the_chain_the_lock_stops() {
     pair.tip = tip(HEIGHT + 500, MTP + 300_000);
     pair.poll_both(0, None).unwrap();
     assert_eq!(spends(&pair), []);
-    assert_eq!(
-        (pair.payer.stage(), pair.payee.stage()),
-        (Stage::AwaitingFunding, Stage::AwaitingFunding)
-    );
+    assert_eq!(pair.stages(), [Stage::AwaitingFunding; 2]);
     assert!(pair.redeemable().is_some(), "what was paid is still held");
 }
 

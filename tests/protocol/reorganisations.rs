@@ -3,10 +3,10 @@
 use bitcoin::hashes::Hash;
 use bitcoin::Transaction;
 use spilman::channel::{
-    Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage, SETTLED_DEPTH,
+    Action, BroadcastResult, Event, Message, Notice, Protocol, SpendRole, Stage, SETTLED_DEPTH,
 };
 
-use crate::pair::{channels, sat, tip, Case, Inspect, Pair, Side, HEIGHT, MTP};
+use crate::pair::{channels, hears, sat, sees_nothing, tip, Case, Inspect, Pair, Side, HEIGHT, MTP, SETTLES};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 fn say(pair: &mut Pair, expected: &[&str]) {
@@ -109,16 +109,8 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
     assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
     // 1. Once is enough.
     assert_eq!(payer.apply(unknown()).unwrap(), []);
-    let view = |tip| {
-        Event::Chain(ChainView {
-            tip,
-            confirmations: 0,
-            funding_parent: None,
-            spend: None,
-        })
-    };
     // 2. The next block, the next attempt; a refusal now does not end the channel, the payee has it.
-    let actions = payer.apply(view(tip(HEIGHT + 1, MTP))).unwrap();
+    let actions = payer.apply(sees_nothing(tip(HEIGHT + 1, MTP))).unwrap();
     assert!(matches!(
         actions[..],
         [Action::Broadcast {
@@ -134,7 +126,7 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
     let told = payer.apply(rejected).unwrap();
     assert!(matches!(told[..], [Action::Notify(Notice::BroadcastRejected(_))]));
     // 3. Near the lock it is too late to begin.
-    assert_eq!(payer.apply(view(tip(HEIGHT + 120, MTP))).unwrap(), []);
+    assert_eq!(payer.apply(sees_nothing(tip(HEIGHT + 120, MTP))).unwrap(), []);
 }
 
 /// A reminder that crosses its payment, or the loss of the funding transaction, is no offence.
@@ -142,12 +134,7 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
 fn a_request_that_crosses_its_payment_is_met_already() {
     let mut pair = Case::new(Bond).paying(&[1_000]).open();
     let channel = pair.payer.params().id();
-    let request = |paid| {
-        Event::Message(spilman::channel::Envelope {
-            channel,
-            message: spilman::channel::Message::PaymentRequest { paid: sat(paid) },
-        })
-    };
+    let request = |paid| hears(channel, Message::PaymentRequest { paid: sat(paid) });
     assert_eq!(pair.tell(Side::Payer, request(1_000)).unwrap(), []);
     assert_eq!(pair.tell(Side::Payer, request(999)).unwrap(), []);
     pair.poll(Side::Payer, 3, None).unwrap();
@@ -167,27 +154,13 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
         pair.poll(Side::Payee, 4, Some((&settlement, 0))).unwrap();
         say(&mut pair, &[]);
         pair.poll(Side::Payee, 5, None).unwrap();
-        say(
-            &mut pair,
-            &[
-                "payee broadcasts settlement",
-                "payee says closed",
-                "payer learns peer settled",
-            ],
-        );
+        say(&mut pair, &SETTLES);
         // 2. One block short of deep enough, then reorganised away.
         pair.poll(Side::Payee, 9, Some((&settlement, SETTLED_DEPTH - 1)))
             .unwrap();
         say(&mut pair, &[]);
         pair.poll(Side::Payee, 9, None).unwrap();
-        say(
-            &mut pair,
-            &[
-                "payee broadcasts settlement",
-                "payee says closed",
-                "payer learns peer settled",
-            ],
-        );
+        say(&mut pair, &SETTLES);
         assert_eq!(last(&pair, SpendRole::Settlement), settlement);
         // 3. The funding transaction too: the payee sends both again, in order.
         pair.tip = tip(HEIGHT + 5, MTP);
@@ -286,14 +259,7 @@ fn a_payee_that_never_settled_does_so_when_the_refund_is_reorganised_away() {
         pair.poll(Side::Payee, 150, Some((&refund, 1))).unwrap();
         say(&mut pair, &[]);
         pair.poll(Side::Payee, 150, None).unwrap();
-        say(
-            &mut pair,
-            &[
-                "payee broadcasts settlement",
-                "payee says closed",
-                "payer learns peer settled",
-            ],
-        );
+        say(&mut pair, &SETTLES);
     }
 }
 
@@ -332,17 +298,9 @@ fn a_channel_that_was_never_funded_is_abandoned() {
     // 2. The payer of a bond that was never asked for: at the latest when no payment could be made any more, or
     //    when its user says so.
     let (mut payer, ..) = Case::new(Bond).released();
-    let view = |tip| {
-        Event::Chain(ChainView {
-            tip,
-            confirmations: 0,
-            funding_parent: None,
-            spend: None,
-        })
-    };
-    assert_eq!(payer.apply(view(tip(HEIGHT, MTP + 64_799))).unwrap(), []);
+    assert_eq!(payer.apply(sees_nothing(tip(HEIGHT, MTP + 64_799))).unwrap(), []);
     assert_eq!(
-        payer.apply(view(tip(HEIGHT, MTP + 64_800))).unwrap(),
+        payer.apply(sees_nothing(tip(HEIGHT, MTP + 64_800))).unwrap(),
         [Action::Notify(Notice::Abandoned)]
     );
     let (mut payer, ..) = Case::new(Bond).released();
@@ -356,18 +314,10 @@ fn a_channel_that_was_never_funded_is_abandoned() {
 #[test]
 fn a_late_request_for_the_bond_is_refused() {
     let (mut payer, ..) = Case::new(Bond).released();
-    let late = ChainView {
-        tip: tip(HEIGHT + 100, MTP + 64_799),
-        confirmations: 0,
-        funding_parent: None,
-        spend: None,
-    };
-    payer.apply(Event::Chain(late)).unwrap();
-    let channel = payer.params().id();
-    let request = Event::Message(spilman::channel::Envelope {
-        channel,
-        message: spilman::channel::Message::FundingRequest,
-    });
+    payer
+        .apply(sees_nothing(tip(HEIGHT + 100, MTP + 64_799)))
+        .unwrap();
+    let request = hears(payer.params().id(), Message::FundingRequest);
     let refused = payer.apply(request).unwrap_err().to_string();
     assert!(
         refused.contains("closing margin and confirmations take"),
