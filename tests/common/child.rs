@@ -1,4 +1,4 @@
-//! A test in a process of its own: the same test program, told to run just this test.
+//! A test in a separate process: the same test program, told to run just this test.
 
 use std::any::type_name;
 use std::env;

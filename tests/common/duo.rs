@@ -21,7 +21,7 @@ pub struct Cast {
     pub limits: Limits,
 }
 
-/// An open channel, its funding transaction three blocks deep.
+/// An open channel, its funding transaction with three confirmations.
 pub struct Duo {
     pub cast: Cast,
     pub pair: Pair<Instant>,
@@ -147,14 +147,14 @@ impl Cast {
 }
 
 impl Duo {
-    /// The payee looks at the chain: the funding transaction is so deep, and unspent.
+    /// The payee polls the chain: the funding transaction has this many confirmations, and is unspent.
     pub fn see(&mut self, chain: &Regtest, confirmations: u32) -> Vec<Action> {
         self.pair.tip = tip(chain);
         let view = self.pair.view(confirmations, None);
         self.pair.tell(Side::Payee, Event::Chain(view)).expect("applied")
     }
 
-    /// The payer signs a payment of so much more.
+    /// The payer signs a payment of this much more.
     pub fn sign(&mut self, more: Amount) -> Envelope {
         let told = self.pair.tell(Side::Payer, Event::Pay(more));
         let actions = told.expect("the payer can pay");
@@ -195,7 +195,7 @@ impl Duo {
         spend::finish(self.params(), tx, signatures)
     }
 
-    /// The newest payment, unsigned.
+    /// The latest payment, unsigned.
     pub fn payment(&self) -> Transaction {
         let held = self
             .pair
@@ -232,7 +232,7 @@ impl Duo {
     }
 }
 
-/// What was refused, whoever asked.
+/// What was refused.
 #[track_caller]
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, ApplyError>) -> Refusal {
     match result {

@@ -84,7 +84,7 @@ pub fn sees_nothing(tip: Tip) -> Event {
     })
 }
 
-/// What a party says of its own accord, still on its way.
+/// What a party says unasked, still on its way.
 pub fn says(pair: &mut Pair, side: Side, event: Event) -> Vec<Envelope> {
     let actions = pair.tell(side, event).unwrap();
     actions

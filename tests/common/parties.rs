@@ -93,18 +93,18 @@ impl Parties {
         parties
     }
 
-    /// The newest payment that the payee holds.
+    /// The latest payment that the payee holds.
     pub async fn payment(&self) -> SettlementTx {
         redeemable(&self.payee).await
     }
 
-    /// Both look at the chain, and have acted on what they saw.
+    /// Both poll the chain, and have acted on what they saw.
     pub async fn poll(&self) {
-        self.look_as_payer().await;
+        self.poll_as_payer().await;
         poll(&self.payee, &self.chains[1]).await;
     }
 
-    pub async fn look_as_payer(&self) {
+    pub async fn poll_as_payer(&self) {
         poll(&self.payer, &self.chains[0]).await;
     }
 

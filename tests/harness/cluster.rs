@@ -270,7 +270,7 @@ fn who_takes_a_block_back_can_mine_on() {
 }
 
 /// 1. A node that was not restarted by its cluster has lost its peers; the cluster gives them back.
-/// 2. A peer that is not of the cluster stays through cuts, and is in nobody's way.
+/// 2. A peer that is not of the cluster stays through cuts, and is in no one's way.
 #[test]
 fn only_the_connections_of_the_cluster_are_its_own() {
     use spilman::regtest::bitcoincore_rpc::RpcApi;
@@ -313,7 +313,7 @@ fn the_evidence_of_all_nodes_is_kept() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A node that ended by itself is not one that a test has taken away.
+/// A node that exited on its own is not one that a test stopped.
 #[test]
 fn a_node_that_ends_by_itself_is_an_error() {
     let mut cluster = cluster(2, Topology::Clique);

@@ -205,7 +205,7 @@ fn a_mempool_that_electrs_does_not_see() {
     );
 }
 
-/// A server with arguments of its own, and one that does not take them and says so.
+/// A server with additional arguments, and one that rejects them and says so.
 #[test]
 fn arguments_of_electrs() {
     let chain = Regtest::builder().p2p(true).start().expect("a node");

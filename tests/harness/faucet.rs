@@ -140,7 +140,7 @@ fn the_faucet_pays_beside_a_program_that_scans() {
     let over = AtomicBool::new(false);
     let beside = thread::scope(|scope| {
         let scans = scope.spawn(|| {
-            // Seconds of work, if nobody interrupts it.
+            // Seconds of work, if nothing interrupts it.
             let key = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
             let asked = serde_json::json!([{ "desc": format!("pkh({key}/*)"), "range": 20_000 }]);
             let mut scans = 0;

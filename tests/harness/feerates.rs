@@ -20,7 +20,7 @@ fn child_of(parent: &Transaction) -> Transaction {
 /// 1. A transaction pays too little, until the node counts it for more.
 /// 2. What it pays, what it counts for, and its relatives can be read.
 #[test]
-fn what_counts_for_more_is_taken() {
+fn what_counts_for_more_is_accepted() {
     let mut chain = chain();
     let node = chain.node().clone();
     let coin = chain.fund(sat(100_000), CoinKind::Segwit).unwrap();
@@ -125,7 +125,7 @@ fn a_full_mempool_asks_for_more() {
     let asked = node.least_feerate().unwrap();
     assert!(
         asked > relayed,
-        "{} of {} were taken",
+        "{} of {} were accepted",
         node.mempool().unwrap().len(),
         verdicts.len()
     );

@@ -10,7 +10,7 @@ use crate::common::judge::Judge as _;
 use crate::{chain, locked, mine_at, outputs, sat};
 
 /// 1. At H − 1 the lock is not final.
-/// 2. At H it is, and one block more takes the transaction.
+/// 2. At H it is, and one more block includes the transaction.
 #[test]
 fn a_height_lock_is_final_at_just_its_height() {
     let mut chain = chain();

@@ -1,4 +1,4 @@
-//! What nodes take, relay and mine.
+//! What nodes accept, relay and mine.
 
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
@@ -7,8 +7,8 @@ use spilman::regtest::{change, Coin, CoinKind, Node, Policy, Regtest, RejectReas
 use crate::common::judge::Judge as _;
 use crate::{chain, link, outputs, paying, sat, FEE};
 
-/// The same signature with the other value of S, as anybody on the way can make it.
-pub fn twin(original: &Transaction) -> Transaction {
+/// The same signature with the other value of S, as any relaying node can make it.
+pub fn malleated(original: &Transaction) -> Transaction {
     const ORDER: [u8; 32] = bitcoin::secp256k1::constants::CURVE_ORDER;
     let high = |der: &[u8]| {
         let (der, sighash) = der.split_at(der.len() - 1);
@@ -22,8 +22,8 @@ pub fn twin(original: &Transaction) -> Transaction {
         let signature = Signature::from_compact(&compact).unwrap().serialize_der();
         [signature.as_ref(), sighash].concat()
     };
-    let mut twin = original.clone();
-    let input = &mut twin.input[0];
+    let mut malleated = original.clone();
+    let input = &mut malleated.input[0];
     if input.witness.is_empty() {
         let pushes: Vec<Vec<u8>> = input
             .script_sig
@@ -39,11 +39,11 @@ pub fn twin(original: &Transaction) -> Transaction {
     } else {
         input.witness = Witness::from_slice(&[high(&input.witness[0]), input.witness[1].to_vec()]);
     }
-    twin
+    malleated
 }
 
-/// 1. The node does not relay the twin.
-/// 2. A miner takes it.
+/// 1. The node does not relay the malleated one.
+/// 2. A miner includes it.
 /// 3. A legacy txid has changed, a segwit one has not.
 #[test]
 fn a_miner_can_take_what_nodes_do_not_relay() {
@@ -51,25 +51,25 @@ fn a_miner_can_take_what_nodes_do_not_relay() {
         let mut chain = chain();
         let coin = chain.fund(sat(100_000), kind).unwrap();
         let original = coin.spend(outputs(&coin)).unwrap();
-        let twin = twin(&original);
-        assert_ne!(twin.compute_wtxid(), original.compute_wtxid());
-        let verdict = chain.node().test_accept(&twin).unwrap();
+        let malleated = malleated(&original);
+        assert_ne!(malleated.compute_wtxid(), original.compute_wtxid());
+        let verdict = chain.node().test_accept(&malleated).unwrap();
         let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
         assert!(words.contains("S value is unnecessarily high"), "{words}");
         chain.node().broadcasts(&original);
 
-        let block = chain.mine_exactly(std::slice::from_ref(&twin)).unwrap();
-        assert_eq!(block.txids, [twin.compute_txid()]);
+        let block = chain.mine_exactly(std::slice::from_ref(&malleated)).unwrap();
+        assert_eq!(block.txids, [malleated.compute_txid()]);
         assert_eq!(
-            twin.compute_txid() == original.compute_txid(),
+            malleated.compute_txid() == original.compute_txid(),
             kind == CoinKind::Segwit
         );
-        assert_eq!(chain.node().block(block.hash).unwrap().txdata[1], twin);
+        assert_eq!(chain.node().block(block.hash).unwrap().txdata[1], malleated);
         assert_eq!(chain.node().mempool().unwrap(), []);
     }
 }
 
-/// Of a limit that is no whole number, as the 294.392 satoshi at 3.004 sat/vB, every version takes the next.
+/// Of a limit that is no whole number, as the 294.392 satoshi at 3.004 sat/vB, every version takes the next higher one.
 #[test]
 fn dust_is_refused_to_the_satoshi() {
     for (sat_per_kwu, limit) in [(750, 294), (751, 295)] {

@@ -5,7 +5,7 @@ use bitcoin::{Amount, Transaction, Txid};
 use spilman::regtest::{change, Coin, CoinKind, PackageVerdict, Regtest, RejectReason};
 
 use crate::common::judge::Judge as _;
-use crate::mempool::twin;
+use crate::mempool::malleated;
 use crate::{chain, link, outputs, payee, sat, FEE};
 
 /// A spend of `coin` that pays this fee and goes to the payee, and the coin that it makes.
@@ -39,8 +39,8 @@ fn sorted(mut txids: Vec<Txid>) -> Vec<Txid> {
 }
 
 /// 1. Alone, the child has nothing to spend.
-/// 2. With its parent, both would be taken, and are.
-/// 3. Given again, they count as taken.
+/// 2. With its parent, both would be accepted, and are.
+/// 3. Submitted again, they count as accepted.
 #[test]
 fn a_child_comes_with_its_parent() {
     let mut chain = chain();
@@ -78,9 +78,9 @@ fn a_child_pays_for_its_parent() {
     assert_eq!(chain.mine(1).unwrap()[0].txids, txids);
 }
 
-/// A parent that is good is taken, though its child is not.
+/// A valid parent is accepted, although its child is not.
 #[test]
-fn a_package_can_be_taken_in_part() {
+fn a_package_can_be_accepted_in_part() {
     let mut chain = chain();
     let node = chain.node().clone();
     let [parent, mut child] = family(&mut chain, [FEE; 2], Version::TWO);
@@ -151,14 +151,14 @@ fn a_package_replaces_what_pays_less() {
     assert_eq!(node.mempool().unwrap(), sorted(txids));
 }
 
-/// A transaction in the mempool stays there if it comes again with another witness, and its child is taken.
+/// A transaction in the mempool stays there if it comes again with another witness, and its child is accepted.
 #[test]
 fn another_witness_does_not_replace() {
     let mut chain = chain();
     let node = chain.node().clone();
     let [parent, child] = family(&mut chain, [FEE; 2], Version::TWO);
     node.broadcasts(&parent);
-    let verdict = node.submit_package(&[twin(&parent), child]).unwrap();
+    let verdict = node.submit_package(&[malleated(&parent), child]).unwrap();
     assert_eq!(
         reasons(&verdict),
         [Some(RejectReason::AlreadyInMempool), None],

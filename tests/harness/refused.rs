@@ -106,8 +106,8 @@ fn a_branch_that_breaks_a_rule_changes_nothing() {
     assert_eq!(family.mempool(), sorted([&family.child, &waiting]));
 }
 
-/// 1. A second node that nobody can reach brings nothing.
-/// 2. One that has a chain of its own, as long as the branch, does not follow the branch.
+/// 1. A second node without a port for peers brings nothing.
+/// 2. One that has another chain, as long as the branch, does not follow the branch.
 /// 3. One that refuses the branch says why, whether it has the old blocks or not.
 #[test]
 fn a_rival_has_to_follow_the_branch() {

@@ -60,7 +60,7 @@ fn stops_before(chain: &Regtest, transaction: &Transaction, reason: RejectReason
     );
 }
 
-/// 1. Once the lock is crossed, the node takes the spend.
+/// 1. Once the lock is crossed, the node accepts the spend.
 /// 2. One block earlier it did not.
 fn crosses(chain: &Regtest, transaction: &Transaction, reason: RejectReason, case: &str) {
     let crossing = chain.make_final(transaction).unwrap();
@@ -221,7 +221,7 @@ fn a_spend_of_two_coins_waits_for_both() {
     chain.node().accepts(&waiting);
 }
 
-/// What looks like a lock and is none: the node takes each at once, and there is nothing to stop before.
+/// What looks like a lock and is none: the node accepts each at once, and there is nothing to stop before.
 #[test]
 fn spends_that_are_not_locked() {
     let mut chain = chain();

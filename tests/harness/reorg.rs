@@ -14,7 +14,7 @@ use crate::{chain, link, outputs, paying, sat, FEE};
 pub const FIRST: u32 = START_HEIGHT + 1;
 pub const LAST: u32 = START_HEIGHT + 3;
 
-/// A coin, its spend and the child of that, each in a block of its own.
+/// A coin, its spend and the child of that, each in a separate block.
 pub struct Family {
     pub chain: Regtest,
     pub coin: Coin,
@@ -120,7 +120,7 @@ fn a_longer_branch_keeps_transactions_where_they_were() {
 
 /// 1. The child is left out, and is in the mempool again.
 /// 2. So are parent and child, if both are.
-/// 3. The next block takes them.
+/// 3. The next block includes them.
 #[test]
 fn what_is_dropped_returns_to_the_mempool() {
     let family = Family::new();
@@ -163,7 +163,7 @@ fn transactions_move_to_other_blocks() {
 }
 
 /// 1. Another spend of the same coin takes the place of the parent; the child has to go.
-/// 2. Neither is in the mempool, and the node takes neither.
+/// 2. Neither is in the mempool, and the node accepts neither.
 #[test]
 fn what_is_replaced_is_gone_for_good() {
     for case in ["longer", "by invalidation"] {
@@ -293,7 +293,7 @@ fn two_runs_give_the_same_branches() {
 /// 1. A transaction is in a block.
 /// 2. The block is taken back: the transaction returns to the mempool.
 /// 3. A branch without it becomes longer.
-/// 4. The first branch does not come back by itself.
+/// 4. The first branch does not come back on its own.
 #[test]
 fn a_block_can_be_taken_back_and_another_branch_mined() {
     let mut chain = chain();

@@ -35,7 +35,7 @@ fn channel(chain: &Regtest, label: &str, capacity: u64) -> Duo {
 }
 
 /// 1. The payer asks for a refund with a final sequence, and the payee refuses to sign it.
-/// 2. A naive payee would sign it: ten blocks before the lock the node takes it.
+/// 2. A naive payee would sign it: ten blocks before the lock the node accepts it.
 /// 3. The same refund with the agreed sequence waits.
 #[test]
 fn a_final_sequence_disables_the_refunds_lock() {
@@ -78,7 +78,7 @@ fn a_final_sequence_disables_the_refunds_lock() {
 
 /// 1. The payer sends a payment with the other S. The payee refuses it and holds what it held before.
 /// 2. A naive payee would complete it: no node relays the settlement.
-/// 3. A miner could still take it: it is valid, so no consensus check would have found it.
+/// 3. A miner could still include it: it is valid, so no consensus check would have found it.
 #[test]
 fn a_high_s_payment_is_refused_since_no_node_relays_it() {
     let chain = start();
@@ -118,7 +118,7 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
     }
 }
 
-/// 1. The node takes a spend with a signature that commits to no output: hash types are the parties' business.
+/// 1. The node accepts a spend with a signature that commits to no output: hash types are the parties' business.
 /// 2. Such a signature, sent as a payment, is no signature over the agreed transaction.
 /// 3. A hash type cannot even be sent: there are 64 bytes for a signature, and no more.
 #[test]
@@ -312,7 +312,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
 }
 
 /// Both locks are over, and refund and payment meet in the mempool: at the same feerate the first one stays, at a
-/// higher one the second replaces it, whoever made it.
+/// higher one the second replaces it, whichever side made it.
 #[test]
 fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     let chain = start();
@@ -355,7 +355,7 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     );
 }
 
-/// The type that carries signatures takes any 64 bytes and nothing else.
+/// The type that carries signatures holds any 64 bytes and nothing else.
 #[test]
 fn nonsense_is_no_signature() {
     let chain = start();

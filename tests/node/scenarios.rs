@@ -1,4 +1,4 @@
-//! Every scenario on a node of its own, with what it leaves for review: the conversation and each raw transaction
+//! Every scenario on a separate node, with what it leaves for review: the conversation and each raw transaction
 //! as text, in `tests/snapshots/<construction>/<protocol>/`.
 //!
 //! Nothing is blanked out: two runs give the same bytes, or something is not deterministic.
@@ -235,7 +235,7 @@ scenarios! {
     }
 }
 
-/// A scenario without a test here would be one that nobody reviews.
+/// A scenario without a test here would be one that no one reviews.
 #[test]
 fn every_scenario_is_listed() {
     let listed = listed();
@@ -270,7 +270,7 @@ fn two_runs_leave_the_same_bytes() {
     }
 }
 
-/// Whoever looks at a failure finds what had happened up to there, beside what the node has to say.
+/// A failure leaves what had happened so far beside the node's own evidence.
 #[test]
 fn a_scenario_that_fails_leaves_its_transcript() {
     async fn fails(world: &mut World) -> Result<(), ScenarioError> {
@@ -301,7 +301,7 @@ fn a_scenario_that_fails_leaves_its_transcript() {
     fs::remove_dir_all(folder).expect("it can be removed");
 }
 
-/// Every number of the documents, in the snapshot in which a reader would look for it.
+/// Every number of the documents, in the snapshot where a reader expects it.
 #[test]
 fn the_numbers_of_the_documents_are_in_the_snapshots() {
     for (file, numbers) in [
@@ -330,7 +330,7 @@ fn the_numbers_of_the_documents_are_in_the_snapshots() {
     }
 }
 
-/// Every snapshot belongs to a scenario that is listed, whoever runs the tests, and with whatever tool.
+/// Every snapshot belongs to a scenario that is listed, whichever tool runs the tests.
 #[test]
 fn no_snapshot_is_left_over() {
     let listed = listed();

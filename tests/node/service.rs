@@ -46,7 +46,7 @@ async fn a_channel_over_tcp() {
 
 /// A payee meets rubbish: it hangs up on each, and the same payee's next customer is served.
 #[tokio::test]
-async fn rubbish_over_tcp_is_refused() {
+async fn garbage_over_tcp_is_refused() {
     let chain = start();
     let cast = Cast::new(&chain, "rubbish", Protocol::Example7, sat(100_000));
     for (rubbish, too_long) in [
@@ -75,15 +75,15 @@ async fn rubbish_over_tcp_is_refused() {
     assert_eq!(parties.payee.params().terms(), &cast.terms);
 }
 
-/// 1. The payer's peer opens a channel, takes a payment, and then sends rubbish.
-/// 2. The payer hangs up, cannot pay any more, and still gets to its refund by itself.
+/// 1. The payer's peer opens a channel, accepts a payment, and then sends garbage.
+/// 2. The payer hangs up, cannot pay any more, and still gets its refund.
 #[tokio::test]
 async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
     let chain = start();
     let cast = Cast::new(&chain, "mad-peer", Protocol::SteppedLocktime, sat(100_000));
     let (mut wire_payer, own) = tcp().await;
     let (mut wire_payee, peer) = tcp().await;
-    // Somebody in the middle, who passes everything on until it has something of its own to say.
+    // A man in the middle that relays everything until it sends something else.
     let (say, said) = tokio::sync::oneshot::channel::<()>();
     let middle = tokio::spawn(async move {
         tokio::select! {
@@ -99,13 +99,13 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
     say.send(()).expect("the middle listens");
     until(&parties.payer, "hangs up", |status| !status.connected).await;
     middle.await.expect("the middle ends");
-    parties.payer.pay(sat(10_000)).await.expect_err("nobody listens");
+    parties.payer.pay(sat(10_000)).await.expect_err("no one listens");
 
     chain
         .make_final(cast.terms.refund_lock.to_lock_time())
         .expect("blocks");
     let refund = parties.payer.refund().tx().compute_txid();
-    parties.look_as_payer().await;
+    parties.poll_as_payer().await;
     assert_eq!(chain.node().mempool().expect("mempool"), [refund]);
 }
 
@@ -157,7 +157,7 @@ async fn a_reorganised_funding_transaction_suspends_the_channel() {
 
 /// 1. A settlement is mined, and the block is reorganised away together with the mempool's memory of it.
 /// 2. Both sides stand ready; the payee broadcasts again with the next block.
-/// 3. One block before [`SETTLED_DEPTH`] nobody calls it closed; at that depth both do.
+/// 3. One block before [`SETTLED_DEPTH`] neither calls it closed; at that depth both do.
 #[tokio::test]
 async fn a_reorganised_settlement_is_broadcast_again() {
     // The mempool forgets after an hour.
@@ -214,7 +214,7 @@ async fn a_reorganised_settlement_is_broadcast_again() {
     assert_eq!(
         parties.stages(),
         [Stage::Closing, Stage::Closing],
-        "not deep enough"
+        "one confirmation is missing"
     );
     chain.mine(1).expect("a block");
     parties.poll().await;

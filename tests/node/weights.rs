@@ -1,4 +1,4 @@
-//! The table in `src/channel/weights.md`, made from transactions that a node has taken. `just weights` writes it;
+//! The table in `src/channel/weights.md`, made from transactions that a node accepted. `just weights` writes it;
 //! otherwise the test compares.
 
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use spilman::scenario::{Channel, Plan, Play, Scenario, ScenarioError, World};
 use spilman::transcript::{timeline, Entry, Side, Transcript};
 
 #[test]
-fn the_table_is_what_a_node_has_taken() {
+fn the_table_is_what_a_node_accepted() {
     let payment = on_chain_payment();
     let channels: Vec<_> = Construction::ALL.into_iter().map(Costs::measure).collect();
     let table = table(&channels, &payment);
@@ -79,7 +79,7 @@ fn mined(transcript: &Transcript, wanted: SpendRole) -> Transaction {
         } if *role == wanted => Some(name),
         _ => None,
     });
-    let name = name.unwrap_or_else(|| panic!("no {} was taken:\n{}", wanted.name(), timeline(transcript)));
+    let name = name.unwrap_or_else(|| panic!("no {} was accepted:\n{}", wanted.name(), timeline(transcript)));
     let in_block = |entry: &Entry| matches!(entry, Entry::Block { names, .. } if names.contains(name));
     assert!(
         transcript.entries.iter().any(in_block),
@@ -210,7 +210,7 @@ fn row(text: &mut String, construction: &str, what: &str, tx: &Transaction) {
     );
 }
 
-/// The least number of payments that need more than so many virtual bytes.
+/// The least number of payments that need more than this many virtual bytes.
 fn wins_from(vsize: usize, payment: &Transaction) -> usize {
     vsize / payment.vsize() + 1
 }

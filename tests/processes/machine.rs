@@ -48,7 +48,7 @@ fn a_temporary_folder_may_have_any_name() {
 }
 
 /// A wrapper script that forgets its arguments would start a node on mainnet, with the user's own data. It is found out
-/// before it has spoken to anybody.
+/// before it has connected to anything.
 #[test]
 fn a_wrapper_that_forgets_its_arguments_is_refused() {
     if is_child(|expected| {
@@ -168,7 +168,7 @@ fn lacks(spaces: &[&str], before: &str, test: impl Fn(), (variable, place): (&st
     }
 }
 
-/// A command in name spaces of its own.
+/// A command in separate namespaces.
 fn isolated(spaces: &[&str], before: &str, child: &Command) -> Command {
     let run = std::iter::once(child.get_program()).chain(child.get_args());
     let run: Vec<_> = run.map(|word| format!("'{}'", word.to_str().unwrap())).collect();

@@ -79,7 +79,7 @@ fn live(ending: &str) {
         _ => {
             let node = Node::start().unwrap();
             announce(&node);
-            // It is killed long before; if its parent is killed first, it ends by itself.
+            // It is killed long before; if its parent is killed first, it exits on its own.
             thread::sleep(TIMEOUT * 10);
         }
     }
@@ -268,7 +268,7 @@ fn a_node_that_restarts_keeps_its_data_ports_and_time() {
     };
     refused(node.stop(), "stopped");
     refused(node.kill(), "stopped");
-    assert!(matches!(chain.tip(), Err(Error::Node(_))), "nobody answers");
+    assert!(matches!(chain.tip(), Err(Error::Node(_))), "no one answers");
 
     node.restart().unwrap();
     assert!(node.is_running());

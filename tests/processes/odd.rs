@@ -1,4 +1,4 @@
-//! Odd programs in odd places: wrappers, shims, daemons that end by themselves, folders that cannot be used.
+//! Odd programs in odd places: wrappers, shims, daemons that exit on their own, folders that cannot be used.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -145,7 +145,7 @@ fn what_was_left_without_a_reaper_is_swept_up_by_the_next_test() {
     fs::write(&lock, &boot).unwrap();
     let held = fs::File::open(&lock).unwrap();
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    assert!(sweep(), "somebody uses it");
+    assert!(sweep(), "another test uses it");
     drop(held);
     fs::write(left.join("kept"), "").unwrap();
     assert!(sweep(), "it was to be kept");
@@ -153,7 +153,7 @@ fn what_was_left_without_a_reaper_is_swept_up_by_the_next_test() {
     fs::write(&lock, "another").unwrap();
     assert!(sweep(), "it is of another machine");
     fs::write(&lock, &boot).unwrap();
-    assert!(!sweep(), "nobody uses it");
+    assert!(!sweep(), "no one uses it");
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn each_program_that_stops_or_rambles_is_stopped() {
     });
 }
 
-/// A fault without a row here would be one that nobody looks for.
+/// A fault without a row here would be one that no test looks for.
 #[test]
 fn every_fault_has_its_row() {
     let output = Command::new(python())

@@ -1,5 +1,5 @@
 //! The catalogue of dishonest messages against the library's own two sides: each is refused with the reason that it
-//! names, wherever it applies, and the honest message in its place is taken.
+//! names, wherever it applies, and the honest message in its place is accepted.
 
 mod talk;
 

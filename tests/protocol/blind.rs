@@ -35,7 +35,7 @@ fn pay(pair: &mut Pair, more: u64) -> Vec<Action> {
     pair.tell(Side::Payee, Event::Message(sent[0].clone())).unwrap()
 }
 
-/// The look failed, and the tip is all that is known: the payee settles at the closing margin and not one block before, and
+/// The poll failed, and the tip is all that is known: the payee settles at the closing margin and not one block before, and
 /// once more with every block.
 #[test]
 fn a_blind_payee_settles_at_the_closing_margin() {
@@ -79,7 +79,7 @@ fn without_a_tip_nothing_is_decided() {
     }
 }
 
-/// A payment to a blind payee is neither refused nor acknowledged. The next look decides.
+/// A payment to a blind payee is neither refused nor acknowledged. The next poll decides.
 #[test]
 fn a_blind_payee_acknowledges_nothing_until_it_sees() {
     for case in channels() {
@@ -149,7 +149,7 @@ fn a_spend_of_another_output_is_not_believed() {
 }
 
 /// A payee whose node answers no broadcast could not settle. It counts no payment until the node has answered one: it
-/// offers the funding transaction with every look.
+/// offers the funding transaction with every poll.
 #[test]
 fn a_payee_that_cannot_broadcast_acknowledges_nothing() {
     for case in channels().filter(|case| case.terms.protocol != Protocol::SteppedLocktime) {
@@ -171,16 +171,16 @@ fn a_payee_that_cannot_broadcast_acknowledges_nothing() {
     }
 }
 
-/// With a limit for payments before the confirmation, nothing counts before the payee has looked at the chain.
+/// With a limit for payments before the confirmation, nothing counts before the payee has polled the chain.
 #[test]
-fn nothing_counts_before_the_first_look() {
+fn nothing_counts_before_the_first_poll() {
     let mut case = Case::new(Example7).on(Construction::Cltv);
     case.limits.zero_conf_limit = sat(10_000);
     let mut pair = case.funded();
     assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
     pair.poll(Side::Payee, 0, None).unwrap();
     assert_eq!(pair.payee.stage(), Stage::Open);
-    // Nor does anything count that the first look finds in the closing margin.
+    // Nor does anything count that the first poll finds in the closing margin.
     let mut late = case.funded();
     late.tip = tip(HEIGHT + 108, MTP);
     let view = late.view(0, None);

@@ -42,7 +42,7 @@ fn a_payment_below_dust_is_accepted_and_not_enforceable() {
             (DUST - 1, false, vec![1_000_000 - fee - (DUST - 1)]),
             (DUST, true, vec![1_000_000 - fee - DUST, DUST]),
         ] {
-            // 1. The payee takes either, and says which it is.
+            // 1. The payee accepts either, and says which it is.
             let mut pair = case.clone().paying(&[paid]).open();
             let best = *pair.payee.latest_payment().unwrap().balance();
             assert_eq!((best.paid, best.is_enforceable()), (sat(paid), enforceable));
@@ -197,7 +197,7 @@ fn the_window_for_the_lock_has_two_ends() {
     ] {
         let distance = expiry.distance(now);
         match limits.check_lock(expiry, now) {
-            Ok(()) => assert!(inside, "{expiry} was taken"),
+            Ok(()) => assert!(inside, "{expiry} was accepted"),
             Err(TermsError::Expiry { distance: said, .. }) => {
                 assert!(!inside, "{expiry} was refused");
                 assert_eq!(said, distance);

@@ -8,7 +8,7 @@ use crate::pair::{channels, hears, sat, says, sees_nothing, tip, Case, Inspect, 
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// The payee's own user, or a wallet that has the PSBT, gave an older payment to the network. It divides the capacity
-/// already, so that nothing on top of it is acknowledged, and the newest payment goes out against it.
+/// already, so that nothing on top of it is acknowledged, and the latest payment goes out against it.
 #[test]
 fn nothing_counts_once_a_spend_is_in_the_mempool() {
     for case in channels() {
@@ -29,7 +29,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
 }
 
 /// Where payments count before the confirmation, the network is asked with every block whether it still has the funding
-/// transaction, whoever broadcasts it in this protocol.
+/// transaction, whichever side broadcasts it in this protocol.
 #[test]
 fn what_the_network_took_once_is_asked_for_again() {
     for mut case in channels() {

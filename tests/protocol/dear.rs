@@ -5,7 +5,7 @@ use spilman::channel::{Action, ApplyError, BroadcastResult, CommandError, Event,
 
 use crate::pair::{channels, sat, Inspect, Pair, Side, HEIGHT, MTP};
 
-/// The payee is told that the network does not take this, and does what follows.
+/// The payee is told that the network rejects this, and does what follows.
 fn refused(pair: &mut Pair, tx: &Transaction) -> Vec<(SpendRole, Transaction)> {
     let result = BroadcastResult {
         role: SpendRole::Settlement,
@@ -20,8 +20,8 @@ fn refused(pair: &mut Pair, tx: &Transaction) -> Vec<(SpendRole, Transaction)> {
     actions.into_iter().filter_map(broadcast).collect()
 }
 
-/// 1. The payer pays, and settles at a feerate that no node takes from its users.
-/// 2. The network refuses it, and the payee gives it the newest payment instead; where payments have a lock, from then on.
+/// 1. The payer pays, and settles at a feerate that no node accepts from its users.
+/// 2. The network rejects it, and the payee gives it the latest payment instead; where payments have a lock, from then on.
 /// 3. If that is refused as well, nothing more follows.
 /// 4. With the next block, the settlement is offered again; once the closing margin has begun, and the payment with it.
 #[test]
@@ -61,7 +61,7 @@ fn a_settlement_that_the_network_refuses_does_not_stand_before_the_payment() {
     }
 }
 
-/// A fee that leaves neither side an output would leave no transaction: nobody can ask for it.
+/// A fee that leaves neither side an output would leave no transaction: no one can ask for it.
 #[test]
 fn no_fee_eats_both_outputs() {
     for case in channels() {

@@ -1,4 +1,4 @@
-//! A party with nothing at stake ends, and nothing holds the newest payment back for long.
+//! A party with nothing at stake ends, and nothing holds the latest payment back for long.
 
 use spilman::channel::{
     AcceptedProposal, Action, BroadcastResult, Construction, Envelope, Event, Message, Notice, Protocol,
@@ -8,7 +8,7 @@ use spilman::channel::{
 use crate::pair::{channels, says, tip, Case, Inspect, Pair, Side, HEIGHT, MTP};
 use Protocol::{Example7, SteppedLocktime};
 
-/// So far after the opening, the payee looks at the chain. What it broadcasts is with the network, or it is told otherwise.
+/// This long after the opening, the payee polls the chain. What it broadcasts is with the network, or it is told otherwise.
 fn poll(pair: &mut Pair, blocks: u32, confirmations: u32) -> Vec<Action> {
     pair.tip = tip(HEIGHT + blocks, MTP + 600 * blocks);
     let view = pair.view(confirmations, None);
@@ -89,7 +89,7 @@ fn a_worthless_funding_transaction_does_not_occupy_the_payee() {
 }
 
 /// The payee's node neither accepts nor refuses the expensive settlement that the payer chose: the broadcast fails. The
-/// payment goes out at once, and with every block; where it has a lock of its own, from then on.
+/// payment goes out at once, and with every block; where it is locked, from that lock on.
 #[test]
 fn a_settlement_of_unknown_fate_does_not_stand_before_the_payment() {
     for case in channels().filter(|case| !case.terms.construction.closes_with_one_key()) {
@@ -127,9 +127,9 @@ fn a_settlement_of_unknown_fate_does_not_stand_before_the_payment() {
     }
 }
 
-/// The server says that it has the settlement, and nobody sees it: from the margin on the payment goes out as well.
+/// The server says that it has the settlement, and no one sees it: from the margin on the payment goes out as well.
 #[test]
-fn a_settlement_that_nobody_sees_does_not_stand_before_the_payment() {
+fn a_settlement_that_is_not_seen_does_not_stand_before_the_payment() {
     for case in channels().filter(|case| !case.terms.construction.closes_with_one_key()) {
         let at = case.name();
         let mut pair = case.paying(&[1_000]).open();

@@ -62,7 +62,7 @@ fn poll(payer: &mut Payer, blocks: u32) -> Vec<Action> {
     payer.apply(sees_nothing(tip)).unwrap()
 }
 
-/// The payee takes the funding transaction and is silent. After some blocks the payer says so and broadcasts it, or leaves
+/// The payee accepts the funding transaction and is silent. After some blocks the payer says so and broadcasts it, or leaves
 /// that to its user. In the stepped protocol it did so anyway.
 #[test]
 fn a_funding_transaction_that_the_payee_sits_on_is_broadcast() {
@@ -92,12 +92,12 @@ fn a_funding_transaction_that_the_payee_sits_on_is_broadcast() {
 }
 
 /// The same funding transaction under another id.
-fn twin(tx: &Transaction) -> Transaction {
-    let mut twin = tx.clone();
-    let mut script = twin.input[0].script_sig.to_bytes();
+fn malleated(tx: &Transaction) -> Transaction {
+    let mut malleated = tx.clone();
+    let mut script = malleated.input[0].script_sig.to_bytes();
     script[5] ^= 1;
-    twin.input[0].script_sig = script.into();
-    twin
+    malleated.input[0].script_sig = script.into();
+    malleated
 }
 
 /// The payer's key alone refunds whatever pays to the script; where both signed the refund, it says why it cannot.
@@ -106,15 +106,19 @@ fn a_refund_is_made_anew_for_a_malleated_funding_transaction() {
     for case in channels().filter(|case| case.terms.protocol != Bond) {
         let (at, construction) = (case.name(), case.terms.construction);
         let mut pair = case.legacy().funded();
-        let (signed, twin) = (pair.outpoint().txid, twin(pair.payer.funding().tx()));
-        let told = pair.tell(Side::Payer, Event::FundingMalleated(twin.clone()));
+        let (signed, malleated) = (pair.outpoint().txid, malleated(pair.payer.funding().tx()));
+        let told = pair.tell(Side::Payer, Event::FundingMalleated(malleated.clone()));
         if !construction.has_script_refund() {
             let error = CommandError::RefundCoSigned { signed, construction };
             assert_eq!(told, Err(error.into()), "{at}");
             continue;
         }
         assert_eq!(told, Ok(Vec::new()), "{at}");
-        assert_eq!(pair.payer.funding().outpoint().txid, twin.compute_txid(), "{at}");
+        assert_eq!(
+            pair.payer.funding().outpoint().txid,
+            malleated.compute_txid(),
+            "{at}"
+        );
         // One block before the lock nothing happens; at the lock the refund spends what was mined.
         for (blocks, roles) in [(143, &[][..]), (144, &[SpendRole::Refund])] {
             pair.tip = tip(HEIGHT + blocks, MTP);
@@ -127,7 +131,11 @@ fn a_refund_is_made_anew_for_a_malleated_funding_transaction() {
             assert_eq!(out, roles, "{at}");
         }
         let (_, refund) = pair.network.broadcast.last().unwrap();
-        assert_eq!(refund.input[0].previous_output.txid, twin.compute_txid(), "{at}");
+        assert_eq!(
+            refund.input[0].previous_output.txid,
+            malleated.compute_txid(),
+            "{at}"
+        );
         assert_spends(pair.payer.params(), refund);
     }
 }

@@ -197,7 +197,7 @@ fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
     }
 }
 
-/// Where the refund is in the script, nobody signs it in advance: after the keys comes the funding transaction.
+/// Where the refund is in the script, no one signs it in advance: after the keys comes the funding transaction.
 #[test]
 fn a_refund_in_the_script_is_not_co_signed() {
     let in_script = |case: &Case| case.terms.construction.has_script_refund();
@@ -212,7 +212,7 @@ fn a_refund_in_the_script_is_not_co_signed() {
         pair.poll_both(3, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         pair.network.news();
-        // Where both can close with one signature, the payee asks; otherwise it needs nobody.
+        // Where both can close with one signature, the payee asks; otherwise it needs no one.
         pair.apply(Side::Payee, Event::Close).unwrap();
         let settled = SETTLES;
         let one_key = pair.payee.params().terms().construction.closes_with_one_key();
@@ -263,7 +263,7 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
     pair.apply(Side::Payer, Event::Pay(sat(250_000_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(250_001_000));
     pair.network.news();
-    // 9. The payee needs nobody to close.
+    // 9. The payee needs no one to close.
     pair.apply(Side::Payee, Event::Close).unwrap();
     say(pair.network.news(), &SETTLES);
     let settlement = last_spend(&pair, SpendRole::Settlement);
@@ -351,7 +351,7 @@ fn a_legacy_input_is_warned_of() {
     );
 }
 
-/// Only when the network has taken the funding transaction is there something to tell the payee.
+/// Only when the network has accepted the funding transaction is there something to tell the payee.
 #[test]
 fn a_rejected_funding_transaction_is_not_handed_over() {
     let (mut payer, actions) = Case::new(Protocol::SteppedLocktime).released();

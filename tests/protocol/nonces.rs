@@ -154,7 +154,7 @@ fn after_a_wrong_answer_the_payee_settles_alone() {
 
 /// The payee's restart loses the nonce, which is the point: the answer to it is worth nothing any more.
 #[test]
-fn a_settlement_that_nobody_waits_for_is_refused() {
+fn a_settlement_that_no_one_waits_for_is_refused() {
     let mut pair = case().open();
     let channel = pair.payee.params().id();
     let nonce = asked(&pair.tell(Payee, Event::Close).unwrap());

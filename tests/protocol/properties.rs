@@ -28,7 +28,7 @@ enum Step {
     Request(u64),
     Close(Side),
     Gone(Side),
-    /// The payer asks to close, or the payee does with the nonce of somebody.
+    /// The payer asks to close, or the payee does with a nonce that is not its own.
     CloseRequest {
         to: Side,
         feerate: u64,
@@ -40,7 +40,7 @@ enum Step {
         spoiled: bool,
     },
     /// A tip so many blocks ahead, confirmations of the funding, and whether the refund or the settlement
-    /// is in sight, how deep.
+    /// is in sight, with how many confirmations.
     Look {
         side: Side,
         ahead: u32,
@@ -201,7 +201,7 @@ impl Walk {
         settlement.unwrap_or_else(|| self.pair.payer.refund().tx().clone())
     }
 
-    /// Applies one event, and delivers what it makes a party say, as long as the other takes it.
+    /// Applies one event, and delivers what it makes a party say, as long as the other accepts it.
     fn apply(&mut self, side: Side, event: Event) {
         let (before, but_nonce) = (format!("{:?}", self.pair), self.pair.state());
         let (paid, held) = (self.pair.payee.paid(), self.pair.redeemable());

@@ -85,7 +85,7 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
         // 2. It does not pay; a refusal would have cost it the connection.
         assert_eq!(pair.payer.stage(), Stage::AwaitingFunding);
         pair.tell(Side::Payer, Event::Pay(sat(1))).unwrap_err();
-        // 3. Back, but not yet deep; then deep enough.
+        // 3. Back, with two confirmations; then with three.
         pair.poll(Side::Payer, 2, None).unwrap();
         say(&mut pair, &[]);
         pair.poll(Side::Payer, 3, None).unwrap();
@@ -144,7 +144,7 @@ fn a_request_that_crosses_its_payment_is_met_already() {
 }
 
 #[test]
-fn settlement_is_sent_again_until_it_is_deep_enough() {
+fn settlement_is_sent_again_until_it_has_its_confirmations() {
     for case in channels() {
         let mut pair = case.paying(&[1_000]).open();
         pair.apply(Side::Payer, Event::Close).unwrap();
@@ -155,7 +155,7 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
         say(&mut pair, &[]);
         pair.poll(Side::Payee, 5, None).unwrap();
         say(&mut pair, &SETTLES);
-        // 2. One block short of deep enough, then reorganised away.
+        // 2. One confirmation short of the end, then reorganised away.
         pair.poll(Side::Payee, 9, Some((&settlement, SETTLED_DEPTH - 1)))
             .unwrap();
         say(&mut pair, &[]);
@@ -185,7 +185,7 @@ fn settlement_is_sent_again_until_it_is_deep_enough() {
 }
 
 #[test]
-fn refund_is_sent_again_until_it_is_deep_enough() {
+fn refund_is_sent_again_until_it_has_its_confirmations() {
     for case in channels().filter(|case| case.terms.protocol == Example7) {
         let mut pair = case.paying(&[1_000]).open();
         pair.tip = tip(HEIGHT + 144, MTP);
@@ -240,7 +240,7 @@ fn a_late_payee_races_the_refund_that_it_sees_in_the_mempool() {
         // 3. It is reorganised away: the payee tries again.
         pair.poll(Side::Payee, 145, None).unwrap();
         say(&mut pair, &sent);
-        // 4. It is deep: the payee has lost, and says so.
+        // 4. It has its confirmations: the payee has lost, and says so.
         pair.poll(Side::Payee, 150, Some((&refund, SETTLED_DEPTH)))
             .unwrap();
         let owed = refund.output[0].value.to_sat();
@@ -279,7 +279,7 @@ fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
     }
 }
 
-/// A channel that never came to be ends: nobody watches for it for ever.
+/// A channel that never came to be ends: no one watches it for ever.
 #[test]
 fn a_channel_that_was_never_funded_is_abandoned() {
     // 1. The payee holds a funding transaction that never appears, and was paid nothing.

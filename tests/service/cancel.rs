@@ -37,7 +37,7 @@ fn expire(chain: &FakeChain) {
     chain.reach(HEIGHT + 150, MTP);
 }
 
-/// 1. The network has the funding transaction, the payer's node takes its time to say so, and the payer's user stops
+/// 1. The network has the funding transaction, the payer's node is slow to say so, and the payer's user stops
 ///    waiting.
 /// 2. Nobody will use the channel: the party closes it, and the money is back long before the expiry.
 #[tokio::test(start_paused = true)]
@@ -49,14 +49,14 @@ async fn a_timeout_around_open_brings_the_money_back_soon() {
         timeout(Duration::from_secs(10), open_payer(&case, a, &odd)),
         setup("payee").accept(b, odd.chain.clone()),
     );
-    assert!(opened.is_err(), "nobody waits any more");
+    assert!(opened.is_err(), "no one waits any more");
     let funding = out(&odd.chain, "the funding transaction", |_| true)
         .await
         .compute_txid();
     let spends = |tx: &Transaction| tx.input[0].previous_output.txid == funding;
     let close = out(&odd.chain, "the settlement", spends).await;
     assert!(!is_refund(&close), "the lock is not over");
-    odd.chain.bury_the_spend();
+    odd.chain.confirm_the_spend();
     let end = soon("the end", payee.unwrap().outcome()).await.unwrap();
     assert_eq!(end.txid, close.compute_txid());
 }
@@ -97,7 +97,7 @@ async fn an_open_that_is_dropped_early_lets_nothing_go() {
                 assert!(soon("the end", hand.receive()).await.is_none(), "hangs up");
             }
         );
-        assert!(opened.is_err(), "nobody waits any more");
+        assert!(opened.is_err(), "no one waits any more");
         expire(&chain);
         assert!(chain.broadcast_so_far().is_empty(), "{protocol}");
     }
@@ -114,7 +114,7 @@ async fn a_timeout_around_accept_closes_the_channel() {
             open_payer(&case, a, &odd.chain),
             timeout(Duration::from_secs(10), setup("payee").accept(b, odd.clone())),
         );
-        assert!(accepted.is_err(), "nobody waits any more");
+        assert!(accepted.is_err(), "no one waits any more");
         let payer = payer.unwrap();
         let status = settles(payer.status()).await;
         assert!(status.connected, "{protocol}: by agreement");
@@ -123,7 +123,7 @@ async fn a_timeout_around_accept_closes_the_channel() {
         let spends = |tx: &Transaction| tx.input[0].previous_output.txid == funding;
         let close = out(&odd.chain, "the settlement", spends).await;
         assert!(!is_refund(&close), "{protocol}: the lock is not over");
-        odd.chain.bury_the_spend();
+        odd.chain.confirm_the_spend();
         soon("the end", payer.outcome()).await.unwrap();
     }
 }

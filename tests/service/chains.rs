@@ -53,7 +53,7 @@ impl FakeChain {
         self.change(|state| state.confirmations = confirmations);
     }
 
-    pub fn bury_the_spend(&self) {
+    pub fn confirm_the_spend(&self) {
         self.change(|state| state.spend.as_mut().expect("something spends").confirmations = 6);
     }
 
@@ -99,7 +99,7 @@ impl Chain for FakeChain {
     }
 }
 
-/// A chain that can be asked, and says nothing by itself.
+/// A chain that can be asked, and announces nothing.
 pub struct Blind(pub FakeChain);
 
 impl Chain for Blind {

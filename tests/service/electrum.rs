@@ -70,13 +70,13 @@ fn told(error: &ChainError) -> String {
 
 async fn view(chain: &ElectrumChain, funding: OutPoint) -> Result<ChainView, ChainError> {
     let looked = tokio::time::timeout(DEADLINE, chain.view(funding)).await;
-    looked.expect("a look ends by itself")
+    looked.expect("a poll ends on its own")
 }
 
 type Change = Box<dyn FnOnce(&mut World)>;
 
 /// 1. Nobody knows the funding transaction: no confirmations, no spend.
-/// 2. It is in the mempool, then in a block, then a block deeper.
+/// 2. It is in the mempool, then in a block, then with two confirmations.
 /// 3. Its spend is in the mempool, then in a block.
 /// 4. Another branch has neither.
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn the_first_blocks() {
     }
 }
 
-/// Whoever sends to the channel's script ten thousands of times makes its history long, and the look no longer: the
+/// Ten thousands of payments to the channel's script make its history long, and the poll no longer: the
 /// spend is found with the first transactions that are asked for.
 #[tokio::test]
 async fn a_long_history_costs_nothing() {
@@ -194,7 +194,7 @@ async fn a_long_history_costs_nothing() {
 
 /// A spend that the script does not allow is none, wherever the server says that it is.
 #[tokio::test]
-async fn nobody_spends_without_satisfying_the_script() {
+async fn no_one_spends_without_satisfying_the_script() {
     let (funding, spend) = funding_and_spend();
     let mut forged = spend;
     forged.input[0].witness = Witness::from_slice(&[[0x00]]);
@@ -263,7 +263,7 @@ async fn no_server() {
         &ElectrumChain::new(&address)
             .tip()
             .await
-            .expect_err("nobody is there"),
+            .expect_err("no one listens there"),
     );
     assert!(
         told.contains("cannot connect to the electrum server at"),
@@ -272,7 +272,7 @@ async fn no_server() {
 }
 
 /// 1. The server tells of a block: who watches is woken up.
-/// 2. The connection breaks: who watches is woken up, looks, and so connects again.
+/// 2. The connection breaks: who watches is woken up, polls, and so connects again.
 /// 3. Who waits for an announcement is woken up by nothing else.
 #[tokio::test]
 async fn news() {

@@ -1,4 +1,4 @@
-//! More of something than a party can take at once: payments, news, messages that nobody reads, time.
+//! More of something than a party can take at once: payments, news, messages that are not read, time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,10 +56,10 @@ async fn news_without_pause_do_not_shut_out_the_peer() {
     };
     let paying = async {
         for _ in 0..10 {
-            // Some time within a look.
+            // Some time within a poll.
             tokio::time::sleep(Duration::from_millis(770)).await;
             let paid = timeout(Duration::from_secs(1), payer.pay(sat(1_000))).await;
-            paid.expect("an answer between two looks").unwrap();
+            paid.expect("an answer between two polls").unwrap();
         }
     };
     tokio::select! { () = flood => unreachable!(), () = paying => {} }
@@ -90,7 +90,7 @@ async fn payments_that_wait_for_room_are_sent_when_there_is_some() {
     assert_eq!(payer.status().borrow().paid, sat(1_000));
 }
 
-/// Sends payments until the connection takes no more; the last of them may be cut short.
+/// Sends payments until the connection is full; the last of them may be cut short.
 async fn pay_without_reading(hand: &mut Hand, payer: &mut Payer, most: u64) -> u64 {
     for sent in 0..most {
         let actions = payer.apply(Event::Pay(sat(100))).unwrap();
@@ -199,23 +199,23 @@ async fn the_last_messages_arrive_after_the_party_has_moved_on() {
     assert!(soon("the end", hand.receive()).await.is_none());
 }
 
-/// A look at the chain takes its time; what was queued before goes out meanwhile.
+/// A poll takes its time; what was queued before goes out meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_slow_look_does_not_hold_back_what_was_said_before() {
+async fn a_slow_poll_does_not_hold_back_what_was_said_before() {
     let (case, odd) = (Case::new(Example7), Odd::new());
     let (payee, mut hand, mut payer, _) = payee_and_hand(&case, (&odd, &odd.chain), 128).await;
     // 1. More answers than the connection holds.
     assert_eq!(pay_without_reading(&mut hand, &mut payer, 40).await, 40);
     until(payee.status(), "all payments", |s| s.paid == sat(4_000)).await;
-    // 2. The payee looks at the chain, and its node takes its time.
+    // 2. The payee polls the chain, and its node takes its time.
     odd.change(|mood| mood.view_takes = Duration::from_secs(28));
     let (before, news) = (*odd.looks.borrow(), odd.chain.changes.clone());
     news.send_modify(|serial| *serial += 1);
     let mut looks = odd.looks.subscribe();
-    soon("a look", looks.wait_for(|looks| *looks > before))
+    soon("a poll", looks.wait_for(|looks| *looks > before))
         .await
         .unwrap();
-    // 3. The payer reads every answer before the look is over.
+    // 3. The payer reads every answer before the poll is over.
     let answers = async {
         for _ in 0..41 {
             hand.receive().await.expect("an answer");
@@ -223,16 +223,16 @@ async fn a_slow_look_does_not_hold_back_what_was_said_before() {
     };
     timeout(Duration::from_secs(20), answers)
         .await
-        .expect("during the look");
+        .expect("during the poll");
     assert_ne!(
         payee.status().borrow().seen,
         *news.borrow(),
-        "the look is not over"
+        "the poll is not over"
     );
 }
 
-/// The look that ends the channel is still under way when a message comes that has no place after the end: it is not
-/// refused, because nobody reads it.
+/// The poll that ends the channel is still under way when a message comes that has no place after the end: it is not
+/// refused, because it is not read.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_waits_for_the_end_is_not_refused() {
     let (case, odd) = (Case::new(Example7), Odd::new());
@@ -254,7 +254,7 @@ async fn a_message_that_waits_for_the_end_is_not_refused() {
 /// With every default, a payee waits for whatever an honest payer's node may take: the funding transaction is never out
 /// for a payee that has stopped waiting.
 #[tokio::test(start_paused = true)]
-async fn a_slow_node_of_the_payer_does_not_lock_its_money_for_nobody() {
+async fn a_slow_node_of_the_payer_does_not_lock_its_money_in_vain() {
     for (protocol, takes) in [
         (SteppedLocktime, 29),
         (SteppedLocktime, 31),

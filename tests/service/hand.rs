@@ -192,7 +192,7 @@ impl Hand {
         }
     }
 
-    /// Says that payments count, and takes the empty one.
+    /// Says that payments count, and accepts the empty one.
     pub async fn make_ready(&mut self, payee: &mut Payee, case: &Case) {
         let view = ChainView {
             tip: case.now,

@@ -1,5 +1,5 @@
 //! Two parties on a connection, with a chain that the test writes. Time is tokio's own and paused: it jumps
-//! to the next timer when nobody has anything to do.
+//! to the next timer when no task has anything to do.
 
 mod cancel;
 mod chains;
@@ -54,7 +54,7 @@ async fn three_lives() {
         payer.close().await.unwrap();
         settles(payee.status()).await;
         assert_eq!(amounts(&chain.broadcast_so_far()[1])[1], 2_000);
-        chain.bury_the_spend();
+        chain.confirm_the_spend();
         let outcome = soon("the payer's outcome", payer.outcome()).await.unwrap();
         assert_eq!(
             (
@@ -86,7 +86,7 @@ async fn a_payee_that_dies_in_mid_payment_leaves_it_unacknowledged() {
     chain.reach(HEIGHT + 144, MTP);
     settles(payer.status()).await;
     assert_eq!(chain.broadcast_so_far().last(), Some(payer.refund().tx()));
-    chain.bury_the_spend();
+    chain.confirm_the_spend();
     assert_eq!(soon("the end", payer.outcome()).await.unwrap().to_payee, sat(0));
 }
 
@@ -104,7 +104,7 @@ async fn a_payer_that_dies_leaves_the_payee_its_payment() {
     }
 }
 
-/// With one signature for both, a close asks the payer first; here there is nobody to ask.
+/// With one signature for both, a close asks the payer first; here there is no one to ask.
 #[tokio::test(start_paused = true)]
 async fn a_close_after_the_payer_is_gone_settles_at_once() {
     for feerate in [None, Some(FeeRate::from_sat_per_vb_u32(20))] {
@@ -155,7 +155,7 @@ async fn a_silent_peer_is_not_waited_for() {
     assert!(chain.broadcast_so_far().is_empty());
 }
 
-/// A chain whose news end: what needs no chain goes on, and nobody waits for ever.
+/// A chain whose news end: what needs no chain goes on, and nothing waits for ever.
 #[tokio::test(start_paused = true)]
 async fn a_party_without_news_of_the_chain_still_answers() {
     let case = Case::new(Example7);
@@ -169,10 +169,10 @@ async fn a_party_without_news_of_the_chain_still_answers() {
     drop(payer);
 }
 
-/// A payee whose own node is down takes no payment: the expiry may have passed without its knowing. It looks
-/// again by itself, and takes the payment when it can see.
+/// A payee whose own node is down accepts no payment: the expiry may have passed without its knowing. It polls
+/// again on its own, and accepts the payment when it can see.
 #[tokio::test(start_paused = true)]
-async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
+async fn a_payee_that_cannot_see_the_chain_accepts_no_payment() {
     let case = Case::new(Example7);
     let (chain, shaky) = (FakeChain::new(), Shaky::new());
     let (payer, payee) = opening(&case, &chain, &shaky).await;
@@ -185,16 +185,16 @@ async fn a_payee_that_cannot_see_the_chain_takes_no_payment() {
         .wait_for(|status| status.stage == Stage::Open)
         .await
         .unwrap();
-    // 1. The payee's node goes down, and nobody tells the payee: it finds out by itself.
+    // 1. The payee's node goes down, and the payee is not told: it finds out on its own.
     shaky.down.store(true, Ordering::Relaxed);
     let mut looks = shaky.failed_looks.subscribe();
     let looked = tokio::time::timeout(Duration::from_secs(60), looks.wait_for(|looks| *looks > 0)).await;
-    looked.expect("a look without news").unwrap();
-    // 2. A payment is sent, and not taken.
+    looked.expect("a poll without news").unwrap();
+    // 2. A payment is sent, and not accepted.
     let early = tokio::time::timeout(Duration::from_secs(10), payer.pay(sat(1_000))).await;
     early.expect_err("not acknowledged");
     assert_eq!(payee.status().borrow().paid, sat(0));
-    // 3. The node is back; nobody tells the payee, it looks by itself.
+    // 3. The node is back; the payee is not told, and polls on its own.
     shaky.down.store(false, Ordering::Relaxed);
     payer.pay(sat(1_000)).await.expect("acknowledged");
     assert_eq!(payee.status().borrow().paid, sat(2_000));
@@ -224,10 +224,10 @@ async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
 
 /// Whoever stops waiting for a payment may pay again, so what was not signed by then never is.
 #[tokio::test(start_paused = true)]
-async fn a_payment_that_nobody_waits_for_is_not_made() {
+async fn a_payment_that_no_one_waits_for_is_not_made() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payer, payee) = open(&case, &chain).await;
-    // 1. The request is with the payer's task, which has not looked at it, when its user turns away.
+    // 1. The request is with the payer's task, which has not read it, when its user turns away.
     let given_up = tokio::time::timeout(Duration::ZERO, payer.pay(sat(1_000))).await;
     given_up.expect_err("no time at all");
     // 2. The second attempt is the only one that counts.

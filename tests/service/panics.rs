@@ -33,7 +33,7 @@ async fn an_observer_that_panics_does_not_end_the_party() {
     let message = format!("cannot book {}", sat(900_000));
     // The empty payment, and this one.
     assert_eq!(status.fault, Some(ObserverPanic { panics: 2, message }));
-    chain.bury_the_spend();
+    chain.confirm_the_spend();
     assert_eq!(
         soon("the end", payee.outcome()).await.unwrap().to_payee,
         sat(900_000)

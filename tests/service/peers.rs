@@ -26,7 +26,7 @@ async fn an_opening_with_a_peer_that_does_not_read_ends() {
     );
 }
 
-/// The payer pays and never reads an acknowledgement. When the connection takes no more, the payee must not
+/// The payer pays and never reads an acknowledgement. When the connection is full, the payee must not
 /// wait for it: it would sleep through the expiry and lose everything that it was paid.
 #[tokio::test(start_paused = true)]
 async fn a_payer_that_does_not_read_cannot_keep_the_payee_from_settling() {

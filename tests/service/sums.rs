@@ -67,14 +67,14 @@ async fn a_slow_reader_does_not_make_the_payer_tell_too_little() {
 async fn a_payment_that_is_not_signed_in_time_never_is() {
     let (case, odd) = (Case::new(Example7), Odd::new());
     let (payer, mut hand, _payee) = payer_and_hand(&case, (&odd, &odd.chain), 64 * 1024).await;
-    // 1. News come in such a way that the payer does nothing but look.
+    // 1. News come in such a way that the payer does nothing but poll.
     odd.change(|mood| mood.view_takes = Duration::from_secs(28));
     odd.chain.confirm(4);
     let looked = *odd.looks.borrow();
-    soon("a look", odd.looks.subscribe().wait_for(|looks| *looks > looked))
+    soon("a poll", odd.looks.subscribe().wait_for(|looks| *looks > looked))
         .await
         .unwrap();
-    // 2. The user waits for less than one look.
+    // 2. The user waits for less than one poll.
     let given_up = timeout(Duration::from_secs(20), payer.pay(sat(1_000))).await;
     given_up.expect_err("no answer yet");
     // 3. The next payment is the first.
@@ -205,7 +205,7 @@ async fn a_total_is_paid_once() {
     assert_eq!(payer.pay_up_to(sat(1_500)).await.unwrap().paid, sat(1_500));
 }
 
-/// A total that was signed when nobody waited for it any more is waited for, and not signed again.
+/// A total that was signed when no one waited for it any more is waited for, and not signed again.
 #[tokio::test(start_paused = true)]
 async fn a_total_that_is_signed_is_waited_for() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());

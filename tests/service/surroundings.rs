@@ -13,7 +13,7 @@ use crate::chains::{Answer, FakeChain, Odd};
 use crate::hand::{open_payer, open_with, ready, settles, setup, soon, until};
 use crate::pair::{amounts, payout, sat, Case, HEIGHT, MTP};
 
-/// The look at the funding output fails, takes too long, or panics; the tip is known, and broadcasts work. The payee
+/// The poll of the funding output fails, takes too long, or panics; the tip is known, and broadcasts work. The payee
 /// settles at the closing margin.
 #[tokio::test(start_paused = true)]
 async fn a_blind_payee_still_settles_at_the_closing_margin() {
@@ -23,7 +23,7 @@ async fn a_blind_payee_still_settles_at_the_closing_margin() {
         soon("a payment", payer.pay(sat(900_000))).await.unwrap();
         // 1. The payee cannot see its funding output any more, and acknowledges nothing more.
         odd.change(|mood| (mood.view, mood.view_takes) = (view, Duration::from_secs(takes)));
-        until(payee.status(), "a look that fails", |s| s.blind).await;
+        until(payee.status(), "a poll that fails", |s| s.blind).await;
         let more = timeout(Duration::from_secs(600), payer.pay(sat(50_000))).await;
         more.expect("an answer").expect_err("not acknowledged");
         assert_eq!(payee.status().borrow().paid, sat(900_000));
@@ -61,20 +61,20 @@ async fn a_blind_payer_still_refunds_at_the_lock() {
 
 /// A blind payee still listens: the payer closes the channel, and the settlement goes out.
 #[tokio::test(start_paused = true)]
-async fn a_blind_payee_still_takes_a_settlement() {
+async fn a_blind_payee_still_accepts_a_settlement() {
     let (case, chain, odd) = (Case::new(Example7), FakeChain::new(), Odd::new());
     let (payer, payee) = ready(&case, (&chain, &chain), (&odd, &odd.chain), setup("payee")).await;
     soon("a payment", payer.pay(sat(1_000))).await.unwrap();
     odd.change(|mood| (mood.view, mood.tip) = (Answer::Error, Answer::Error));
-    until(payee.status(), "a look that fails", |s| s.blind).await;
+    until(payee.status(), "a poll that fails", |s| s.blind).await;
     payer.close().await.unwrap();
     settles(payee.status()).await;
     assert_eq!(amounts(&odd.chain.broadcast_so_far()[1])[1], 1_000);
 }
 
-/// A payee whose node takes no broadcast could not settle: it acknowledges no payment until the node answers again.
+/// A payee whose node accepts no broadcast could not settle: it acknowledges no payment until the node answers again.
 #[tokio::test(start_paused = true)]
-async fn a_payee_that_cannot_broadcast_takes_no_payment() {
+async fn a_payee_that_cannot_broadcast_accepts_no_payment() {
     for answer in [Answer::Error, Answer::Panic] {
         let (case, chain, odd) = (Case::new(Example7), FakeChain::new(), Odd::new());
         odd.change(|mood| mood.broadcast = answer);
@@ -103,12 +103,12 @@ async fn a_payment_that_crosses_a_reorganisation_does_not_end_the_channel() {
     right.confirm(3);
     let paid = soon("an answer", payer.pay_up_to(sat(2_000))).await.unwrap();
     assert_eq!(paid.paid, sat(2_000));
-    // Again; and this time nobody tells the payee that all is well, but the payer pays.
+    // Again; and this time the payee hears nothing, but the payer pays.
     right.confirm(2);
     until(payee.status(), "lost", |s| s.stage == Stage::AwaitingFunding).await;
     right.state.lock().unwrap().confirmations = 3;
     let paid = timeout(Duration::from_secs(2), payer.pay_up_to(sat(3_000))).await;
-    assert_eq!(paid.expect("a look for the payment").unwrap().paid, sat(3_000));
+    assert_eq!(paid.expect("a poll for the payment").unwrap().paid, sat(3_000));
 }
 
 /// A key serves one channel: the second opening ends before the peer hears of it.
@@ -185,7 +185,7 @@ async fn a_node_that_fails_is_asked_less_and_less() {
     }
     assert_eq!(pauses, [0, 2, 4, 8, 16, 30, 30, 30]);
     odd.change(|mood| mood.view = Answer::True);
-    until(payee.status(), "a look", |s| !s.blind).await;
+    until(payee.status(), "a poll", |s| !s.blind).await;
     looks.mark_unchanged();
     looks.changed().await.unwrap();
     let last = tokio::time::Instant::now();

@@ -179,7 +179,7 @@ impl Wallet for Forgetful {
 }
 
 /// 1. The payer's user stops waiting while the wallet signs. The wallet's work is dropped with it.
-/// 2. The payee hears that nobody is there any more, and the network hears nothing at all.
+/// 2. The payee hears that its peer is gone, and the network hears nothing at all.
 #[tokio::test(start_paused = true)]
 async fn an_open_that_is_dropped_while_the_wallet_signs_locks_nothing() {
     for case in cases() {
@@ -193,7 +193,7 @@ async fn an_open_that_is_dropped_while_the_wallet_signs_locks_nothing() {
             ),
             setup("payee").accept(b, chain.clone())
         );
-        assert!(opened.is_err(), "nobody waits any more");
+        assert!(opened.is_err(), "no one waits any more");
         assert!(dropped.load(Ordering::Relaxed), "{}", case.name());
         let error = payee.err().expect("no channel");
         assert!(matches!(error, OpenError::Disconnected { .. }), "{error}");
@@ -228,7 +228,7 @@ fn sign(child: &ChildTx) -> Transaction {
     tx
 }
 
-/// 1. The payee settles, and whoever should sign the child does not: neither it nor its parent goes out again.
+/// 1. The payee settles, and the signer of the child does not sign: neither it nor its parent goes out again.
 /// 2. The payee's user stops waiting: the same.
 /// 3. The party works all the same, and the next signer signs.
 #[tokio::test(start_paused = true)]
@@ -254,7 +254,7 @@ async fn a_signer_that_does_not_sign_raises_nothing() {
     }
     let patience = WALLET_TIMEOUT / 2;
     let raised = timeout(patience, payee.bump(&cpfp, OddSigner(Mood::NeverAnswers))).await;
-    raised.expect_err("nobody waits any more");
+    raised.expect_err("no one waits any more");
     assert_eq!(chain.broadcast_so_far(), before);
 
     let package = payee.bump(&cpfp, OddSigner(Mood::Answers)).await.expect("raised");

@@ -157,7 +157,7 @@ impl Case {
         pair
     }
 
-    /// The funding transaction is deep enough, and [`Case::payments`] are made.
+    /// The funding transaction has its confirmations, and [`Case::payments`] are made.
     pub fn open(&self) -> Pair {
         let mut pair = self.funded();
         pair.poll_both(pair.payee.params().confirmations(), None).unwrap();

@@ -15,7 +15,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// What happened since the last time that somebody asked.
+    /// What happened since the last call.
     pub fn news(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
     }

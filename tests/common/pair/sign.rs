@@ -24,7 +24,7 @@ pub trait Sign {
     fn settlement(&self, paid: u64, label: &str) -> Message;
 
     /// The part of a settlement with one signature that the payer `label` would make. Where it is not this channel's
-    /// payer, it takes itself for it.
+    /// payer, it believes that it is.
     fn cooperative_settlement(
         &self,
         paid: u64,
@@ -149,7 +149,7 @@ pub fn signature(params: &ChannelParams, tx: &Transaction, label: &str) -> Unver
     signature_over(params, &oracle::digest(params, tx), label)
 }
 
-/// The signature of `label`'s key, of the kind that the construction takes, over anything.
+/// The signature of `label`'s key, of the kind that the construction uses, over anything.
 pub fn signature_over(params: &ChannelParams, digest: &Digest, label: &str) -> UnverifiedSignature {
     let secp = Secp256k1::new();
     UnverifiedSignature::from_compact(match params.terms().construction {

@@ -11,7 +11,7 @@ use spilman::channel::{ChannelParams, Construction};
 
 /// The verdict over the spend of the funding output, and the sums: nothing is made or lost.
 ///
-/// For scripts and segwit v0 it is Core's own. Core's library knows no Taproot, so that such a spend is taken apart here.
+/// For scripts and segwit v0 it is Core's own. Core's library knows no Taproot, so such a spend is analysed here.
 pub fn assert_spends(params: &ChannelParams, tx: &Transaction) {
     let capacity = params.terms().capacity.to_amount();
     let bytes = bitcoin::consensus::serialize(tx);

@@ -28,7 +28,7 @@ fn txids<'a>(transactions: impl IntoIterator<Item = &'a Transaction>) -> Vec<bit
     txids
 }
 
-/// 1. A parent that pays nothing and its child reach the other nodes, whoever waits for them.
+/// 1. A parent that pays nothing and its child reach the other nodes, whichever wait is used.
 /// 2. The clock is where it was, and the blocks are those of a wait without it.
 #[test]
 fn a_package_walks_down_the_line() {
@@ -72,7 +72,7 @@ fn clock(node: &Node) -> u32 {
 }
 
 /// 1. A parent and its child, a package, and two spends of one coin are in mempools on either side of a cut.
-/// 2. After it, all have all, but each keeps its own spend; who did not take which, and why, is said.
+/// 2. After it, all have all, but each keeps its own spend; the error says which node rejected which, and why.
 /// 3. The same comes of a cut elsewhere.
 #[test]
 fn mempools_meet_again() {

@@ -1,4 +1,4 @@
-//! An electrs that refuses scripts with many transactions, and somebody who sends dust to the script of a channel.
+//! An electrs that refuses scripts with many transactions, and someone who sends dust to the script of a channel.
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const AT_ONCE: Backoff = Backoff {
     jitter: 0,
 };
 
-/// How soon a payee looks again.
+/// How soon a payee polls again.
 const SOON: Backoff = Backoff {
     first: Duration::from_millis(100),
     most: Duration::from_millis(100),
@@ -59,7 +59,7 @@ fn told(error: &ChainError) -> String {
 
 /// 1. An output is in a block: the view shows it, over a connection that lasts.
 /// 2. With the dust, electrs refuses all that it knows of the script, and the view says what that means.
-/// 3. The tip and other outputs are seen, and what is given to the network is taken.
+/// 3. The tip and other outputs are seen, and what is given to the network is accepted.
 #[tokio::test]
 async fn what_a_view_says_when_electrs_refuses_the_script() {
     let (mut chain, electrs) = start();
@@ -74,7 +74,7 @@ async fn what_a_view_says_when_electrs_refuses_the_script() {
 
     send_dust(&chain, &electrs, &coin.output.script_pubkey);
     let error = loop {
-        // The connection ends when electrs finds out, and the loss may come during a look.
+        // The connection ends when electrs finds out, and the loss may come during a poll.
         let error = told(&watched.view(coin.outpoint).await.expect_err("refused"));
         if error.contains("does not tell") {
             break error;

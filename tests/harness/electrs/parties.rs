@@ -82,7 +82,7 @@ async fn open(chain: &Regtest, cast: &Cast) -> (PayerHandle, PayeeHandle) {
 /// Nobody tells the parties anything: each hears of blocks, and of what the other broadcasts, from its own server.
 ///
 /// 1. They open a channel; the third block makes payments count.
-/// 2. The payer pays; the payee is gone, and its lock passes: the payer broadcasts the refund by itself.
+/// 2. The payer pays; the payee is gone, and its lock passes: the payer broadcasts the refund on its own.
 /// 3. Six blocks later the channel is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn parties_that_hear_by_themselves() {
@@ -106,7 +106,7 @@ async fn parties_that_hear_by_themselves() {
     assert_eq!((outcome.txid, outcome.to_payee), (refund, sat(0)));
 }
 
-/// A payee that hears by itself settles together with the payer, and both see the same end.
+/// A payee that hears from its own server settles together with the payer, and both see the same end.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_see_the_same_end() {
     let chain = start();
@@ -128,10 +128,10 @@ async fn both_see_the_same_end() {
     assert_eq!(payer.map(|end| end.txid), Ok(settlement));
 }
 
-/// A node takes no transaction from its users that pays more than 0.1 BTC per 1,000 vbytes, and electrs is one of them.
+/// A node accepts no transaction from its users that pays more than 0.1 BTC per 1,000 vbytes, and electrs is one of them.
 ///
 /// 1. The payer pays, and then settles at 20,000 sat/vB out of its change: nothing is wrong with that but the fee.
-/// 2. The server refuses it. The payee gives the newest payment to the network instead, long before the refund's lock.
+/// 2. The server refuses it. The payee gives the latest payment to the network instead, long before the refund's lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settlement_that_pays_too_much_is_not_waited_for() {
     let chain = start();

@@ -21,9 +21,9 @@ fn open(chain: &Regtest, construction: Construction, kind: LockKind) -> Duo {
 }
 
 /// 1. The payer's own refund, one block before its lock: not final.
-/// 2. One block later the node takes it, and a miner too.
+/// 2. One block later the node accepts it, and so does a miner.
 #[test]
-fn the_refund_is_taken_at_its_lock_and_not_a_block_before() {
+fn the_refund_is_accepted_at_its_lock_and_not_a_block_before() {
     let chain = start();
     for (construction, kind) in both_kinds() {
         let duo = open(&chain, construction, kind);
@@ -143,7 +143,7 @@ fn a_reorganisation_of_the_funding_transaction_renews_a_relative_lock() {
 /// A refund that is signed in advance can be locked until after 2038, where a script's lock cannot: the number in
 /// `nLockTime` has no sign.
 #[test]
-fn a_refund_locked_past_2038_is_taken_there() {
+fn a_refund_locked_past_2038_is_accepted_then() {
     const FIRST_PAST: u32 = 0x8000_0000;
     let node = NodeBuilder::default().start_time(FIRST_PAST - 100_000);
     let chain = Regtest::builder().node(node).start().expect("a node");

@@ -1,4 +1,4 @@
-//! Whatever is changed in an input that both signed, the node takes nothing but what was agreed.
+//! Whatever is changed in an input that both signed, the node accepts nothing but what was agreed.
 
 use bitcoin::key::Keypair;
 use bitcoin::secp256k1::{schnorr, Message, Secp256k1, SecretKey};
@@ -117,10 +117,10 @@ const ROWS: &[Row] = &[
     Row { name: "nothing", on: TREE, spoil: |_, _, stack| stack.clear(), reason: RejectReason::ScriptFailed, words: "Witness program was passed an empty witness" },
 ];
 
-/// Each row changes one thing in the input of a payment that the node takes, on every construction that has such a
+/// Each row changes one thing in the input of a payment that the node accepts, on every construction that has such a
 /// thing.
 #[test]
-fn nothing_but_the_agreed_input_is_taken() {
+fn nothing_but_the_agreed_input_is_accepted() {
     let chain = start();
     let mut wrong = Vec::new();
     for construction in Construction::ALL {
@@ -154,7 +154,7 @@ fn nothing_but_the_agreed_input_is_taken() {
 /// What proves a leaf has the length of a signature with its hash type, and by chance it ends with a zero. Keys are tried
 /// until that of the payment leaf does, and then until that of the refund's leaf does.
 #[test]
-fn a_proof_that_looks_like_a_signature_is_taken() {
+fn a_proof_that_looks_like_a_signature_is_accepted() {
     let chain = start();
     for (other, leaf) in [(1, "payment"), (0, "refund")] {
         let label = format!("proof/{leaf}");

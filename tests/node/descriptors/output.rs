@@ -89,7 +89,7 @@ fn spelled_out(channel: &Duo) -> Vec<String> {
 
 /// 1. Decoded by the node, the scripts that a spend reveals are those of the documents.
 /// 2. Hashed by the node, they give our address. Of leaves it cannot know the tree; there the descriptor alone says it.
-/// 3. Of a native witness script the node finds our descriptor by itself.
+/// 3. Of a native witness script the node derives our descriptor.
 #[test]
 fn the_node_decodes_the_scripts_that_we_reveal() {
     let chain = start();
@@ -152,7 +152,7 @@ fn the_node_aggregates_the_same_internal_key() {
     assert_ne!(address(format!("tr(musig({k1},{k2}),{other}")), ours);
 }
 
-/// A slip of the pen does not lead to somebody else's output.
+/// A typing error does not lead to another output.
 #[test]
 fn a_descriptor_with_a_slip_is_refused() {
     let chain = start();

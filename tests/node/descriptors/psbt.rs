@@ -1,4 +1,4 @@
-//! Refund, payment and settlement as PSBTs, looked at and completed by the node.
+//! Refund, payment and settlement as PSBTs, analysed and completed by the node.
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::hashes::{hash160, Hash};
@@ -62,7 +62,7 @@ fn completes(chain: &Regtest, psbt: &Psbt, ours: &Transaction, case: &str) {
 }
 
 /// 1. The node completes the refund to our bytes, long before its lock.
-/// 2. It takes the transaction when its lock is over, and not before.
+/// 2. It accepts the transaction when its lock is over, and not before.
 #[test]
 fn the_node_completes_the_refund() {
     let chain = start();
@@ -81,10 +81,10 @@ fn the_node_completes_the_refund() {
     }
 }
 
-/// 1. Of a payment that nobody has signed, and of one that the payer has, the node says whose signatures are missing
+/// 1. Of a payment without signatures, and of one that the payer has, the node says whose signatures are missing
 ///    and does not complete it. (For Taproot it does not say whose.)
 /// 2. From the halves of both, in either order, it makes the whole.
-/// 3. It completes that to the bytes of the payee's settlement, and takes them.
+/// 3. It completes that to the bytes of the payee's settlement, and accepts them.
 #[test]
 fn the_node_makes_a_payment_from_its_halves() {
     let chain = start();
@@ -139,7 +139,7 @@ fn the_node_makes_a_payment_from_its_halves() {
 }
 
 /// The node as the payee's cold signer: it gets the PSBT and a descriptor with K2's secret, and gives back a
-/// transaction that it takes. Its signature may be another one than ours, because it looks for one with a low R.
+/// transaction that it accepts. Its signature may differ from ours, because it searches for one with a low R.
 #[test]
 fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
     let chain = start();
@@ -169,7 +169,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
 }
 
 /// 1. The PSBT says whose aggregate the internal key is (BIP 373).
-/// 2. The node completes the settlement with one signature to our bytes, which it takes.
+/// 2. The node completes the settlement with one signature to our bytes, which it accepts.
 #[test]
 fn the_node_completes_a_settlement_with_one_signature() {
     let chain = start();
@@ -198,7 +198,7 @@ fn the_node_completes_a_settlement_with_one_signature() {
     chain.node().accepts(&settlement);
 }
 
-/// The PSBT of the newest payment with the payer's signature for the one before.
+/// The PSBT of the latest payment with the payer's signature for the one before.
 fn stale(channel: &Duo, before: &Psbt, right: &Psbt) -> Psbt {
     let mut stale = only_of(right.clone(), channel.params().payee_key().to_public_key());
     let (input, before) = (&mut stale.inputs[0], &before.inputs[0]);

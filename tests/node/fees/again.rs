@@ -52,7 +52,7 @@ fn in_mempool(chain: &Regtest, package: &CpfpPackage, at: &str) {
 }
 
 /// 1. The payee closes; the node asks for more than was agreed, and refuses the settlement, with this block and the next.
-/// 2. Raised, it is taken. A package for another channel is not for this one.
+/// 2. Raised, it is accepted. A package for another channel is not for this one.
 /// 3. The node loses its mempool, and gets both again.
 /// 4. The channel ends with what was paid.
 #[test]
@@ -99,7 +99,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
 /// 1. Both close with one signature, and the node refuses that. It is of version 2, which before Core 31 no child lifts over
 ///    the least feerate.
 /// 2. That the payer is gone now changes nothing.
-/// 3. The payee closes once more: with its newest payment, which is of version 3. Raised, it is taken.
+/// 3. The payee closes once more: with its latest payment, which is of version 3. Raised, it is accepted.
 /// 4. There is nothing further to fall back to.
 #[test]
 fn a_settlement_with_one_signature_gives_way_to_the_payment() {
@@ -157,7 +157,7 @@ fn a_raised_refund_goes_out_again_with_its_child() {
     chain.mine(150).expect("blocks");
     for channel in &mut channels {
         let at = channel.construction().name();
-        channel.look_as(Side::Payer);
+        channel.poll_as(Side::Payer);
         assert_eq!(
             channel.answer(SpendRole::Refund),
             Some(RejectReason::MinRelayFee),
@@ -171,10 +171,10 @@ fn a_raised_refund_goes_out_again_with_its_child() {
             "{at}"
         );
         forget(&chain);
-        channel.look_as(Side::Payer);
+        channel.poll_as(Side::Payer);
         in_mempool(&chain, &package, at);
         chain.mine(SETTLED_DEPTH).expect("blocks");
-        channel.look_as(Side::Payer);
+        channel.poll_as(Side::Payer);
         assert_eq!(channel.pair.payer.stage(), Stage::Closed, "{at}");
     }
 }
@@ -196,7 +196,7 @@ fn sign_for(key: &SecretKey, child: &ChildTx) -> Transaction {
 /// As a service: the payee's user raises what its party broadcasts, and the wallet signs.
 ///
 /// 1. Before there is a settlement, there is nothing to raise.
-/// 2. A feerate that the settlement pays by itself needs no child, and the payer's refund is not to be raised yet.
+/// 2. A feerate that the settlement pays alone needs no child, and the payer's refund is not to be raised yet.
 /// 3. Parent and child are mined, and both sides see the end.
 #[tokio::test]
 async fn a_payee_raises_its_settlement() {
@@ -239,7 +239,7 @@ async fn a_payee_raises_its_settlement() {
     assert_eq!(payee.map(|outcome| outcome.to_payee), Ok(sat(300_000)));
 }
 
-/// A view of the chain that takes one transaction at a time, as an electrum server does.
+/// A view of the chain that accepts one transaction at a time, as an electrum server does.
 struct OneByOne(BitcoindChain);
 
 impl Chain for OneByOne {

@@ -50,7 +50,7 @@ impl Case {
     }
 
     pub fn funded_by(chain: &Regtest, construction: Construction, kind: CoinKind, capacity: Amount) -> Self {
-        // Each channel has keys of its own, as it should be.
+        // Each channel has separate keys, as it should.
         let height = tip(chain).height;
         let key = |role: &str| labelled_key(&format!("spilman/tests/fees/{construction}/{height}/{role}"));
         let (payer, payee) = (key("payer"), key("payee"));
@@ -124,7 +124,7 @@ impl Case {
         channel
     }
 
-    /// The same, and the funding transaction is three blocks deep.
+    /// The same, and the funding transaction has three confirmations.
     pub fn open(self, chain: &Regtest) -> Channel {
         let mut channel = self.fund(chain);
         chain.mine(3).expect("blocks");
@@ -138,7 +138,7 @@ impl Case {
 pub struct Channel {
     pub case: Case,
     pub pair: Pair<Relay>,
-    /// What one side said and the other did not take.
+    /// What one side said and the other refused.
     pub refused: Vec<(Side, ApplyError)>,
 }
 
@@ -172,14 +172,14 @@ impl Channel {
         }
     }
 
-    /// Both look at the chain, the payee first.
+    /// Both poll the chain, the payee first.
     pub fn poll(&mut self) {
         for side in [Side::Payee, Side::Payer] {
-            self.look_as(side);
+            self.poll_as(side);
         }
     }
 
-    pub fn look_as(&mut self, side: Side) {
+    pub fn poll_as(&mut self, side: Side) {
         let outpoint = self.outpoint();
         let seen = Event::Chain(self.pair.network.view(outpoint));
         self.tell(side, seen).expect("what a node says is never refused");
@@ -210,7 +210,7 @@ impl Channel {
         );
     }
 
-    /// The newest payment, as the payee would broadcast it.
+    /// The latest payment, as the payee would broadcast it.
     pub fn redeemable(&self) -> SettlementTx {
         let redeemable = self.pair.payee.redeemable().expect("completed");
         redeemable.expect("a payment is held")

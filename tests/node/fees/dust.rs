@@ -34,11 +34,11 @@ impl Case {
 
 /// 1. One satoshi below the limit, to the payee or to the payer, is no output.
 /// 2. At the limit it is one.
-/// 3. The node takes all of these, and so the payee's settlement at the limit.
+/// 3. The node accepts all of these, and so the payee's settlement at the limit.
 /// 4. A child that raises it leaves the limit, too.
 /// 5. Parties that know no dust make an output of a satoshi less, and the node refuses it.
 #[test]
-fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_takes() {
+fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_accepts() {
     let chain = start_with_dust(ODD);
     for construction in Construction::ALL {
         let mut channel = Case::new(&chain, construction).dust(ODD).open(&chain);

@@ -21,7 +21,7 @@ pub fn both_sign(channel: &Channel, version: Version, output: Vec<TxOut>) -> Tra
     spend::finish(params, tx, signatures)
 }
 
-/// A spend of one coin back to the coin's own script, with so many more outputs of 294 satoshi to make it large, and the
+/// A spend of one coin back to the coin's own script, with more outputs of 294 satoshi to make it large, and the
 /// coin that it makes.
 pub fn child(coin: &Coin, version: Version, fee: Amount, more: usize) -> (Transaction, Coin) {
     let small = TxOut {

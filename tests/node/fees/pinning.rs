@@ -28,7 +28,7 @@ fn paid(chain: &Regtest, construction: Construction) -> (Channel, SettlementTx) 
 
 /// 1. The payee's settlement is in the mempool. The payer's change pays for a large child at a low feerate: refused.
 /// 2. So is a small one of version 2.
-/// 3. A small one of version 3 is taken, and keeps any further one out: neither a grandchild, nor another child that pays
+/// 3. A small one of version 3 is accepted, and keeps any further one out: neither a grandchild, nor another child that pays
 ///    less.
 /// 4. The payee's child pays more, and the payer's has to leave.
 #[test]
@@ -82,7 +82,7 @@ fn a_settlement_of_version_3_cannot_be_pinned() {
     }
 }
 
-/// What version 3 is for. The same settlement as version 2, which the network takes as well:
+/// What version 3 is for. The same settlement as version 2, which the network accepts as well:
 ///
 /// 1. the payer's change pays the least feerate for two children that fill what a node keeps of one family;
 /// 2. the payee's child is refused, whatever it pays (before Core 31, a node kept room for just one);
@@ -137,7 +137,7 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
     }
 }
 
-/// The payee's child lifts this to so many satoshi for each vbyte.
+/// The payee's child lifts this to this many satoshi per vbyte.
 fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> CpfpPackage {
     let cpfp = Cpfp::new(per_vb(feerate), channel.case.setup.payee.payout.clone());
     let child = cpfp.settlement(channel.params(), settlement);
@@ -150,13 +150,13 @@ fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> Cpfp
     package
 }
 
-/// The settlement with one signature looks like anybody's payment, so it is of version 2 and can be pinned. Whoever meets
-/// that has the payment of version 3 left, which replaces it if it pays more.
+/// The settlement with one signature looks like any other payment, so it is of version 2 and can be pinned. A payee
+/// that meets that has the payment of version 3 left, which replaces it if it pays more.
 ///
-/// 1. A large child of the payer's change pays less than the settlement by the vbyte, and is taken.
-/// 2. The payee raises the settlement by a little, and that is taken.
+/// 1. A large child of the payer's change pays less than the settlement per vbyte, and is accepted.
+/// 2. The payee raises the settlement by a little, and that is accepted.
 /// 3. It closes once more: its payment does not pay for what it would replace.
-/// 4. With a child that does, it is taken, and what pinned is gone.
+/// 4. With a child that does, it is accepted, and the pin is gone.
 #[test]
 fn a_pinned_cooperative_settlement_is_replaced_by_the_payment() {
     let chain = start();

@@ -13,7 +13,7 @@ use super::channel::{asked, per_vb, sat, start_at_least, wallet, Case, Channel, 
 
 /// 1. Alone, the parent is refused.
 /// 2. With a child that lifts both to a little less than the node asks, it is refused still.
-/// 3. With one that lifts them to what it asks, both are taken and mined.
+/// 3. With one that lifts them to what it asks, both are accepted and mined.
 fn raise(
     chain: &Regtest,
     channel: &Channel,

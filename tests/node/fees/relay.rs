@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 pub struct Relay {
     pub notices: Vec<(Side, Notice)>,
-    /// What was given to the node, and why it did not take it.
+    /// What was given to the node, and why it rejected it.
     pub broadcasts: Vec<(SpendRole, Transaction, Option<RejectReason>)>,
     told: Option<Terms>,
     promised: Option<Amount>,

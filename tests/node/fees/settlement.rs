@@ -19,7 +19,7 @@ fn open(chain: &Regtest, construction: Construction) -> Channel {
     case.open(chain)
 }
 
-/// The settlement is in the mempool, pays what was paid, and this feerate: just so much with signatures of the largest
+/// The settlement is in the mempool, pays what was paid, and this feerate: exactly that with signatures of the largest
 /// size, hardly more with shorter ones.
 #[track_caller]
 fn check(chain: &Regtest, channel: &Channel, settlement: &SettlementTx, paid: Amount, feerate: FeeRate) {
@@ -119,7 +119,7 @@ fn change_that_cannot_pay_grants_the_agreed_feerate() {
 /// 2. The payer refuses to sign one.
 /// 3. The payee refuses one that the payer signed: the same message, but for the feerate.
 #[test]
-fn nobody_settles_below_the_agreed_feerate() {
+fn no_one_settles_below_the_agreed_feerate() {
     let chain = start();
     let (agreed, low) = (Terms::FEERATE, per_vb(1));
     let refused = Refusal::Payment(PaymentError::SettlementFeerate {
@@ -189,7 +189,7 @@ fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
 
 /// 1. The payee's user gives an older payment to the network, as the PSBT lets any wallet do. The payee has not heard of it
 ///    and goes on.
-/// 2. From the first look that shows the spend, nothing more is acknowledged, and the newest payment is given to the network
+/// 2. From the first poll that shows the spend, nothing more is acknowledged, and the latest payment is given to the network
 ///    against it. It pays no more, so that the older one stays.
 /// 3. What the payee gets is what was older, and not less.
 #[test]
@@ -203,7 +203,7 @@ fn nothing_counts_once_an_older_payment_is_in_the_mempool() {
         let verdict = chain.node().submit(older.tx()).expect("verdict");
         verdict.expect_accepted();
 
-        channel.look_as(Side::Payee);
+        channel.poll_as(Side::Payee);
         assert_eq!(channel.pair.payee.stage(), Stage::Closing, "{construction}");
         let newest = channel.pair.payee.settlement().expect("settled");
         assert_eq!(newest.balance().paid, sat(60_000), "{construction}");

@@ -14,7 +14,7 @@ const DUST: Amount = sat(294);
 
 /// 1. What is owed to the payee and below dust is no output, and nor is the payer's change: the miner gets it.
 /// 2. One satoshi more is an output.
-/// 3. The node takes all of these.
+/// 3. The node accepts all of these.
 #[test]
 fn what_would_be_dust_goes_to_the_fee() {
     let chain = start();
@@ -43,7 +43,7 @@ fn what_would_be_dust_goes_to_the_fee() {
 }
 
 /// The node draws the line where the channel does: parties that know no dust make an output of 293 satoshi, and it is
-/// refused; one of 294 is taken.
+/// rejected; one of 294 is accepted.
 #[test]
 fn the_node_draws_the_line_of_dust_at_the_same_sum() {
     let chain = start();

@@ -1,4 +1,4 @@
-//! What counts before the funding transaction is confirmed: so much as the payee can bear to lose.
+//! What counts before the funding transaction is confirmed: as much as the payee can afford to lose.
 
 use bitcoin::{Amount, OutPoint};
 use spilman::channel::{
@@ -41,7 +41,7 @@ fn payer_waits(channel: &mut Channel, more: Amount, confirmations: u32) {
     assert_eq!(answer, Err(error.into()), "{}", channel.construction());
 }
 
-/// Why the payee does not take what the payer sent.
+/// Why the payee refuses what the payer sent.
 #[track_caller]
 fn payee_waits(channel: &mut Channel, unconfirmed: Amount, confirmations: u32) {
     let error = PaymentError::Unconfirmed {
@@ -54,7 +54,7 @@ fn payee_waits(channel: &mut Channel, unconfirmed: Amount, confirmations: u32) {
     assert_eq!(refused, [(Side::Payee, expected)], "{}", channel.construction());
 }
 
-/// 1. The network takes the funding transaction, and both sides are open at their first look.
+/// 1. The network accepts the funding transaction, and both sides are open at their first poll.
 /// 2. Payments up to the limit count. The payer makes no larger ones, with no confirmation and with two.
 /// 3. A payer that was told of a higher limit makes one, and the payee refuses it.
 /// 4. With the agreed three, any payment counts.
@@ -96,8 +96,8 @@ fn up_to_a_limit_payments_count_at_once() {
     }
 }
 
-/// Anybody can change the id of a funding transaction with a legacy input, so that nothing counts before it is deep
-/// enough, whatever the limit.
+/// Anyone can change the id of a funding transaction with a legacy input, so nothing counts before it has its
+/// confirmations, whatever the limit.
 #[test]
 fn a_malleable_funding_transaction_never_counts_before() {
     let chain = start();
@@ -106,7 +106,7 @@ fn a_malleable_funding_transaction_never_counts_before() {
         assert_eq!(
             channel.answer(SpendRole::Funding),
             None,
-            "{construction}: it is taken"
+            "{construction}: it is accepted"
         );
         let warned = (Side::Payee, Notice::MalleableFunding);
         assert!(
@@ -122,7 +122,7 @@ fn a_malleable_funding_transaction_never_counts_before() {
                 command: "pay",
                 stage: Stage::AwaitingFunding,
             };
-            assert_eq!(early, Err(error.into()), "{construction}: {mined} deep");
+            assert_eq!(early, Err(error.into()), "{construction}: {mined} confirmations");
             chain.mine(1).expect("a block");
         }
         channel.poll();
@@ -181,8 +181,8 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
     }
 }
 
-/// 1. The channel is three blocks deep and a reorganisation takes it out again; the funding transaction is in the mempool.
-/// 2. If no more was paid than the limit, both go on; if more, both wait until it is deep enough once more.
+/// 1. The funding transaction has three confirmations, and a reorganisation takes it back to the mempool.
+/// 2. If no more was paid than the limit, both go on; if more, both wait for its confirmations once more.
 #[test]
 fn after_a_reorganisation_the_limit_counts_again() {
     let chain = start();
@@ -213,7 +213,7 @@ fn after_a_reorganisation_the_limit_counts_again() {
 /// 1. The payee closes before the funding transaction is confirmed. A settlement of version 3 cannot have an unconfirmed
 ///    parent of version 2, so the node refuses it, and the payee says so.
 /// 2. One block later it goes through.
-/// 3. A settlement with one signature is of version 2 and is taken at once.
+/// 3. A settlement with one signature is of version 2 and is accepted at once.
 #[test]
 fn a_settlement_waits_for_the_funding_transaction() {
     let chain = start();

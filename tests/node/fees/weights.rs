@@ -104,7 +104,7 @@ fn accepted(chain: &Regtest, channel: &Channel, name: &str, tx: &Transaction) {
 /// 1. the redeemed payment, the settlement that the payer signs, and where there is one the settlement with one
 ///    signature weigh what was derived, less what short signatures save, and pay the feerate for it, in whole vbytes;
 /// 2. so does the refund;
-/// 3. the node takes all of them.
+/// 3. the node accepts all of them.
 #[test]
 fn weights_are_the_derived_ones() {
     let chain = start();
@@ -150,7 +150,7 @@ fn weights_are_the_derived_ones() {
     }
 }
 
-/// A node that asks for just the agreed feerate takes every transaction of a channel.
+/// A node that asks for just the agreed feerate accepts every transaction of a channel.
 #[test]
 fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
     let feerate = per_vb(7);

@@ -224,7 +224,7 @@ fn a_payer_that_sends_the_change_elsewhere_fails() {
     assert!(seen.contains(&format!(" sat to {other}")), "{seen}");
 }
 
-/// However many messages come, no more are taken than any case has.
+/// However many messages come, no more are read than any case has.
 #[test]
 fn a_flood_of_messages_ends_the_case() {
     let gone = "p2wsh/example-7/payer-vanishes-before-payment";

@@ -13,7 +13,7 @@ use crate::pair::{key, sat, Case};
 pub enum Verdict {
     /// The dishonest message was refused, in these words.
     Refused(RefusalReason, String),
-    /// It was taken.
+    /// It was accepted.
     Taken,
     /// An honest message was refused.
     HonestRefused(MessageKind, RefusalReason),
@@ -47,7 +47,7 @@ pub fn play(case: &Case, forgery: Option<&Forgery>) -> (Verdict, Vec<String>) {
     (verdict, words.unwrap_or_default())
 }
 
-/// One message is the forger's; whoever goes on after it has taken it.
+/// One message is the forger's; a receiver that goes on after it has accepted it.
 #[derive(Debug)]
 struct Liar<'a> {
     forgery: Option<&'a Forgery>,

@@ -44,7 +44,7 @@ pub const ROWS: &[Row] = &[
     row("T1 of another construction", bare, (Payee, Protected), |w, e| { let other = w.params.terms().clone().on(Construction::P2wsh); funds(e, other_output(&w.params, &other, false)) }, RefusalReason::FundingMismatch, &["no output of 0.01000000"]).on(absolute_in_script),
     row("T1 with the payer's own internal key", bare, (Payee, Protected), |w, e| funds(e, own_internal_key(w)), RefusalReason::FundingMismatch, &["no output of 0.01000000"]).on(taproot),
 
-    // Before the funding transaction is deep enough.
+    // Before the funding transaction has its confirmations.
     row("payment on an unconfirmed channel", bare, (Payee, AwaitingFunding), |_, _| (), RefusalReason::FundingUnconfirmed, &["0 confirmations", "3 are needed"]),
     row("payment one confirmation early", bare, (Payee, AwaitingFunding), |w, _| w.pair().poll(Payee, 2, None).unwrap(), RefusalReason::FundingUnconfirmed, &["2 confirmations", "3 are needed"]),
     row("a second funding transaction", bare, (Payee, AwaitingFunding), |w, e| e.message = Message::Funding { tx: w.pair().payer.funding().tx().clone() }, RefusalReason::UnexpectedMessage, &["funding", "to confirm"]),

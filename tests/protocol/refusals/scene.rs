@@ -13,7 +13,7 @@ use spilman::channel::{
 use crate::pair::{sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
-/// What a mutation may look at, and how it may set the scene.
+/// What a mutation may read, and how it may set the scene.
 pub struct World {
     pub params: ChannelParams,
     /// Once the opening is done.
@@ -138,7 +138,7 @@ pub fn reserved() -> Case {
     case
 }
 
-/// A payee that takes 2,500 before the funding transaction is confirmed.
+/// A payee that accepts 2,500 before the funding transaction is confirmed.
 pub fn trusting() -> Case {
     let mut case = example7();
     case.limits.zero_conf_limit = sat(2_500);
@@ -164,7 +164,7 @@ pub fn bond() -> Case {
     Case::new(Bond).paying(&[1_000, 1_000])
 }
 
-/// The payee is asked to sign when the lock is 71 blocks ahead, one fewer than it takes.
+/// The payee is asked to sign when the lock is 71 blocks ahead, one fewer than it accepts.
 pub fn late() -> Case {
     Case {
         when_signing: tip(HEIGHT + 73, MTP),
@@ -172,7 +172,7 @@ pub fn late() -> Case {
     }
 }
 
-/// The chain was reorganised, and the lock is 4,033 blocks ahead, one more than the payee takes.
+/// The chain was reorganised, and the lock is 4,033 blocks ahead, one more than the payee accepts.
 pub fn early() -> Case {
     let case = bare().expiry(height(HEIGHT + 4_032));
     Case {

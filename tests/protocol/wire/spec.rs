@@ -15,7 +15,7 @@ use crate::pair::{sat, Case, Inspect, Side, MTP};
 const SPEC: &str = include_str!("../../../fixtures/WIRE.md");
 const CDDL: &str = include_str!("../../../fixtures/wire.cddl");
 
-/// The cells of the table below this header, with marks of code taken away.
+/// The cells of the table below this header, without code marks.
 fn table(header: &str) -> Vec<Vec<String>> {
     let (_, below) = SPEC
         .split_once(header)
@@ -67,7 +67,7 @@ fn kinds_and_reasons_match_the_library() {
     );
 }
 
-/// `389 + P` for a push of so many bytes.
+/// `389 + P` for a push of this many bytes.
 fn weight(cell: &str, push: u64) -> u64 {
     let (base, plus) = cell
         .split_once(" + ")

@@ -56,7 +56,7 @@ async fn a_server_that_hangs_up_is_not_called_without_pause() {
     }
 }
 
-/// It is news that a connection is lost, and no news that the next one is, too. What a party does about news is to look.
+/// It is news that a connection is lost, and no news that the next one is, too. A party reacts to news with a poll.
 #[tokio::test]
 async fn a_connection_that_fails_again_and_again_is_news_once() {
     let server = Server::start(history());
@@ -73,7 +73,7 @@ async fn a_connection_that_fails_again_and_again_is_news_once() {
         assert_eq!(
             server.asked("server.version"),
             1 + looks,
-            "without a pause, each look connects"
+            "without a pause, each poll connects"
         );
     }
     // The last connection is forgotten only after the one before it has ended, news and all.
@@ -89,10 +89,10 @@ async fn a_connection_that_fails_again_and_again_is_news_once() {
     news.expect("in time").expect("of the next loss");
 }
 
-/// A look at one channel that costs the connection, whatever the call, makes the next look at this channel wait. The tip and
+/// A poll of one channel that costs the connection, whatever the call, makes the next poll of this channel wait. The tip and
 /// the other channels do not.
 #[tokio::test]
-async fn a_look_that_costs_the_connection_waits_alone() {
+async fn a_poll_that_costs_the_connection_waits_alone() {
     for call in [
         "blockchain.transaction.get",
         "blockchain.scripthash.subscribe",

@@ -90,7 +90,7 @@ async fn a_history_with_an_unknown_transaction_tells_nothing() {
     assert!(told(&error).contains(&expected), "{}", told(&error));
 }
 
-/// Without either list nobody knows whether the output is spent. The error says so, the tip and broadcasts go on, and so
+/// Without either list it is unknown whether the output is spent. The error says so, the tip and broadcasts go on, and so
 /// does the connection.
 #[tokio::test]
 async fn without_both_the_view_is_an_error_and_the_rest_works() {
@@ -98,7 +98,7 @@ async fn without_both_the_view_is_an_error_and_the_rest_works() {
         let (server, funding, spend) = with_others();
         refuse(&server, &[HISTORY, UNSPENT, SUBSCRIBE], refusal.clone());
         let chain = ElectrumChain::new(&server.address);
-        let error = told(&view(&chain, outpoint(&funding)).await.expect_err("nobody knows"));
+        let error = told(&view(&chain, outpoint(&funding)).await.expect_err("it is unknown"));
         let funding = outpoint(&funding);
         let words = refusal["message"].as_str().or(refusal.as_str()).expect("words");
         for part in [
@@ -171,7 +171,7 @@ async fn fulcrum_tells_of_an_output_without_its_script() {
 
 /// A server that refuses one script serves the others over the same connection, also at the same time.
 #[tokio::test]
-async fn an_error_about_one_script_does_not_end_the_looks_of_others() {
+async fn an_error_about_one_script_does_not_end_the_polls_of_others() {
     let script = ScriptBuf::new_p2wsh(&ScriptBuf::from_bytes(vec![0x52]).wscript_hash());
     let (bad, good) = (pay(coin(0), &anyone(), 1_000), pay(coin(1), &script, 1_000));
     let mut world = World::new(11);

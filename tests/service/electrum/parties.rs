@@ -26,7 +26,7 @@ const BUSY: Backoff = Backoff {
     jitter: 0,
 };
 
-/// A server that takes every transaction, refuses some calls, and tells what it was given.
+/// A server that accepts every transaction, refuses some calls, and tells what it was given.
 fn serve(server: &Server, refused: &'static [&'static str]) -> mpsc::UnboundedReceiver<Transaction> {
     let (given, taken) = mpsc::unbounded_channel();
     server.lie(move |_, call, params| {
@@ -68,7 +68,7 @@ async fn open(watched: &ElectrumChain, payee: Setup) -> (Case, FakeChain, PayerH
     )
 }
 
-/// A look that fails brings about another one, and none of them a connection before it is due.
+/// A poll that fails brings about another one, and none of them a connection before it is due.
 #[tokio::test]
 async fn a_payee_whose_server_hangs_up_waits_between_two_attempts() {
     let server = Server::start(World::new(200));
@@ -91,8 +91,8 @@ async fn a_payee_whose_server_hangs_up_waits_between_two_attempts() {
     server.lie(|_, call, _| (call == "blockchain.headers.subscribe").then_some(Reply::HangUp));
     server.cut();
     let many = tokio::time::timeout(DEADLINE, told.recv()).await;
-    many.expect("looks that fail").expect("the payee is alive");
-    // A look at the channel may have been under way when the connection broke, and that is forgiven.
+    many.expect("polls that fail").expect("the payee is alive");
+    // A poll of the channel may have been under way when the connection broke, and that is forgiven.
     let made = server.asked("server.version") - before;
     assert!(made <= 1, "{made} connections, and only one of them could be due");
 }

@@ -1,4 +1,4 @@
-//! An electrum server over a small chain of its own, that tells the truth unless a test wants otherwise.
+//! An electrum server over its own small chain, that tells the truth unless a test wants otherwise.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -27,7 +27,7 @@ pub enum Reply {
     Error(Value),
     /// These bytes, whatever they are.
     Raw(Vec<u8>),
-    /// These bytes, again and again, until nobody takes them.
+    /// These bytes, again and again, until no one reads them.
     Flood(Vec<u8>),
     Silence,
     HangUp,
@@ -248,7 +248,7 @@ impl Server {
     /// Tells everybody something that they did not ask for.
     pub fn tell(&self, line: &Value) {
         for mut peer in self.peers.lock().expect("whole").iter() {
-            writeln!(peer, "{line}").expect("somebody listens");
+            writeln!(peer, "{line}").expect("someone listens");
         }
     }
 
@@ -298,7 +298,7 @@ fn serve(peer: &TcpStream, world: &Mutex<World>, lie: &Mutex<Lie>, asked: &Mutex
     }
 }
 
-/// The script that anybody can satisfy, as a hash of it.
+/// The script that anyone can satisfy, as a hash of it.
 pub fn anyone() -> ScriptBuf {
     let script = ScriptBuf::from_bytes(vec![0x51]);
     ScriptBuf::new_p2wsh(&script.wscript_hash())

@@ -23,7 +23,7 @@ async fn the_words_of_a_refusal() {
     let cut = format!("{}…", &long[..300]);
     #[rustfmt::skip]
     let rows = [
-        // electrs: the node's words, with a code of its own for them.
+        // electrs: the node's words, with a separate code for them.
         (coded(2, "non-final"), Ok(Some("non-final"))),
         (coded(2, "insufficient fee, rejecting replacement 00ff"), Ok(Some("insufficient fee, rejecting replacement 00ff"))),
         (coded(2, "txn-already-in-mempool"), Ok(None)),

@@ -69,7 +69,7 @@ async fn another_branch_is_believed_once_it_has_as_much_work() {
     }
 }
 
-/// 1. A look with an unchanged tip asks for no header, a new block is asked for alone, and many at once, too.
+/// 1. A poll with an unchanged tip asks for no header, a new block is asked for alone, and many at once, too.
 /// 2. A reorganisation is asked for as far back as what was believed.
 #[tokio::test]
 async fn headers_are_asked_for_once() {
