@@ -1,5 +1,25 @@
 //! What several test binaries need.
-#![allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each binary uses a part of it"
+)]
+
+/// Fails unless the value has this form, and shows the value.
+macro_rules! assert_matches {
+    ($value:expr, $pattern:pat $(if $guard:expr)? $(, $context:literal)?) => {
+        match $value {
+            $pattern $(if $guard)? => {}
+            ref other => panic!(
+                "expected {}, got {other:?}{}",
+                stringify!($pattern $(if $guard)?),
+                String::new() $(+ " at " + &format!($context))?
+            ),
+        }
+    };
+}
+pub(crate) use assert_matches;
 
 #[cfg(feature = "regtest")]
 pub mod child;

@@ -9,6 +9,7 @@ use spilman::regtest::{
     BLOCK_INTERVAL, START_HEIGHT, START_TIME,
 };
 
+use crate::common::assert_matches;
 use crate::common::judge::Judge as _;
 use crate::{chain, chain_hashes, outputs, sat};
 
@@ -70,11 +71,7 @@ fn starts_with_mature_funds_at_a_fixed_time() {
     let error = chain
         .fund(Amount::from_int_btc(100) + sat(1), CoinKind::Legacy)
         .unwrap_err();
-    assert!(matches!(
-        error,
-        Error::InvalidRequest(InvalidRequest::FundsShort { needed, available })
-            if needed == available + sat(1) && available == Amount::from_int_btc(100)
-    ));
+    assert_matches!(error, Error::InvalidRequest(InvalidRequest::FundsShort { needed, available }) if needed == available + sat(1) && available == Amount::from_int_btc(100));
     let coin = chain.fund(Amount::from_int_btc(100), CoinKind::Legacy).unwrap();
     assert_eq!(coin.funding.output, std::slice::from_ref(&coin.output));
     // That block made the next coinbase spendable.
@@ -146,9 +143,7 @@ fn a_spend_cannot_pay_out_more_than_its_coins() {
         .unwrap()
         .spend(vec![])
         .unwrap();
-    assert!(
-        matches!(coin.sign(&mut foreign), Err(InvalidRequest::NotSpent { outpoint, .. }) if outpoint == coin.outpoint)
-    );
+    assert_matches!(coin.sign(&mut foreign), Err(InvalidRequest::NotSpent { outpoint, .. }) if outpoint == coin.outpoint);
 }
 
 /// A miner without a clock takes the node's time, and a second more than the median if that stands still.

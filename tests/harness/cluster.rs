@@ -5,6 +5,7 @@ mod mempools;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::assert_matches;
 use crate::common::judge::Judge as _;
 use crate::common::proc::signal;
 use crate::common::wait::until;
@@ -213,21 +214,18 @@ fn what_cannot_be_is_named_with_both_values() {
     assert_eq!(error.to_string(), "no node 2 in a cluster of 2");
     let mut one = Cluster::builder().nodes(1).start().unwrap();
     for error in [one.stop(1), one.split(&[0, 7]).map(drop)] {
-        assert!(matches!(
+        assert_matches!(
             error,
             Err(Error::InvalidRequest(InvalidRequest::NoSuchNode {
                 index: 1 | 7,
                 nodes: 1
             }))
-        ));
+        );
     }
     let error = one.split(&[0]).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::InvalidRequest(InvalidRequest::NothingToCut { nodes: 1 })
-        ),
-        "{error}"
+    assert_matches!(
+        error,
+        Error::InvalidRequest(InvalidRequest::NothingToCut { nodes: 1 })
     );
     assert!(wait_for_same_tip(&[]).is_err() && wait_for_same_mempool(&[]).is_err());
 }

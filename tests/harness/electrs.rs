@@ -9,6 +9,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::assert_matches;
 use crate::common::child::{child_of, is_child, write_program};
 use crate::common::judge::Judge as _;
 use crate::common::proc::{daemons_of, listening};
@@ -228,19 +229,13 @@ fn arguments_of_electrs() {
 fn nodes_that_electrs_cannot_use() {
     let alone = Arc::new(Node::start().expect("a node"));
     let error = Electrs::start(&alone).expect_err("no port for peers");
-    assert!(
-        matches!(error, Error::InvalidRequest(InvalidRequest::NoPort)),
-        "{error}"
-    );
+    assert_matches!(error, Error::InvalidRequest(InvalidRequest::NoPort));
     let error = Regtest::builder()
         .height(0)
         .electrs(true)
         .start()
         .expect_err("no block");
-    assert!(
-        matches!(error, Error::InvalidRequest(InvalidRequest::OldTip { .. })),
-        "{error}"
-    );
+    assert_matches!(error, Error::InvalidRequest(InvalidRequest::OldTip { .. }));
 }
 
 /// An electrs that ends says why, and one that never answers is broken off.

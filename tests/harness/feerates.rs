@@ -10,6 +10,7 @@ use spilman::regtest::{
     RejectReason,
 };
 
+use crate::common::assert_matches;
 use crate::common::judge::Judge as _;
 use crate::{chain, link, made, outputs, payee, paying, sat, FEE};
 
@@ -169,10 +170,7 @@ fn a_transaction_can_be_left_in_the_mempool() {
     node.wait_for_mempool(&txids).unwrap();
 
     let error = chain.mine_all_but(&block.txids).unwrap_err();
-    assert!(
-        matches!(error, Error::InvalidRequest(InvalidRequest::NotInMempool { txid }) if txid == mined.compute_txid()),
-        "{error}"
-    );
+    assert_matches!(error, Error::InvalidRequest(InvalidRequest::NotInMempool { txid }) if txid == mined.compute_txid());
     assert_eq!(chain.mine_all_but(&txids[2..]).unwrap().txids, txids[..2]);
     assert_eq!(chain.mine_all_but(&[]).unwrap().txids, txids[2..]);
 }

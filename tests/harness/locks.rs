@@ -6,6 +6,7 @@ use spilman::regtest::{
     CoinKind, Error, InvalidRequest, NodeError, RejectReason, Spend, START_HEIGHT, START_TIME,
 };
 
+use crate::common::assert_matches;
 use crate::common::judge::Judge as _;
 use crate::{chain, locked, mine_at, outputs, sat};
 
@@ -24,9 +25,7 @@ fn a_height_lock_is_final_at_just_its_height() {
     chain.node().rejects(&refund, RejectReason::NonFinal);
     chain.node().rejects_broadcast(&refund, RejectReason::NonFinal);
     let early = chain.mine_exactly(std::slice::from_ref(&refund)).unwrap_err();
-    assert!(
-        matches!(&early, Error::Node(NodeError::BlockRefused { words, .. }) if words == "bad-txns-nonfinal")
-    );
+    assert_matches!(&early, Error::Node(NodeError::BlockRefused { words, .. }) if words == "bad-txns-nonfinal");
 
     let crossing = chain.make_final(lock).unwrap();
     assert_eq!((crossing.blocks.len(), crossing.to.height), (1, height));
@@ -93,10 +92,10 @@ fn the_clock_comes_up_to_a_time_lock_and_crosses_it() {
         let crossing = chain.make_final(lock).unwrap();
         assert_eq!(crossing.blocks.len(), 1, "{ahead} s ahead");
         assert_eq!(chain.make_final(lock).unwrap().blocks, []);
-        assert!(matches!(
+        assert_matches!(
             chain.stop_before(lock),
             Err(Error::InvalidRequest(InvalidRequest::LockPassed { .. }))
-        ));
+        );
         chain.node().broadcasts(&refund);
     }
 }
@@ -117,20 +116,15 @@ fn a_time_lock_a_day_ahead_takes_six_blocks() {
 fn the_clock_refuses_what_cannot_be() {
     let chain = chain();
     let error = chain.node().set_mock_time(START_TIME - 1).unwrap_err();
-    assert!(
-        matches!(error, Error::InvalidRequest(InvalidRequest::TimeBackwards { now: START_TIME, asked }) if asked == START_TIME - 1)
-    );
+    assert_matches!(error, Error::InvalidRequest(InvalidRequest::TimeBackwards { now: START_TIME, asked }) if asked == START_TIME - 1);
     for lock in [
         LockTime::from_height(499_999_999).unwrap(),
         LockTime::from_time(u32::MAX).unwrap(),
     ] {
         for result in [chain.make_final(lock), chain.stop_before(lock)] {
-            assert!(
-                matches!(
-                    result,
-                    Err(Error::InvalidRequest(InvalidRequest::LockTooFar { .. }))
-                ),
-                "{result:?}"
+            assert_matches!(
+                result,
+                Err(Error::InvalidRequest(InvalidRequest::LockTooFar { .. }))
             );
         }
     }

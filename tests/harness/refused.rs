@@ -6,6 +6,7 @@ use spilman::regtest::{
     spend_coins, CoinKind, Error, InvalidRequest, Node, NodeError, Regtest, Reorg, START_HEIGHT,
 };
 
+use crate::common::assert_matches;
 use crate::common::judge::Judge as _;
 use crate::reorg::{sorted, Family, FIRST, LAST};
 use crate::{locked, outputs, sat};
@@ -123,10 +124,7 @@ fn a_rival_has_to_follow_the_branch() {
     let other = Regtest::builder().p2p(true).start().unwrap();
     other.mine_empty(4).unwrap();
     let error = family.chain.reorg(3).by_rival(other.node()).unwrap_err();
-    assert!(
-        matches!(&error, Error::InvalidRequest(InvalidRequest::RivalAhead { branch, tip }) if *branch == LAST + 1 && tip.height == LAST + 1),
-        "{error}"
-    );
+    assert_matches!(&error, Error::InvalidRequest(InvalidRequest::RivalAhead { branch, tip }) if *branch == LAST + 1 && tip.height == LAST + 1);
 
     let mut dear = family.conflict();
     dear.output[0].value = sat(100_001);
@@ -143,10 +141,7 @@ fn a_rival_has_to_follow_the_branch() {
         let reorg = family.chain.reorg(3).drop_tx(child);
         let reorg = reorg.replace(family.parent.compute_txid(), dear.clone());
         let error = reorg.by_rival(&rival).unwrap_err();
-        assert!(
-            matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout")),
-            "{error}"
-        );
+        assert_matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout"));
     }
     assert_eq!(family.chain.tip().unwrap(), tip);
 }
@@ -170,10 +165,7 @@ fn a_rule_broken_late_in_a_branch_changes_nothing() {
     let rival = Regtest::builder().p2p(true).start().unwrap();
     let before = chain.tip().unwrap();
     let error = plan(chain.reorg(2)).by_rival(rival.node()).unwrap_err();
-    assert!(
-        matches!(error, Error::Node(NodeError::BlockRefused { .. })),
-        "{error}"
-    );
+    assert_matches!(error, Error::Node(NodeError::BlockRefused { .. }));
     assert_eq!(chain.tip().unwrap(), before, "after {error}");
     let kept = rival.tip().unwrap().height;
     assert_eq!(kept, START_HEIGHT, "after {error}");

@@ -9,6 +9,7 @@ use spilman::regtest::{
     START_TIME,
 };
 
+use crate::common::assert_matches;
 use crate::common::judge::Judge as _;
 use crate::{chain, link, mine_at, outputs, sat};
 
@@ -54,9 +55,10 @@ fn stops_before(chain: &Regtest, transaction: &Transaction, reason: RejectReason
     assert!(verdict.is_accepted(), "{case}: {verdict}, {crossing}");
     assert_eq!(chain.make_final(transaction).unwrap().blocks, [], "{case}");
     let passed = chain.stop_before(transaction).unwrap_err();
-    assert!(
-        matches!(passed, Error::InvalidRequest(InvalidRequest::LockPassed { .. })),
-        "{case}: {passed}"
+    assert_matches!(
+        passed,
+        Error::InvalidRequest(InvalidRequest::LockPassed { .. }),
+        "{case}"
     );
 }
 
@@ -265,10 +267,7 @@ fn spends_that_are_not_locked() {
         let error = chain
             .stop_before(Lock::relative(coin.outpoint, zero))
             .unwrap_err();
-        assert!(
-            matches!(error, Error::InvalidRequest(InvalidRequest::LockPassed { .. })),
-            "{error}"
-        );
+        assert_matches!(error, Error::InvalidRequest(InvalidRequest::LockPassed { .. }));
     }
 }
 

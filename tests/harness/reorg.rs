@@ -8,6 +8,7 @@ use spilman::regtest::{
     ReorgResult, BLOCK_INTERVAL, START_HEIGHT,
 };
 
+use crate::common::assert_matches;
 use crate::{chain, link, outputs, paying, sat, FEE};
 
 /// The heights of the three blocks that the tests replace.
@@ -319,9 +320,7 @@ fn a_block_can_be_taken_back_and_another_branch_mined() {
         )
     };
     let same = again(BlockContent::Exactly(vec![spend.clone()]), b"").unwrap_err();
-    assert!(
-        matches!(&same, Error::Node(NodeError::BlockRefused { hash, words }) if *hash == first.hash && words == "duplicate-invalid")
-    );
+    assert_matches!(&same, Error::Node(NodeError::BlockRefused { hash, words }) if *hash == first.hash && words == "duplicate-invalid");
     // With a tag, the block is another, even with the same content.
     let tagged = again(BlockContent::Exactly(vec![spend.clone()]), b"other branch").unwrap();
     assert_eq!(tagged.txids, first.txids);

@@ -4,6 +4,7 @@
 mod locks;
 mod scripts;
 
+use crate::common::assert_matches;
 use crate::common::duo::{refusal, sat, start, tip, with_signature, Cast, Duo};
 use crate::common::judge::Judge as _;
 use crate::common::spend;
@@ -95,9 +96,10 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
         let high = spend::high_s(&spend::ecdsa_bytes(low, 1));
         let sent = with_signature(honest.clone(), spend::compact(duo.params(), &high));
         let refused = refusal(duo.receive(sent));
-        assert!(
-            matches!(refused, Refusal::Signature(SignatureError::HighS { .. })),
-            "{construction}: {refused}"
+        assert_matches!(
+            refused,
+            Refusal::Signature(SignatureError::HighS { .. }),
+            "{construction}"
         );
         assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
 
@@ -138,9 +140,10 @@ fn a_signature_of_another_hash_type_is_refused() {
         let payment = duo.sign(sat(10_000));
         let sent = with_signature(payment.clone(), spend::compact(duo.params(), &loose));
         let refused = refusal(duo.receive(sent));
-        assert!(
-            matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
-            "{construction}: {refused}"
+        assert_matches!(
+            refused,
+            Refusal::Signature(SignatureError::Wrong { .. }),
+            "{construction}"
         );
         assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
 
@@ -246,10 +249,7 @@ fn a_payment_for_another_channel_is_refused() {
     );
     let payment = first.sign(sat(10_000));
     let refused = refusal(second.receive(payment.clone()));
-    assert!(
-        matches!(refused, Refusal::Signature(SignatureError::Wrong { .. })),
-        "{refused}"
-    );
+    assert_matches!(refused, Refusal::Signature(SignatureError::Wrong { .. }));
     assert_eq!(second.pair.payee.paid(), Amount::ZERO);
 
     first.receive(payment).expect("accepted where it belongs");

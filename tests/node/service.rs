@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::assert_matches;
 use crate::common::duo::{sat, start, Cast};
 use crate::common::judge::Judge as _;
 use crate::common::parties::{open_payee, open_payer, opens, until, view, Parties, DEADLINE};
@@ -240,15 +241,12 @@ async fn a_silent_peer_is_given_up() {
     .key_reuse(spilman::service::KeyReuse::Allow)
     .opening_timeout(Duration::from_millis(50));
     let error = setup.accept(own, view(&chain)).await.err().expect("no channel");
-    assert!(
-        matches!(
-            error,
-            OpenError::Timeout {
-                stage: Stage::Proposing,
-                ..
-            }
-        ),
-        "{error:?}"
+    assert_matches!(
+        error,
+        OpenError::Timeout {
+            stage: Stage::Proposing,
+            ..
+        }
     );
     let (gone, own) = tcp().await;
     drop(gone);
@@ -256,8 +254,5 @@ async fn a_silent_peer_is_given_up() {
         .await
         .err()
         .expect("no channel");
-    assert!(
-        matches!(error, OpenError::Disconnected { .. } | OpenError::Connection(_)),
-        "{error:?}"
-    );
+    assert_matches!(error, OpenError::Disconnected { .. } | OpenError::Connection(_));
 }

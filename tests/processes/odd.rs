@@ -11,6 +11,7 @@ use spilman::regtest::bitcoincore_rpc::RpcApi;
 use spilman::regtest::{find_bitcoind, Error, InvalidRequest, Node, NodeError, Regtest, START_HEIGHT};
 
 use super::{announced, kill, READY, TIMEOUT};
+use crate::common::assert_matches;
 use crate::common::child::{child_of, is_child, write_program};
 use crate::common::proc::{entries, is_alive, marked, reaper_of, signal};
 use crate::common::wait::until;
@@ -271,10 +272,7 @@ fn a_program_that_is_no_node_is_refused_at_once() {
 fn arguments_that_take_the_node_away_are_refused() {
     for argument in ["-server=0", "-rpcport=1", "-", "-mocktime=0"] {
         let error = Node::builder().arg(argument).start().unwrap_err();
-        assert!(
-            matches!(&error, Error::InvalidRequest(InvalidRequest::Argument { argument: named, .. }) if named == argument),
-            "{error}"
-        );
+        assert_matches!(&error, Error::InvalidRequest(InvalidRequest::Argument { argument: named, .. }) if named == argument);
     }
     let error = Node::builder()
         .arg("-rpcwhitelist=alice:stop")

@@ -5,6 +5,7 @@ use spilman::channel::{
     SpendRole, Stage,
 };
 
+use crate::common::assert_matches;
 use crate::pair::{channels, says, tip, Case, Inspect, Pair, Side, HEIGHT, MTP};
 use Protocol::{Example7, SteppedLocktime};
 
@@ -188,10 +189,7 @@ fn an_unanswered_cooperative_close_is_not_stuck() {
         .paying(&[50_000])
         .open();
     let asked = says(&mut pair, Side::Payer, Event::Close);
-    assert!(matches!(
-        asked[0].message,
-        Message::CloseRequest { nonce: None, .. }
-    ));
+    assert_matches!(asked[0].message, Message::CloseRequest { nonce: None, .. });
     let alone = says(&mut pair, Side::Payer, Event::Close);
     assert!(matches!(alone[0].message, Message::Settlement { .. }));
     pair.tell(Side::Payer, Event::Close).unwrap_err();

@@ -6,6 +6,7 @@ use spilman::channel::{
     Action, BroadcastResult, Event, Message, Notice, Protocol, SpendRole, Stage, SETTLED_DEPTH,
 };
 
+use crate::common::assert_matches;
 use crate::pair::{channels, hears, sat, sees_nothing, tip, Case, Inspect, Pair, Side, HEIGHT, MTP, SETTLES};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
@@ -111,13 +112,13 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
     assert_eq!(payer.apply(unknown()).unwrap(), []);
     // 2. The next block, the next attempt; a refusal now does not end the channel, the payee has it.
     let actions = payer.apply(sees_nothing(tip(HEIGHT + 1, MTP))).unwrap();
-    assert!(matches!(
+    assert_matches!(
         actions[..],
         [Action::Broadcast {
             role: SpendRole::Funding,
             ..
         }]
-    ));
+    );
     let rejected = Event::Broadcast(BroadcastResult {
         role: SpendRole::Funding,
         txid: bitcoin::Txid::from_byte_array([0; 32]),

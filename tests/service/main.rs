@@ -29,6 +29,8 @@ use spilman::service::{OpenError, PayError, RequestError, OPENING_TIMEOUT};
 use tokio::io::duplex;
 use Protocol::{Bond, Example7, SteppedLocktime};
 
+use crate::common::assert_matches;
+
 #[tokio::test(start_paused = true)]
 async fn three_lives() {
     for protocol in Protocol::ALL {
@@ -132,10 +134,7 @@ async fn a_silent_peer_is_not_waited_for() {
         .await
         .err()
         .unwrap();
-    assert!(
-        matches!(error, OpenError::Timeout { stage: Stage::Proposing, after: a } if a == after),
-        "{error}"
-    );
+    assert_matches!(error, OpenError::Timeout { stage: Stage::Proposing, after: a } if a == after);
     // 2. The payee waits for a proposal, and after that for the refund.
     for (says, at) in [(false, Stage::Proposing), (true, Stage::SigningRefund)] {
         let (a, b) = duplex(4_096);
@@ -147,10 +146,7 @@ async fn a_silent_peer_is_not_waited_for() {
             .await
             .err()
             .unwrap();
-        assert!(
-            matches!(error, OpenError::Timeout { stage, .. } if stage == at),
-            "{error}"
-        );
+        assert_matches!(error, OpenError::Timeout { stage, .. } if stage == at);
     }
     assert!(chain.broadcast_so_far().is_empty());
 }

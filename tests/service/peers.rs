@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{duplex, AsyncWriteExt};
 
 use crate::chains::FakeChain;
+use crate::common::assert_matches;
 use crate::hand::{loses_peer, open_payer, payee_and_hand, settles, setup, soon, Hand};
 use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 
@@ -20,10 +21,7 @@ async fn an_opening_with_a_peer_that_does_not_read_ends() {
         .await
         .err()
         .unwrap();
-    assert!(
-        matches!(error, OpenError::Disconnected { .. } | OpenError::Timeout { .. }),
-        "{error}"
-    );
+    assert_matches!(error, OpenError::Disconnected { .. } | OpenError::Timeout { .. });
 }
 
 /// The payer pays and never reads an acknowledgement. When the connection is full, the payee must not
@@ -54,12 +52,9 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     let mut hand = Hand { io: a };
     hand.io.write_all(&[0xff, 0xff]).await.unwrap();
     let error = setup("payee").accept(b, FakeChain::new()).await.err().unwrap();
-    assert!(
-        matches!(
-            error,
-            OpenError::Connection(ConnectionError::FrameTooLong { limit: MAX_MESSAGE })
-        ),
-        "{error}"
+    assert_matches!(
+        error,
+        OpenError::Connection(ConnectionError::FrameTooLong { limit: MAX_MESSAGE })
     );
     assert_eq!(hand.refused().await, RefusalReason::Malformed);
     // 2. One byte above the limit, and then a payee that waits for the limit's worth.
@@ -139,10 +134,7 @@ async fn garbage_ends_the_connection_and_nothing_else() {
             .await
             .err()
             .unwrap();
-        assert!(
-            matches!(error, OpenError::Connection(_) | OpenError::Refused(_)),
-            "{error}"
-        );
+        assert_matches!(error, OpenError::Connection(_) | OpenError::Refused(_));
         // 2. In mid-session.
         let (case, chain) = (Case::new(Example7), FakeChain::new());
         let (payee, mut hand, mut payer, _) = payee_and_hand(&case, (&chain, &chain), 64 * 1024).await;
@@ -189,10 +181,7 @@ async fn a_refused_proposal_tells_the_payer_why() {
     let (payer, payee) = tokio::join!(open_payer(&case, a, &chain), strict.accept(b, chain.clone()));
     let (payer, payee) = (payer.err().unwrap(), payee.err().unwrap());
     let expected = RefusalReason::TermsOutOfLimits;
-    assert!(
-        matches!(payer, OpenError::PeerRefused { reason, .. } if reason == expected),
-        "{payer}"
-    );
+    assert_matches!(payer, OpenError::PeerRefused { reason, .. } if reason == expected);
     assert!(payee.to_string().contains("0.00999999"), "{payee}");
 }
 

@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use super::channel::{asked, per_vb, sat, start_at_least, wallet, Case, Channel, Side};
+use crate::common::assert_matches;
 use crate::common::duo::Cast;
 use crate::common::parties::Parties;
 
@@ -216,19 +217,13 @@ async fn a_payee_raises_its_settlement() {
         .payee
         .bump(&Cpfp::new(per_vb(1), wallet()), &mut sign)
         .await;
-    assert!(
-        matches!(needless, Err(BumpError::Child(CpfpError::Sufficient { .. }))),
-        "{needless:?}"
-    );
+    assert_matches!(needless, Err(BumpError::Child(CpfpError::Sufficient { .. })));
     let sign_as_payer = wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payer, child)));
     let early = parties.payer.bump(&cpfp, sign_as_payer).await;
     let early = early.expect_err("the lock is not over");
-    assert!(
-        matches!(
-            early,
-            BumpError::Request(RequestError::Apply(ApplyError::Command(_)))
-        ),
-        "{early:?}"
+    assert_matches!(
+        early,
+        BumpError::Request(RequestError::Apply(ApplyError::Command(_)))
     );
     let package = parties.payee.bump(&cpfp, &mut sign).await.expect("raised");
     in_mempool(&chain, &package, "raised");
