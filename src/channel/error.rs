@@ -8,9 +8,10 @@ use super::funding::FundingError;
 use super::keys::SignatureError;
 use super::limits::TermsError;
 use super::lock::{Expiry, RefundLock};
-use super::message::MessageKind;
+use super::message::{Envelope, Message, MessageKind};
 use super::musig::MusigError;
-use super::params::{ChannelId, ParamsError};
+use super::params::ChannelId;
+use super::params_error::ParamsError;
 use super::reason::RefusalReason;
 use super::stage::Stage;
 use super::verify::SpendError;
@@ -346,7 +347,25 @@ pub enum ApplyError {
     Spend(#[from] SpendError),
 }
 
+impl Envelope {
+    /// Returns the message, if it is for this channel.
+    pub(super) fn for_channel(self, expected: ChannelId) -> Result<Message, Refusal> {
+        if self.channel == expected {
+            Ok(self.message)
+        } else {
+            Err(Refusal::WrongChannel {
+                expected,
+                received: self.channel,
+            })
+        }
+    }
+}
+
 impl Refusal {
+    pub(super) const fn unexpected(stage: Stage, received: MessageKind) -> Self {
+        Self::Unexpected { stage, received }
+    }
+
     /// Returns the reason of the closed list, as sent to the peer.
     pub const fn reason(&self) -> RefusalReason {
         match self {

@@ -6,7 +6,8 @@ use thiserror::Error;
 use super::amount::Capacity;
 use super::construction::Construction;
 use super::lock::{ClosingMargin, Expiry, LockKind, RefundLock, Tip};
-use super::terms::{Protocol, Terms};
+use super::protocol::Protocol;
+use super::terms::Terms;
 
 /// The terms that one side accepts. Each side checks the terms against its own limits: the payee because a stranger
 /// proposes them, the payer because its own mistake could lock its money for years.

@@ -6,8 +6,9 @@ use super::construction::Construction;
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
 use super::musig::{PartialSignature, PublicNonce};
 use super::params::{ChannelId, Confirmation};
+use super::protocol::Protocol;
 use super::reason::RefusalReason;
-use super::terms::{Protocol, Terms};
+use super::terms::Terms;
 
 /// A message and the channel that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -72,6 +72,7 @@ mod construction;
 mod digest;
 mod error;
 mod event;
+mod feerate;
 mod funding;
 mod keys;
 mod limits;
@@ -79,9 +80,11 @@ mod lock;
 mod message;
 mod musig;
 mod params;
+mod params_error;
 mod payee;
 mod payer;
 mod payment;
+mod protocol;
 mod psbt;
 mod reason;
 mod stage;
@@ -117,34 +120,18 @@ pub use musig::{
     SecretNonce,
 };
 pub(crate) use params::Parties;
-pub use params::{ChannelId, ChannelParams, Confirmation, ParamsError};
+pub use params::{ChannelId, ChannelParams, Confirmation};
+pub use params_error::ParamsError;
 pub use payee::{Accepted, AcceptedProposal, AwaitsFunding, Payee, PayeeOpening};
 pub use payer::{
     Agreed, FundError, Funded, FundedOpening, Payer, PayerOpening, Proposed, Protected, MAX_FUNDING_SIZE,
 };
+pub use protocol::Protocol;
 pub use reason::RefusalReason;
 pub use stage::Stage;
-pub use terms::{NoLockError, Protocol, Terms};
+pub use terms::{NoLockError, Terms};
 pub(crate) use transaction::SpendTemplate;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
 #[cfg(feature = "electrum")]
 pub(crate) use verify::verify_input;
 pub use verify::SpendError;
-
-fn unexpected(stage: Stage, message: &Message) -> Refusal {
-    Refusal::Unexpected {
-        stage,
-        received: message.kind(),
-    }
-}
-
-fn for_channel(expected: ChannelId, envelope: Envelope) -> Result<Message, Refusal> {
-    if envelope.channel == expected {
-        Ok(envelope.message)
-    } else {
-        Err(Refusal::WrongChannel {
-            expected,
-            received: envelope.channel,
-        })
-    }
-}

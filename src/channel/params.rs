@@ -4,14 +4,12 @@ use std::sync::Arc;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, Script, ScriptBuf, TxOut, Weight};
 use miniscript::{DefiniteDescriptorKey, Descriptor};
-use thiserror::Error;
 
 use super::amount::{dust_limit, Balance};
 use super::construction::{Construction, Scripts, SpendPath};
-use super::error::{CommandError, PaymentError};
 use super::keys::{PayeeKey, PayerKey};
-use super::lock::RefundLock;
 use super::musig::AggregateOutputKey;
+use super::params_error::ParamsError;
 use super::terms::Terms;
 
 /// Identifies one channel on one connection. The payer chooses it; every message has it.
@@ -216,27 +214,6 @@ impl ChannelParams {
         self.divide(paid, fee_at(feerate, self.fees.cooperative)?)
     }
 
-    /// Whether this side's user can have a settlement at this feerate: not below the agreed one, and the change pays for it.
-    pub(crate) fn check_wish(&self, paid: Amount, feerate: FeeRate) -> Result<(), CommandError> {
-        if feerate >= self.terms.feerate && self.balance_at(paid, feerate).is_some() {
-            return Ok(());
-        }
-        Err(CommandError::SettlementFeerate {
-            paid,
-            feerate,
-            change: self.terms.capacity.to_amount() - paid,
-        })
-    }
-
-    /// Whether the peer asks for, or signed, a settlement at no less than the agreed feerate.
-    pub(crate) fn check_feerate(&self, received: FeeRate) -> Result<(), PaymentError> {
-        let expected = self.terms.feerate;
-        if received < expected {
-            return Err(PaymentError::SettlementFeerate { expected, received });
-        }
-        Ok(())
-    }
-
     fn divide(&self, paid: Amount, fee: Amount) -> Option<Balance> {
         let change = self
             .terms
@@ -333,51 +310,4 @@ fn fee(terms: &Terms, weight: Weight) -> Result<Amount, ParamsError> {
 /// Rounded up, and for whole vbytes: a node that asks just this feerate counts so, and takes no satoshi less.
 fn fee_at(feerate: FeeRate, weight: Weight) -> Option<Amount> {
     feerate.fee_vb(weight.to_vbytes_ceil())
-}
-
-/// Why the parties' contributions do not make a channel.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ParamsError {
-    /// Both sides have the same key: its owner could spend alone.
-    #[error("payer and payee have the same key {key}")]
-    SameKey {
-        /// The key.
-        key: PayeeKey,
-    },
-    /// Both sides have the same script: payment and change would be indistinguishable.
-    #[error("payer and payee have the same payout script {script}")]
-    SamePayout {
-        /// The script.
-        script: ScriptBuf,
-    },
-    /// The descriptor cannot have this lock.
-    #[error("the construction {construction} cannot have the refund lock {lock}: {error}")]
-    Lock {
-        /// The proposed lock.
-        lock: RefundLock,
-        /// The proposed construction.
-        construction: Construction,
-        /// In the words of the descriptor library.
-        error: String,
-    },
-    /// Fee, reserve and dust leave nothing to pay with.
-    #[error(
-        "a capacity of {capacity} is too small: fee, reserve and the least payment, or two outputs above dust, need \
-         {needed}"
-    )]
-    CapacityTooSmall {
-        /// The least capacity.
-        needed: Amount,
-        /// The proposed one.
-        capacity: Amount,
-    },
-    /// The feerate is absurd.
-    #[error("the fee at {feerate} sat/kwu for {weight} overflows")]
-    FeeOverflow {
-        /// The proposed feerate.
-        feerate: FeeRate,
-        /// The transaction's weight.
-        weight: Weight,
-    },
 }

@@ -14,11 +14,10 @@ use super::message::{Envelope, Message};
 use super::musig::{NonceSource, SecretNonce};
 use super::params::ChannelParams;
 use super::payment::PaymentTemplate;
+use super::protocol::Protocol;
 use super::stage::Stage;
-use super::terms::Protocol;
 use super::transaction::{PaymentTx, SettlementTx};
 use super::verify::SpendError;
-use super::{for_channel, unexpected};
 
 pub use opening::*;
 
@@ -132,7 +131,7 @@ impl Payee {
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
-                let message = for_channel(self.params.id(), envelope)?;
+                let message = envelope.for_channel(self.params.id())?;
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(view)?),
@@ -189,7 +188,7 @@ impl Payee {
                 Ok(Vec::new())
             }
             (_, Message::Refuse { reason }) => Ok(vec![Action::Notify(Notice::PeerRefused { reason })]),
-            (stage, message) => Err(unexpected(stage, &message)),
+            (stage, message) => Err(Refusal::unexpected(stage, message.kind())),
         }
     }
 

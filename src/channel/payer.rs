@@ -12,14 +12,13 @@ use super::funding::FundingTx;
 use super::keys::ChannelKey;
 use super::limits::{check_room, Limits};
 use super::lock::Tip;
-use super::message::{Envelope, Message};
+use super::message::{Envelope, Message, MessageKind};
 use super::params::ChannelParams;
 use super::payment::PaymentTemplate;
+use super::protocol::Protocol;
 use super::reason::RefusalReason;
 use super::stage::Stage;
-use super::terms::Protocol;
 use super::transaction::{RefundTx, SpendRole};
-use super::{for_channel, unexpected};
 
 pub use opening::*;
 
@@ -116,7 +115,7 @@ impl Payer {
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
-                let message = for_channel(self.params.id(), envelope)?;
+                let message = envelope.for_channel(self.params.id())?;
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(&view)),
@@ -164,7 +163,7 @@ impl Payer {
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])
             }
             (_, Message::Refuse { reason }) => Ok(self.on_refuse(reason)),
-            (stage, message) => Err(unexpected(stage, &message)),
+            (stage, message) => Err(Refusal::unexpected(stage, message.kind())),
         }
     }
 
@@ -174,7 +173,7 @@ impl Payer {
             // It crossed this side's wish to close, or the news that the funding transaction was lost.
             Stage::Closing => return Ok(Vec::new()),
             Stage::AwaitingFunding if self.ready => return Ok(Vec::new()),
-            stage => return Err(unexpected(stage, &Message::PaymentRequest { paid })),
+            stage => return Err(Refusal::unexpected(stage, MessageKind::PaymentRequest)),
         }
         let spendable = self.params.spendable();
         if paid > spendable {

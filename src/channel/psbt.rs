@@ -148,7 +148,7 @@ mod tests {
     use crate::channel::construction::Construction;
     use crate::channel::keys::{ChannelKey, SECP};
     use crate::channel::musig::{NonceSeed, SecretNonce};
-    use crate::channel::terms::Protocol;
+    use crate::channel::protocol::Protocol;
     use crate::channel::test_support::{example_on, Example};
 
     const PAID: Amount = Amount::from_sat(40_000);

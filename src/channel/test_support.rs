@@ -7,7 +7,8 @@ use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, Transaction, TxO
 
 use super::keys::ChannelKey;
 use super::params::{ChannelId, ChannelParams, Confirmation, Parties};
-use super::terms::{Protocol, Terms};
+use super::protocol::Protocol;
+use super::terms::Terms;
 use super::transaction::SpendTemplate;
 use super::{Capacity, Construction, PayeeKey, PayerKey, Tip};
 

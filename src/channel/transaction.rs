@@ -8,7 +8,7 @@ use super::construction::SpendPath;
 use super::keys::{ChannelKey, SignatureError, Signer, UnverifiedSignature, VerifiedSignature};
 use super::lock::LOCKED_SEQUENCE;
 use super::params::ChannelParams;
-use super::terms::Protocol;
+use super::protocol::Protocol;
 use super::verify::{verify_spend, SpendError};
 
 /// Version of refund, payment and settlement, except the cooperative settlement: TRUC (BIP 431). In the mempool such

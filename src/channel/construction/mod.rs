@@ -6,7 +6,7 @@ mod scripts;
 
 use std::fmt;
 
-use super::terms::Protocol;
+use super::protocol::Protocol;
 
 pub(crate) use scripts::{Scripts, SpendPath};
 

@@ -6,8 +6,8 @@ use crate::channel::event::{
 };
 use crate::channel::lock::Tip;
 use crate::channel::message::Message;
+use crate::channel::protocol::Protocol;
 use crate::channel::stage::Stage;
-use crate::channel::terms::Protocol;
 use crate::channel::transaction::{SettlementTx, SpendRole};
 use crate::channel::verify::SpendError;
 

@@ -5,11 +5,10 @@ use crate::channel::bump::CpfpPackage;
 use crate::channel::error::{ApplyError, CommandError, PaymentError, Refusal};
 use crate::channel::event::Action;
 use crate::channel::keys::UnverifiedSignature;
-use crate::channel::message::Message;
+use crate::channel::message::{Message, MessageKind};
 use crate::channel::musig::{PartialSignature, PublicNonce, SecretNonce};
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{PaymentTx, SettlementTx, SpendTemplate};
-use crate::channel::unexpected;
 use crate::channel::verify::SpendError;
 
 /// How the payee ends a channel: with the latest payment alone, or with a settlement that it asks the payer for.
@@ -144,14 +143,10 @@ impl Payee {
         let spend = SpendTemplate::cooperative(&self.params, self.funding.outpoint(), &balance);
         let Some((own, key)) = self.asked.take().zip(self.params.aggregate_key()) else {
             // There is no nonce without such a key, and who asked with one has it.
-            let (nonce, partial) = (*nonce, *partial);
-            let message = Message::CooperativeSettlement {
-                paid,
-                feerate,
-                nonce,
-                partial,
-            };
-            return Err(unexpected(self.stage, &message));
+            return Err(Refusal::unexpected(
+                self.stage,
+                MessageKind::CooperativeSettlement,
+            ));
         };
         let signature = key.complete(*own, &self.key, nonce, partial, spend.digest())?;
         let settlement = SettlementTx::cooperative(balance, spend, signature)?;

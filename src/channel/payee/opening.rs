@@ -3,7 +3,6 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 use super::{ChainAccess, Payee};
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
-use crate::channel::for_channel;
 use crate::channel::funding::FundingTx;
 use crate::channel::keys::{ChannelKey, PayeeKey};
 use crate::channel::limits::{check_payout, Limits};
@@ -11,10 +10,9 @@ use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelParams, Confirmation, Parties};
 use crate::channel::payment::PaymentTemplate;
+use crate::channel::protocol::Protocol;
 use crate::channel::stage::Stage;
-use crate::channel::terms::Protocol;
 use crate::channel::transaction::{SpendRole, SpendTemplate};
-use crate::channel::unexpected;
 
 /// The payee before the channel is funded: [`Accepted`] where it must sign the refund, then [`AwaitsFunding`].
 #[derive(Debug)]
@@ -77,7 +75,7 @@ impl PayeeOpening<Accepted> {
             payer_payout,
         } = message
         else {
-            return Err(unexpected(Stage::Proposing, &message));
+            return Err(Refusal::unexpected(Stage::Proposing, message.kind()));
         };
         limits.check(&terms, tip)?;
         check_payout(&payer_payout)?;
@@ -130,9 +128,9 @@ impl PayeeOpening<Accepted> {
         tip: Tip,
     ) -> Result<(PayeeOpening<AwaitsFunding>, Vec<Envelope>), Refusal> {
         let id = self.params.id();
-        let message = for_channel(id, envelope)?;
+        let message = envelope.for_channel(id)?;
         let Message::RefundRequest { tx } = message else {
-            return Err(unexpected(Stage::SigningRefund, &message));
+            return Err(Refusal::unexpected(Stage::SigningRefund, message.kind()));
         };
         self.state
             .limits
@@ -261,9 +259,9 @@ impl PayeeOpening<AwaitsFunding> {
     /// # Errors
     /// If it is another message or another transaction.
     pub fn receive_funding(self, envelope: Envelope) -> Result<(Payee, Vec<Action>), Refusal> {
-        let message = for_channel(self.params.id(), envelope)?;
+        let message = envelope.for_channel(self.params.id())?;
         let Message::Funding { tx } = message else {
-            return Err(unexpected(Stage::Protected, &message));
+            return Err(Refusal::unexpected(Stage::Protected, message.kind()));
         };
         let funding = match self.state.funding {
             Some(outpoint) => FundingTx::check(&self.params, outpoint, tx)?,

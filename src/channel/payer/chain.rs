@@ -7,8 +7,8 @@ use crate::channel::funding::FundingTx;
 use crate::channel::limits::Limits;
 use crate::channel::lock::Tip;
 use crate::channel::payment::PaymentTemplate;
+use crate::channel::protocol::Protocol;
 use crate::channel::stage::Stage;
-use crate::channel::terms::Protocol;
 use crate::channel::transaction::{RefundTx, SpendRole, SpendTemplate};
 
 /// How the payer acts on the chain, with a view of the funding output or without.

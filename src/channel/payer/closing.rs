@@ -4,11 +4,10 @@ use super::Payer;
 use crate::channel::bump::CpfpPackage;
 use crate::channel::error::{CommandError, PaymentError, Refusal};
 use crate::channel::event::Action;
-use crate::channel::message::Message;
+use crate::channel::message::{Message, MessageKind};
 use crate::channel::musig::PublicNonce;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{SpendRole, SpendTemplate};
-use crate::channel::unexpected;
 
 /// How the payer ends a channel: with a settlement, alone or as its part of one signature, or with the refund.
 impl Payer {
@@ -55,7 +54,7 @@ impl Payer {
             }
             // Both spoke at the same moment, and the settlement is on its way.
             (Stage::Closing, None) => return Ok(Vec::new()),
-            (stage, nonce) => return Err(unexpected(stage, &Message::CloseRequest { feerate, nonce })),
+            (stage, _) => return Err(Refusal::unexpected(stage, MessageKind::CloseRequest)),
         };
         self.stage = Stage::Closing;
         self.asked_to_close = false;
@@ -88,8 +87,7 @@ impl Payer {
     /// must be kept, and no nonce is ever used for two things.
     fn cooperative_settlement(&self, asked: FeeRate, nonce: PublicNonce) -> Result<Action, Refusal> {
         let Some(key) = self.params.aggregate_key() else {
-            let (feerate, nonce) = (asked, Some(nonce));
-            return Err(unexpected(self.stage, &Message::CloseRequest { feerate, nonce }));
+            return Err(Refusal::unexpected(self.stage, MessageKind::CloseRequest));
         };
         let feerate = self.settlement_feerate(asked)?;
         let balance = self

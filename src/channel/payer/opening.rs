@@ -12,11 +12,11 @@ use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties};
 use crate::channel::payment::PaymentTemplate;
+use crate::channel::protocol::Protocol;
 use crate::channel::stage::Stage;
-use crate::channel::terms::{Protocol, Terms};
+use crate::channel::terms::Terms;
 use crate::channel::transaction::{RefundTx, SpendTemplate};
 use crate::channel::verify::SpendError;
-use crate::channel::{for_channel, unexpected};
 
 /// The largest funding transaction, in bytes, that fits into one message.
 pub const MAX_FUNDING_SIZE: usize = 3_900;
@@ -134,14 +134,14 @@ impl PayerOpening<Proposed> {
             limits,
             tip,
         } = self.state;
-        let message = for_channel(id, envelope)?;
+        let message = envelope.for_channel(id)?;
         let Message::Accept {
             payee_key,
             payee_payout,
             confirmation,
         } = message
         else {
-            return Err(unexpected(Stage::Proposing, &message));
+            return Err(Refusal::unexpected(Stage::Proposing, message.kind()));
         };
         check_payout(&payee_payout)?;
         let (min, max) = (1, *limits.confirmations.end());
@@ -309,9 +309,9 @@ impl PayerOpening<Funded> {
             tip,
             choices,
         } = self.state;
-        let message = for_channel(params.id(), envelope)?;
+        let message = envelope.for_channel(params.id())?;
         let Message::RefundSignature { signature } = message else {
-            return Err(unexpected(Stage::SigningRefund, &message));
+            return Err(Refusal::unexpected(Stage::SigningRefund, message.kind()));
         };
         let spend = SpendTemplate::refund(&params, funding.outpoint());
         let payee = spend.verify_payee(signature)?;
