@@ -333,6 +333,12 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    pub(super) const fn wrong_stage(stage: Stage, command: &'static str) -> Self {
+        Self::WrongStage { command, stage }
+    }
+}
+
 /// Why an event was not applied. The state is unchanged, with the exception that [`Refusal`] describes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ApplyError {

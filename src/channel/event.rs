@@ -3,8 +3,8 @@ use bitcoin::{Amount, FeeRate, OutPoint, Script, Transaction, Txid};
 use super::amount::Balance;
 use super::bump::CpfpPackage;
 use super::lock::Tip;
-use super::message::Envelope;
-use super::params::ChannelParams;
+use super::message::{Envelope, Message};
+use super::params::{ChannelId, ChannelParams};
 use super::reason::RefusalReason;
 use super::transaction::SpendRole;
 
@@ -140,6 +140,16 @@ pub enum Action {
     },
     /// Tell the user.
     Notify(Notice),
+}
+
+impl Action {
+    pub(super) const fn send(channel: ChannelId, message: Message) -> Self {
+        Self::Send(Envelope { channel, message })
+    }
+
+    pub(super) fn broadcast(role: SpendRole, tx: &Transaction) -> Self {
+        Self::Broadcast { role, tx: tx.clone() }
+    }
 }
 
 /// News for the user of a channel.

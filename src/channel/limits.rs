@@ -124,6 +124,16 @@ impl Limits {
         check_payment_expiry(terms)
     }
 
+    /// Checks the confirmations that the payee wants, as the payer.
+    pub(super) fn check_confirmations(&self, received: u32) -> Result<(), TermsError> {
+        let range = 1..=*self.confirmations.end();
+        within(&range, &received, |min, max| TermsError::Confirmations {
+            min,
+            max,
+            received,
+        })
+    }
+
     /// Checks that a lock is inside the limits, seen from `tip`.
     ///
     /// # Errors

@@ -68,6 +68,7 @@
 mod amount;
 mod bump;
 mod channel_keys;
+mod claim;
 mod construction;
 mod digest;
 mod error;

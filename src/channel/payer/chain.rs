@@ -1,6 +1,7 @@
 use bitcoin::{Amount, Transaction};
 
-use super::Payer;
+use super::{Payer, State};
+use crate::channel::claim::Claim;
 use crate::channel::error::CommandError;
 use crate::channel::event::{Action, BroadcastResult, ChainView, Notice, Outcome, SETTLED_DEPTH};
 use crate::channel::funding::FundingTx;
@@ -8,7 +9,6 @@ use crate::channel::limits::Limits;
 use crate::channel::lock::Tip;
 use crate::channel::payment::PaymentTemplate;
 use crate::channel::protocol::Protocol;
-use crate::channel::stage::Stage;
 use crate::channel::transaction::{RefundTx, SpendRole, SpendTemplate};
 
 /// How the payer acts on the chain, with a view of the funding output or without.
@@ -17,14 +17,14 @@ impl Payer {
         if !view.is_possible(&self.params, self.funding.outpoint()) {
             return self.on_blind(Some(view.tip));
         }
-        (self.tip, self.funding_parent) = (view.tip, view.funding_parent);
-        if self.stage == Stage::Closed {
+        (self.seen.tip, self.seen.funding_parent) = (view.tip, view.funding_parent);
+        if self.state == State::Closed {
             return Vec::new();
         }
         if let Some(spend) = &view.spend {
-            self.stage = Stage::Closing;
+            self.state.start_closing();
             if spend.confirmations >= SETTLED_DEPTH {
-                self.stage = Stage::Closed;
+                self.state = State::Closed;
                 return vec![Action::Notify(Notice::Closed(Outcome::of(
                     &self.params,
                     &spend.tx,
@@ -32,7 +32,7 @@ impl Payer {
             }
             return Vec::new();
         }
-        if self.stage == Stage::Protected {
+        if self.state == State::Protected {
             let too_late = self.params.terms().must_settle(view.tip, view.funding_parent);
             return if too_late {
                 vec![self.abandon()]
@@ -42,7 +42,7 @@ impl Payer {
         }
         if self.may_refund() {
             // The funding transaction was refused and never left this side, and it is not in the chain after all this time.
-            let never_out = self.handed_over.is_none() && view.confirmations == 0;
+            let never_out = self.custody.is_kept() && view.confirmations == 0;
             return if never_out {
                 vec![self.abandon()]
             } else {
@@ -56,20 +56,20 @@ impl Payer {
     /// output, so it does no harm.
     pub(super) fn on_blind(&mut self, tip: Option<Tip>) -> Vec<Action> {
         let Some(tip) = tip else { return Vec::new() };
-        self.tip = tip;
-        match self.stage {
-            Stage::Protected if self.params.terms().must_settle(tip, self.funding_parent) => {
+        self.seen.tip = tip;
+        match self.state {
+            State::Protected if self.params.terms().must_settle(tip, self.seen.funding_parent) => {
                 vec![self.abandon()]
             }
-            Stage::Closed | Stage::Protected => Vec::new(),
+            State::Closed | State::Protected => Vec::new(),
             _ if self.may_refund() => self.start_refund(),
             _ => Vec::new(),
         }
     }
 
     fn start_refund(&mut self) -> Vec<Action> {
-        self.stage = Stage::Closing;
-        vec![self.broadcast_refund()]
+        self.state.start_closing();
+        vec![self.refund.broadcast()]
     }
 
     /// Switches to another funding output, which can only be refunded.
@@ -79,18 +79,20 @@ impl Payer {
             let signed = self.funding.outpoint().txid;
             return Err(CommandError::RefundCoSigned { signed, construction });
         }
-        if self.stage == Stage::Closed {
-            return Err(self.wrong_stage("refund a malleated funding transaction"));
+        if self.state == State::Closed {
+            let command = "refund a malleated funding transaction";
+            return Err(CommandError::wrong_stage(self.stage(), command));
         }
         let funding = FundingTx::find(&self.params, tx)?;
         let spend = SpendTemplate::refund(&self.params, funding.outpoint());
         let signature = spend.sign(&self.key);
-        self.refund = RefundTx::complete(spend, signature, None).map_err(CommandError::Refund)?;
-        *self.payments = PaymentTemplate::new(&self.params, funding.outpoint());
-        (self.funding, self.funding_parent, self.raised) = (funding, None, None);
-        self.stage = Stage::Closing;
+        let refund = RefundTx::complete(spend, signature, None).map_err(CommandError::Refund)?;
+        *self.template = PaymentTemplate::new(&self.params, funding.outpoint());
+        (self.funding, self.refund) = (funding, Claim::new(refund));
+        self.seen.funding_parent = None;
+        self.state.start_closing();
         Ok(if self.may_refund() {
-            vec![self.broadcast_refund()]
+            vec![self.refund.broadcast()]
         } else {
             Vec::new()
         })
@@ -98,12 +100,13 @@ impl Payer {
 
     /// Follows the funding transaction into the chain, out of it, and back.
     fn on_depth(&mut self, view: &ChainView) -> Vec<Action> {
-        let before = std::mem::replace(&mut self.confirmations, view.confirmations);
-        let confirmed = view.confirmations >= self.params.confirmations();
-        match self.stage {
+        let before = std::mem::replace(&mut self.seen.confirmations, view.confirmations);
+        let required = self.params.confirmations();
+        let confirmed = view.confirmations >= required;
+        match self.state {
             // Only if it had enough confirmations before: the payee may see a block earlier than the payer does.
-            Stage::Open if !confirmed && !self.counts_early() && before >= self.params.confirmations() => {
-                self.stage = Stage::AwaitingFunding;
+            State::Open if !confirmed && !self.counts_early() && before >= required => {
+                self.state = State::Suspended;
                 let confirmations = view.confirmations;
                 let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations })];
                 if confirmations == 0 {
@@ -111,11 +114,11 @@ impl Payer {
                 }
                 actions
             }
-            Stage::AwaitingFunding if self.ready && confirmed => {
-                self.stage = Stage::Open;
+            State::Suspended if confirmed => {
+                self.state = State::Open;
                 vec![Action::Notify(Notice::Ready)]
             }
-            Stage::AwaitingFunding | Stage::Open if view.confirmations == 0 => {
+            State::AwaitingReady | State::Open | State::Suspended if view.confirmations == 0 => {
                 let mut actions = self.tell_overdue();
                 actions.extend(self.broadcast_funding_again(view));
                 actions
@@ -127,54 +130,53 @@ impl Payer {
     /// Whether the payee counts what was paid although the funding transaction has not as many confirmations as agreed.
     fn counts_early(&self) -> bool {
         let unconfirmed = self.params.zero_conf_limit();
-        unconfirmed > Amount::ZERO && self.paid <= unconfirmed && !self.funding.is_malleable()
+        unconfirmed > Amount::ZERO && self.sums.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
     /// A payee that broadcasts the funding transaction may sit on it, and tie up the payer's coins.
     fn tell_overdue(&mut self) -> Vec<Action> {
-        let after = self.broadcast_funding_after;
+        let after = self.promises.broadcast_funding_after;
         let after = after.unwrap_or(Limits::BROADCAST_FUNDING_AFTER);
-        let height = |tip: Tip| tip.height.to_consensus_u32();
-        let since = height(self.handed_over.unwrap_or(self.tip));
-        let blocks = height(self.tip).saturating_sub(since);
-        if self.params.terms().protocol == Protocol::SteppedLocktime || self.overdue || blocks < after {
+        let blocks = self.custody.blocks_handed_over(self.seen.tip);
+        let mine = self.params.terms().protocol == Protocol::SteppedLocktime;
+        if mine || self.rebroadcast.overdue || blocks < after {
             return Vec::new();
         }
-        self.overdue = true;
+        self.rebroadcast.overdue = true;
         vec![Action::Notify(Notice::FundingOverdue { blocks })]
     }
 
     /// A mempool forgets, and a first broadcast may fail: the side that broadcasts does it again.
     fn broadcast_funding_again(&mut self, view: &ChainView) -> Vec<Action> {
         let terms = self.params.terms();
-        let overdue = self.overdue && self.broadcast_funding_after.is_some();
+        let overdue = self.rebroadcast.overdue && self.promises.broadcast_funding_after.is_some();
         let mine = terms.protocol == Protocol::SteppedLocktime || overdue;
-        if !mine || terms.must_settle(view.tip, view.funding_parent) || self.offered == view.tip {
+        let offered = self.rebroadcast.offered == view.tip;
+        if !mine || offered || terms.must_settle(view.tip, view.funding_parent) {
             return Vec::new();
         }
-        self.offered = view.tip;
+        self.rebroadcast.offered = view.tip;
         vec![self.broadcast_funding()]
     }
 
     pub(super) fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
+        let undecided = result.role == SpendRole::Funding && self.custody.is_kept();
         if result.rejected.is_some() {
-            if result.role == SpendRole::Funding && self.handed_over.is_none() {
+            if undecided {
                 // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
                 // lock, because a node may refuse what the network has.
-                self.stage = Stage::Closing;
+                self.state.start_closing();
             }
             return vec![Action::Notify(Notice::BroadcastRejected(result))];
         }
-        match result.role {
-            // The article's step 4: only now is there something to tell the payee.
-            SpendRole::Funding if self.handed_over.is_none() => vec![self.hand_over()],
-            _ => Vec::new(),
-        }
+        self.hand_over_kept(result.role)
     }
 
-    /// The refund is safe, and a second holder of the funding transaction can only help it into the chain.
-    pub(super) fn on_unknown(&mut self, role: SpendRole) -> Vec<Action> {
-        if role == SpendRole::Funding && self.handed_over.is_none() {
+    /// The article's step 4: the network has the funding transaction, so there is something to tell the payee. If no
+    /// answer came, too: the refund is safe, and a second holder of the funding transaction can only help it into the
+    /// chain.
+    pub(super) fn hand_over_kept(&mut self, broadcast: SpendRole) -> Vec<Action> {
+        if broadcast == SpendRole::Funding && self.custody.is_kept() {
             vec![self.hand_over()]
         } else {
             Vec::new()

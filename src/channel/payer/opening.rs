@@ -1,18 +1,16 @@
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
 use thiserror::Error;
 
-use super::{Choices, Payer};
+use super::{Payer, Promises};
 use crate::channel::construction::Construction;
 use crate::channel::error::Refusal;
-use crate::channel::event::{Action, Notice};
+use crate::channel::event::Action;
 use crate::channel::funding::{FundingError, FundingTx};
 use crate::channel::keys::{ChannelKey, PayerKey};
 use crate::channel::limits::{check_payout, check_room, Limits, TermsError};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties};
-use crate::channel::payment::PaymentTemplate;
-use crate::channel::protocol::Protocol;
 use crate::channel::stage::Stage;
 use crate::channel::terms::Terms;
 use crate::channel::transaction::{RefundTx, SpendTemplate};
@@ -63,27 +61,24 @@ pub struct Proposed {
 pub struct Agreed {
     params: ChannelParams,
     tip: Tip,
-    choices: Choices,
+    malleable_funding: bool,
+    promises: Promises,
 }
 
 /// The funding transaction is signed and held; the payee is asked to sign the refund.
 #[derive(Debug)]
 pub struct Funded {
-    params: ChannelParams,
+    agreed: Agreed,
     funding: FundingTx,
-    tip: Tip,
-    choices: Choices,
 }
 
 /// The refund carries every signature that it needs. Keep it where it survives a crash, then
 /// hand over the funding transaction with [`into_payer`](PayerOpening::into_payer).
 #[derive(Debug)]
 pub struct Protected {
-    params: ChannelParams,
+    agreed: Agreed,
     funding: FundingTx,
     refund: RefundTx,
-    tip: Tip,
-    choices: Choices,
 }
 
 impl PayerOpening<Proposed> {
@@ -144,17 +139,8 @@ impl PayerOpening<Proposed> {
             return Err(Refusal::unexpected(Stage::Proposing, message.kind()));
         };
         check_payout(&payee_payout)?;
-        let (min, max) = (1, *limits.confirmations.end());
-        let confirmations = confirmation.depth;
-        if !(min..=max).contains(&confirmations) {
-            return Err(TermsError::Confirmations {
-                min,
-                max,
-                received: confirmations,
-            }
-            .into());
-        }
-        check_room(&terms, tip, confirmations)?;
+        limits.check_confirmations(confirmation.depth)?;
+        check_room(&terms, tip, confirmation.depth)?;
         let parties = Parties {
             payer_key: PayerKey::new(self.key.public_key()),
             payee_key,
@@ -167,7 +153,8 @@ impl PayerOpening<Proposed> {
             state: Agreed {
                 params,
                 tip,
-                choices: Choices::of(&limits),
+                malleable_funding: limits.malleable_funding,
+                promises: Promises::of(&limits),
             },
         })
     }
@@ -193,7 +180,34 @@ impl PayerOpening<Agreed> {
     /// message; or if others can change its id and the refund depends on it, unless
     /// [`Limits::malleable_funding`] allows that.
     pub fn fund(self, signed: Transaction) -> Result<FundedOpening, FundError> {
-        let Agreed { params, tip, choices } = self.state;
+        let Self { key, state: agreed } = self;
+        let funding = agreed.check_funding(signed)?;
+        let params = &agreed.params;
+        let spend = SpendTemplate::refund(params, funding.outpoint());
+        if params.terms().construction.has_script_refund() {
+            let payer = spend.sign(&key);
+            let refund = RefundTx::complete(spend, payer, None)?;
+            let state = Protected {
+                agreed,
+                funding,
+                refund,
+            };
+            return Ok(FundedOpening::Protected(PayerOpening { key, state }));
+        }
+        let envelope = Envelope {
+            channel: params.id(),
+            message: Message::RefundRequest {
+                tx: spend.unsigned().clone(),
+            },
+        };
+        let state = Funded { agreed, funding };
+        Ok(FundedOpening::CoSigned(PayerOpening { key, state }, envelope))
+    }
+}
+
+impl Agreed {
+    /// Checks that this side's funding transaction can lock its money without a risk.
+    fn check_funding(&self, signed: Transaction) -> Result<FundingTx, FundError> {
         let size = signed.total_size();
         if size > MAX_FUNDING_SIZE {
             return Err(FundingError::TooLarge {
@@ -205,40 +219,13 @@ impl PayerOpening<Agreed> {
         if let Some(input) = signed.input.iter().position(is_unsigned) {
             return Err(FundError::UnsignedInput { input });
         }
-        let funding = FundingTx::find(&params, signed)?;
-        let construction = params.terms().construction;
-        if !construction.has_script_refund() && funding.is_malleable() && !choices.malleable_funding {
+        let funding = FundingTx::find(&self.params, signed)?;
+        let construction = self.params.terms().construction;
+        if !construction.has_script_refund() && funding.is_malleable() && !self.malleable_funding {
             let txid = funding.outpoint().txid;
             return Err(FundError::Malleable { txid, construction });
         }
-        let spend = SpendTemplate::refund(&params, funding.outpoint());
-        if construction.has_script_refund() {
-            let payer = spend.sign(&self.key);
-            let refund = RefundTx::complete(spend, payer, None)?;
-            let state = Protected {
-                params,
-                funding,
-                refund,
-                tip,
-                choices,
-            };
-            return Ok(FundedOpening::Protected(PayerOpening { key: self.key, state }));
-        }
-        let tx = spend.unsigned().clone();
-        let envelope = Envelope {
-            channel: params.id(),
-            message: Message::RefundRequest { tx },
-        };
-        let state = Funded {
-            params,
-            funding,
-            tip,
-            choices,
-        };
-        Ok(FundedOpening::CoSigned(
-            PayerOpening { key: self.key, state },
-            envelope,
-        ))
+        Ok(funding)
     }
 }
 
@@ -303,28 +290,22 @@ impl PayerOpening<Funded> {
     /// # Errors
     /// If the signature is wrong in any way: the opening is over, nothing is on chain, nothing is lost.
     pub fn verify_refund(self, envelope: Envelope) -> Result<PayerOpening<Protected>, Refusal> {
-        let Funded {
-            params,
-            funding,
-            tip,
-            choices,
-        } = self.state;
+        let Funded { agreed, funding } = self.state;
+        let params = &agreed.params;
         let message = envelope.for_channel(params.id())?;
         let Message::RefundSignature { signature } = message else {
             return Err(Refusal::unexpected(Stage::SigningRefund, message.kind()));
         };
-        let spend = SpendTemplate::refund(&params, funding.outpoint());
+        let spend = SpendTemplate::refund(params, funding.outpoint());
         let payee = spend.verify_payee(signature)?;
         let payer = spend.sign(&self.key);
         let refund = RefundTx::complete(spend, payer, Some(payee))?;
         Ok(PayerOpening {
             key: self.key,
             state: Protected {
-                params,
+                agreed,
                 funding,
                 refund,
-                tip,
-                choices,
             },
         })
     }
@@ -346,43 +327,16 @@ impl PayerOpening<Protected> {
     #[must_use]
     pub fn into_payer(self) -> (Payer, Vec<Action>) {
         let Protected {
-            params,
+            agreed:
+                Agreed {
+                    params,
+                    tip,
+                    promises,
+                    ..
+                },
             funding,
             refund,
-            tip,
-            choices,
         } = self.state;
-        let mut actions = Vec::new();
-        if funding.is_malleable() {
-            actions.push(Action::Notify(Notice::MalleableFunding));
-        }
-        let mut payer = Payer {
-            payments: Box::new(PaymentTemplate::new(&params, funding.outpoint())),
-            key: self.key,
-            params,
-            funding,
-            refund,
-            raised: None,
-            stage: Stage::AwaitingFunding,
-            paid: Amount::ZERO,
-            acknowledged: None,
-            tip,
-            funding_parent: None,
-            max_feerate: choices.settlement_feerate,
-            broadcast_funding_after: choices.broadcast_funding_after,
-            overdue: false,
-            requested: None,
-            asked_to_close: false,
-            offered: tip,
-            handed_over: None,
-            ready: false,
-            confirmations: 0,
-        };
-        match payer.params.terms().protocol {
-            Protocol::SteppedLocktime => actions.push(payer.broadcast_funding()),
-            Protocol::Example7 => actions.push(payer.hand_over()),
-            Protocol::Bond => payer.stage = Stage::Protected,
-        }
-        (payer, actions)
+        Payer::start(self.key, params, funding, refund, promises, tip)
     }
 }
