@@ -1,17 +1,18 @@
 mod chain;
 mod closing;
 mod opening;
+mod state;
 
 use bitcoin::Amount;
 
-use super::bump::CpfpPackage;
+use super::claim::Claim;
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
-use super::event::{Action, ChainView, Event, Notice};
+use super::event::{Action, Event, Notice};
 use super::funding::FundingTx;
 use super::keys::{ChannelKey, UnverifiedSignature};
 use super::lock::{Expiry, Tip};
-use super::message::{Envelope, Message};
-use super::musig::{NonceSource, SecretNonce};
+use super::message::Message;
+use super::musig::NonceSource;
 use super::params::ChannelParams;
 use super::payment::PaymentTemplate;
 use super::protocol::Protocol;
@@ -20,54 +21,51 @@ use super::transaction::{PaymentTx, SettlementTx};
 use super::verify::SpendError;
 
 pub use opening::*;
+use state::{Broadcasts, Payments, Sight, State};
 
 /// The payee of a channel.
 #[derive(Debug)]
 pub struct Payee {
+    // What makes the channel.
     key: ChannelKey,
     params: ChannelParams,
     funding: FundingTx,
-    /// On the heap, because futures carry the parties about.
-    payments: Box<PaymentTemplate>,
-    stage: Stage,
-    /// The latest payment that counts.
-    latest: Option<PaymentTx>,
-    /// A newer one that came while payments did not count: it is settled with, and acknowledged when they count again.
-    parked: Option<PaymentTx>,
-    settlement: Option<Box<SettlementTx>>,
-    /// The settlement with a child that pays for it, once the agreed feerate was not enough.
-    raised: Option<CpfpPackage>,
-    /// The last look at the funding output that succeeded.
-    view: Option<ChainView>,
-    /// The newest tip, also while the funding output cannot be seen.
-    tip: Tip,
-    sight: ChainAccess,
     /// The tip at the opening.
     opened: Tip,
-    /// Whether the network has accepted the funding transaction from here.
-    accepted: bool,
-    /// Whether this side has said that payments count.
-    ready: bool,
-    peer_gone: bool,
+    // How far it has come.
+    state: State,
+    payments: Payments,
+    // What follows from the parameters and the funding output. On the heap, because futures carry the parties about.
+    template: Box<PaymentTemplate>,
+    // What ends with the process: secrets that must not be used twice, and the connection.
     nonces: Option<NonceSource>,
-    /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
-    asked: Option<Box<SecretNonce>>,
-    /// The tip at which the funding transaction was last given to the network: once a block is enough.
-    offered: Option<Tip>,
-}
-
-/// Whether this side sees the funding output and can broadcast. It acknowledges payments only if both hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct ChainAccess {
-    /// The last look failed.
-    blind: bool,
-    /// The user was told.
-    told: bool,
-    /// The last broadcast got no answer.
-    mute: bool,
+    peer_gone: bool,
+    // What the next polls of the chain say again.
+    sight: Sight,
+    broadcasts: Broadcasts,
 }
 
 impl Payee {
+    fn new(key: ChannelKey, params: ChannelParams, funding: FundingTx, tip: Tip) -> Self {
+        Self {
+            template: Box::new(PaymentTemplate::new(&params, funding.outpoint())),
+            key,
+            params,
+            funding,
+            opened: tip,
+            state: State::AwaitingFunding,
+            payments: Payments::default(),
+            nonces: None,
+            peer_gone: false,
+            sight: Sight::new(tip),
+            broadcasts: Broadcasts {
+                accepted: false,
+                offered: Some(tip),
+                unanswered: false,
+            },
+        }
+    }
+
     /// Returns the agreed parameters.
     pub const fn params(&self) -> &ChannelParams {
         &self.params
@@ -80,17 +78,17 @@ impl Payee {
 
     /// Returns the stage of the channel.
     pub const fn stage(&self) -> Stage {
-        self.stage
+        self.state.stage()
     }
 
     /// Returns the latest payment.
     pub const fn latest_payment(&self) -> Option<&PaymentTx> {
-        self.latest.as_ref()
+        self.payments.latest.as_ref()
     }
 
     /// Returns what has been paid in total.
     pub fn paid(&self) -> Amount {
-        self.latest.map_or(Amount::ZERO, |payment| payment.balance().paid)
+        self.payments.paid()
     }
 
     /// Returns the latest payment with both signatures: what the payee would broadcast if the payer were gone. It may
@@ -99,23 +97,17 @@ impl Payee {
     /// # Errors
     /// Never for a payment that was accepted; the property is tested against the node.
     pub fn redeemable(&self) -> Result<Option<SettlementTx>, SpendError> {
+        self.redeem(self.payments.held())
+    }
+
+    fn redeem(&self, payment: Option<PaymentTx>) -> Result<Option<SettlementTx>, SpendError> {
         let redeem = |payment: PaymentTx| payment.redeem(&self.params, self.funding.outpoint(), &self.key);
-        self.held().map(redeem).transpose()
-    }
-
-    /// The latest payment that can be settled with, whether it counts or not.
-    fn held(&self) -> Option<PaymentTx> {
-        self.parked.or(self.latest)
-    }
-
-    /// What a settlement is for.
-    fn held_sum(&self) -> Amount {
-        self.held().map_or(Amount::ZERO, |payment| payment.balance().paid)
+        payment.map(redeem).transpose()
     }
 
     /// Returns the settlement that this side has broadcast, or broadcasts again with every block.
     pub fn settlement(&self) -> Option<&SettlementTx> {
-        self.settlement.as_deref()
+        self.state.settlement().map(Claim::spend)
     }
 
     /// Lets this side close with one signature, if the construction can. Without it, a close takes two signatures.
@@ -141,22 +133,20 @@ impl Payee {
             Event::RequestPayment(amount) => Ok(self.request_payment(amount)?),
             Event::Close => self.close(None),
             Event::CloseAt(feerate) => self.close(Some(feerate)),
-            Event::Bump(package) => Ok(self.bump(package)?),
+            Event::Bump(package) => Ok(vec![self.bump(package)?]),
             Event::PeerGone => Ok(self.on_peer_gone()?),
-            Event::Pay(_) | Event::PayUpTo(_) => Err(self.wrong_stage("pay as the payee").into()),
-            Event::FundingMalleated(_) => Err(self.wrong_stage("refund as the payee").into()),
+            Event::Pay(_) | Event::PayUpTo(_) => {
+                Err(CommandError::wrong_stage(self.stage(), "pay as the payee").into())
+            }
+            Event::FundingMalleated(_) => {
+                Err(CommandError::wrong_stage(self.stage(), "refund as the payee").into())
+            }
         }
     }
 
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
-        match (self.stage, message) {
-            (Stage::Open, Message::Payment { paid, signature }) => self.accept(paid, signature),
-            // It crossed this side's wish to close; the settlement will be for all of it.
-            (Stage::Closing, Message::Payment { paid, signature }) if self.awaits_settlement() => {
-                self.accept(paid, signature)
-            }
-            // It crossed the news that the funding transaction was lost.
-            (Stage::AwaitingFunding, Message::Payment { paid, signature }) if self.ready => {
+        match (self.stage(), message) {
+            (_, Message::Payment { paid, signature }) if self.takes_payments() => {
                 self.accept(paid, signature)
             }
             (Stage::AwaitingFunding, Message::Payment { .. }) => Err(self.unconfirmed().into()),
@@ -167,7 +157,7 @@ impl Payee {
                     feerate,
                     signature,
                 },
-            ) if self.settlement.is_none() => self.accept_settlement(paid, feerate, signature),
+            ) if self.settlement().is_none() => self.accept_settlement(paid, feerate, signature),
             (
                 Stage::Closing,
                 Message::CooperativeSettlement {
@@ -176,14 +166,14 @@ impl Payee {
                     nonce,
                     partial,
                 },
-            ) if self.asked.is_some() => self.accept_cooperative(paid, feerate, &nonce, &partial),
+            ) if self.awaits_partial() => self.accept_cooperative(paid, feerate, &nonce, &partial),
             (
                 Stage::AwaitingFunding | Stage::Open | Stage::Closing,
                 Message::CloseRequest { feerate, nonce: None },
             ) if self.params.aggregate_key().is_some() => self.on_close_request(feerate),
             // Both closed at the same moment, and this side's settlement is on its way.
             (Stage::Closing, Message::Settlement { .. } | Message::CooperativeSettlement { .. })
-                if self.settlement.is_some() =>
+                if self.settlement().is_some() =>
             {
                 Ok(Vec::new())
             }
@@ -192,23 +182,29 @@ impl Payee {
         }
     }
 
-    /// Whether this side asked for a settlement, and takes payments until it comes.
-    fn awaits_settlement(&self) -> bool {
-        let unspent = self.view.as_ref().is_none_or(|view| view.spend.is_none());
-        self.settlement.is_none() && unspent && self.ready
+    /// Whether payments are checked and kept. They may not count: a payment may cross the news that the funding
+    /// transaction was lost, or this side's wish to close; then the settlement will be for all of it.
+    fn takes_payments(&self) -> bool {
+        match self.state {
+            State::Open | State::Suspended => true,
+            State::AwaitingSettlement { was_open, .. } => was_open && !self.sight.spend_seen(),
+            State::AwaitingFunding | State::Settling(_) | State::Closed(_) => false,
+        }
     }
 
-    fn confirmations(&self) -> u32 {
-        self.view.as_ref().map_or(0, |view| view.confirmations)
+    /// Whether this side asked to close with one signature.
+    const fn awaits_partial(&self) -> bool {
+        matches!(self.state, State::AwaitingSettlement { nonce: Some(_), .. })
     }
 
     /// Whether payments up to this sum count: not before the first look, and not once a spend is on its way, because
     /// that divides the capacity already.
     fn counts(&self, paid: Amount) -> bool {
         let limit = self.params.zero_conf_limit();
-        let early = self.accepted && !self.funding.is_malleable() && paid <= limit && limit > Amount::ZERO;
-        let unspent = self.view.as_ref().is_some_and(|view| view.spend.is_none());
-        unspent && (early || self.confirmations() >= self.params.confirmations())
+        let malleable = self.funding.is_malleable();
+        let early = self.broadcasts.accepted && !malleable && paid <= limit && limit > Amount::ZERO;
+        let confirmed = self.sight.confirmations() >= self.params.confirmations();
+        self.sight.has_view() && !self.sight.spend_seen() && (early || confirmed)
     }
 
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
@@ -220,25 +216,22 @@ impl Payee {
             return Err(self.unconfirmed().into());
         }
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
-        let payment = self.payments.verify(&self.params, balance, signature)?;
-        if self.held().is_none() {
+        let payment = self.template.verify(&self.params, balance, signature)?;
+        if self.payments.held().is_none() {
             // The first one goes through full script verification; the next differ in amounts alone.
             payment.redeem(&self.params, self.funding.outpoint(), &self.key)?;
         }
-        self.parked = Some(payment);
+        self.payments.parked = Some(payment);
         Ok(self.acknowledge())
     }
 
     /// The parked payment counts from now on, if payments do.
     fn acknowledge(&mut self) -> Vec<Action> {
-        let can_tell = !self.sight.blind && !self.sight.mute;
-        let counts = |payment: &PaymentTx| can_tell && self.counts(payment.balance().paid);
-        let Some(payment) = self.parked.filter(counts) else {
+        let can_tell = !self.sight.is_blind() && !self.broadcasts.unanswered;
+        let counts = can_tell && self.counts(self.payments.held_sum());
+        let Some(balance) = self.payments.count_parked(counts) else {
             return Vec::new();
         };
-        self.parked = None;
-        self.latest = Some(payment);
-        let balance = *payment.balance();
         vec![
             self.send(Message::PaymentAccepted { paid: balance.paid }),
             Action::Notify(Notice::PaymentAccepted(balance)),
@@ -246,25 +239,22 @@ impl Payee {
     }
 
     fn too_late(&self) -> Option<(Expiry, u32)> {
-        self.params.terms().too_late(self.tip, self.funding_parent())
-    }
-
-    /// Where a relative lock counts from, as far as this side has seen it.
-    fn funding_parent(&self) -> Option<Tip> {
-        self.view.as_ref().and_then(|view| view.funding_parent)
+        let base = self.sight.funding_parent();
+        self.params.terms().too_late(self.sight.tip, base)
     }
 
     fn unconfirmed(&self) -> PaymentError {
         PaymentError::Unconfirmed {
             unconfirmed: self.params.zero_conf_limit(),
-            confirmations: self.confirmations(),
+            confirmations: self.sight.confirmations(),
             required: self.params.confirmations(),
         }
     }
 
     fn check_increase(&self, received: Amount) -> Result<(), PaymentError> {
-        let previous = self.held_sum();
-        let empty_start = self.held().is_none() && self.params.terms().protocol == Protocol::Example7;
+        let previous = self.payments.held_sum();
+        let empty_start =
+            self.payments.held().is_none() && self.params.terms().protocol == Protocol::Example7;
         if received < previous {
             return Err(PaymentError::Decreased { previous, received });
         }
@@ -286,8 +276,8 @@ impl Payee {
     }
 
     fn request_payment(&self, amount: Amount) -> Result<Vec<Action>, CommandError> {
-        if self.stage != Stage::Open || self.params.terms().protocol != Protocol::Bond {
-            return Err(self.wrong_stage("request a payment"));
+        if self.stage() != Stage::Open || self.params.terms().protocol != Protocol::Bond {
+            return Err(CommandError::wrong_stage(self.stage(), "request a payment"));
         }
         let minimum = self.params.terms().minimum_payment;
         if amount < minimum {
@@ -296,7 +286,7 @@ impl Payee {
                 asked: amount,
             });
         }
-        let left = self.params.spendable() - self.held_sum();
+        let left = self.params.spendable() - self.payments.held_sum();
         if amount > left {
             return Err(CommandError::InsufficientBalance { left, asked: amount });
         }
@@ -304,21 +294,11 @@ impl Payee {
             return Err(CommandError::Expiring { expiry, left });
         }
         Ok(vec![self.send(Message::PaymentRequest {
-            paid: self.held_sum() + amount,
+            paid: self.payments.held_sum() + amount,
         })])
     }
 
-    fn send(&self, message: Message) -> Action {
-        Action::Send(Envelope {
-            channel: self.params.id(),
-            message,
-        })
-    }
-
-    fn wrong_stage(&self, command: &'static str) -> CommandError {
-        CommandError::WrongStage {
-            command,
-            stage: self.stage,
-        }
+    const fn send(&self, message: Message) -> Action {
+        Action::send(self.params.id(), message)
     }
 }

@@ -46,10 +46,10 @@ pub trait Inspect {
 impl<N> Inspect for spilman::sim::Pair<N> {
     fn state(&self) -> String {
         let state = format!("{:?} {:?}", self.payer, self.payee);
-        let Some((before, rest)) = state.split_once("asked: ") else {
+        let Some((before, rest)) = state.split_once("nonce: ") else {
             return state;
         };
-        let (_, after) = rest.split_once("offered: ").expect("the field behind it");
+        let (_, after) = rest.split_once("was_open: ").expect("the field behind it");
         format!("{before}{after}")
     }
 

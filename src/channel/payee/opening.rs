@@ -1,6 +1,6 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 
-use super::{ChainAccess, Payee};
+use super::Payee;
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::funding::FundingTx;
@@ -9,7 +9,6 @@ use crate::channel::limits::{check_payout, Limits};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelParams, Confirmation, Parties};
-use crate::channel::payment::PaymentTemplate;
 use crate::channel::protocol::Protocol;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{SpendRole, SpendTemplate};
@@ -274,32 +273,9 @@ impl PayeeOpening<AwaitsFunding> {
         let early = self.params.zero_conf_limit() > Amount::ZERO && !funding.is_malleable();
         // In the article the payer broadcasts it; a payee that counts payments before it confirms must see it accepted.
         if early || self.params.terms().protocol != Protocol::SteppedLocktime {
-            actions.push(Action::Broadcast {
-                role: SpendRole::Funding,
-                tx: funding.tx().clone(),
-            });
+            actions.push(Action::broadcast(SpendRole::Funding, funding.tx()));
         }
-        let payee = Payee {
-            payments: Box::new(PaymentTemplate::new(&self.params, funding.outpoint())),
-            key: self.key,
-            params: self.params,
-            funding,
-            stage: Stage::AwaitingFunding,
-            latest: None,
-            parked: None,
-            settlement: None,
-            raised: None,
-            view: None,
-            tip: self.state.tip,
-            sight: ChainAccess::default(),
-            opened: self.state.tip,
-            accepted: false,
-            ready: false,
-            peer_gone: false,
-            nonces: None,
-            asked: None,
-            offered: Some(self.state.tip),
-        };
+        let payee = Payee::new(self.key, self.params, funding, self.state.tip);
         Ok((payee, actions))
     }
 }
