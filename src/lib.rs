@@ -6,6 +6,7 @@
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
 //! | `sim` | `channel` | both parties in memory, with a network that may lose or change what they say |
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
+//! | `json` | `json` | the JSON forms that fixtures, conformance tests and transcripts share |
 //! | `service` | `service` | a payer or a payee on a connection, and their view of the chain: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
 //! | `adversary` | `channel` | the messages of a dishonest side, each one change away from an honest one |
 //! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; independent of channels |
@@ -93,6 +94,8 @@ pub mod channel;
 #[cfg(feature = "conform")]
 pub mod conform;
 pub mod guide;
+#[cfg(feature = "json")]
+pub mod json;
 #[cfg(feature = "channel")]
 pub mod sim;
 #[cfg(feature = "channel")]

@@ -2,16 +2,14 @@
 
 use std::ops::RangeInclusive;
 
-use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{relative, Amount, FeeRate, OutPoint, ScriptBuf, TxOut, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::case::Case;
-use crate::channel::{
-    Capacity, ChannelId, ClosingMargin, Construction, Expiry, Limits, Protocol, RefundLock, Terms,
-};
+use crate::channel::{ChannelId, ClosingMargin, Construction, Limits, Protocol};
+use crate::json::TermNumbers;
 use crate::regtest::{Coin, Node, RPC_PASSWORD, RPC_USER};
 use crate::service::Proposal;
 use crate::transcript::Side;
@@ -28,12 +26,10 @@ const VERSION: u32 = 1;
 pub(super) struct Assignment {
     pub version: u32,
     pub case: String,
-    pub role: Role,
+    pub role: Side,
     pub network: String,
     pub node: Server,
-    #[serde(with = "protocol")]
     pub protocol: Protocol,
-    #[serde(with = "construction")]
     pub construction: Construction,
     pub secret_key: SecretKey,
     pub payout: ScriptBuf,
@@ -48,16 +44,9 @@ pub(super) struct Assignment {
     pub joint: Option<bool>,
     /// The payer from here on.
     pub channel: Option<u16>,
-    pub terms: Option<TermsText>,
+    pub terms: Option<TermNumbers>,
     pub coin: Option<Funds>,
     pub payments: Option<Vec<u64>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Role {
-    Payer,
-    Payee,
 }
 
 /// The RPC server of a node without a wallet.
@@ -84,20 +73,6 @@ pub(super) struct Bounds {
     closing_margin: (u16, u16),
     minimum_payment: Range,
     reserve: Range,
-}
-
-/// The fields of `open` that are terms, except protocol and construction.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TermsText {
-    capacity: u64,
-    feerate: u64,
-    dust_feerate: u64,
-    expiry: u32,
-    payment_expiry: Option<u32>,
-    closing_margin: u16,
-    minimum_payment: u64,
-    reserve: u64,
 }
 
 /// A confirmed P2WPKH output.
@@ -159,7 +134,7 @@ impl Assignment {
         Self {
             version: VERSION,
             case: case.name.clone(),
-            role: case.program.into(),
+            role: case.program,
             network: "regtest".to_owned(),
             node: Server {
                 url: node.rpc_url(),
@@ -208,7 +183,11 @@ impl Assignment {
         let terms = wanted("terms", self.terms.as_ref())?;
         Ok(Proposal {
             id: ChannelId(*wanted("channel", self.channel.as_ref())?),
-            terms: terms.to_terms(self.protocol, self.construction)?,
+            terms: terms
+                .to_terms(self.protocol, self.construction)
+                .map_err(|impossible| {
+                    AssignmentError::field(&format!("terms.{}", impossible.field), impossible.error)
+                })?,
         })
     }
 
@@ -255,54 +234,6 @@ impl From<&Limits> for Bounds {
     }
 }
 
-impl From<&Terms> for TermsText {
-    fn from(terms: &Terms) -> Self {
-        let payment_expiry = terms.payment_expiry;
-        Self {
-            capacity: terms.capacity.to_amount().to_sat(),
-            feerate: terms.feerate.to_sat_per_kwu(),
-            dust_feerate: terms.dust_feerate.to_sat_per_kwu(),
-            expiry: terms.refund_lock.to_consensus_u32(),
-            payment_expiry: payment_expiry.map(|expiry| expiry.to_lock_time().to_consensus_u32()),
-            closing_margin: terms.closing_margin.to_blocks(),
-            minimum_payment: terms.minimum_payment.to_sat(),
-            reserve: terms.reserve.to_sat(),
-        }
-    }
-}
-
-impl TermsText {
-    fn to_terms(&self, protocol: Protocol, construction: Construction) -> Result<Terms, AssignmentError> {
-        let capacity = Capacity::new(Amount::from_sat(self.capacity))
-            .map_err(|error| AssignmentError::field("terms.capacity", error))?;
-        let refund_lock = if construction.has_relative_lock() {
-            let lock = relative::LockTime::from_consensus(self.expiry);
-            RefundLock::Relative(lock.map_err(|error| AssignmentError::field("terms.expiry", error))?)
-        } else {
-            expiry(self.expiry).into()
-        };
-        Ok(Terms {
-            protocol,
-            construction,
-            capacity,
-            feerate: FeeRate::from_sat_per_kwu(self.feerate),
-            dust_feerate: FeeRate::from_sat_per_kwu(self.dust_feerate),
-            refund_lock,
-            payment_expiry: self.payment_expiry.map(expiry),
-            closing_margin: ClosingMargin::from_blocks(self.closing_margin),
-            minimum_payment: Amount::from_sat(self.minimum_payment),
-            reserve: Amount::from_sat(self.reserve),
-        })
-    }
-}
-
-fn expiry(lock: u32) -> Expiry {
-    match LockTime::from_consensus(lock) {
-        LockTime::Blocks(height) => Expiry::from_height(height),
-        LockTime::Seconds(time) => Expiry::from_time(time),
-    }
-}
-
 impl From<&Coin> for Funds {
     fn from(coin: &Coin) -> Self {
         Self {
@@ -314,43 +245,3 @@ impl From<&Coin> for Funds {
         }
     }
 }
-
-impl From<Side> for Role {
-    fn from(side: Side) -> Self {
-        match side {
-            Side::Payer => Self::Payer,
-            Side::Payee => Self::Payee,
-        }
-    }
-}
-
-/// By their published names.
-macro_rules! by_name {
-    ($module:ident, $type:ty, $what:literal) => {
-        mod $module {
-            use serde::de::Error;
-            use serde::{Deserialize, Deserializer, Serializer};
-
-            type Named = $type;
-
-            #[allow(clippy::trivially_copy_pass_by_ref)] // the signatures are serde's
-            pub fn serialize<S: Serializer>(named: &Named, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(named.name())
-            }
-
-            pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Named, D::Error> {
-                let name = String::deserialize(from)?;
-                let named = Named::ALL.into_iter().find(|named| named.name() == name);
-                named.ok_or_else(|| {
-                    let known = Named::ALL.map(Named::name).join(", ");
-                    D::Error::custom(format!(
-                        "unknown {} `{name}`: expected one of {known}",
-                        $what
-                    ))
-                })
-            }
-        }
-    };
-}
-by_name!(protocol, crate::channel::Protocol, "protocol");
-by_name!(construction, crate::channel::Construction, "construction");

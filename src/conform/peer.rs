@@ -5,7 +5,7 @@ use bitcoin::{Amount, Transaction, TxOut};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::assignment::{wanted, Assignment, AssignmentError, Role, Server, CASE_ENV};
+use super::assignment::{wanted, Assignment, AssignmentError, Server, CASE_ENV};
 use crate::channel::{ChannelKey, Notice, Protocol};
 use crate::regtest::bitcoincore_rpc::{self, Auth, Client, RpcApi};
 use crate::regtest::{Coin, CoinKind};
@@ -14,6 +14,7 @@ use crate::service::{
     wallet_fn, BitcoindChain, KeyReuse, Observer, OpenError, PayeeHandle, PayerHandle, Proposal, Report,
     RequestError, Setup,
 };
+use crate::transcript::Side;
 
 /// How often the node is asked for its tip: it mines for a test, and is on the same machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -75,11 +76,11 @@ enum Part {
 impl Part {
     fn of(told: &Assignment) -> Result<Self, AssignmentError> {
         Ok(match told.role {
-            Role::Payee if told.protocol == Protocol::Bond => Self::Payee {
+            Side::Payee if told.protocol == Protocol::Bond => Self::Payee {
                 requests: wanted("requests", told.requests.as_deref())?.to_vec(),
             },
-            Role::Payee => Self::Payee { requests: Vec::new() },
-            Role::Payer => Self::Payer {
+            Side::Payee => Self::Payee { requests: Vec::new() },
+            Side::Payer => Self::Payer {
                 proposal: told.proposal()?,
                 coin: coin(told)?,
                 payments: wanted("payments", told.payments.as_deref())?.to_vec(),

@@ -6,7 +6,7 @@ use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, Network};
 use tokio::io::DuplexStream;
 
-use super::assignment::{Assignment, TermsText};
+use super::assignment::Assignment;
 use super::case::{Case, Ending};
 use super::failure::CaseFailure;
 use super::link::{self, Link};
@@ -15,6 +15,7 @@ use super::run::Run;
 use super::{against_payee, against_payer};
 use crate::adversary::Forger;
 use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
+use crate::json::TermNumbers;
 use crate::regtest::{Coin, CoinKind, NodeBuilder};
 use crate::scenario::{payout, terms, ChainSource, Recorder, World};
 use crate::service::{BitcoindChain, KeyReuse, Setup};
@@ -263,7 +264,7 @@ impl CaseParties {
             Side::Payer => Assignment {
                 close_after,
                 channel: Some(1),
-                terms: Some(TermsText::from(&self.terms)),
+                terms: Some(TermNumbers::from(&self.terms)),
                 coin: Some((&self.coin).into()),
                 payments: Some(sums),
                 ..told

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use bitcoin::hex::DisplayHex;
 use serde_json::{json, Value};
 
-use super::record::{Actor, Entry, RecordedRejection, RecordedTx, Transcript};
+use super::record::{Entry, RecordedRejection, RecordedTx, Side, Transcript};
 use crate::channel::Message;
+use crate::json::by_name;
 use crate::wire;
+
+by_name!(Side, "side", "One of two.");
 
 /// Returns the whole transcript as one JSON document.
 #[must_use]
@@ -15,8 +18,8 @@ pub fn to_json(transcript: &Transcript) -> Value {
     json!({
         "scenario": transcript.scenario,
         "summary": transcript.summary,
-        "protocol": transcript.protocol.name(),
-        "construction": transcript.construction.name(),
+        "protocol": transcript.protocol,
+        "construction": transcript.construction,
         "network": transcript.network.to_string(),
         "channels": channels(transcript),
         "transactions": transcript.transactions.iter().map(transaction).collect::<Vec<_>>(),
@@ -83,7 +86,7 @@ fn entry(entry: &Entry) -> Value {
             tampered,
         } => json!({
             "event": "message",
-            "from": Actor::from(*from).name(),
+            "from": from,
             "kind": wire::decode(bytes).ok().map(|envelope| envelope.message.kind().name()),
             "hex": bytes.to_lower_hex_string(),
             "tampered": tampered,

@@ -23,11 +23,11 @@
 //! ```
 
 pub mod decode;
-#[cfg(feature = "scenario")]
+#[cfg(feature = "json")]
 mod files;
 mod infer;
 mod item;
-#[cfg(feature = "scenario")]
+#[cfg(feature = "json")]
 mod json;
 mod locks;
 mod names;
@@ -44,10 +44,10 @@ mod timeline;
 mod units;
 
 pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee, ScriptType};
-#[cfg(feature = "scenario")]
+#[cfg(feature = "json")]
 pub use files::{files, page};
 pub use item::{IfBranch, ItemRole, SpendKind, StackItem};
-#[cfg(feature = "scenario")]
+#[cfg(feature = "json")]
 pub use json::to_json;
 pub use locks::ScriptLock;
 pub use names::Names;

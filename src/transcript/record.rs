@@ -46,6 +46,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Payer, Self::Payee];
+
     /// The other party.
     #[must_use]
     pub const fn peer(self) -> Self {

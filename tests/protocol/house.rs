@@ -14,15 +14,16 @@ use syn::{Ident, UseTree};
 const ROOMS: &[(&str, &[&str])] = &[
     ("channel", &[]),
     ("wire", &["channel"]),
-    ("transcript", &["channel", "wire"]),
+    ("json", &["channel"]),
+    ("transcript", &["channel", "wire", "json"]),
     ("sim", &["channel", "wire", "transcript"]),
     ("adversary", &["channel", "wire", "transcript"]),
     ("service", &["channel", "wire"]),
     ("regtest", &[]),
     ("guide", &[]),
     ("scenario", &["channel", "wire", "transcript", "service", "regtest"]),
-    ("fixtures", &["channel", "wire", "transcript", "sim", "adversary", "regtest"]),
-    ("conform", &["channel", "wire", "transcript", "adversary", "service", "regtest", "scenario"]),
+    ("fixtures", &["channel", "wire", "json", "transcript", "sim", "adversary", "regtest"]),
+    ("conform", &["channel", "wire", "json", "transcript", "adversary", "service", "regtest", "scenario"]),
 ];
 
 /// The rooms that may tell one construction from another. The rest asks `Construction` what it can do.
