@@ -1,18 +1,16 @@
 //! A transaction as its raw bytes state it.
 
-use std::fmt;
-
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::{deserialize, encode};
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Address, Amount, Network, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxOut, Txid, Weight, Wtxid,
+    Address, Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxOut, Txid, Weight, Wtxid,
 };
 
-use super::item::{ItemRole, SpendKind, StackItem};
+use super::item::{ItemRole, ScriptType, SpendKind, StackItem};
+use super::keys::ScriptKey;
 use super::path::Ask;
 use super::problem::Problem;
-use super::script::ScriptKey;
 use super::spend;
 use crate::wire::Walk;
 
@@ -61,59 +59,6 @@ pub enum Fee {
     Negative,
     /// A coinbase transaction pays no fee, it collects fees.
     Coinbase,
-}
-
-/// The form of an output script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the whole meaning
-pub enum ScriptType {
-    P2pk,
-    P2pkh,
-    P2sh,
-    P2wpkh,
-    P2wsh,
-    P2tr,
-    Multisig,
-    OpReturn,
-    Other,
-}
-
-impl ScriptType {
-    /// Returns the type of an output script.
-    #[must_use]
-    pub fn of(script: &Script) -> Self {
-        type Test = fn(&Script) -> bool;
-        let tests: [(Test, ScriptType); 8] = [
-            (Script::is_p2pk, Self::P2pk),
-            (Script::is_p2pkh, Self::P2pkh),
-            (Script::is_p2sh, Self::P2sh),
-            (Script::is_p2wpkh, Self::P2wpkh),
-            (Script::is_p2wsh, Self::P2wsh),
-            (Script::is_p2tr, Self::P2tr),
-            (Script::is_multisig, Self::Multisig),
-            (Script::is_op_return, Self::OpReturn),
-        ];
-        tests
-            .into_iter()
-            .find(|(is, _)| is(script))
-            .map_or(Self::Other, |(_, kind)| kind)
-    }
-}
-
-impl fmt::Display for ScriptType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::P2pk => "P2PK",
-            Self::P2pkh => "P2PKH",
-            Self::P2sh => "P2SH",
-            Self::P2wpkh => "P2WPKH",
-            Self::P2wsh => "P2WSH",
-            Self::P2tr => "P2TR",
-            Self::Multisig => "bare multisig",
-            Self::OpReturn => "OP_RETURN",
-            Self::Other => "unknown",
-        })
-    }
 }
 
 /// A transaction, decoded from its raw bytes.

@@ -3,8 +3,8 @@
 use bitcoin::{PublicKey, Script, ScriptBuf};
 
 use super::path::{follow, Ask};
+use super::revealed::Revealed;
 use super::script::multisig;
-use super::taproot::Revealed;
 
 /// The output script that the items imply, where the spent output is not known.
 pub(super) fn infer(pushes: &[Vec<u8>], witness: &[Vec<u8>]) -> Option<ScriptBuf> {

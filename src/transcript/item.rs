@@ -1,13 +1,13 @@
-//! The items that unlock an input, and what each is for.
+//! The items that unlock an input, what each is for, and the forms of outputs that ask for them.
 
 use std::fmt;
 
-use bitcoin::{PublicKey, TapLeafHash};
+use bitcoin::secp256k1::Parity;
+use bitcoin::taproot::ControlBlock;
+use bitcoin::{PublicKey, Script, TapLeafHash, XOnlyPublicKey};
 
-use super::decode::ScriptType;
 use super::path::Ask;
 use super::signature::DecodedSignature;
-use super::taproot::DecodedControlBlock;
 
 /// What an item of a scriptSig or a witness is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,17 @@ pub struct IfBranch {
     pub asks: Vec<Ask>,
 }
 
+/// A control block, and what its leaf makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodedControlBlock {
+    /// The control block itself.
+    pub block: ControlBlock,
+    /// The output key that the leaf, the merkle path and the internal key give.
+    pub output_key: XOnlyPublicKey,
+    /// The parity of that key; the one that the control block states must be the same.
+    pub parity: Parity,
+}
+
 /// One item of a scriptSig or a witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackItem {
@@ -56,6 +67,59 @@ pub struct StackItem {
     pub role: ItemRole,
     /// Its bytes, without the push opcode or length in front.
     pub bytes: Vec<u8>,
+}
+
+/// The form of an output script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the whole meaning
+pub enum ScriptType {
+    P2pk,
+    P2pkh,
+    P2sh,
+    P2wpkh,
+    P2wsh,
+    P2tr,
+    Multisig,
+    OpReturn,
+    Other,
+}
+
+impl ScriptType {
+    /// Returns the type of an output script.
+    #[must_use]
+    pub fn of(script: &Script) -> Self {
+        type Test = fn(&Script) -> bool;
+        let tests: [(Test, ScriptType); 8] = [
+            (Script::is_p2pk, Self::P2pk),
+            (Script::is_p2pkh, Self::P2pkh),
+            (Script::is_p2sh, Self::P2sh),
+            (Script::is_p2wpkh, Self::P2wpkh),
+            (Script::is_p2wsh, Self::P2wsh),
+            (Script::is_p2tr, Self::P2tr),
+            (Script::is_multisig, Self::Multisig),
+            (Script::is_op_return, Self::OpReturn),
+        ];
+        tests
+            .into_iter()
+            .find(|(is, _)| is(script))
+            .map_or(Self::Other, |(_, kind)| kind)
+    }
+}
+
+impl fmt::Display for ScriptType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P2pk => "P2PK",
+            Self::P2pkh => "P2PKH",
+            Self::P2sh => "P2SH",
+            Self::P2wpkh => "P2WPKH",
+            Self::P2wsh => "P2WSH",
+            Self::P2tr => "P2TR",
+            Self::Multisig => "bare multisig",
+            Self::OpReturn => "OP_RETURN",
+            Self::Other => "unknown",
+        })
+    }
 }
 
 /// The rules by which an input is unlocked.

@@ -29,37 +29,38 @@ mod infer;
 mod item;
 #[cfg(feature = "json")]
 mod json;
+mod keys;
 mod locks;
 mod names;
 mod path;
 mod problem;
 mod record;
+mod revealed;
 mod script;
+mod script_lock;
 mod signature;
 mod spend;
 mod story;
-mod taproot;
 pub mod text;
 mod timeline;
 mod units;
 
-pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee, ScriptType};
+pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee};
 #[cfg(feature = "json")]
 pub use files::{files, page};
-pub use item::{IfBranch, ItemRole, SpendKind, StackItem};
+pub use item::{DecodedControlBlock, IfBranch, ItemRole, ScriptType, SpendKind, StackItem};
 #[cfg(feature = "json")]
 pub use json::to_json;
-pub use locks::ScriptLock;
+pub use keys::ScriptKey;
 pub use names::Names;
 pub use path::Ask;
 pub use problem::Problem;
 pub use record::{Actor, Entry, RecordedRejection, RecordedTx, Side, Transcript, Unit};
 #[cfg(feature = "fixtures")]
 pub(crate) use script::plain as asm;
-pub use script::ScriptKey;
+pub use script_lock::ScriptLock;
 pub use signature::{Algorithm, DecodedSignature, SignatureOwner};
 pub use story::{story, BalanceComparison};
-pub use taproot::DecodedControlBlock;
 pub use text::{render, TextContext};
 pub use timeline::timeline;
 pub use units::{btc, sat, thousands, utc};

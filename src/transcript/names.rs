@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use bitcoin::taproot::TapTree;
 use bitcoin::{PublicKey, Script, ScriptBuf, Txid, XOnlyPublicKey};
 
-use super::script::ScriptKey;
-use super::signature::SECP;
+use super::keys::{ScriptKey, SECP};
 
 /// Human names of keys, scripts and transactions; names never change what is decoded.
 #[derive(Debug, Clone, Default)]

@@ -12,9 +12,10 @@ use bitcoin::opcodes::{Class, ClassifyContext, Opcode};
 use bitcoin::script::Instruction;
 use bitcoin::Script;
 
-use super::locks::ScriptLock;
+use super::keys::ScriptKey;
 use super::problem::Problem;
-use super::script::{pushed, ScriptKey};
+use super::script::pushed;
+use super::script_lock::ScriptLock;
 
 /// Something that the path through a script asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use bitcoin::transaction::Version;
 use bitcoin::Sequence;
 
-use super::locks::ScriptLock;
+use super::script_lock::ScriptLock;
 
 /// A problem of an input that a reviewer must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,56 +1,15 @@
 //! Reading scripts: pushes, multisig templates, assembly.
 
-use std::fmt;
-
 use bitcoin::hex::DisplayHex;
 use bitcoin::opcodes::all::{
     OP_CHECKMULTISIG, OP_CLTV, OP_CSV, OP_PUSHNUM_1, OP_PUSHNUM_16, OP_PUSHNUM_NEG1,
 };
 use bitcoin::opcodes::Opcode;
 use bitcoin::script::Instruction;
-use bitcoin::{PublicKey, Script, XOnlyPublicKey};
+use bitcoin::{PublicKey, Script};
 
+use super::keys::ScriptKey;
 use super::names::Names;
-
-/// A key in the form in which it stands in a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScriptKey {
-    /// 33 or 65 bytes, for ECDSA.
-    Full(PublicKey),
-    /// 32 bytes, for Schnorr signatures (BIP 340).
-    XOnly(XOnlyPublicKey),
-}
-
-impl ScriptKey {
-    /// The key that these bytes are, judged by their length.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() == 32 {
-            return XOnlyPublicKey::from_slice(bytes).ok().map(Self::XOnly);
-        }
-        PublicKey::from_slice(bytes).ok().map(Self::Full)
-    }
-}
-
-impl fmt::Display for ScriptKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(key) => key.fmt(f),
-            Self::XOnly(key) => key.fmt(f),
-        }
-    }
-}
-
-impl From<PublicKey> for ScriptKey {
-    fn from(key: PublicKey) -> Self {
-        Self::Full(key)
-    }
-}
-
-impl From<XOnlyPublicKey> for ScriptKey {
-    fn from(key: XOnlyPublicKey) -> Self {
-        Self::XOnly(key)
-    }
-}
 
 /// The number that `OP_1` to `OP_16` push.
 fn small_number(opcode: Opcode) -> Option<u8> {

@@ -1,14 +1,10 @@
 //! One signature of an input: what it signs, and whose key made it.
 
-use std::sync::LazyLock;
-
-use bitcoin::secp256k1::{ecdsa, schnorr, Message, Secp256k1, VerifyOnly};
+use bitcoin::secp256k1::{ecdsa, schnorr, Message};
 use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache};
 use bitcoin::{Amount, ScriptBuf, TapLeafHash, TapSighashType, Transaction, TxOut};
 
-use super::script::ScriptKey;
-
-pub(super) static SECP: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
+use super::keys::{ScriptKey, SECP};
 
 /// `OP_CODESEPARATOR` has not run, in the place where a signature commits to the last one (BIP 342).
 const NO_CODE_SEPARATOR: u32 = u32::MAX;

@@ -1,13 +1,15 @@
 //! What unlocks an input: every item of its scriptSig and witness, with its role.
 
+mod taproot;
+
 use bitcoin::{PublicKey, Script, ScriptBuf, Transaction, TxOut};
 
-use super::decode::ScriptType;
 use super::infer::{infer, is_key_path};
-use super::item::{IfBranch, ItemRole, SpendKind, StackItem};
+use super::item::{IfBranch, ItemRole, ScriptType, SpendKind, StackItem};
+use super::keys::ScriptKey;
 use super::path::{follow, Ask, Use};
 use super::problem::Problem;
-use super::script::{keys_in, multisig, pushes, ScriptKey};
+use super::script::{keys_in, multisig, pushes};
 use super::signature::{self, DecodedSignature, Digest, SignatureOwner};
 
 /// An input's spend, read from its bytes and the spent output, if that is known.
@@ -22,12 +24,12 @@ pub(super) struct DecodedSpend {
     pub problems: Vec<Problem>,
 }
 
-pub(super) struct Reader<'a> {
+struct Reader<'a> {
     tx: &'a Transaction,
     index: usize,
     /// The spent outputs of all inputs, or none.
-    pub prevouts: &'a [TxOut],
-    pub spend: DecodedSpend,
+    prevouts: &'a [TxOut],
+    spend: DecodedSpend,
 }
 
 /// Reads the spend of input `index`, which must exist; `prevouts` holds one output for each input, or none.
@@ -217,12 +219,7 @@ impl Reader<'_> {
     }
 
     /// The items for a script that is no template: each gets the role that the script has for it.
-    pub(super) fn path_items(
-        &mut self,
-        script: &Script,
-        digest: &Digest<'_>,
-        stack: &[Vec<u8>],
-    ) -> Vec<StackItem> {
+    fn path_items(&mut self, script: &Script, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<StackItem> {
         let keys = keys_in(script);
         let tapscript = matches!(digest, Digest::Taproot { .. });
         let Some(path) = follow(script, stack, tapscript) else {
@@ -294,7 +291,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn signature(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> StackItem {
+    fn signature(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> StackItem {
         let role = if bytes.is_empty() {
             ItemRole::NoSignature
         } else {
@@ -325,7 +322,7 @@ pub(super) fn signers(items: &[StackItem]) -> impl Iterator<Item = ScriptKey> + 
     })
 }
 
-pub(super) fn unknown(stack: &[Vec<u8>]) -> Vec<StackItem> {
+fn unknown(stack: &[Vec<u8>]) -> Vec<StackItem> {
     stack
         .iter()
         .map(|bytes| StackItem {

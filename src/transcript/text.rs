@@ -6,9 +6,11 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, Network, Script, TxOut};
 
 use super::decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee};
-use super::locks::{self, locks_in, ScriptLock};
+use super::keys::ScriptKey;
+use super::locks::{self, locks_in};
 use super::names::Names;
-use super::script::{asm, keys_in, word, ScriptKey};
+use super::script::{asm, keys_in, word};
+use super::script_lock::ScriptLock;
 use super::units::{btc, sat, thousands};
 
 mod items;

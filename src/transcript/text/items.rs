@@ -7,12 +7,11 @@ use bitcoin::{Script, TapLeafHash};
 
 use super::Page;
 use crate::transcript::decode::DecodedInput;
-use crate::transcript::item::{ItemRole, StackItem};
-use crate::transcript::locks::ScriptLock;
+use crate::transcript::item::{DecodedControlBlock, ItemRole, StackItem};
+use crate::transcript::keys::ScriptKey;
 use crate::transcript::path::Ask;
-use crate::transcript::script::ScriptKey;
+use crate::transcript::script_lock::ScriptLock;
 use crate::transcript::signature::{hash_type_name, Algorithm, DecodedSignature, SignatureOwner};
-use crate::transcript::taproot::DecodedControlBlock;
 use crate::transcript::units::thousands;
 
 impl Page<'_> {
