@@ -21,6 +21,7 @@ mod chain;
 mod check;
 mod difference;
 mod error;
+mod flags;
 mod given;
 mod keys;
 mod life;

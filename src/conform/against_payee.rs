@@ -4,9 +4,8 @@ use bitcoin::{Amount, TxOut};
 use tokio::io::DuplexStream;
 
 use super::agreed::AgreedChannel;
-use super::case::Ending;
+use super::case::{Ending, Interference};
 use super::failure::{CaseFailure, Stop};
-use super::link::Interference;
 use super::opening::{failed, Opened};
 use super::run::{Run, HIGHER};
 use crate::channel::{ChannelId, MessageKind, Protocol, SpendRole, Stage};

@@ -4,7 +4,6 @@ use std::fmt;
 
 use bitcoin::Amount;
 
-use super::link::{Interference, InterferenceRule};
 use crate::adversary::Forgery;
 use crate::channel::{Construction, MessageKind, Protocol};
 use crate::scenario::{skip_before, STAGES};
@@ -51,6 +50,25 @@ pub(super) enum Ending {
     NeverClosed,
     /// Our side closes, at more than the agreed feerate.
     HigherFeerate,
+}
+
+/// What is to happen to one message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Interference {
+    /// Our side is gone instead of sending it.
+    Vanish,
+    /// Our side sends this in its place.
+    Forge(&'static Forgery),
+    /// The program sent it, and is killed.
+    Kill,
+}
+
+/// Which message, and how many of its kind come before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InterferenceRule {
+    pub kind: MessageKind,
+    pub skip: u32,
+    pub turn: Interference,
 }
 
 /// One test of a program.

@@ -13,33 +13,15 @@ use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
 
+use super::case::{Interference, InterferenceRule};
 use super::frames::{text_in, Begun, Frames, WireFault, MOST_MESSAGES};
 use super::program::{Killer, Pipes};
-use crate::adversary::{Forger, Forgery};
+use crate::adversary::Forger;
 use crate::channel::{Message, MessageKind};
 use crate::scenario::Recorder;
 use crate::service::{codec, Observer, Report};
 use crate::transcript::{Entry, Side};
 use crate::wire;
-
-/// What is to happen to one message.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Interference {
-    /// Our side is gone instead of sending it.
-    Vanish,
-    /// Our side sends this in its place.
-    Forge(&'static Forgery),
-    /// The program sent it, and is killed.
-    Kill,
-}
-
-/// Which message, and how many of its kind come before.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct InterferenceRule {
-    pub kind: MessageKind,
-    pub skip: u32,
-    pub turn: Interference,
-}
 
 /// What was heard on the wire so far.
 #[derive(Debug, Clone, Default)]
