@@ -212,26 +212,6 @@ fn every_accepted_payment_can_be_settled() {
     }
 }
 
-/// 293 satoshi to a P2WPKH script are dust, 294 are not: the node and the balance agree.
-#[test]
-fn the_dust_limit_is_the_nodes() {
-    let chain = start();
-    let duo = channel(&chain, "dust", 100_000);
-    for (sum, enforceable) in [(sat(293), false), (sat(294), true)] {
-        let balance = duo.params().balance(sum).expect("within the capacity");
-        assert_eq!(balance.is_enforceable(), enforceable, "{sum}");
-        let output = vec![duo.to_payer(balance.change), duo.to_payee(sum)];
-        let from = duo.pair.payee.funding().outpoint();
-        let tx = duo.both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, output));
-        let verdict = chain.node().test_accept(&tx).expect("verdict");
-        if enforceable {
-            verdict.expect_accepted();
-        } else {
-            verdict.expect_rejected(RejectReason::Dust);
-        }
-    }
-}
-
 /// 1. Two channels with the same number and even the same keys; only the funding output differs.
 /// 2. A payment of the first is refused by the second, whatever the sum.
 /// 3. The node agrees: moved to the other output, its signatures sign nothing.

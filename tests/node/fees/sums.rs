@@ -7,40 +7,9 @@ use spilman::channel::{
 use spilman::regtest::{Regtest, RejectReason};
 
 use super::channel::{per_vb, sat, start, Case, Channel, Side};
-use crate::common::judge::Judge as _;
 
 /// The least that a node relays in a P2WPKH output at its default policy.
 const DUST: Amount = sat(294);
-
-/// 1. What is owed to the payee and below dust is no output, and nor is the payer's change: the miner gets it.
-/// 2. One satoshi more is an output.
-/// 3. The node accepts all of these.
-#[test]
-fn what_would_be_dust_goes_to_the_fee() {
-    let chain = start();
-    for construction in Construction::ALL {
-        let mut channel = Case::new(&chain, construction).open(&chain);
-        let spendable = channel.params().spendable();
-        let fee = channel.params().terms().capacity.to_amount() - spendable;
-        let below = DUST - Amount::ONE_SAT;
-        for paid in [below, DUST, spendable - DUST, spendable - below, spendable] {
-            channel.pay(paid - channel.pair.payee.paid());
-            let (payment, change) = (channel.redeemable(), spendable - paid);
-            let at = format!("{construction}: {paid} paid, {change} left");
-            let mut outputs = Vec::new();
-            outputs.extend((change >= DUST).then(|| channel.to_payer(change)));
-            outputs.extend((paid >= DUST).then(|| channel.to_payee(paid)));
-            assert_eq!(payment.tx().output, outputs, "{at}");
-            let dropped = [paid, change]
-                .into_iter()
-                .filter(|sum| *sum < DUST)
-                .sum::<Amount>();
-            assert_eq!(channel.fee(payment.tx()), fee + dropped, "{at}");
-            assert_eq!(payment.balance().is_enforceable(), paid >= DUST, "{at}");
-            chain.node().accepts_at(payment.tx(), at);
-        }
-    }
-}
 
 /// The node draws the line where the channel does: parties that know no dust make an output of 293 satoshi, and it is
 /// rejected; one of 294 is accepted.
