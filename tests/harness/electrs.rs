@@ -270,12 +270,7 @@ fn an_electrs_that_does_not_come_up() {
             .env("ELECTRS_EXE", &program)
             .output()
             .expect("a child");
-        let said = String::from_utf8_lossy(&child.stdout);
-        assert!(
-            child.status.success(),
-            "{said}{}",
-            String::from_utf8_lossy(&child.stderr)
-        );
+        assert!(child.status.success(), "{child:?}");
     }
 }
 

@@ -142,13 +142,28 @@ fn both_sides_of_the_shortest_relative_time() {
 /// node refuses it where the clock stops before it, and one block before it is crossed.
 #[test]
 fn both_sides_of_spends_with_two_locks() {
-    let height = |tip: &BestBlock, ahead| LockTime::from_height(tip.height + ahead).unwrap();
-    let time = |tip: &BestBlock, ahead| LockTime::from_time(tip.mtp + ahead).unwrap();
+    fn height(tip: &BestBlock, ahead: u32) -> LockTime {
+        LockTime::from_height(tip.height + ahead).unwrap()
+    }
+    fn time(tip: &BestBlock, ahead: u32) -> LockTime {
+        LockTime::from_time(tip.mtp + ahead).unwrap()
+    }
     let mut chain = chain();
-    let mut both = |case: &str,
-                    locks: &dyn Fn(&BestBlock) -> (LockTime, relative::LockTime),
-                    reasons: [RejectReason; 2]| {
-        let runs: [fn(&Regtest, &Transaction, RejectReason, &str); 2] = [stops_before, crosses];
+    type Locks = fn(&BestBlock) -> (LockTime, relative::LockTime);
+    #[rustfmt::skip]
+    let rows: [(&str, Locks, [RejectReason; 2]); 7] = [
+        ("absolute height last", |tip| (height(tip, 20), units(3)), [ABSOLUTE; 2]),
+        ("relative time last", |tip| (height(tip, 3), units(300)), [RELATIVE; 2]),
+        ("relative height last", |tip| (time(tip, 900), blocks(20)), [RELATIVE; 2]),
+        ("absolute time last", |tip| (time(tip, 90_000), blocks(3)), [ABSOLUTE; 2]),
+        // With the next block the height passes for sure, the time only if the block is not too early.
+        ("perhaps at once", |tip| (height(tip, 4), units(5)), [RELATIVE, ABSOLUTE]),
+        ("perhaps at once", |tip| (time(tip, 2_399), blocks(5)), [ABSOLUTE; 2]),
+        // The median time past rises by a second at least.
+        ("surely at once", |tip| (time(tip, 1_800), blocks(5)), [ABSOLUTE; 2]),
+    ];
+    let runs: [fn(&Regtest, &Transaction, RejectReason, &str); 2] = [stops_before, crosses];
+    for (case, locks, reasons) in rows {
         for (run, reason) in runs.into_iter().zip(reasons) {
             // So that the last eleven blocks are ten minutes apart.
             chain.mine_empty(11).unwrap();
@@ -160,44 +175,7 @@ fn both_sides_of_spends_with_two_locks() {
             });
             run(&chain, &waiting, reason, case);
         }
-    };
-    both(
-        "absolute height last",
-        &|tip| (height(tip, 20), units(3)),
-        [ABSOLUTE; 2],
-    );
-    both(
-        "relative time last",
-        &|tip| (height(tip, 3), units(300)),
-        [RELATIVE; 2],
-    );
-    both(
-        "relative height last",
-        &|tip| (time(tip, 900), blocks(20)),
-        [RELATIVE; 2],
-    );
-    both(
-        "absolute time last",
-        &|tip| (time(tip, 90_000), blocks(3)),
-        [ABSOLUTE; 2],
-    );
-    // With the next block the height passes for sure, the time only if the block is not too early.
-    both(
-        "perhaps at once",
-        &|tip| (height(tip, 4), units(5)),
-        [RELATIVE, ABSOLUTE],
-    );
-    both(
-        "perhaps at once",
-        &|tip| (time(tip, 2_399), blocks(5)),
-        [ABSOLUTE; 2],
-    );
-    // The median time past rises by a second at least.
-    both(
-        "surely at once",
-        &|tip| (time(tip, 1_800), blocks(5)),
-        [ABSOLUTE; 2],
-    );
+    }
 }
 
 /// A spend of two coins waits for the younger.

@@ -35,11 +35,7 @@ fn a_temporary_folder_may_have_any_name() {
             .env("TEMPDIR_ROOT", &folder)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        assert!(output.status.success(), "{output:?}");
         until("nothing to be left", TIMEOUT, || {
             let left = entries(&folder);
             (left.is_empty(), left)
@@ -82,11 +78,7 @@ fn a_wrapper_that_forgets_its_arguments_is_refused() {
             .env("BITCOIND_EXE", &program)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        assert!(output.status.success(), "{output:?}");
         let log = fs::read_to_string(folder.path().join(".bitcoin/debug.log")).unwrap();
         assert!(!log.contains("net thread start"), "{log}");
     }

@@ -9,6 +9,7 @@ use spilman::adversary::Forgery;
 use spilman::transcript::Side;
 
 use self::talk::{play, Verdict};
+use crate::kept::assert_none;
 use crate::pair::channels;
 
 pub fn catalogue() -> impl Iterator<Item = &'static Forgery> {
@@ -38,12 +39,7 @@ fn every_dishonest_message_is_refused_for_its_reason() {
         assert_ne!(applies, 0, "{} applies nowhere", forgery.id);
         played += applies;
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {played}:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert_none(&wrong, played);
 }
 
 /// Otherwise a message could be refused for what was wrong with the conversation.

@@ -5,6 +5,16 @@ use spilman::sim::{Network, Pair};
 
 use crate::pair::{assert_spends, tip, Inspect, Side, HEIGHT, MTP};
 
+/// Fails with every row that was not refused as it should, of those that were played.
+pub fn assert_none(wrong: &[String], played: usize) {
+    assert!(
+        wrong.is_empty(),
+        "{} of {played}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
 /// Both sides before a message that is refused.
 pub struct Before {
     parties: String,

@@ -16,6 +16,21 @@ fn say(news: impl AsRef<[String]>, expected: &[&str]) {
     );
 }
 
+/// A payment was made and acknowledged, and leaves the payer this.
+#[track_caller]
+fn accepted(pair: &mut Pair, change: u64, paid: u64) {
+    let accepted = format!("{change}/{paid} accepted");
+    say(
+        pair.network.news(),
+        &[
+            &format!("payer says payment {paid}"),
+            &format!("payee says payment-accepted {paid}"),
+            &format!("payee learns {accepted}"),
+            &format!("payer learns {accepted}"),
+        ],
+    );
+}
+
 /// The last broadcast, checked as a spend of the funding output.
 fn last_spend(pair: &Pair, role: SpendRole) -> Transaction {
     let (last, tx) = pair.network.broadcast.last().expect("something was broadcast");
@@ -96,16 +111,7 @@ fn stepped_locktime_settled_together() {
     // 5. 100 satoshi a payment: 900/100, 800/200.
     for (change, paid) in [(900, 100), (800, 200)] {
         pair.apply(Side::Payer, Event::Pay(sat(100))).unwrap();
-        let accepted = format!("{change}/{paid} accepted");
-        say(
-            pair.network.news(),
-            &[
-                &format!("payer says payment {paid}"),
-                &format!("payee says payment-accepted {paid}"),
-                &format!("payee learns {accepted}"),
-                &format!("payer learns {accepted}"),
-            ],
-        );
+        accepted(&mut pair, change, paid);
         let payment = pair.redeemable().unwrap();
         assert_eq!(
             (payment.role(), amounts(payment.tx())),
@@ -315,16 +321,7 @@ fn bond_a_millidash_a_post() {
             ],
         );
         pair.apply(Side::Payer, Event::Pay(sat(100_000))).unwrap();
-        let accepted = format!("{}/{paid} accepted", all - paid);
-        say(
-            pair.network.news(),
-            &[
-                &format!("payer says payment {paid}"),
-                &format!("payee says payment-accepted {paid}"),
-                &format!("payee learns {accepted}"),
-                &format!("payer learns {accepted}"),
-            ],
-        );
+        accepted(&mut pair, all - paid, paid);
     }
     // 6. At the end of the day the payee signs the final version.
     pair.apply(Side::Payee, Event::Close).unwrap();

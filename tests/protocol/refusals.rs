@@ -13,7 +13,7 @@ use spilman::channel::{
 use self::rows::ROWS;
 use self::scene::{bare, other_output, tx, Row, World};
 use crate::adversary::catalogue;
-use crate::kept::Before;
+use crate::kept::{assert_none, Before};
 use crate::pair::{payout, sat, Case, Side, Sign};
 use Side::{Payee, Payer};
 use Stage::{AwaitingFunding, Closing, Proposing, Protected, SigningRefund};
@@ -165,12 +165,7 @@ fn every_wrong_message_is_refused_by_name_and_changes_nothing() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {played}:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert_none(&wrong, played);
 }
 
 /// Table and catalogue leave no reason out.

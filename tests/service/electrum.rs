@@ -68,6 +68,11 @@ fn told(error: &ChainError) -> String {
     format!("{error}: {source}")
 }
 
+/// The height of the tip, which has to be seen.
+async fn height(chain: &ElectrumChain) -> u32 {
+    chain.tip().await.expect("a tip").height.to_consensus_u32()
+}
+
 async fn view(chain: &ElectrumChain, funding: OutPoint) -> Result<ChainView, ChainError> {
     let looked = tokio::time::timeout(DEADLINE, chain.view(funding)).await;
     looked.expect("a poll ends on its own")
@@ -297,19 +302,12 @@ async fn news() {
     server.change(|world| world.mine(&[]));
     server.tell(&json!({ "method": "blockchain.headers.subscribe", "params": [] }));
     heard.await.expect("of a block");
-    assert_eq!(live.tip().await.expect("a tip").height.to_consensus_u32(), 4);
+    assert_eq!(height(&live).await, 4);
 
     let heard = news(&live);
     server.cut();
     heard.await.expect("of the end");
-    assert_eq!(
-        live.tip()
-            .await
-            .expect("a new connection")
-            .height
-            .to_consensus_u32(),
-        4
-    );
+    assert_eq!(height(&live).await, 4, "over a new connection");
 
     told.tip().await.expect("a new connection");
     assert_eq!(told.announced(), 0, "the server's news are not announcements");

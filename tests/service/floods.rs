@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::chains::{FakeChain, Odd};
 use crate::hand::{
-    loses_peer, opening, opening_over, opens, payee_and_hand, payer_and_hand, ready, settles, setup, soon,
-    until, Hand,
+    loses_peer, opening, opening_over, opens, pay_at_once, payee_and_hand, payer_and_hand, ready, settles,
+    setup, soon, until, Hand,
 };
 use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 
@@ -27,12 +27,7 @@ async fn many_payments_at_once_do_not_end_the_connection() {
         let (payer, payee) = (Arc::new(payer.unwrap()), payee.unwrap());
         chain.confirm(3);
         opens(&payer).await;
-        let payments: Vec<_> = (0..many)
-            .map(|_| {
-                let payer = Arc::clone(&payer);
-                tokio::spawn(async move { payer.pay(sat(1)).await })
-            })
-            .collect();
+        let payments = pay_at_once(&payer, many, 1);
         for payment in payments {
             let paid = soon("an answer", payment).await.unwrap();
             paid.unwrap_or_else(|error| panic!("{many} payments over {buffer} bytes: {error}"));
@@ -71,10 +66,7 @@ async fn payments_that_wait_for_room_are_sent_when_there_is_some() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payer, mut hand, _payee) = payer_and_hand(&case, (&chain, &chain), 4_096).await;
     let payer = Arc::new(payer);
-    for _ in 0..1_000 {
-        let payer = Arc::clone(&payer);
-        tokio::spawn(async move { payer.pay(sat(1)).await });
-    }
+    let _payments = pay_at_once(&payer, 1_000, 1);
     // 1. The payer signs what the queue has room for, and no more.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(payer.status().borrow().paid < sat(500));

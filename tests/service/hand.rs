@@ -5,17 +5,19 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::TxOut;
+use bitcoin::{Amount, TxOut};
 use spilman::channel::{
-    AcceptedProposal, Action, AwaitsFunding, ChainView, Envelope, Event, Message, Payee, PayeeOpening, Payer,
-    RefusalReason, Stage,
+    AcceptedProposal, Action, AwaitsFunding, Balance, ChainView, Envelope, Event, Message, Payee,
+    PayeeOpening, Payer, RefusalReason, Stage,
 };
 use spilman::service::{
-    wallet_fn, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, Setup, Status, Wallet,
+    wallet_fn, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError, Setup,
+    Status, Wallet,
 };
 use spilman::wire;
 use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::chains::FakeChain;
 use crate::pair::{co_signed, key, payout, Case};
@@ -108,6 +110,19 @@ pub async fn settles(status: watch::Receiver<Status>) -> Status {
 /// Waits until a party notices that its peer is gone.
 pub async fn loses_peer(status: watch::Receiver<Status>) -> Status {
     until(status, "the end of the connection", |s| !s.connected).await
+}
+
+/// This many payments at once, each in a separate task.
+pub fn pay_at_once(
+    payer: &Arc<PayerHandle>,
+    count: u64,
+    amount: u64,
+) -> Vec<JoinHandle<Result<Balance, RequestError>>> {
+    let pay = |_| {
+        let payer = Arc::clone(payer);
+        tokio::spawn(async move { payer.pay(Amount::from_sat(amount)).await })
+    };
+    (0..count).map(pay).collect()
 }
 
 /// Waits for a status, for an hour of tokio's time.

@@ -10,7 +10,7 @@ use spilman::service::{PayError, PayerHandle, RequestError, ACKNOWLEDGE_TIMEOUT}
 use tokio::time::timeout;
 
 use crate::chains::{FakeChain, Odd};
-use crate::hand::{loses_peer, open, payer_and_hand, soon, Hand};
+use crate::hand::{loses_peer, open, pay_at_once, payer_and_hand, soon, Hand};
 use crate::pair::{sat, Case};
 
 fn unacknowledged(paid: u64) -> RequestError {
@@ -42,12 +42,7 @@ async fn a_slow_reader_does_not_make_the_payer_tell_too_little() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payer, mut hand, _payee) = payer_and_hand(&case, (&chain, &chain), 80).await;
     let payer = Arc::new(payer);
-    let payments: Vec<_> = (0..8)
-        .map(|_| {
-            let payer = Arc::clone(&payer);
-            tokio::spawn(async move { payer.pay(sat(1_000)).await })
-        })
-        .collect();
+    let payments = pay_at_once(&payer, 8, 1_000);
     let mut most = Amount::ZERO;
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_secs(9)).await;
@@ -89,12 +84,7 @@ async fn a_payment_whose_turn_does_not_come_is_told_so() {
     let (payer, mut hand, _payee) = payer_and_hand(&case, (&chain, &chain), 80).await;
     let payer = Arc::new(payer);
     // 1. More payments than may wait for a payee that reads slowly: just enough to be no stall.
-    let payments: Vec<_> = (0..1_000)
-        .map(|_| {
-            let payer = Arc::clone(&payer);
-            tokio::spawn(async move { payer.pay(sat(1_000)).await })
-        })
-        .collect();
+    let payments = pay_at_once(&payer, 1_000, 1_000);
     let mut most = Amount::ZERO;
     let reading = async {
         loop {

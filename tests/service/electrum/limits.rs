@@ -1,12 +1,11 @@
 //! What a server refuses because anyone can send to the script of a channel.
 
-use bitcoin::hashes::{sha256, Hash};
 use bitcoin::{OutPoint, ScriptBuf, Transaction};
 use serde_json::{json, Value};
 use spilman::service::{Chain, ElectrumChain};
 
-use super::server::{anyone, pay, Reply, Server, World};
-use super::{coin, funding_and_spend, outpoint, told, view};
+use super::server::{anyone, pay, script_hash, Reply, Server, World};
+use super::{coin, funding_and_spend, height, outpoint, told, view};
 
 const HISTORY: &str = "blockchain.scripthash.get_history";
 const UNSPENT: &str = "blockchain.scripthash.listunspent";
@@ -110,7 +109,7 @@ async fn without_both_the_view_is_an_error_and_the_rest_works() {
         ] {
             assert!(error.contains(&part), "expected {part:?}, found {error:?}");
         }
-        assert_eq!(chain.tip().await.expect("a tip").height.to_consensus_u32(), 13);
+        assert_eq!(height(&chain).await, 13);
         assert_eq!(chain.broadcast(&spend).await.expect("a verdict"), None);
         view(&chain, funding).await.expect_err("still");
         assert_eq!(server.asked("server.version"), 1, "the connection is the same");
@@ -196,10 +195,4 @@ async fn an_error_about_one_script_does_not_end_the_polls_of_others() {
     let (ill, well) = tokio::join!(looks(outpoint(&bad)), looks(outpoint(&good)));
     assert_eq!((ill, well), (vec![false; 50], vec![true; 50]));
     assert_eq!(server.asked("server.version"), 1, "the connection is the same");
-}
-
-fn script_hash(script: &ScriptBuf) -> String {
-    let mut hash = sha256::Hash::hash(script.as_bytes()).to_byte_array();
-    hash.reverse();
-    sha256::Hash::from_byte_array(hash).to_string()
 }

@@ -329,7 +329,8 @@ pub fn work(header: &mut Header) {
     }
 }
 
-fn script_hash(script: &Script) -> String {
+/// By which the protocol names a script.
+pub fn script_hash(script: &Script) -> String {
     let mut hash = sha256::Hash::hash(script.as_bytes()).to_byte_array();
     hash.reverse();
     sha256::Hash::from_byte_array(hash).to_string()
