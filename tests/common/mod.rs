@@ -21,10 +21,12 @@ macro_rules! assert_matches {
 }
 pub(crate) use assert_matches;
 
+#[cfg(feature = "scenario")]
+pub mod cast;
+#[cfg(feature = "scenario")]
+pub mod channel;
 #[cfg(feature = "regtest")]
 pub mod child;
-#[cfg(all(feature = "channel", feature = "regtest"))]
-pub mod duo;
 #[cfg(feature = "regtest")]
 pub mod judge;
 #[cfg(feature = "channel")]
@@ -37,7 +39,9 @@ pub mod parties;
 pub mod play;
 #[cfg(feature = "regtest")]
 pub mod proc;
-#[cfg(all(feature = "channel", feature = "regtest"))]
+#[cfg(feature = "scenario")]
+pub mod relay;
+#[cfg(feature = "scenario")]
 pub mod spend;
 #[cfg(feature = "regtest")]
 pub mod wait;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bitcoin::secp256k1::SecretKey;
 use bitcoin::TxOut;
 use spilman::channel::{ChannelId, ChannelKey, SettlementTx, Stage};
 use spilman::regtest::Regtest;
@@ -10,9 +9,10 @@ use spilman::service::{
     wallet_fn, BitcoindChain, Chain, Handle, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Setup,
     Status,
 };
+use spilman::sim::PartySetup;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::duo::{payout, Cast};
+use super::cast::Cast;
 
 /// Far more than anything here takes.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -28,10 +28,10 @@ pub fn view(chain: &Regtest) -> BitcoindChain {
 }
 
 /// Every test uses the same keys.
-pub fn setup(key: &SecretKey, cast: &Cast) -> Setup {
-    Setup::new(ChannelKey::new(*key), payout(key))
+pub fn setup(party: &PartySetup) -> Setup {
+    Setup::new(ChannelKey::new(party.secret), party.payout.clone())
         .key_reuse(KeyReuse::Allow)
-        .limits(cast.limits.clone())
+        .limits(party.limits.clone())
 }
 
 pub async fn open_payer<IO, C>(io: IO, cast: &Cast, view: C) -> Result<PayerHandle, OpenError>
@@ -39,7 +39,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let setup = setup(&cast.payer, cast);
+    let setup = setup(&cast.setup.payer);
     let wallet = wallet_fn(|output: &TxOut| cast.coin.spend(vec![output.clone()]));
     setup
         .open(
@@ -47,7 +47,7 @@ where
             view,
             Proposal {
                 id: ChannelId(1),
-                terms: cast.terms.clone(),
+                terms: cast.setup.terms.clone(),
             },
             wallet,
         )
@@ -59,7 +59,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    setup(&cast.payee, cast).accept(io, view).await
+    setup(&cast.setup.payee).accept(io, view).await
 }
 
 impl Parties {

@@ -5,7 +5,8 @@ mod locks;
 mod scripts;
 
 use crate::common::assert_matches;
-use crate::common::duo::{refusal, sat, start, tip, with_signature, Cast, Duo};
+use crate::common::cast::{sat, start, tip, Cast};
+use crate::common::channel::Channel;
 use crate::common::judge::Judge as _;
 use crate::common::spend;
 use bitcoin::absolute::LockTime;
@@ -13,13 +14,16 @@ use bitcoin::secp256k1::ecdsa;
 use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::{Amount, FeeRate, Sequence};
 use spilman::channel::{
-    Construction, Message, Protocol, RefundError, Refusal, SignatureError, Stage, Terms, UnverifiedSignature,
+    AcceptedProposal, ApplyError, Construction, Envelope, FundedOpening, Message, Protocol, RefundError,
+    Refusal, SignatureError, Stage, Terms, UnverifiedSignature,
 };
 use spilman::regtest::{Regtest, RejectReason};
+use spilman::sim::AtRefund;
+use spilman::transcript::Side;
 use spilman::wire;
 
 /// Example 7 on this construction.
-fn channel_on(chain: &Regtest, construction: Construction, label: &str) -> Duo {
+fn channel_on(chain: &Regtest, construction: Construction, label: &str) -> Channel {
     let label = format!("{label}/{construction}");
     Cast::new(chain, &label, Protocol::Example7, sat(100_000))
         .on(construction)
@@ -31,8 +35,25 @@ fn co_signed() -> impl Iterator<Item = Construction> {
     all.filter(|construction| !construction.has_script_refund())
 }
 
-fn channel(chain: &Regtest, label: &str, capacity: u64) -> Duo {
+fn channel(chain: &Regtest, label: &str, capacity: u64) -> Channel {
     Cast::new(chain, label, Protocol::Example7, sat(capacity)).open(chain)
+}
+
+/// What was refused.
+#[track_caller]
+fn refusal<T: std::fmt::Debug>(result: Result<T, ApplyError>) -> Refusal {
+    match result {
+        Err(ApplyError::Refused(refusal)) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+/// The 64 bytes of a payment message, changed.
+fn with_signature(mut envelope: Envelope, compact: [u8; 64]) -> Envelope {
+    if let Message::Payment { signature: sent, .. } = &mut envelope.message {
+        *sent = UnverifiedSignature::from_compact(compact);
+    }
+    envelope
 }
 
 /// 1. The payer asks for a refund with a final sequence, and the payee refuses to sign it.
@@ -44,7 +65,11 @@ fn a_final_sequence_disables_the_refunds_lock() {
     for construction in co_signed() {
         let label = format!("final-sequence/{construction}");
         let cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(construction);
-        let (_, payee, mut request) = cast.agree(&chain);
+        let AtRefund { payer, payee } = cast.hold(&chain).state;
+        let (FundedOpening::CoSigned(_, mut request), AcceptedProposal::SignsRefund(payee)) = (payer, payee)
+        else {
+            panic!("{construction}: a refund in the script")
+        };
         let Message::RefundRequest { tx } = &mut request.message else {
             panic!("a refund request")
         };
@@ -60,17 +85,17 @@ fn a_final_sequence_disables_the_refunds_lock() {
             "{construction}"
         );
 
-        let duo = cast.open(&chain);
-        let lock = duo.params().terms().refund_lock.to_lock_time();
+        let channel = cast.open(&chain);
+        let lock = channel.params().terms().refund_lock.to_lock_time();
         let early = LockTime::from_height(lock.to_consensus_u32() - 10).expect("a height");
         chain.make_final(early).expect("blocks");
         assert_eq!(chain.tip().expect("tip").height + 10, lock.to_consensus_u32());
         let node = chain.node();
-        node.accepts(&duo.refund(lock, Sequence::MAX));
-        let locked = duo.refund(lock, Sequence::ENABLE_LOCKTIME_NO_RBF);
+        node.accepts(&channel.refund(lock, Sequence::MAX));
+        let locked = channel.refund(lock, Sequence::ENABLE_LOCKTIME_NO_RBF);
         assert_eq!(
             &locked,
-            duo.pair.payer.refund().tx(),
+            channel.pair.payer.refund().tx(),
             "the same as the payer's own"
         );
         node.rejects(&locked, RejectReason::NonFinal);
@@ -86,27 +111,29 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
     // BIP 340 leaves one way to write a signature: Taproot has no other S.
     let ecdsa = |construction: &Construction| *construction != Construction::Taproot;
     for construction in Construction::ALL.into_iter().filter(ecdsa) {
-        let mut duo = channel_on(&chain, construction, "high-s");
-        duo.pay(sat(10_000));
-        let honest = duo.sign(sat(10_000));
+        let mut channel = channel_on(&chain, construction, "high-s");
+        channel.pay(sat(10_000));
+        let honest = channel.sign(sat(10_000));
         let Message::Payment { signature, .. } = &honest.message else {
             panic!("a payment")
         };
         let low = ecdsa::Signature::from_compact(&signature.to_compact()).expect("r and s");
         let high = spend::high_s(&spend::ecdsa_bytes(low, 1));
-        let sent = with_signature(honest.clone(), spend::compact(duo.params(), &high));
-        let refused = refusal(duo.receive(sent));
+        let sent = with_signature(honest.clone(), spend::compact(channel.params(), &high));
+        let refused = refusal(channel.receive(sent));
         assert_matches!(
             refused,
             Refusal::Signature(SignatureError::HighS { .. }),
             "{construction}"
         );
-        assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
+        assert_eq!(channel.pair.payee.paid(), sat(10_000), "{construction}");
 
-        duo.receive(honest).expect("the same with a low S is accepted");
-        let tx = duo.payment();
-        let [_, payee] = duo.signatures(&tx);
-        let naive = spend::finish(duo.params(), tx, [high, payee]);
+        channel
+            .receive(honest)
+            .expect("the same with a low S is accepted");
+        let tx = channel.payment();
+        let [_, payee] = channel.signatures(&tx);
+        let naive = spend::finish(channel.params(), tx, [high, payee]);
         let verdict = chain.node().test_accept(&naive).expect("verdict");
         let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
         assert!(
@@ -127,25 +154,25 @@ fn a_high_s_payment_is_refused_since_no_node_relays_it() {
 fn a_signature_of_another_hash_type_is_refused() {
     let chain = start();
     for construction in Construction::ALL {
-        let mut duo = channel_on(&chain, construction, "hash-type");
-        duo.pay(sat(10_000));
-        let fair = duo.payment();
-        let loose = spend::sign_nothing(duo.params(), &fair, &duo.cast.payer);
+        let mut channel = channel_on(&chain, construction, "hash-type");
+        channel.pay(sat(10_000));
+        let fair = channel.payment();
+        let loose = spend::sign_nothing(channel.params(), &fair, &channel.keys()[0]);
         let mut greedy = fair.clone();
-        greedy.output = vec![duo.to_payee(sat(99_000))];
-        let own = spend::sign(duo.params(), &greedy, &duo.cast.payee);
-        let greedy = spend::finish(duo.params(), greedy, [loose.clone(), own]);
+        greedy.output = vec![channel.to_payee(sat(99_000))];
+        let own = spend::sign(channel.params(), &greedy, &channel.keys()[1]);
+        let greedy = spend::finish(channel.params(), greedy, [loose.clone(), own]);
         chain.node().accepts(&greedy);
 
-        let payment = duo.sign(sat(10_000));
-        let sent = with_signature(payment.clone(), spend::compact(duo.params(), &loose));
-        let refused = refusal(duo.receive(sent));
+        let payment = channel.sign(sat(10_000));
+        let sent = with_signature(payment.clone(), spend::compact(channel.params(), &loose));
+        let refused = refusal(channel.receive(sent));
         assert_matches!(
             refused,
             Refusal::Signature(SignatureError::Wrong { .. }),
             "{construction}"
         );
-        assert_eq!(duo.pair.payee.paid(), sat(10_000), "{construction}");
+        assert_eq!(channel.pair.payee.paid(), sat(10_000), "{construction}");
 
         let mut bytes = wire::encode(&payment);
         let length = bytes.len() - 65;
@@ -172,9 +199,9 @@ fn every_accepted_payment_can_be_settled() {
     {
         let label = format!("{label}/{construction}");
         let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(capacity)).on(construction);
-        cast.terms.feerate = feerate;
-        let mut duo = cast.open(&chain);
-        let (spendable, dust) = (duo.params().spendable(), duo.params().payee_dust());
+        cast.setup.terms.feerate = feerate;
+        let mut channel = cast.open(&chain);
+        let (spendable, dust) = (channel.params().spendable(), channel.params().payee_dust());
         assert_eq!(dust, sat(294));
         let one = Amount::ONE_SAT;
         let sums = [
@@ -190,7 +217,7 @@ fn every_accepted_payment_can_be_settled() {
             spendable,
         ];
         for sum in sums {
-            let payment = duo.pay(sum - duo.pair.payee.paid());
+            let payment = channel.pay(sum - channel.pair.payee.paid());
             let (tx, balance) = (payment.tx(), payment.balance());
             let at = format!("{construction}: {sum} of {capacity} at {feerate} sat/kwu");
             let verdict = chain.node().test_accept(tx).expect("verdict");
@@ -199,8 +226,8 @@ fn every_accepted_payment_can_be_settled() {
             assert_eq!(balance.is_enforceable(), sum >= dust, "{at}");
             let change = spendable - sum;
             let mut promised = Vec::new();
-            promised.extend((change >= dust).then(|| duo.to_payer(change)));
-            promised.extend((sum >= dust).then(|| duo.to_payee(sum)));
+            promised.extend((change >= dust).then(|| channel.to_payer(change)));
+            promised.extend((sum >= dust).then(|| channel.to_payee(sum)));
             assert_eq!(tx.output, promised, "{at}");
 
             let paid_out: Amount = tx.output.iter().map(|output| output.value).sum();
@@ -233,14 +260,7 @@ fn a_payment_for_another_channel_is_refused() {
     assert_eq!(second.pair.payee.paid(), Amount::ZERO);
 
     first.receive(payment).expect("accepted where it belongs");
-    let mut moved = first
-        .pair
-        .payee
-        .redeemable()
-        .expect("completed")
-        .expect("a payment")
-        .tx()
-        .clone();
+    let mut moved = first.redeemable().tx().clone();
     chain.node().accepts(&moved);
     moved.input[0].previous_output = second.pair.payee.funding().outpoint();
     chain.node().rejects(&moved, RejectReason::ScriptFailed);
@@ -253,10 +273,10 @@ fn a_payment_for_another_channel_is_refused() {
 fn a_double_spent_funding_transaction_suspends_the_channel() {
     let chain = start();
     let mut cast = Cast::new(&chain, "double-spend", Protocol::Example7, sat(100_000));
-    cast.limits.confirmations = 1..=12;
+    cast.limit(|limits| limits.confirmations = 1..=12);
     let coin = cast.coin.clone();
-    let mut duo = cast.open(&chain);
-    let held = duo.pay(sat(10_000));
+    let mut channel = cast.open(&chain);
+    let held = channel.pay(sat(10_000));
     chain.node().accepts(held.tx());
 
     let height = chain.tip().expect("tip").height;
@@ -266,10 +286,10 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
         .expect("the funding's block");
     chain.node().invalidate_block(block).expect("reorganised");
     let double = coin
-        .spend(vec![duo.to_payer(sat(90_000))])
+        .spend(vec![channel.to_payer(sat(90_000))])
         .expect("the same coin");
     chain.mine_exactly(&[double]).expect("mined instead");
-    let funding = duo.pair.payee.funding().clone();
+    let funding = channel.pair.payee.funding().clone();
     assert_eq!(
         chain
             .node()
@@ -279,12 +299,12 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
     );
     chain.node().rejects(funding.tx(), RejectReason::MissingInputs);
 
-    duo.see(&chain, 0);
-    assert_eq!(duo.pair.payee.stage(), Stage::AwaitingFunding);
-    let payment = duo.sign(sat(10_000));
-    assert_eq!(duo.receive(payment), Ok(Vec::new()), "it is not acknowledged");
+    channel.poll_as(Side::Payee);
+    assert_eq!(channel.pair.payee.stage(), Stage::AwaitingFunding);
+    let payment = channel.sign(sat(10_000));
+    assert_eq!(channel.receive(payment), Ok(Vec::new()), "it is not acknowledged");
     assert_eq!(
-        duo.pair.payee.paid(),
+        channel.pair.payee.paid(),
         sat(10_000),
         "what was accepted before, and no more"
     );
@@ -296,22 +316,27 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
 #[test]
 fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     let chain = start();
-    let mut duos = [
+    let mut channels = [
         channel(&chain, "refund-first", 100_000),
         channel(&chain, "payment-first", 100_000),
     ];
-    let payments = duos.each_mut().map(|duo| duo.pay(sat(40_000)).tx().clone());
-    let lock = duos[1].params().terms().refund_lock.to_lock_time();
+    let payments = channels
+        .each_mut()
+        .map(|channel| channel.pay(sat(40_000)).tx().clone());
+    let lock = channels[1].params().terms().refund_lock.to_lock_time();
     chain.make_final(lock).expect("blocks");
     let node = chain.node();
-    let refund = |duo: &Duo| duo.pair.payer.refund().tx().clone();
+    let refund = |channel: &Channel| channel.pair.payer.refund().tx().clone();
 
     // The refund is first.
-    node.broadcasts(&refund(&duos[0]));
+    node.broadcasts(&refund(&channels[0]));
     node.rejects_broadcast(&payments[0], RejectReason::InsufficientFee);
-    let from = duos[0].pair.payee.funding().outpoint();
-    let richer = vec![duos[0].to_payer(sat(58_000)), duos[0].to_payee(sat(40_000))];
-    let richer = duos[0].both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, richer));
+    let from = channels[0].pair.payee.funding().outpoint();
+    let richer = vec![
+        channels[0].to_payer(sat(58_000)),
+        channels[0].to_payee(sat(40_000)),
+    ];
+    let richer = channels[0].both_sign(spend::unsigned(from, LockTime::ZERO, Sequence::MAX, richer));
     node.broadcasts(&richer);
     assert_eq!(
         node.mempool().expect("mempool"),
@@ -322,11 +347,11 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
     // The payment is first.
     chain.mine(1).expect("a block");
     node.broadcasts(&payments[1]);
-    node.rejects_broadcast(&refund(&duos[1]), RejectReason::InsufficientFee);
-    let from = duos[1].pair.payee.funding().outpoint();
-    let richer = vec![duos[1].to_payer(sat(98_000))];
+    node.rejects_broadcast(&refund(&channels[1]), RejectReason::InsufficientFee);
+    let from = channels[1].pair.payee.funding().outpoint();
+    let richer = vec![channels[1].to_payer(sat(98_000))];
     let sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
-    let richer = duos[1].both_sign(spend::unsigned(from, lock, sequence, richer));
+    let richer = channels[1].both_sign(spend::unsigned(from, lock, sequence, richer));
     node.broadcasts(&richer);
     assert_eq!(
         node.mempool().expect("mempool"),
@@ -339,18 +364,18 @@ fn at_the_lock_the_first_wins_unless_the_second_pays_more() {
 #[test]
 fn nonsense_is_no_signature() {
     let chain = start();
-    let mut duo = channel(&chain, "nonsense", 100_000);
+    let mut channel = channel(&chain, "nonsense", 100_000);
     for (bytes, out_of_range) in [([0_u8; 64], false), ([0xff; 64], true)] {
-        let mut payment = duo.sign(sat(1_000));
+        let mut payment = channel.sign(sat(1_000));
         if let Message::Payment { signature, .. } = &mut payment.message {
             *signature = UnverifiedSignature::from_compact(bytes);
         }
-        let refused = refusal(duo.receive(payment));
+        let refused = refusal(channel.receive(payment));
         let found = matches!(refused, Refusal::Signature(SignatureError::OutOfRange { .. }));
         assert!(
             matches!(refused, Refusal::Signature(_)) && found == out_of_range,
             "{refused}"
         );
     }
-    assert_eq!(duo.pair.payee.paid(), Amount::ZERO);
+    assert_eq!(channel.pair.payee.paid(), Amount::ZERO);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::assert_matches;
-use crate::common::duo::{sat, start, Cast};
+use crate::common::cast::{sat, start, Cast};
 use crate::common::judge::Judge as _;
 use crate::common::parties::{open_payee, open_payer, opens, until, view, Parties, DEADLINE};
 use spilman::channel::{ApplyError, CommandError, Protocol, Stage, SETTLED_DEPTH};
@@ -73,7 +73,7 @@ async fn garbage_over_tcp_is_refused() {
         assert!(as_expected, "{error:?}");
     }
     let parties = Parties::open(&chain, &cast, tcp().await).await;
-    assert_eq!(parties.payee.params().terms(), &cast.terms);
+    assert_eq!(parties.payee.params().terms(), &cast.setup.terms);
 }
 
 /// 1. The payer's peer opens a channel, accepts a payment, and then sends garbage.
@@ -103,7 +103,7 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
     parties.payer.pay(sat(10_000)).await.expect_err("no one listens");
 
     chain
-        .make_final(cast.terms.refund_lock.to_lock_time())
+        .make_final(cast.setup.terms.refund_lock.to_lock_time())
         .expect("blocks");
     let refund = parties.payer.refund().tx().compute_txid();
     parties.poll_as_payer().await;
@@ -117,7 +117,7 @@ async fn a_payer_whose_peer_goes_mad_refunds_by_itself() {
 async fn a_reorganised_funding_transaction_suspends_the_channel() {
     let chain = start();
     let mut cast = Cast::new(&chain, "funding-reorg", Protocol::Example7, sat(100_000));
-    cast.limits.confirmations = 1..=12;
+    cast.limit(|limits| limits.confirmations = 1..=12);
     let parties = Parties::open(&chain, &cast, tokio::io::duplex(4_096)).await;
     let block = chain.mine(1).expect("a block").remove(0);
     parties.poll().await;
@@ -235,7 +235,7 @@ async fn a_silent_peer_is_given_up() {
     let cast = Cast::new(&chain, "silence", Protocol::Bond, sat(100_000));
     let (_silent, own) = tcp().await;
     let setup = spilman::service::Setup::new(
-        spilman::channel::ChannelKey::new(cast.payee),
+        spilman::channel::ChannelKey::new(cast.setup.payee.secret),
         cast.coin.output.script_pubkey.clone(),
     )
     .key_reuse(spilman::service::KeyReuse::Allow)

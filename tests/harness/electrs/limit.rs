@@ -8,7 +8,7 @@ use spilman::channel::Protocol;
 use spilman::regtest::{CoinKind, Electrs, Regtest};
 use spilman::service::{Backoff, Chain, ChainError, ElectrumChain};
 
-use crate::common::duo::{sat, Cast};
+use crate::common::cast::{sat, Cast};
 use crate::common::parties::{open_payer, opens, redeemable, setup};
 
 /// How many blocks with transactions of a script this electrs looks up.
@@ -129,7 +129,7 @@ async fn a_payee_that_dust_made_blind_settles_at_the_margin() {
         .wait_for_tip(chain.tip().expect("a tip").hash)
         .expect("indexed");
     let (left, right) = tokio::io::duplex(4_096);
-    let setup = setup(&cast.payee, &cast).backoff(SOON);
+    let setup = setup(&cast.setup.payee).backoff(SOON);
     let (payer, payee) = tokio::join!(
         open_payer(left, &cast, watch(&electrs)),
         setup.accept(right, watch(&electrs))
@@ -147,7 +147,7 @@ async fn a_payee_that_dust_made_blind_settles_at_the_margin() {
     assert!(told(&error).contains("does not tell"), "{}", told(&error));
 
     chain
-        .stop_before(cast.terms.refund_lock.to_lock_time())
+        .stop_before(cast.setup.terms.refund_lock.to_lock_time())
         .expect("blocks");
     let payment = payment.tx().compute_txid();
     chain.node().wait_for_mempool(&[payment]).expect("the payment");

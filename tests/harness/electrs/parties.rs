@@ -8,7 +8,7 @@ use spilman::service::{Chain, ElectrumChain, PayeeHandle, PayerHandle};
 use spilman::transcript::{timeline, to_json};
 
 use super::{electrs, start};
-use crate::common::duo::{sat, Cast};
+use crate::common::cast::{sat, Cast};
 use crate::common::parties::{open_payee, open_payer, opens, redeemable, until};
 use crate::common::play::{pages, play, play_watching};
 
@@ -93,7 +93,7 @@ async fn parties_that_hear_by_themselves() {
     payee.abort();
 
     let refund = payer.refund().tx().compute_txid();
-    let lock = cast.terms.refund_lock.to_lock_time();
+    let lock = cast.setup.terms.refund_lock.to_lock_time();
     chain.make_final(lock).expect("blocks");
     until(&payer, "has begun to close", |status| {
         status.stage == Stage::Closing

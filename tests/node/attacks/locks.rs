@@ -7,14 +7,15 @@ use spilman::channel::{Construction, Expiry, LockKind, Protocol, Terms, LOCKED_S
 use spilman::regtest::{NodeBuilder, Regtest, RejectReason};
 
 use super::co_signed;
-use crate::common::duo::{both_kinds, not_final, sat, start, tip, Cast, Duo};
+use crate::common::cast::{both_kinds, not_final, sat, start, tip, Cast};
+use crate::common::channel::Channel;
 use crate::common::judge::Judge as _;
 use crate::common::spend;
 
 /// What the node says of a script whose lock is not over, or not locked by the spend.
 const UNSATISFIED: &str = "Locktime requirement not satisfied";
 
-fn open(chain: &Regtest, construction: Construction, kind: LockKind) -> Duo {
+fn open(chain: &Regtest, construction: Construction, kind: LockKind) -> Channel {
     let label = format!("lock/{construction}/{kind}");
     let cast = Cast::new(chain, &label, Protocol::Example7, sat(100_000)).on(construction);
     cast.locked(chain, kind).open(chain)
@@ -26,11 +27,11 @@ fn open(chain: &Regtest, construction: Construction, kind: LockKind) -> Duo {
 fn the_refund_is_accepted_at_its_lock_and_not_a_block_before() {
     let chain = start();
     for (construction, kind) in both_kinds() {
-        let duo = open(&chain, construction, kind);
-        let refund = duo.pair.payer.refund().tx();
+        let channel = open(&chain, construction, kind);
+        let refund = channel.pair.payer.refund().tx();
         let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
         assert_eq!(
-            &duo.refund(lock, sequence),
+            &channel.refund(lock, sequence),
             refund,
             "{construction}: as it is made by hand"
         );
@@ -48,16 +49,16 @@ fn the_refund_is_accepted_at_its_lock_and_not_a_block_before() {
 }
 
 /// Fields that would be final one block before the script's lock, with the name of what is wrong in them.
-fn wrong(duo: &Duo) -> Vec<(&'static str, Transaction)> {
-    let refund = duo.pair.payer.refund().tx();
+fn wrong(channel: &Channel) -> Vec<(&'static str, Transaction)> {
+    let refund = channel.pair.payer.refund().tx();
     let (lock, sequence) = (refund.lock_time, refund.input[0].sequence);
-    if duo.params().terms().construction.has_relative_lock() {
+    if channel.params().terms().construction.has_relative_lock() {
         let number = sequence.to_consensus_u32();
         let other_kind = number ^ 0x0040_0000;
         let mut old = spend::stripped(refund);
         old.version = Version::ONE;
-        let signature = spend::sign_refund(duo.params(), &old, &duo.cast.payer);
-        let sequence = |number| duo.refund(LockTime::ZERO, Sequence(number));
+        let signature = spend::sign_refund(channel.params(), &old, &channel.keys()[0]);
+        let sequence = |number| channel.refund(LockTime::ZERO, Sequence(number));
         return vec![
             ("a final sequence", sequence(u32::MAX)),
             ("the disable flag", sequence(0x8000_0000 | number)),
@@ -67,7 +68,7 @@ fn wrong(duo: &Duo) -> Vec<(&'static str, Transaction)> {
             ("the other kind", sequence(other_kind & !0xffff | 1)),
             (
                 "a version to which BIP 68 does not apply",
-                spend::finish_refund(duo.params(), old, signature),
+                spend::finish_refund(channel.params(), old, signature),
             ),
         ];
     }
@@ -77,10 +78,10 @@ fn wrong(duo: &Duo) -> Vec<(&'static str, Transaction)> {
         LockTime::Seconds(_) => LockTime::from_consensus(1),
     };
     vec![
-        ("a final sequence", duo.refund(lock, Sequence::MAX)),
-        ("one less", duo.refund(less, LOCKED_SEQUENCE)),
-        ("none", duo.refund(LockTime::ZERO, LOCKED_SEQUENCE)),
-        ("the other kind", duo.refund(other_kind, LOCKED_SEQUENCE)),
+        ("a final sequence", channel.refund(lock, Sequence::MAX)),
+        ("one less", channel.refund(less, LOCKED_SEQUENCE)),
+        ("none", channel.refund(LockTime::ZERO, LOCKED_SEQUENCE)),
+        ("the other kind", channel.refund(other_kind, LOCKED_SEQUENCE)),
     ]
 }
 
@@ -91,11 +92,11 @@ fn no_other_lock_or_sequence_opens_the_script() {
     let chain = start();
     let in_script = |(construction, _): &(Construction, LockKind)| construction.has_script_refund();
     for (construction, kind) in both_kinds().filter(in_script) {
-        let duo = open(&chain, construction, kind);
-        let refund = duo.pair.payer.refund().tx();
+        let channel = open(&chain, construction, kind);
+        let refund = channel.pair.payer.refund().tx();
         chain.stop_before(refund).expect("blocks");
         for over in [false, true] {
-            for (name, tx) in wrong(&duo) {
+            for (name, tx) in wrong(&channel) {
                 let verdict = chain.node().test_accept(&tx).expect("verdict");
                 let words = &verdict.expect_rejected(RejectReason::ScriptFailed).words;
                 assert!(
@@ -114,14 +115,17 @@ fn no_other_lock_or_sequence_opens_the_script() {
 #[test]
 fn a_reorganisation_of_the_funding_transaction_renews_a_relative_lock() {
     let chain = start();
-    let duo = open(&chain, Construction::Csv, LockKind::Height);
-    let (refund, funding) = (duo.pair.payer.refund().tx(), duo.pair.payer.funding().tx());
+    let channel = open(&chain, Construction::Csv, LockKind::Height);
+    let (refund, funding) = (
+        channel.pair.payer.refund().tx(),
+        channel.pair.payer.funding().tx(),
+    );
     chain.make_final(refund).expect("blocks");
     let node = chain.node();
     node.accepts(refund);
 
     // 1. From the funding transaction's block on, another chain: it is in the third block instead.
-    let from = duo.pair.funding_parent.height.to_consensus_u32() + 1;
+    let from = channel.pair.funding_parent.height.to_consensus_u32() + 1;
     let block = node.block_hash_at(from).expect("the funding's block");
     node.invalidate_block(block).expect("reorganised");
     chain.mine_exactly(&[]).expect("a block without it");
@@ -152,11 +156,11 @@ fn a_refund_locked_past_2038_is_accepted_then() {
         let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(construction);
         let now = tip(&chain).mtp.to_consensus_u32();
         let lock = FIRST_PAST.max(now + Terms::DAY) + more;
-        cast.terms.refund_lock = Expiry::seconds_after(tip(&chain), lock - now)
+        cast.setup.terms.refund_lock = Expiry::seconds_after(tip(&chain), lock - now)
             .expect("a time")
             .into();
-        let duo = cast.open(&chain);
-        let refund = duo.pair.payer.refund().tx();
+        let channel = cast.open(&chain);
+        let refund = channel.pair.payer.refund().tx();
         assert_eq!(refund.lock_time.to_consensus_u32(), lock, "{construction}");
         let stopped = chain.stop_before(refund).expect("blocks");
         assert_eq!(stopped.to.mtp, lock, "{construction}: a second is missing");

@@ -12,7 +12,8 @@ use spilman::channel::{
 use spilman::regtest::{labelled_key, RejectReason};
 
 use super::channel_on;
-use crate::common::duo::{sat, start, Cast, Duo};
+use crate::common::cast::{sat, start, Cast};
+use crate::common::channel::Channel;
 use crate::common::judge::Judge as _;
 use crate::common::spend::{self, BOTH, REFUND};
 use Construction::{Cltv, Csv, P2sh, P2shP2wsh, P2wsh, Taproot};
@@ -23,7 +24,7 @@ type Stack = Vec<Vec<u8>>;
 struct Row {
     name: &'static str,
     on: &'static [Construction],
-    spoil: fn(&Duo, &Transaction, &mut Stack),
+    spoil: fn(&Channel, &Transaction, &mut Stack),
     reason: RejectReason,
     words: &'static str,
 }
@@ -36,29 +37,33 @@ const ECDSA: &[Construction] = &[P2sh, P2shP2wsh, P2wsh, Cltv, Csv];
 const TREE: &[Construction] = &[Taproot];
 
 /// Where the payer's signature is, and the payee's.
-fn places(duo: &Duo) -> [usize; 2] {
-    match duo.params().terms().construction {
+fn places(channel: &Channel) -> [usize; 2] {
+    match channel.params().terms().construction {
         Taproot => [1, 0],
         Cltv | Csv => [0, 1],
         _ => [1, 2],
     }
 }
 
-fn schnorr_by_payer(duo: &Duo, digest: &Message) -> Vec<u8> {
+fn schnorr_by_payer(channel: &Channel, digest: &Message) -> Vec<u8> {
     let secp = Secp256k1::new();
-    let pair = Keypair::from_secret_key(&secp, &duo.cast.payer);
+    let pair = Keypair::from_secret_key(&secp, &channel.keys()[0]);
     secp.sign_schnorr_no_aux_rand(digest, &pair).serialize().to_vec()
 }
 
-fn key_digest(duo: &Duo, tx: &Transaction) -> Message {
-    oracle::taproot_digest(duo.params(), tx, None, TapSighashType::Default, None)
+fn key_digest(channel: &Channel, tx: &Transaction) -> Message {
+    oracle::taproot_digest(channel.params(), tx, None, TapSighashType::Default, None)
 }
 
 /// Both sign with their aggregate key, and forget the tree that is mixed into the output's.
-fn without_the_tree(duo: &Duo, tx: &Transaction) -> schnorr::Signature {
-    let (payer, payee) = (ChannelKey::new(duo.cast.payer), ChannelKey::new(duo.cast.payee));
-    let aggregate = AggregateKey::new(duo.params().payer_key(), duo.params().payee_key()).tweaked(None);
-    let digest = key_digest(duo, tx);
+fn without_the_tree(channel: &Channel, tx: &Transaction) -> schnorr::Signature {
+    let (payer, payee) = (
+        ChannelKey::new(channel.keys()[0]),
+        ChannelKey::new(channel.keys()[1]),
+    );
+    let aggregate =
+        AggregateKey::new(channel.params().payer_key(), channel.params().payee_key()).tweaked(None);
+    let digest = key_digest(channel, tx);
     let asked = SecretNonce::generate(
         NonceSeed::new([9; 32]),
         &payee,
@@ -88,32 +93,32 @@ const ROWS: &[Row] = &[
     Row { name: "the signatures swapped", on: MULTISIG, spoil: |_, _, stack| stack.swap(1, 2), reason: RejectReason::ScriptFailed, words: UNSIGNED },
     Row { name: "the signatures swapped", on: BRANCHES, spoil: |_, _, stack| stack.swap(0, 1), reason: RejectReason::ScriptFailed, words: UNSIGNED },
     Row { name: "the signatures swapped", on: TREE, spoil: |_, _, stack| stack.swap(0, 1), reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
-    Row { name: "the payer's for both", on: ECDSA, spoil: |duo, _, stack| { let [payer, payee] = places(duo); stack[payee] = stack[payer].clone() }, reason: RejectReason::ScriptFailed, words: UNSIGNED },
-    Row { name: "the payer's for both", on: TREE, spoil: |duo, _, stack| { let [payer, payee] = places(duo); stack[payee] = stack[payer].clone() }, reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
-    Row { name: "an empty signature", on: MULTISIG, spoil: |duo, _, stack| stack[places(duo)[1]].clear(), reason: RejectReason::ScriptFailed, words: UNSIGNED },
-    Row { name: "high s", on: ECDSA, spoil: |duo, _, stack| { let at = places(duo)[0]; stack[at] = spend::high_s(&stack[at]) }, reason: RejectReason::ScriptFailed, words: "Non-canonical signature: S value is unnecessarily high" },
-    Row { name: "a hash type that does not exist", on: ECDSA, spoil: |duo, _, stack| *stack[places(duo)[0]].last_mut().expect("a byte") = 5, reason: RejectReason::ScriptFailed, words: "Signature hash type missing or not understood" },
-    Row { name: "another hash type than was signed", on: ECDSA, spoil: |duo, _, stack| *stack[places(duo)[0]].last_mut().expect("a byte") = EcdsaSighashType::Single as u8, reason: RejectReason::ScriptFailed, words: UNSIGNED },
+    Row { name: "the payer's for both", on: ECDSA, spoil: |channel, _, stack| { let [payer, payee] = places(channel); stack[payee] = stack[payer].clone() }, reason: RejectReason::ScriptFailed, words: UNSIGNED },
+    Row { name: "the payer's for both", on: TREE, spoil: |channel, _, stack| { let [payer, payee] = places(channel); stack[payee] = stack[payer].clone() }, reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
+    Row { name: "an empty signature", on: MULTISIG, spoil: |channel, _, stack| stack[places(channel)[1]].clear(), reason: RejectReason::ScriptFailed, words: UNSIGNED },
+    Row { name: "high s", on: ECDSA, spoil: |channel, _, stack| { let at = places(channel)[0]; stack[at] = spend::high_s(&stack[at]) }, reason: RejectReason::ScriptFailed, words: "Non-canonical signature: S value is unnecessarily high" },
+    Row { name: "a hash type that does not exist", on: ECDSA, spoil: |channel, _, stack| *stack[places(channel)[0]].last_mut().expect("a byte") = 5, reason: RejectReason::ScriptFailed, words: "Signature hash type missing or not understood" },
+    Row { name: "another hash type than was signed", on: ECDSA, spoil: |channel, _, stack| *stack[places(channel)[0]].last_mut().expect("a byte") = EcdsaSighashType::Single as u8, reason: RejectReason::ScriptFailed, words: UNSIGNED },
     Row { name: "the default written out", on: TREE, spoil: |_, _, stack| stack[1].push(0), reason: RejectReason::ScriptFailed, words: "Invalid Schnorr signature hash type" },
     Row { name: "a hash type that does not exist", on: TREE, spoil: |_, _, stack| stack[1].push(5), reason: RejectReason::ScriptFailed, words: "Invalid Schnorr signature hash type" },
     Row { name: "another hash type than was signed", on: TREE, spoil: |_, _, stack| stack[1].push(1), reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
     Row { name: "65 bytes and one", on: TREE, spoil: |_, _, stack| stack[1].extend([1, 1]), reason: RejectReason::ScriptFailed, words: "Invalid Schnorr signature size" },
-    Row { name: "ECDSA for Schnorr", on: TREE, spoil: |duo, tx, stack| stack[1] = spend::sign_ecdsa(duo.params(), tx, &duo.cast.payer, EcdsaSighashType::All), reason: RejectReason::ScriptFailed, words: "Invalid Schnorr signature size" },
+    Row { name: "ECDSA for Schnorr", on: TREE, spoil: |channel, tx, stack| stack[1] = spend::sign_ecdsa(channel.params(), tx, &channel.keys()[0], EcdsaSighashType::All), reason: RejectReason::ScriptFailed, words: "Invalid Schnorr signature size" },
     Row { name: "another script", on: &[P2sh], spoil: |_, _, stack| stack.last_mut().expect("a script")[40] ^= 1, reason: RejectReason::ScriptFailed, words: "Script evaluated without error but finished with a false/empty top stack element" },
     Row { name: "another script", on: SEGWIT_V0, spoil: |_, _, stack| stack.last_mut().expect("a script")[40] ^= 1, reason: RejectReason::ScriptFailed, words: MISMATCH },
     Row { name: "another leaf version", on: TREE, spoil: |_, _, stack| stack[3][0] ^= 2, reason: RejectReason::ScriptFailed, words: MISMATCH },
     Row { name: "the other parity", on: TREE, spoil: |_, _, stack| stack[3][0] ^= 1, reason: RejectReason::ScriptFailed, words: MISMATCH },
-    Row { name: "the payer's key as the internal one", on: TREE, spoil: |duo, _, stack| stack[3][1..33].copy_from_slice(&duo.params().payer_key().to_public_key().x_only_public_key().0.serialize()), reason: RejectReason::ScriptFailed, words: MISMATCH },
+    Row { name: "the payer's key as the internal one", on: TREE, spoil: |channel, _, stack| stack[3][1..33].copy_from_slice(&channel.params().payer_key().to_public_key().x_only_public_key().0.serialize()), reason: RejectReason::ScriptFailed, words: MISMATCH },
     Row { name: "another sibling", on: TREE, spoil: |_, _, stack| stack[3][40] ^= 1, reason: RejectReason::ScriptFailed, words: MISMATCH },
     Row { name: "a control block without the sibling", on: TREE, spoil: |_, _, stack| stack[3].truncate(33), reason: RejectReason::ScriptFailed, words: MISMATCH },
     Row { name: "a control block that is too short", on: TREE, spoil: |_, _, stack| { stack[3].pop(); }, reason: RejectReason::ScriptFailed, words: "Invalid Taproot control block size" },
-    Row { name: "the payment's leaf with the refund's control block", on: TREE, spoil: |duo, _, stack| stack[3] = spend::control(duo.params(), REFUND), reason: RejectReason::ScriptFailed, words: MISMATCH },
-    Row { name: "a signature for the refund's leaf", on: TREE, spoil: |duo, tx, stack| stack[1] = spend::sign_refund(duo.params(), tx, &duo.cast.payer), reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
-    Row { name: "the refund's leaf with the payment's signature", on: TREE, spoil: |duo, _, stack| *stack = spend::refund_stack(duo.params(), stack[1].clone()), reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
-    Row { name: "the refund's leaf, signed", on: TREE, spoil: |duo, tx, stack| *stack = spend::refund_stack(duo.params(), spend::sign_refund(duo.params(), tx, &duo.cast.payer)), reason: RejectReason::ScriptFailed, words: "Locktime requirement not satisfied" },
-    Row { name: "an annex", on: TREE, spoil: |duo, tx, stack| { let annex = || Annex::new(&[0x50, 1]).ok(); for (at, key) in [(0, &duo.cast.payee), (1, &duo.cast.payer)] { stack[at] = spend::sign_leaf(duo.params(), tx, key, BOTH, TapSighashType::Default, annex()) } stack.push(vec![0x50, 1]) }, reason: RejectReason::ScriptSig, words: "bad-witness-nonstandard" },
-    Row { name: "the key path by the payer alone", on: TREE, spoil: |duo, tx, stack| *stack = vec![schnorr_by_payer(duo, &key_digest(duo, tx))], reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
-    Row { name: "the key path without the tree", on: TREE, spoil: |duo, tx, stack| *stack = vec![without_the_tree(duo, tx).serialize().to_vec()], reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
+    Row { name: "the payment's leaf with the refund's control block", on: TREE, spoil: |channel, _, stack| stack[3] = spend::control(channel.params(), REFUND), reason: RejectReason::ScriptFailed, words: MISMATCH },
+    Row { name: "a signature for the refund's leaf", on: TREE, spoil: |channel, tx, stack| stack[1] = spend::sign_refund(channel.params(), tx, &channel.keys()[0]), reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
+    Row { name: "the refund's leaf with the payment's signature", on: TREE, spoil: |channel, _, stack| *stack = spend::refund_stack(channel.params(), stack[1].clone()), reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
+    Row { name: "the refund's leaf, signed", on: TREE, spoil: |channel, tx, stack| *stack = spend::refund_stack(channel.params(), spend::sign_refund(channel.params(), tx, &channel.keys()[0])), reason: RejectReason::ScriptFailed, words: "Locktime requirement not satisfied" },
+    Row { name: "an annex", on: TREE, spoil: |channel, tx, stack| { let annex = || Annex::new(&[0x50, 1]).ok(); for (at, key) in [(0, &channel.keys()[1]), (1, &channel.keys()[0])] { stack[at] = spend::sign_leaf(channel.params(), tx, key, BOTH, TapSighashType::Default, annex()) } stack.push(vec![0x50, 1]) }, reason: RejectReason::ScriptSig, words: "bad-witness-nonstandard" },
+    Row { name: "the key path by the payer alone", on: TREE, spoil: |channel, tx, stack| *stack = vec![schnorr_by_payer(channel, &key_digest(channel, tx))], reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
+    Row { name: "the key path without the tree", on: TREE, spoil: |channel, tx, stack| *stack = vec![without_the_tree(channel, tx).serialize().to_vec()], reason: RejectReason::ScriptFailed, words: WRONG_SCHNORR },
     Row { name: "nothing", on: TREE, spoil: |_, _, stack| stack.clear(), reason: RejectReason::ScriptFailed, words: "Witness program was passed an empty witness" },
 ];
 
@@ -124,20 +129,20 @@ fn nothing_but_the_agreed_input_is_accepted() {
     let chain = start();
     let mut wrong = Vec::new();
     for construction in Construction::ALL {
-        let mut duo = channel_on(&chain, construction, "input");
-        let held = duo.pay(sat(10_000));
-        let tx = duo.payment();
-        let sound = spend::stack(duo.params(), duo.signatures(&tx));
+        let mut channel = channel_on(&chain, construction, "input");
+        let held = channel.pay(sat(10_000));
+        let tx = channel.payment();
+        let sound = spend::stack(channel.params(), channel.signatures(&tx));
         assert_eq!(
-            &spend::put(duo.params(), tx.clone(), sound.clone()),
+            &spend::put(channel.params(), tx.clone(), sound.clone()),
             held.tx(),
             "{construction}: the payment made by hand is the payee's"
         );
         chain.node().accepts(held.tx());
         for row in ROWS.iter().filter(|row| row.on.contains(&construction)) {
             let mut stack = sound.clone();
-            (row.spoil)(&duo, &tx, &mut stack);
-            let spoilt = spend::put(duo.params(), tx.clone(), stack);
+            (row.spoil)(&channel, &tx, &mut stack);
+            let spoilt = spend::put(channel.params(), tx.clone(), stack);
             let verdict = chain.node().test_accept(&spoilt).expect("verdict");
             let said = verdict.rejection().map(|said| (said.reason, said.words.as_str()));
             if !said.is_some_and(|(reason, words)| reason == row.reason && words.contains(row.words)) {
@@ -160,17 +165,21 @@ fn a_proof_that_looks_like_a_signature_is_accepted() {
         let label = format!("proof/{leaf}");
         let mut cast = Cast::new(&chain, &label, Protocol::Example7, sat(100_000)).on(Taproot);
         let public = |secret: &SecretKey| secret.public_key(&Secp256k1::new());
-        let payee = PayeeKey::new(public(&cast.payee));
+        let payee = PayeeKey::new(public(&cast.setup.payee.secret));
         let mut keys = (0..10_000).map(|n| labelled_key(&format!("spilman/tests/{label}/{n}")));
         let ends_with_zero = |key: &SecretKey| {
             let payer = PayerKey::new(public(key));
-            let leaves = cast.terms.revealed_scripts(payer, payee).expect("two leaves");
+            let leaves = cast
+                .setup
+                .terms
+                .revealed_scripts(payer, payee)
+                .expect("two leaves");
             TapLeafHash::from_script(&leaves[other].1, LeafVersion::TapScript)[31] == 0
         };
-        cast.payer = keys.find(ends_with_zero).expect("one of 256");
-        let mut duo = cast.open(&chain);
-        let payment = duo.pay(sat(10_000));
-        let refund = duo.pair.payer.refund().tx().clone();
+        cast.setup.payer.secret = keys.find(ends_with_zero).expect("one of 256");
+        let mut channel = cast.open(&chain);
+        let payment = channel.pay(sat(10_000));
+        let refund = channel.pair.payer.refund().tx().clone();
         let spend = if leaf == "payment" { payment.tx() } else { &refund };
         let proof = spend.input[0].witness.last().expect("a control block");
         assert_eq!((proof.len(), proof[64]), (65, 0), "{label}");

@@ -7,7 +7,8 @@ use spilman::regtest::Regtest;
 
 use super::channel::{address_of, close, descriptor_of, locked, open, CAPACITY};
 use super::{amount, ask, refused};
-use crate::common::duo::{both_kinds, start, Duo};
+use crate::common::cast::{both_kinds, start};
+use crate::common::channel::Channel;
 
 fn scan(chain: &Regtest, descriptor: &str) -> Vec<Value> {
     let answer = ask(chain, "scantxoutset", &[json!("start"), json!([descriptor])]);
@@ -56,7 +57,7 @@ fn the_node_finds_the_output_by_its_descriptor() {
 }
 
 /// The scripts as people write them, from the documents of each construction and not from the descriptor.
-fn spelled_out(channel: &Duo) -> Vec<String> {
+fn spelled_out(channel: &Channel) -> Vec<String> {
     let xonly = |key: PublicKey| key.x_only_public_key().0.to_string();
     let (k1, k2) = (
         channel.params().payer_key().to_public_key(),

@@ -11,7 +11,8 @@ use spilman::regtest::Regtest;
 
 use super::channel::{close, descriptor_of, locked, open, CAPACITY};
 use super::{amount, ask, refused};
-use crate::common::duo::{both_kinds, not_final, start, Duo};
+use crate::common::cast::{both_kinds, not_final, start};
+use crate::common::channel::Channel;
 use crate::common::judge::Judge as _;
 
 fn text(psbt: &Psbt) -> Value {
@@ -145,7 +146,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
     let chain = start();
     for construction in Construction::ALL {
         let channel = open(&chain, construction);
-        let secret = PrivateKey::new(channel.cast.payee, NetworkKind::Test).to_wif();
+        let secret = PrivateKey::new(channel.keys()[1], NetworkKind::Test).to_wif();
         let descriptor = descriptor_of(&channel);
         let (bare, _) = descriptor.split_once('#').unwrap();
         let k2 = channel.params().payee_key().to_string();
@@ -199,7 +200,7 @@ fn the_node_completes_a_settlement_with_one_signature() {
 }
 
 /// The PSBT of the latest payment with the payer's signature for the one before.
-fn stale(channel: &Duo, before: &Psbt, right: &Psbt) -> Psbt {
+fn stale(channel: &Channel, before: &Psbt, right: &Psbt) -> Psbt {
     let mut stale = only_of(right.clone(), channel.params().payee_key().to_public_key());
     let (input, before) = (&mut stale.inputs[0], &before.inputs[0]);
     input.partial_sigs.extend(&before.partial_sigs);

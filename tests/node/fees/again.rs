@@ -15,9 +15,9 @@ use tokio::io::duplex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-use super::channel::{asked, per_vb, sat, start_at_least, wallet, Case, Channel, Side};
+use super::{asked, cast, per_vb, sat, start_at_least, wallet, Channel, Side};
 use crate::common::assert_matches;
-use crate::common::duo::Cast;
+use crate::common::cast::Cast;
 use crate::common::parties::Parties;
 
 fn package(channel: &Channel, side: Side) -> CpfpPackage {
@@ -33,7 +33,7 @@ fn package(channel: &Channel, side: Side) -> CpfpPackage {
         }
     };
     let child = child.expect("the output pays for it");
-    let signed = channel.sign(side, &child, parent);
+    let signed = channel.sign_child(side, &child, parent);
     child.complete(signed).expect("it reaches the feerate")
 }
 
@@ -61,7 +61,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
     let chain = start_at_least(asked());
     let mut before: Option<CpfpPackage> = None;
     for construction in Construction::ALL {
-        let mut channel = Case::new(&chain, construction).open(&chain);
+        let mut channel = cast(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payee, Event::Close).expect("closed");
         let role = SpendRole::Settlement;
@@ -106,7 +106,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
 fn a_settlement_with_one_signature_gives_way_to_the_payment() {
     let chain = start_at_least(asked());
     for construction in Construction::ALL.into_iter().filter(|c| c.closes_with_one_key()) {
-        let mut channel = Case::new(&chain, construction).open(&chain);
+        let mut channel = cast(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payee, Event::Close).expect("closed");
         let cooperative = channel.pair.payee.settlement().expect("settled").clone();
@@ -146,7 +146,7 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
 #[test]
 fn a_raised_refund_goes_out_again_with_its_child() {
     let chain = start_at_least(asked());
-    let mut channels = Construction::ALL.map(|construction| Case::new(&chain, construction).open(&chain));
+    let mut channels = Construction::ALL.map(|construction| cast(&chain, construction).open(&chain));
     for channel in &mut channels {
         let early = channel.tell(Side::Payer, Event::Bump(package(channel, Side::Payer)));
         let error = CommandError::WrongStage {
@@ -202,11 +202,11 @@ fn sign_for(key: &SecretKey, child: &ChildTx) -> Transaction {
 #[tokio::test]
 async fn a_payee_raises_its_settlement() {
     let chain = start_at_least(asked());
-    let mut cast = Cast::new(&chain, "raised", Protocol::Example7, sat(1_000_000));
-    cast.terms = cast.terms.on(Construction::P2wsh);
+    let cast = Cast::new(&chain, "raised", Protocol::Example7, sat(1_000_000)).on(Construction::P2wsh);
     let parties = Parties::ready(&chain, &cast, duplex(64 * 1024)).await;
     parties.payer.pay(sat(300_000)).await.expect("acknowledged");
-    let mut sign = wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payee, child)));
+    let mut sign =
+        wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.setup.payee.secret, child)));
     let cpfp = Cpfp::new(asked(), wallet());
     let nothing = parties.payee.bump(&cpfp, &mut sign).await;
     assert!(matches!(nothing, Err(BumpError::NotSettled)), "{nothing:?}");
@@ -218,7 +218,8 @@ async fn a_payee_raises_its_settlement() {
         .bump(&Cpfp::new(per_vb(1), wallet()), &mut sign)
         .await;
     assert_matches!(needless, Err(BumpError::Child(CpfpError::Sufficient { .. })));
-    let sign_as_payer = wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.payer, child)));
+    let sign_as_payer =
+        wallet_fn(|child: &ChildTx| Ok::<_, Infallible>(sign_for(&cast.setup.payer.secret, child)));
     let early = parties.payer.bump(&cpfp, sign_as_payer).await;
     let early = early.expect_err("the lock is not over");
     assert_matches!(
@@ -262,7 +263,7 @@ fn without_packages_a_child_follows_its_parent() {
     for (node_asks, taken) in [(asked(), false), (per_vb(1), true)] {
         let chain = start_at_least(node_asks);
         let view = BitcoindChain::when_announced(chain.node().new_client());
-        let mut channel = Case::new(&chain, Construction::P2wsh).open(&chain);
+        let mut channel = cast(&chain, Construction::P2wsh).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payee, Event::Close).expect("closed");
         let package = package(&channel, Side::Payee);

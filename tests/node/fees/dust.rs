@@ -5,7 +5,7 @@ use bitcoin::{Amount, FeeRate, PubkeyHash, ScriptBuf, ScriptHash, TxOut, WPubkey
 use spilman::channel::{Construction, Cpfp, CpfpError};
 use spilman::regtest::{change, CoinKind, Node, Policy, Regtest, RejectReason};
 
-use super::channel::{per_vb, sat, Case};
+use super::{cast, per_vb, sat, Cast};
 use crate::common::judge::Judge as _;
 
 /// 3.004 sat/vB, at which 98 vbytes cost 294.392 satoshi.
@@ -22,12 +22,10 @@ fn start_with_dust(dust: FeeRate) -> Regtest {
         .expect("a node")
 }
 
-impl Case {
+impl Cast {
     fn dust(mut self, feerate: FeeRate) -> Self {
         self.setup.terms.dust_feerate = feerate;
-        for limits in [&mut self.setup.payer.limits, &mut self.setup.payee.limits] {
-            limits.dust_feerate = FeeRate::ZERO..=per_vb(1_000);
-        }
+        self.limit(|limits| limits.dust_feerate = FeeRate::ZERO..=per_vb(1_000));
         self
     }
 }
@@ -41,7 +39,7 @@ impl Case {
 fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_accepts() {
     let chain = start_with_dust(ODD);
     for construction in Construction::ALL {
-        let mut channel = Case::new(&chain, construction).dust(ODD).open(&chain);
+        let mut channel = cast(&chain, construction).dust(ODD).open(&chain);
         let (limit, spendable) = (channel.params().payee_dust(), channel.params().spendable());
         assert_eq!(limit, sat(295), "{construction}");
         let below = limit - Amount::ONE_SAT;
@@ -59,7 +57,7 @@ fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_accepts() {
                 .accepts_at(payment.tx(), format_args!("{construction}: {paid}"));
         }
 
-        let mut settled = Case::new(&chain, construction).dust(ODD).open(&chain);
+        let mut settled = cast(&chain, construction).dust(ODD).open(&chain);
         settled.pay(limit);
         let settlement = settled.close_at(settled.params().terms().feerate);
         assert_eq!(settlement.balance().to_payee, Some(limit), "{construction}");
@@ -73,12 +71,12 @@ fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_accepts() {
             "{construction}: {:?}",
             settled.pair.network.broadcasts
         );
-        let child = Cpfp::new(per_vb(5), settled.case.setup.payer.payout.clone());
+        let child = Cpfp::new(per_vb(5), settled.cast.setup.payer.payout.clone());
         let error = child.settlement(settled.params(), &settlement).unwrap_err();
         let left = matches!(error, CpfpError::OutputTooSmall { dust, .. } if dust == limit);
         assert!(left, "{construction}: {error}");
 
-        let mut careless = Case::new(&chain, construction).dust(FeeRate::ZERO).open(&chain);
+        let mut careless = cast(&chain, construction).dust(FeeRate::ZERO).open(&chain);
         careless.pay(below);
         let verdict = chain.node().test_accept(careless.redeemable().tx());
         verdict.expect("verdict").expect_rejected(RejectReason::Dust);
@@ -99,9 +97,9 @@ fn the_limit_of_every_payout_is_that_of_the_node() {
         let mut chain = start_with_dust(feerate);
         let coin = chain.fund(sat(1_000_000), CoinKind::Segwit).expect("funds");
         for script in &forms {
-            let mut case = Case::new(&chain, Construction::P2wsh).dust(feerate);
+            let mut case = cast(&chain, Construction::P2wsh).dust(feerate);
             case.setup.payee.payout.clone_from(script);
-            let spilman::sim::AtFunding { payee, .. } = case.agree(&chain).expect("a standard payout");
+            let payee = case.agree(&chain).expect("a standard payout").state.payee;
             let limit = payee.params().payee_dust();
             let paying = |value| {
                 let output = TxOut {

@@ -5,7 +5,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxOut};
 use spilman::regtest::{Coin, CoinKind};
 
-use super::channel::Channel;
+use crate::common::channel::Channel;
 use crate::common::spend;
 
 fn unsigned(version: Version, from: OutPoint, output: Vec<TxOut>) -> Transaction {
@@ -16,9 +16,7 @@ fn unsigned(version: Version, from: OutPoint, output: Vec<TxOut>) -> Transaction
 /// A spend of the funding output as the payments have it, but with this version and these outputs, signed by both.
 pub fn both_sign(channel: &Channel, version: Version, output: Vec<TxOut>) -> Transaction {
     let tx = unsigned(version, channel.outpoint(), output);
-    let (setup, params) = (&channel.case.setup, channel.params());
-    let signatures = [setup.payer.secret, setup.payee.secret].map(|key| spend::sign(params, &tx, &key));
-    spend::finish(params, tx, signatures)
+    channel.both_sign(tx)
 }
 
 /// A spend of one coin back to the coin's own script, with more outputs of 294 satoshi to make it large, and the

@@ -7,8 +7,8 @@ use spilman::channel::{
 };
 use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
-use super::channel::{per_vb, sat, start, Case, Channel, Side};
 use super::hand::{both_sign, child};
+use super::{funded_by, per_vb, sat, start, Channel, Side};
 use crate::common::judge::Judge as _;
 
 fn sorted<const N: usize>(mut txids: [Txid; N]) -> [Txid; N] {
@@ -18,7 +18,7 @@ fn sorted<const N: usize>(mut txids: [Txid; N]) -> [Txid; N] {
 
 /// Ten million satoshi, so that change can be cut into many outputs; 300,000 are paid.
 fn paid(chain: &Regtest, construction: Construction) -> (Channel, SettlementTx) {
-    let case = Case::funded_by(chain, construction, CoinKind::Segwit, sat(10_000_000));
+    let case = funded_by(chain, construction, CoinKind::Segwit, sat(10_000_000));
     let mut channel = case.open(chain);
     channel.pay(sat(300_000));
     let settlement = channel.redeemable();
@@ -139,10 +139,10 @@ fn the_same_settlement_of_version_2_can_be_pinned() {
 
 /// The payee's child lifts this to this many satoshi per vbyte.
 fn raise(channel: &mut Channel, settlement: &SettlementTx, feerate: u32) -> CpfpPackage {
-    let cpfp = Cpfp::new(per_vb(feerate), channel.case.setup.payee.payout.clone());
+    let cpfp = Cpfp::new(per_vb(feerate), channel.cast.setup.payee.payout.clone());
     let child = cpfp.settlement(channel.params(), settlement);
     let child = child.expect("the payee's output pays for it");
-    let signed = channel.sign(Side::Payee, &child, settlement.tx());
+    let signed = channel.sign_child(Side::Payee, &child, settlement.tx());
     let package = child.complete(signed).expect("it reaches the feerate");
     channel
         .tell(Side::Payee, Event::Bump(package.clone()))

@@ -9,7 +9,7 @@ use bitcoin::{FeeRate, ScriptBuf, TapSighashType, Transaction, Witness};
 use spilman::channel::{ChildTx, Construction, Cpfp, CpfpError, CpfpPackage, Event};
 use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
-use super::channel::{asked, per_vb, sat, start_at_least, wallet, Case, Channel, Side};
+use super::{asked, cast, per_vb, sat, start_at_least, wallet, Channel, Side};
 
 /// 1. Alone, the parent is refused.
 /// 2. With a child that lifts both to a little less than the node asks, it is refused still.
@@ -28,7 +28,7 @@ fn raise(
 
     let package = |feerate| -> CpfpPackage {
         let child = child(feerate).unwrap_or_else(|error| panic!("{at}: {error}"));
-        let signed = channel.sign(side, &child, parent);
+        let signed = channel.sign_child(side, &child, parent);
         assert_eq!(signed.version, parent.version, "{at}");
         child.complete(signed).expect("it reaches the feerate")
     };
@@ -58,14 +58,14 @@ fn raise(
 fn the_payee_raises_its_settlement() {
     let chain = start_at_least(asked());
     for construction in Construction::ALL {
-        let mut channel = Case::new(&chain, construction).open(&chain);
+        let mut channel = cast(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         let settlement = channel.redeemable();
         let child = |feerate| Cpfp::new(feerate, wallet()).settlement(channel.params(), &settlement);
         raise(&chain, &channel, Side::Payee, settlement.tx(), child);
 
         // And the one that the payer signed: with one signature where that can be.
-        let mut channel = Case::new(&chain, construction).open(&chain);
+        let mut channel = cast(&chain, construction).open(&chain);
         channel.pay(sat(300_000));
         channel.tell(Side::Payer, Event::Close).expect("closed");
         let settlement = channel.pair.payee.settlement().expect("signed").clone();
@@ -77,7 +77,7 @@ fn the_payee_raises_its_settlement() {
 #[test]
 fn the_payer_raises_its_refund() {
     let chain = start_at_least(asked());
-    let open = |construction| Case::new(&chain, construction).open(&chain);
+    let open = |construction| cast(&chain, construction).open(&chain);
     let channels = Construction::ALL.map(open);
     // A day after the last of them.
     chain.mine(150).expect("blocks");
@@ -145,7 +145,7 @@ fn a_payout_of_any_kind_can_pay() {
         ),
     ];
     for (kind, script, wallet_of, input) in kinds {
-        let mut case = Case::new(&chain, Construction::P2wsh);
+        let mut case = cast(&chain, Construction::P2wsh);
         case.setup.payee.payout = script(&case.setup.payee.secret);
         let mut channel = case.open(&chain);
         channel.pay(sat(300_000));
@@ -153,16 +153,16 @@ fn a_payout_of_any_kind_can_pay() {
         let mut cpfp = Cpfp::new(asked(), wallet());
         if let Some(input) = input {
             let unknown = cpfp.settlement(channel.params(), &settlement);
-            let script = channel.case.setup.payee.payout.clone();
+            let script = channel.cast.setup.payee.payout.clone();
             assert_eq!(unknown, Err(CpfpError::UnknownInput { script }), "{kind}");
             cpfp = cpfp.input(input);
         }
         let child = cpfp.settlement(channel.params(), &settlement).expect("a child");
         let signed = match wallet_of {
-            None => channel.sign(Side::Payee, &child, settlement.tx()),
+            None => channel.sign_child(Side::Payee, &child, settlement.tx()),
             Some(wallet) => {
                 let mut tx = child.unsigned().clone();
-                tx.input[0].witness = wallet(&channel.case.setup.payee.secret, &child);
+                tx.input[0].witness = wallet(&channel.cast.setup.payee.secret, &child);
                 tx
             }
         };

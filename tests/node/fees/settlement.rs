@@ -6,7 +6,7 @@ use spilman::channel::{
 };
 use spilman::regtest::{Regtest, RejectReason};
 
-use super::channel::{per_vb, sat, start, Case, Channel, Side};
+use super::{cast, per_vb, sat, start, Channel, Side};
 
 /// What the payer of these channels agrees to.
 fn limit() -> FeeRate {
@@ -14,7 +14,7 @@ fn limit() -> FeeRate {
 }
 
 fn open(chain: &Regtest, construction: Construction) -> Channel {
-    let mut case = Case::new(chain, construction);
+    let mut case = cast(chain, construction);
     case.setup.payer.limits.settlement_feerate = limit();
     case.open(chain)
 }
@@ -85,7 +85,7 @@ fn change_that_cannot_pay_grants_the_agreed_feerate() {
     let chain = start();
     let paid = sat(16_000);
     for construction in Construction::ALL {
-        let mut case = Case::new(&chain, construction);
+        let mut case = cast(&chain, construction);
         case.setup.terms.capacity = spilman::channel::Capacity::new(sat(20_000)).expect("a capacity");
         case.setup.payer.limits.settlement_feerate = limit();
         let mut channel = case.open(&chain);
@@ -196,7 +196,7 @@ fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
 fn nothing_counts_once_an_older_payment_is_in_the_mempool() {
     let chain = start();
     for construction in Construction::ALL {
-        let mut channel = Case::new(&chain, construction).open(&chain);
+        let mut channel = cast(&chain, construction).open(&chain);
         channel.pay(sat(50_000));
         let older = channel.redeemable();
         channel.pay(sat(10_000));

@@ -6,7 +6,7 @@ use spilman::channel::{
 };
 use spilman::regtest::{Regtest, RejectReason};
 
-use super::channel::{per_vb, sat, start, Case, Channel, Side};
+use super::{cast, per_vb, sat, start, Channel, Side};
 
 /// The least that a node relays in a P2WPKH output at its default policy.
 const DUST: Amount = sat(294);
@@ -17,11 +17,9 @@ const DUST: Amount = sat(294);
 fn the_node_draws_the_line_of_dust_at_the_same_sum() {
     let chain = start();
     for construction in Construction::ALL {
-        let mut case = Case::new(&chain, construction);
+        let mut case = cast(&chain, construction);
         case.setup.terms.dust_feerate = bitcoin::FeeRate::ZERO;
-        for limits in [&mut case.setup.payer.limits, &mut case.setup.payee.limits] {
-            limits.dust_feerate = bitcoin::FeeRate::ZERO..=per_vb(30);
-        }
+        case.limit(|limits| limits.dust_feerate = bitcoin::FeeRate::ZERO..=per_vb(30));
         let mut channel = case.open(&chain);
         let spendable = channel.params().spendable();
         let below = DUST - Amount::ONE_SAT;
@@ -46,7 +44,7 @@ fn the_node_draws_the_line_of_dust_at_the_same_sum() {
 
 /// A channel whose payer may be told other terms than its payee.
 fn lenient_payer(chain: &Regtest, construction: Construction, minimum: u64, reserve: u64) -> Channel {
-    let mut case = Case::new(chain, construction);
+    let mut case = cast(chain, construction);
     let mut told = case.setup.terms.clone();
     told.minimum_payment = sat(minimum);
     told.reserve = sat(reserve);
@@ -62,7 +60,7 @@ fn least_payment_and_reserve_are_enforced_on_both_sides() {
     let chain = start();
     let (minimum, reserve) = (sat(1_000), sat(20_000));
     for construction in Construction::ALL {
-        let mut case = Case::new(&chain, construction);
+        let mut case = cast(&chain, construction);
         (case.setup.terms.minimum_payment, case.setup.terms.reserve) = (minimum, reserve);
         let mut channel = case.open(&chain);
         let low = minimum - Amount::ONE_SAT;
@@ -128,11 +126,10 @@ fn capacity_has_to_hold_fee_reserve_and_a_payment() {
     let reserve = sat(2_000);
     for construction in Construction::ALL {
         for (minimum, payable) in [(sat(1), DUST * 2), (sat(5_000), sat(5_000))] {
-            let mut case = Case::new(&chain, construction);
-            case.setup.payer.limits.capacity = sat(1)..=Capacity::MAX.to_amount();
-            case.setup.payee.limits.capacity = case.setup.payer.limits.capacity.clone();
+            let mut case = cast(&chain, construction);
+            case.limit(|limits| limits.capacity = sat(1)..=Capacity::MAX.to_amount());
             (case.setup.terms.reserve, case.setup.terms.minimum_payment) = (reserve, minimum);
-            let spilman::sim::AtFunding { payee, .. } = case.agree(&chain).expect("there is room");
+            let payee = case.agree(&chain).expect("there is room").state.payee;
             let capacity = payee.params().terms().capacity.to_amount();
             let fee = capacity - reserve - payee.params().spendable();
             let needed = fee + reserve + payable;

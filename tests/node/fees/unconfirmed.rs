@@ -6,14 +6,14 @@ use spilman::channel::{
 };
 use spilman::regtest::{CoinKind, Regtest, RejectReason};
 
-use super::channel::{sat, start, Case, Channel, Side};
+use super::{funded_by, sat, start, Cast, Channel, Side};
 use crate::common::judge::Judge as _;
 
 const LIMIT: Amount = sat(10_000);
 
 /// The payee counts this much.
-fn case(chain: &Regtest, construction: Construction, kind: CoinKind) -> Case {
-    let mut case = Case::funded_by(chain, construction, kind, sat(1_000_000));
+fn case(chain: &Regtest, construction: Construction, kind: CoinKind) -> Cast {
+    let mut case = funded_by(chain, construction, kind, sat(1_000_000));
     case.setup.payee.limits.zero_conf_limit = LIMIT;
     case
 }
@@ -143,7 +143,7 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
         let mut channel = case(&chain, construction, CoinKind::Segwit).fund(&chain);
         channel.pay(LIMIT);
         let funding = channel.pair.payee.funding().tx().compute_txid();
-        let double = channel.case.coin.spend(vec![channel.to_payer(sat(990_000))]);
+        let double = channel.cast.coin.spend(vec![channel.to_payer(sat(990_000))]);
         let double = double.expect("the same coin");
         let txid = node.broadcasts(&double);
         assert_eq!(

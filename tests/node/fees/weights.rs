@@ -4,7 +4,7 @@ use bitcoin::{FeeRate, Script, Transaction};
 use spilman::channel::{Construction, Event};
 use spilman::regtest::Regtest;
 
-use super::channel::{per_vb, sat, start, start_at_least, Case, Channel, Side};
+use super::{cast, per_vb, sat, start, start_at_least, Channel, Side};
 use crate::common::judge::Judge as _;
 
 /// Version, lock time, and the numbers of inputs and outputs.
@@ -111,7 +111,7 @@ fn weights_are_the_derived_ones() {
     let mut refunds = Vec::new();
     for construction in Construction::ALL {
         for feerate in [1, 2, 10, 500].map(per_vb) {
-            let mut channel = Case::new(&chain, construction).feerate(feerate).open(&chain);
+            let mut channel = cast(&chain, construction).feerate(feerate).open(&chain);
             channel.pay(sat(300_000));
             let payment = channel.redeemable();
             check(&channel, "payment", payment.tx(), both(construction), feerate);
@@ -129,7 +129,7 @@ fn weights_are_the_derived_ones() {
             check(&channel, name, settlement.tx(), spend, feerate);
             assert_eq!(channel.answer(settlement.role()), None, "{construction} {name}");
 
-            let channel = Case::new(&chain, construction).feerate(feerate).open(&chain);
+            let channel = cast(&chain, construction).feerate(feerate).open(&chain);
             refunds.push((channel, feerate));
         }
     }
@@ -157,7 +157,7 @@ fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
     let chain = start_at_least(feerate);
     let mut refunds = Vec::new();
     for construction in Construction::ALL {
-        let mut channel = Case::new(&chain, construction).feerate(feerate).open(&chain);
+        let mut channel = cast(&chain, construction).feerate(feerate).open(&chain);
         // Signatures have two lengths; of eight payments some have the largest.
         for _ in 0..8 {
             channel.pay(sat(30_000));
@@ -172,7 +172,7 @@ fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
             None,
             "{construction} settlement"
         );
-        refunds.push(Case::new(&chain, construction).feerate(feerate).open(&chain));
+        refunds.push(cast(&chain, construction).feerate(feerate).open(&chain));
     }
     chain.mine(150).expect("blocks");
     for channel in &refunds {
