@@ -2,7 +2,10 @@
 
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate};
-use spilman::channel::*;
+use spilman::channel::{
+    Capacity, ChannelId, Construction, Expiry, Limits, LockKind, Protocol, RefundLock, Refusal, Stage, Terms,
+    Tip,
+};
 use spilman::regtest::{labelled_key, Coin, CoinKind, Regtest, RejectReason};
 use spilman::sim::{sim_tip, AtFunding, AtProposal, AtRefund, Opening, PairSetup, PartySetup, SimError};
 

@@ -3,12 +3,16 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, Sequence, Transaction, TxOut};
-use spilman::channel::*;
-use spilman::regtest::{Coin, CoinKind};
+use spilman::channel::{
+    Action, ApplyError, ChannelParams, ChildTx, Construction, Envelope, Event, Message, SettlementTx,
+    SpendRole,
+};
+use spilman::regtest::{Coin, CoinKind, RejectReason};
 use spilman::sim::{Pair, PartySetup, SimError};
 use spilman::transcript::Side;
 
 use super::cast::Cast;
+use super::pair::sent;
 use super::relay::Relay;
 use super::spend;
 
@@ -99,11 +103,7 @@ impl Channel {
     pub fn sign(&mut self, more: Amount) -> Envelope {
         let told = self.pair.tell(Side::Payer, Event::Pay(more));
         let actions = told.expect("the payer can pay");
-        let sent = actions.into_iter().find_map(|action| match action {
-            Action::Send(envelope) => Some(envelope),
-            _ => None,
-        });
-        sent.expect("a payment is sent")
+        sent(actions).next().expect("a payment is sent")
     }
 
     /// The payee hears this, and does not answer yet.
@@ -135,9 +135,16 @@ impl Channel {
         self.pair.payee.settlement().expect("the payer answers").clone()
     }
 
+    /// The last transaction of this role was accepted, or rejected for this reason.
+    #[track_caller]
+    pub fn assert_answer(&self, role: SpendRole, expected: Option<RejectReason>) {
+        let (at, broadcasts) = (self.construction(), &self.pair.network.broadcasts);
+        assert_eq!(self.answer(role), expected, "{at}: {broadcasts:?}");
+    }
+
     /// What the last transaction of this role was answered.
     #[track_caller]
-    pub fn answer(&self, role: SpendRole) -> Option<spilman::regtest::RejectReason> {
+    pub fn answer(&self, role: SpendRole) -> Option<RejectReason> {
         let mut answers = self.pair.network.broadcasts.iter().rev();
         let last = answers.find(|(its, ..)| *its == role);
         last.unwrap_or_else(|| panic!("no {} was broadcast", role.name()))

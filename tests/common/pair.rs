@@ -84,16 +84,17 @@ pub fn sees_nothing(tip: Tip) -> Event {
     })
 }
 
+/// What a party says, among what it does.
+pub fn sent(actions: Vec<Action>) -> impl Iterator<Item = Envelope> {
+    actions.into_iter().filter_map(|action| match action {
+        Action::Send(envelope) => Some(envelope),
+        _ => None,
+    })
+}
+
 /// What a party says unasked, still on its way.
 pub fn says(pair: &mut Pair, side: Side, event: Event) -> Vec<Envelope> {
-    let actions = pair.tell(side, event).unwrap();
-    actions
-        .into_iter()
-        .filter_map(|action| match action {
-            Action::Send(envelope) => Some(envelope),
-            _ => None,
-        })
-        .collect()
+    sent(pair.tell(side, event).unwrap()).collect()
 }
 
 /// Each output's amount, in order.

@@ -71,7 +71,11 @@ fn starts_with_mature_funds_at_a_fixed_time() {
     let error = chain
         .fund(Amount::from_int_btc(100) + sat(1), CoinKind::Legacy)
         .unwrap_err();
-    assert_matches!(error, Error::InvalidRequest(InvalidRequest::FundsShort { needed, available }) if needed == available + sat(1) && available == Amount::from_int_btc(100));
+    assert_matches!(
+        error,
+        Error::InvalidRequest(InvalidRequest::FundsShort { needed, available })
+            if needed == available + sat(1) && available == Amount::from_int_btc(100)
+    );
     let coin = chain.fund(Amount::from_int_btc(100), CoinKind::Legacy).unwrap();
     assert_eq!(coin.funding.output, std::slice::from_ref(&coin.output));
     // That block made the next coinbase spendable.
@@ -143,7 +147,11 @@ fn a_spend_cannot_pay_out_more_than_its_coins() {
         .unwrap()
         .spend(vec![])
         .unwrap();
-    assert_matches!(coin.sign(&mut foreign), Err(InvalidRequest::NotSpent { outpoint, .. }) if outpoint == coin.outpoint);
+    assert_matches!(
+        coin.sign(&mut foreign),
+        Err(InvalidRequest::NotSpent { outpoint, .. })
+            if outpoint == coin.outpoint
+    );
 }
 
 /// A miner without a clock takes the node's time, and a second more than the median if that stands still.

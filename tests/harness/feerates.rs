@@ -170,7 +170,11 @@ fn a_transaction_can_be_left_in_the_mempool() {
     node.wait_for_mempool(&txids).unwrap();
 
     let error = chain.mine_all_but(&block.txids).unwrap_err();
-    assert_matches!(error, Error::InvalidRequest(InvalidRequest::NotInMempool { txid }) if txid == mined.compute_txid());
+    assert_matches!(
+        error,
+        Error::InvalidRequest(InvalidRequest::NotInMempool { txid })
+            if txid == mined.compute_txid()
+    );
     assert_eq!(chain.mine_all_but(&txids[2..]).unwrap().txids, txids[..2]);
     assert_eq!(chain.mine_all_but(&[]).unwrap().txids, txids[2..]);
 }

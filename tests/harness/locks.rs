@@ -116,7 +116,11 @@ fn a_time_lock_a_day_ahead_takes_six_blocks() {
 fn the_clock_refuses_what_cannot_be() {
     let chain = chain();
     let error = chain.node().set_mock_time(START_TIME - 1).unwrap_err();
-    assert_matches!(error, Error::InvalidRequest(InvalidRequest::TimeBackwards { now: START_TIME, asked }) if asked == START_TIME - 1);
+    assert_matches!(
+        error,
+        Error::InvalidRequest(InvalidRequest::TimeBackwards { now: START_TIME, asked })
+            if asked == START_TIME - 1
+    );
     for lock in [
         LockTime::from_height(499_999_999).unwrap(),
         LockTime::from_time(u32::MAX).unwrap(),

@@ -109,6 +109,10 @@ fn a_chain_cannot_begin_before_the_genesis_block() {
     let earliest = 1_296_688_602 + 101 * BLOCK_INTERVAL;
     let start = |time| Regtest::builder().node(Node::builder().start_time(time)).start();
     let error = start(earliest - 1).unwrap_err();
-    assert_matches!(error, Error::InvalidRequest(InvalidRequest::StartTooEarly { now, height: 101, earliest: found }) if now == earliest - 1 && found == earliest);
+    assert_matches!(
+        error,
+        Error::InvalidRequest(InvalidRequest::StartTooEarly { now, height: 101, earliest: found })
+            if now == earliest - 1 && found == earliest
+    );
     assert_eq!(start(earliest).unwrap().tip().unwrap().time, earliest);
 }

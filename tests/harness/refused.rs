@@ -124,7 +124,11 @@ fn a_rival_has_to_follow_the_branch() {
     let other = Regtest::builder().p2p(true).start().unwrap();
     other.mine_empty(4).unwrap();
     let error = family.chain.reorg(3).by_rival(other.node()).unwrap_err();
-    assert_matches!(&error, Error::InvalidRequest(InvalidRequest::RivalAhead { branch, tip }) if *branch == LAST + 1 && tip.height == LAST + 1);
+    assert_matches!(
+        &error,
+        Error::InvalidRequest(InvalidRequest::RivalAhead { branch, tip })
+            if *branch == LAST + 1 && tip.height == LAST + 1
+    );
 
     let mut dear = family.conflict();
     dear.output[0].value = sat(100_001);
@@ -141,7 +145,11 @@ fn a_rival_has_to_follow_the_branch() {
         let reorg = family.chain.reorg(3).drop_tx(child);
         let reorg = reorg.replace(family.parent.compute_txid(), dear.clone());
         let error = reorg.by_rival(&rival).unwrap_err();
-        assert_matches!(&error, Error::Node(NodeError::BlockRefused { words, .. }) if words.contains("bad-txns-in-belowout"));
+        assert_matches!(
+            &error,
+            Error::Node(NodeError::BlockRefused { words, .. })
+                if words.contains("bad-txns-in-belowout")
+        );
     }
     assert_eq!(family.chain.tip().unwrap(), tip);
 }

@@ -142,6 +142,7 @@ fn both_sides_of_the_shortest_relative_time() {
 /// node refuses it where the clock stops before it, and one block before it is crossed.
 #[test]
 fn both_sides_of_spends_with_two_locks() {
+    type Locks = fn(&BestBlock) -> (LockTime, relative::LockTime);
     fn height(tip: &BestBlock, ahead: u32) -> LockTime {
         LockTime::from_height(tip.height + ahead).unwrap()
     }
@@ -149,7 +150,6 @@ fn both_sides_of_spends_with_two_locks() {
         LockTime::from_time(tip.mtp + ahead).unwrap()
     }
     let mut chain = chain();
-    type Locks = fn(&BestBlock) -> (LockTime, relative::LockTime);
     #[rustfmt::skip]
     let rows: [(&str, Locks, [RejectReason; 2]); 7] = [
         ("absolute height last", |tip| (height(tip, 20), units(3)), [ABSOLUTE; 2]),

@@ -272,7 +272,11 @@ fn a_program_that_is_no_node_is_refused_at_once() {
 fn arguments_that_take_the_node_away_are_refused() {
     for argument in ["-server=0", "-rpcport=1", "-", "-mocktime=0"] {
         let error = Node::builder().arg(argument).start().unwrap_err();
-        assert_matches!(&error, Error::InvalidRequest(InvalidRequest::Argument { argument: named, .. }) if named == argument);
+        assert_matches!(
+            &error,
+            Error::InvalidRequest(InvalidRequest::Argument { argument: named, .. })
+                if named == argument
+        );
     }
     let error = Node::builder()
         .arg("-rpcwhitelist=alice:stop")

@@ -1,7 +1,8 @@
 //! A payment takes the same memory however many came before, and frees all of it. Decoding an untrusted message takes
 //! memory proportional to its size, whatever counts it claims.
 
-use crate::common::open::{envelope, open, payment};
+use crate::common::open::{open, payment};
+use crate::pair::sent;
 use allocation_counter::{measure, AllocationInfo};
 use spilman::channel::{Construction, Event, Payee, Payer};
 use spilman::transcript;
@@ -10,7 +11,9 @@ use spilman::wire::{self, MAX_MESSAGE};
 /// One payment with all that follows: signed, checked and kept, acknowledged.
 fn pay(payer: &mut Payer, payee: &mut Payee) {
     let payment = payment(payer);
-    let accepted = envelope(payee.apply(payment).expect("an honest payment")).expect("an answer");
+    let accepted = sent(payee.apply(payment).expect("an honest payment"))
+        .next()
+        .expect("an answer");
     payer.apply(Event::Message(accepted)).expect("an honest answer");
 }
 

@@ -78,7 +78,8 @@ async fn view(chain: &ElectrumChain, funding: OutPoint) -> Result<ChainView, Cha
     looked.expect("a poll ends on its own")
 }
 
-type Change = Box<dyn FnOnce(&mut World)>;
+/// What happens to the funding transaction and its spend.
+type Change = fn(&mut World, &Transaction, &Transaction);
 
 /// 1. Nobody knows the funding transaction: no confirmations, no spend.
 /// 2. It is in the mempool, then in a block, then with two confirmations.
@@ -89,43 +90,18 @@ async fn what_becomes_of_a_funding_output() {
     let (funding, spend) = funding_and_spend();
     let server = Server::start(World::new(20));
     let chain = ElectrumChain::new(&server.address);
-    let mut steps: Vec<(&str, Change, u32, Option<u32>)> = Vec::new();
-    steps.push(("unknown", Box::new(|_| ()), 0, None));
-    let tx = funding.clone();
-    steps.push((
-        "in the mempool",
-        Box::new(|world| world.mempool.push(tx)),
-        0,
-        None,
-    ));
-    let tx = funding.clone();
-    steps.push(("in a block", Box::new(move |world| world.mine(&[tx])), 1, None));
-    steps.push(("deeper", Box::new(|world| world.mine(&[])), 2, None));
-    let tx = spend.clone();
-    steps.push((
-        "spent in the mempool",
-        Box::new(|world| world.mempool.push(tx)),
-        2,
-        Some(0),
-    ));
-    let tx = spend.clone();
-    steps.push((
-        "spent in a block",
-        Box::new(move |world| world.mine(&[tx])),
-        3,
-        Some(1),
-    ));
-    steps.push((
-        "on another branch",
-        Box::new(|world| {
-            world.blocks.truncate(18);
-            (0..6).for_each(|_| world.mine(&[]));
-        }),
-        0,
-        None,
-    ));
+    #[rustfmt::skip]
+    let steps: [(&str, Change, u32, Option<u32>); 7] = [
+        ("unknown", |_, _, _| (), 0, None),
+        ("in the mempool", |world, funding, _| world.mempool.push(funding.clone()), 0, None),
+        ("in a block", |world, funding, _| world.mine(std::slice::from_ref(funding)), 1, None),
+        ("in a block below another", |world, _, _| world.mine(&[]), 2, None),
+        ("spent in the mempool", |world, _, spend| world.mempool.push(spend.clone()), 2, Some(0)),
+        ("spent in a block", |world, _, spend| world.mine(std::slice::from_ref(spend)), 3, Some(1)),
+        ("on another branch", |world, _, _| { world.blocks.truncate(18); (0..6).for_each(|_| world.mine(&[])); }, 0, None),
+    ];
     for (step, change, confirmations, spent) in steps {
-        server.change(change);
+        server.change(|world| change(world, &funding, &spend));
         let view = view(&chain, outpoint(&funding)).await.expect("an honest server");
         let found = view.spend.as_ref().map(|spend| spend.confirmations);
         assert_eq!((view.confirmations, found), (confirmations, spent), "{step}");

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chains::FakeChain;
-use crate::pair::{co_signed, key, payout, Case};
+use crate::pair::{co_signed, key, payout, sent, Case};
 
 pub fn setup(label: &str) -> Setup {
     Setup::new(key(label), payout(label))
@@ -239,10 +239,8 @@ impl Hand {
     }
 
     pub async fn carry_out(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            if let Action::Send(envelope) = action {
-                self.send(&envelope).await;
-            }
+        for envelope in sent(actions) {
+            self.send(&envelope).await;
         }
     }
 }

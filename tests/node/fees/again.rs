@@ -66,11 +66,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
         channel.tell(Side::Payee, Event::Close).expect("closed");
         let role = SpendRole::Settlement;
         for _ in 0..2 {
-            assert_eq!(
-                channel.answer(role),
-                Some(RejectReason::MinRelayFee),
-                "{construction}"
-            );
+            channel.assert_answer(role, Some(RejectReason::MinRelayFee));
             chain.mine(1).expect("a block");
             channel.poll();
         }
@@ -112,11 +108,7 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
         let cooperative = channel.pair.payee.settlement().expect("settled").clone();
         assert!(cooperative.is_cooperative(), "{construction}");
         let role = SpendRole::Settlement;
-        assert_eq!(
-            channel.answer(role),
-            Some(RejectReason::MinRelayFee),
-            "{construction}"
-        );
+        channel.assert_answer(role, Some(RejectReason::MinRelayFee));
         channel.tell(Side::Payee, Event::PeerGone).expect("told");
         assert_eq!(
             channel.pair.payee.settlement(),
@@ -131,7 +123,7 @@ fn a_settlement_with_one_signature_gives_way_to_the_payment() {
         channel
             .tell(Side::Payee, Event::Bump(package.clone()))
             .expect("raised");
-        assert_eq!(channel.answer(role), None, "{construction}");
+        channel.assert_answer(role, None);
         in_mempool(&chain, &package, construction.name());
         let error = CommandError::WrongStage {
             command: "close",
@@ -159,11 +151,7 @@ fn a_raised_refund_goes_out_again_with_its_child() {
     for channel in &mut channels {
         let at = channel.construction().name();
         channel.poll_as(Side::Payer);
-        assert_eq!(
-            channel.answer(SpendRole::Refund),
-            Some(RejectReason::MinRelayFee),
-            "{at}"
-        );
+        channel.assert_answer(SpendRole::Refund, Some(RejectReason::MinRelayFee));
         let package = package(channel, Side::Payer);
         let raised = channel.tell(Side::Payer, Event::Bump(package.clone()));
         assert_eq!(

@@ -166,7 +166,7 @@ fn a_pinned_cooperative_settlement_is_replaced_by_the_payment() {
         channel.tell(Side::Payer, Event::Close).expect("closed");
         let cooperative = channel.pair.payee.settlement().expect("both signed").tx().clone();
         assert_eq!(cooperative.version, Version::TWO);
-        assert_eq!(channel.answer(SpendRole::Settlement), None);
+        channel.assert_answer(SpendRole::Settlement, None);
         let change = channel.coin(Side::Payer, &cooperative);
         let (large, _) = child(&change, Version::TWO, sat(1_200), 32);
         let verdict = node.submit(&large).expect("verdict");
@@ -174,12 +174,11 @@ fn a_pinned_cooperative_settlement_is_replaced_by_the_payment() {
 
         let settlement = channel.pair.payee.settlement().expect("both signed").clone();
         raise(&mut channel, &settlement, 3);
-        assert_eq!(channel.answer(SpendRole::Settlement), None, "{construction}");
+        channel.assert_answer(SpendRole::Settlement, None);
 
         channel.tell(Side::Payee, Event::Close).expect("closed again");
         assert_eq!(channel.pair.payee.settlement(), Some(&payment), "{construction}");
-        let refused = channel.answer(SpendRole::Settlement);
-        assert_eq!(refused, Some(RejectReason::InsufficientFee), "{construction}");
+        channel.assert_answer(SpendRole::Settlement, Some(RejectReason::InsufficientFee));
 
         let package = raise(&mut channel, &payment, 20);
         let left = sorted(package.transactions().map(|tx| tx.compute_txid()));

@@ -207,8 +207,7 @@ fn nothing_counts_once_an_older_payment_is_in_the_mempool() {
         assert_eq!(channel.pair.payee.stage(), Stage::Closing, "{construction}");
         let newest = channel.pair.payee.settlement().expect("settled");
         assert_eq!(newest.balance().paid, sat(60_000), "{construction}");
-        let answer = channel.answer(newest.role());
-        assert_eq!(answer, Some(RejectReason::InsufficientFee), "{construction}");
+        channel.assert_answer(newest.role(), Some(RejectReason::InsufficientFee));
         let paid = channel.tell(Side::Payer, Event::Pay(sat(100_000)));
         paid.expect("the payer has not seen it");
         assert_eq!(channel.pair.payee.paid(), sat(60_000), "{construction}");

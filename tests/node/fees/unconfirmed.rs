@@ -103,11 +103,7 @@ fn a_malleable_funding_transaction_never_counts_before() {
     let chain = start();
     for construction in Construction::ALL {
         let mut channel = case(&chain, construction, CoinKind::Legacy).fund(&chain);
-        assert_eq!(
-            channel.answer(SpendRole::Funding),
-            None,
-            "{construction}: it is accepted"
-        );
+        channel.assert_answer(SpendRole::Funding, None);
         let warned = (Side::Payee, Notice::MalleableFunding);
         assert!(
             channel.pair.network.notices.contains(&warned),
@@ -160,11 +156,7 @@ fn a_double_spend_costs_the_payee_no_more_than_its_limit() {
             Stage::AwaitingFunding,
             "{construction}"
         );
-        assert_eq!(
-            channel.answer(SpendRole::Funding),
-            Some(RejectReason::MissingInputs),
-            "{construction}"
-        );
+        channel.assert_answer(SpendRole::Funding, Some(RejectReason::MissingInputs));
         let lost = (Side::Payee, Notice::FundingLost { confirmations: 0 });
         assert!(
             channel.pair.network.notices.contains(&lost),
@@ -197,7 +189,7 @@ fn after_a_reorganisation_the_limit_counts_again() {
             let block = chain.node().block_hash_at(tip - 2).expect("the funding's block");
             chain.node().invalidate_block(block).expect("reorganised");
             channel.poll();
-            assert_eq!(channel.answer(SpendRole::Funding), None, "{construction}");
+            channel.assert_answer(SpendRole::Funding, None);
             both_are(&channel, stage);
             if stage == Stage::Open {
                 payer_waits(&mut channel, Amount::ONE_SAT, 0);
@@ -223,7 +215,7 @@ fn a_settlement_waits_for_the_funding_transaction() {
         channel.tell(Side::Payee, Event::Close).expect("closed");
         let settlement = channel.pair.payee.settlement().expect("settled").clone();
         let early = (!construction.closes_with_one_key()).then_some(RejectReason::Truc);
-        assert_eq!(channel.answer(settlement.role()), early, "{construction}");
+        channel.assert_answer(settlement.role(), early);
         let said = |(side, notice): &(Side, Notice)| {
             matches!(notice, Notice::BroadcastRejected(result)
                 if *side == Side::Payee && result.txid == settlement.tx().compute_txid())
@@ -238,7 +230,7 @@ fn a_settlement_waits_for_the_funding_transaction() {
 
         chain.mine(1).expect("a block");
         channel.poll();
-        assert_eq!(channel.answer(settlement.role()), None, "{construction}");
+        channel.assert_answer(settlement.role(), None);
         chain.mine(6).expect("blocks");
         channel.poll();
         both_are(&channel, Stage::Closed);

@@ -127,7 +127,7 @@ fn weights_are_the_derived_ones() {
                 ("settlement", both(construction))
             };
             check(&channel, name, settlement.tx(), spend, feerate);
-            assert_eq!(channel.answer(settlement.role()), None, "{construction} {name}");
+            channel.assert_answer(settlement.role(), None);
 
             let channel = cast(&chain, construction).feerate(feerate).open(&chain);
             refunds.push((channel, feerate));
@@ -167,11 +167,7 @@ fn the_agreed_feerate_is_one_that_a_node_can_ask_for() {
             .tell(Side::Payer, Event::Close)
             .expect("the payer can close");
         let settlement = channel.pair.payee.settlement().expect("closed");
-        assert_eq!(
-            channel.answer(settlement.role()),
-            None,
-            "{construction} settlement"
-        );
+        channel.assert_answer(settlement.role(), None);
         refunds.push(cast(&chain, construction).feerate(feerate).open(&chain));
     }
     chain.mine(150).expect("blocks");
