@@ -80,6 +80,14 @@ impl Limits {
     /// # Errors
     /// The first term that is outside the limits or contradicts another.
     pub fn check(&self, terms: &Terms, tip: Tip) -> Result<(), TermsError> {
+        self.check_ranges(terms)?;
+        check_construction(terms)?;
+        self.check_lock(terms.refund_lock, tip)?;
+        check_room(terms, tip, *self.confirmations.start())?;
+        check_payment_expiry(terms)
+    }
+
+    fn check_ranges(&self, terms: &Terms) -> Result<(), TermsError> {
         let capacity = terms.capacity.to_amount();
         within(&self.capacity, &capacity, |min, max| TermsError::Capacity {
             min,
@@ -117,11 +125,7 @@ impl Limits {
             min,
             max,
             received: reserve,
-        })?;
-        check_construction(terms)?;
-        self.check_lock(terms.refund_lock, tip)?;
-        check_room(terms, tip, *self.confirmations.start())?;
-        check_payment_expiry(terms)
+        })
     }
 
     /// Checks the confirmations that the payee wants, as the payer.

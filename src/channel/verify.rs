@@ -1,6 +1,6 @@
 use bitcoin::hex::DisplayHex;
 use bitcoin::sighash::Prevouts;
-use bitcoin::{Transaction, TxOut, Witness};
+use bitcoin::{Transaction, TxIn, TxOut, Witness};
 use miniscript::interpreter::{Interpreter, SatisfiedConstraint};
 use thiserror::Error;
 
@@ -29,13 +29,11 @@ fn pushed(witness: &Witness) -> impl Iterator<Item = &[u8]> {
 /// Whether an input satisfies the script of what it spends; `prevouts` are those of all inputs.
 ///
 /// Core's own library is the judge (every flag that it exports: P2SH, DERSIG, NULLDUMMY, CLTV, CSV, WITNESS). It does
-/// not know Taproot and lets anyone spend such an output, so that one goes through miniscript's interpreter as well:
-/// control block, leaf, locks and BIP 340 signatures over the BIP 341 sighash.
+/// not know Taproot and lets anyone spend such an output, so that one is verified again by [`verify_taproot`].
 pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Result<(), SpendError> {
-    let consensus = |error: String| SpendError::Consensus { error };
     let (Some(prevout), Some(input)) = (prevouts.get(index), tx.input.get(index)) else {
         let (inputs, known) = (tx.input.len(), prevouts.len());
-        return Err(consensus(format!(
+        return Err(consensus(&format!(
             "no input {index}: the transaction has {inputs}, and {known} spent outputs are known"
         )));
     };
@@ -43,39 +41,48 @@ pub(crate) fn verify_input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -
     prevout
         .script_pubkey
         .verify(index, prevout.value, &bytes)
-        .map_err(|error| consensus(error.to_string()))?;
+        .map_err(|error| consensus(&error))?;
     if !prevout.script_pubkey.is_p2tr() {
         return Ok(());
     }
     // BIP 341: the default hash type is not written. miniscript reads one that is.
     if let Some(item) = pushed(&input.witness).find(|item| item.len() == 65 && item[64] == 0) {
         let signature = item.as_hex();
-        return Err(consensus(format!(
+        return Err(consensus(&format!(
             "the default hash type must not be written in the signature {signature}"
         )));
     }
-    let script = &prevout.script_pubkey;
-    let run = Interpreter::from_txdata(
-        script,
-        &input.script_sig,
-        &input.witness,
-        input.sequence,
-        tx.lock_time,
-    )
-    .map_err(|error| consensus(error.to_string()))?;
+    verify_taproot(tx, index, input, prevouts)
+}
+
+/// Runs miniscript's interpreter: control block, leaf, locks and BIP 340 signatures over the BIP 341 sighash.
+fn verify_taproot(
+    tx: &Transaction,
+    index: usize,
+    input: &TxIn,
+    prevouts: &[TxOut],
+) -> Result<(), SpendError> {
+    let (script, sequence) = (&prevouts[index].script_pubkey, input.sequence);
+    let run = Interpreter::from_txdata(script, &input.script_sig, &input.witness, sequence, tx.lock_time)
+        .map_err(|error| consensus(&error))?;
     for step in run.iter(&SECP, tx, index, &Prevouts::All(prevouts)) {
-        let step = step.map_err(|error| consensus(error.to_string()))?;
+        let step = step.map_err(|error| consensus(&error))?;
         // BIP 65: CHECKLOCKTIMEVERIFY fails on a final sequence, since nLockTime means nothing then. The interpreter
-        // compares the two locks and does not look at it.
+        // compares the two locks and ignores the sequence.
         let locked = matches!(step, SatisfiedConstraint::AbsoluteTimelock { .. });
-        if locked && !input.sequence.enables_absolute_lock_time() {
-            let sequence = input.sequence;
-            return Err(consensus(format!(
+        if locked && !sequence.enables_absolute_lock_time() {
+            return Err(consensus(&format!(
                 "the sequence {sequence:#010x} disables the lock of the script"
             )));
         }
     }
     Ok(())
+}
+
+fn consensus(error: &impl ToString) -> SpendError {
+    SpendError::Consensus {
+        error: error.to_string(),
+    }
 }
 
 /// Why the network would not accept a finished spend.

@@ -9,7 +9,7 @@ use clap::Args;
 use console::style;
 use spilman::channel::{Construction, Protocol};
 use spilman::conform::{cases, to_json, Case, CaseResult, Group, Runner};
-use spilman::regtest::Node;
+use spilman::regtest::{FoundBinary, Node};
 use spilman::transcript::Side;
 
 use super::choose::is_meant;
@@ -78,7 +78,6 @@ impl Conform {
         } else {
             Side::Payer
         };
-        let command = self.command();
         let chosen = match self.choose(side) {
             Ok(chosen) => chosen,
             Err(none) => {
@@ -96,7 +95,32 @@ impl Conform {
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }
-        let runner = Runner::new(command, side).deadline(Duration::from_secs(self.deadline));
+        let Some(played) = self.play(&chosen, side, &core, &stop)? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        let text = if self.json {
+            format!("{:#}\n", to_json(self.command(), side, &played))
+        } else {
+            summary(&played, &core.version)
+        };
+        super::print(&text)?;
+        let passed = played.iter().all(|(_, played)| played.verdict.is_ok());
+        Ok(if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Plays the cases, and tells each result at once. None if interrupted.
+    fn play<'a>(
+        &self,
+        chosen: &'a [Case],
+        side: Side,
+        core: &FoundBinary,
+        stop: &Stop,
+    ) -> Result<Option<Vec<(&'a Case, CaseResult)>>> {
+        let runner = Runner::new(self.command(), side).deadline(Duration::from_secs(self.deadline));
         let bar = progress(chosen.len(), "cases");
         let mut played = Vec::new();
         let play = |case: &Case| {
@@ -104,7 +128,7 @@ impl Conform {
             let played = runner.play(case, Node::builder().program(&core.path), stop.flag());
             (played, start.elapsed())
         };
-        play_in_order(self.jobs, &chosen, &stop, play, |case, (one, took)| {
+        play_in_order(self.jobs, chosen, stop, play, |case, (one, took)| {
             if one.interrupted {
                 return Ok(());
             }
@@ -116,19 +140,9 @@ impl Conform {
         bar.finish_and_clear();
         if stop.is_set() {
             eprintln!("interrupted");
-            return Ok(ExitCode::from(INTERRUPTED));
+            return Ok(None);
         }
-        if self.json {
-            super::print(&format!("{:#}\n", to_json(command, side, &played)))?;
-        } else {
-            super::print(&summary(&played, &core.version))?;
-        }
-        let passed = played.iter().all(|(_, played)| played.verdict.is_ok());
-        Ok(if passed {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(Some(played))
     }
 
     fn command(&self) -> &str {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use console::style;
-use spilman::regtest::{find_electrs, Node};
+use spilman::regtest::{find_electrs, FoundBinary, Node};
 use spilman::scenario::{self, ChainSource, Scenario, ScenarioFailure};
 use spilman::transcript::{timeline, Transcript};
 
@@ -81,6 +81,29 @@ impl Run {
         if let Some(dir) = &self.out {
             out::prepare(dir)?;
         }
+        let Some(failed) = self.play(&chosen, &core, &stop)? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        let passed = chosen.len() - failed.len();
+        super::print(&format!(
+            "\n{passed} passed, {} failed, on {}\n",
+            failed.len(),
+            core.version
+        ))?;
+        if failed.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("failed: {}", failed.join(", "));
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// Plays the scenarios, tells each result at once, and returns the names of those that failed. None if interrupted.
+    fn play<'a>(
+        &self,
+        chosen: &'a [Scenario],
+        core: &FoundBinary,
+        stop: &Stop,
+    ) -> Result<Option<Vec<&'a str>>> {
         let bar = progress(chosen.len(), "scenarios");
         let mut failed = Vec::new();
         let play = |scenario: &Scenario| {
@@ -89,7 +112,7 @@ impl Run {
             let took = start.elapsed();
             TimedRun { result, took }
         };
-        play_in_order(self.jobs, &chosen, &stop, play, |scenario, played| {
+        play_in_order(self.jobs, chosen, stop, play, |scenario, played| {
             // What a Ctrl-C broke, its node or itself, is no failure of the scenario.
             if stop.is_set() && played.result.is_err() {
                 return Ok(());
@@ -104,19 +127,9 @@ impl Run {
         bar.finish_and_clear();
         if stop.is_set() {
             eprintln!("interrupted");
-            return Ok(ExitCode::from(INTERRUPTED));
+            return Ok(None);
         }
-        let passed = chosen.len() - failed.len();
-        super::print(&format!(
-            "\n{passed} passed, {} failed, on {}\n",
-            failed.len(),
-            core.version
-        ))?;
-        if failed.is_empty() {
-            return Ok(ExitCode::SUCCESS);
-        }
-        eprintln!("failed: {}", failed.join(", "));
-        Ok(ExitCode::FAILURE)
+        Ok(Some(failed))
     }
 
     fn choose(&self) -> Result<Vec<Scenario>, String> {

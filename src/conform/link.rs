@@ -16,8 +16,8 @@ use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
 use super::case::{Interference, InterferenceRule};
 use super::frames::{text_in, Begun, Frames, WireFault, MOST_MESSAGES};
 use super::program::{Killer, Pipes};
-use crate::adversary::Forger;
-use crate::channel::{Message, MessageKind};
+use crate::adversary::{Forger, Forgery};
+use crate::channel::{Envelope, Message, MessageKind};
 use crate::scenario::Recorder;
 use crate::service::{codec, Observer, Report};
 use crate::transcript::{Entry, Side};
@@ -140,6 +140,19 @@ fn fail(heard: &watch::Sender<Observations>, fault: WireFault) {
     });
 }
 
+/// Says what the program may have printed, if its frame is no message.
+fn decode(frame: &[u8]) -> Result<Envelope, WireFault> {
+    wire::decode(frame).map_err(|error| {
+        let len = frame.len();
+        let header = u16::try_from(len).unwrap_or_default().to_be_bytes();
+        if let Some(text) = text_in(&[&header, frame].concat()) {
+            return WireFault::Text(text);
+        }
+        let head = frame[..len.min(16)].to_lower_hex_string();
+        WireFault::Malformed { len, error, head }
+    })
+}
+
 impl LinkTask {
     async fn run(mut self) {
         let mut ours_is_there = true;
@@ -229,46 +242,23 @@ impl LinkTask {
     }
 
     async fn pass_programs(&mut self, frame: &[u8]) {
-        let envelope = match wire::decode(frame) {
+        let envelope = match decode(frame) {
             Ok(envelope) => envelope,
-            Err(error) => {
-                let len = frame.len();
-                let header = u16::try_from(len).unwrap_or_default().to_be_bytes();
-                if let Some(text) = text_in(&[&header, frame].concat()) {
-                    return fail(&self.heard, WireFault::Text(text));
-                }
-                let head = frame[..frame.len().min(16)].to_lower_hex_string();
-                return fail(&self.heard, WireFault::Malformed { len, error, head });
-            }
+            Err(fault) => return fail(&self.heard, fault),
         };
         let program = self.side.peer();
-        let kind = envelope.message.kind();
+        let (kind, message) = (envelope.message.kind(), &envelope.message);
         self.recorder.message(program, frame, false);
-        let (cut, count, refused) = {
-            let heard = self.heard.borrow();
-            let refused = matches!(heard.answer, Some(Message::Refuse { .. }));
-            (heard.cut, heard.messages + 1, refused)
-        };
-        if count > MOST_MESSAGES {
-            return fail(&self.heard, WireFault::Flood);
+        if let Err(fault) = self.hear(message) {
+            return fail(&self.heard, fault);
         }
-        if refused {
-            return fail(&self.heard, WireFault::SpeaksOn { kind });
-        }
-        self.heard.send_modify(|heard| {
-            heard.messages = count;
-            heard.last = Some(envelope.message.clone());
-            if cut {
-                heard.answer.get_or_insert_with(|| envelope.message.clone());
-            }
-        });
-        if cut {
-            // Who lied has nothing more to say.
+        if self.heard.borrow().cut {
+            // A side that has lied has nothing more to say.
             self.input = None;
             return;
         }
-        self.note(&envelope.message);
-        if let Message::Refuse { reason } = envelope.message {
+        self.note(message);
+        if let Message::Refuse { reason } = *message {
             let kind = self.heard.borrow().last_ours.unwrap_or(MessageKind::Refuse);
             return fail(&self.heard, WireFault::Refuses { kind, reason });
         }
@@ -281,6 +271,29 @@ impl LinkTask {
         }
         // Our party may be gone.
         let _ = self.ours.send(Bytes::copy_from_slice(frame)).await;
+    }
+
+    /// Counts a message of the program, and keeps its answer to a lie.
+    fn hear(&self, message: &Message) -> Result<(), WireFault> {
+        let (count, refused) = {
+            let heard = self.heard.borrow();
+            let refused = matches!(heard.answer, Some(Message::Refuse { .. }));
+            (heard.messages + 1, refused)
+        };
+        if count > MOST_MESSAGES {
+            return Err(WireFault::Flood);
+        }
+        if refused {
+            return Err(WireFault::SpeaksOn { kind: message.kind() });
+        }
+        self.heard.send_modify(|heard| {
+            heard.messages = count;
+            heard.last = Some(message.clone());
+            if heard.cut {
+                heard.answer.get_or_insert_with(|| message.clone());
+            }
+        });
+        Ok(())
     }
 
     fn note(&self, message: &Message) {

@@ -46,6 +46,16 @@ pub enum AcceptedProposal {
 }
 
 impl AcceptedProposal {
+    fn new(key: ChannelKey, params: ChannelParams, limits: Limits, tip: Tip) -> Self {
+        if params.terms().construction.has_script_refund() {
+            let state = AwaitsFunding { funding: None, tip };
+            Self::AwaitsFunding(PayeeOpening { key, params, state })
+        } else {
+            let state = Accepted { limits };
+            Self::SignsRefund(PayeeOpening { key, params, state })
+        }
+    }
+
     /// Returns the channel's parameters.
     pub const fn params(&self) -> &ChannelParams {
         match self {
@@ -96,18 +106,11 @@ impl PayeeOpening<Accepted> {
             payee_payout: payout,
         };
         let params = ChannelParams::new(id, terms, parties, confirmation)?;
-        let considered = if params.terms().construction.has_script_refund() {
-            let state = AwaitsFunding { funding: None, tip };
-            AcceptedProposal::AwaitsFunding(PayeeOpening { key, params, state })
-        } else {
-            let state = Accepted { limits };
-            AcceptedProposal::SignsRefund(Self { key, params, state })
-        };
         let envelope = Envelope {
             channel: id,
             message: accept,
         };
-        Ok((considered, envelope))
+        Ok((AcceptedProposal::new(key, params, limits, tip), envelope))
     }
 
     /// Returns the channel's parameters.

@@ -1,6 +1,6 @@
 use bitcoin::{Amount, Transaction};
 
-use super::{Payer, State};
+use super::{Payer, Seen, State};
 use crate::channel::claim::Claim;
 use crate::channel::error::CommandError;
 use crate::channel::event::{Action, BroadcastResult, ChainView, Notice, Outcome, SETTLED_DEPTH};
@@ -33,12 +33,7 @@ impl Payer {
             return Vec::new();
         }
         if self.state == State::Protected {
-            let too_late = self.params.terms().must_settle(view.tip, view.funding_parent);
-            return if too_late {
-                vec![self.abandon()]
-            } else {
-                Vec::new()
-            };
+            return self.abandon_if_late();
         }
         if self.may_refund() {
             // The funding transaction was refused and never left this side, and it is not in the chain after all this time.
@@ -58,12 +53,22 @@ impl Payer {
         let Some(tip) = tip else { return Vec::new() };
         self.seen.tip = tip;
         match self.state {
-            State::Protected if self.params.terms().must_settle(tip, self.seen.funding_parent) => {
-                vec![self.abandon()]
-            }
-            State::Closed | State::Protected => Vec::new(),
+            State::Protected => self.abandon_if_late(),
+            State::Closed => Vec::new(),
             _ if self.may_refund() => self.start_refund(),
             _ => Vec::new(),
+        }
+    }
+
+    /// A payee that requests the funding transaction now has no time left for a payment.
+    fn abandon_if_late(&mut self) -> Vec<Action> {
+        let Seen {
+            tip, funding_parent, ..
+        } = self.seen;
+        if self.params.terms().must_settle(tip, funding_parent) {
+            vec![self.abandon()]
+        } else {
+            Vec::new()
         }
     }
 
@@ -160,16 +165,15 @@ impl Payer {
     }
 
     pub(super) fn on_broadcast(&mut self, result: BroadcastResult) -> Vec<Action> {
-        let undecided = result.role == SpendRole::Funding && self.custody.is_kept();
-        if result.rejected.is_some() {
-            if undecided {
-                // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
-                // lock, because a node may refuse what the network has.
-                self.state.start_closing();
-            }
-            return vec![Action::Notify(Notice::BroadcastRejected(result))];
+        if result.rejected.is_none() {
+            return self.hand_over_kept(result.role);
         }
-        self.hand_over_kept(result.role)
+        if result.role == SpendRole::Funding && self.custody.is_kept() {
+            // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
+            // lock, because a node may reject what the network has.
+            self.state.start_closing();
+        }
+        vec![Action::Notify(Notice::BroadcastRejected(result))]
     }
 
     /// The article's step 4: the network has the funding transaction, so there is something to tell the payee. If no
