@@ -197,7 +197,7 @@ impl Payee {
         matches!(self.state, State::AwaitingSettlement { nonce: Some(_), .. })
     }
 
-    /// Whether payments up to this sum count: not before the first look, and not once a spend is on its way, because
+    /// Whether payments up to this sum count: not before the first view, and not once a spend is on its way, because
     /// that divides the capacity already.
     fn counts(&self, paid: Amount) -> bool {
         let limit = self.params.zero_conf_limit();

@@ -159,7 +159,7 @@ impl<'a> SpendTemplate<'a> {
     }
 }
 
-/// No lock, and nothing that looks at one.
+/// No lock, and a sequence that disables one.
 const UNLOCKED: (LockTime, Sequence) = (LockTime::ZERO, Sequence::MAX);
 
 /// Payer first, then payee, as in Example 7; an output below dust is left out.

@@ -198,7 +198,7 @@ async fn ask<T: Send + 'static>(
     tokio::task::spawn_blocking(move || call(&shared.viewer)).await?
 }
 
-/// Announces every new best block, the first included: a party may have looked before it came.
+/// Announces every new best block, the first included: a party may have polled before it came.
 async fn poll(shared: Weak<BitcoindShared>, interval: Duration, backoff: Backoff) {
     let (mut last, mut failures) = (None, 0);
     while let Some(shared) = shared.upgrade() {

@@ -59,8 +59,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// be asked about the output itself, and is.) Run a server whose limit is out of an attacker's reach.
 ///
 /// A refusal or a contradiction leaves the connection to the other channels. It breaks on silence, on an answer that
-/// the protocol does not have, or when the server closes it. If that happens during a look at one channel, the next
-/// look at this channel waits, not the connection. A call that comes before the next attempt is due is an error at
+/// the protocol does not have, or when the server closes it. If that happens during a poll of one channel, the next
+/// poll of this channel waits, not the connection. A call that comes before the next attempt is due is an error at
 /// once.
 ///
 /// Every call is cancel safe.
@@ -103,7 +103,7 @@ struct KnownHeaders {
     innocent: HashSet<(OutPoint, Txid)>,
     /// The chain that was believed last.
     headers: Arc<Headers>,
-    /// Funding outputs whose last look cost the connection.
+    /// Funding outputs whose last poll cost the connection.
     paused: HashMap<OutPoint, Pause>,
 }
 
@@ -151,8 +151,8 @@ impl ElectrumChain {
     }
 
     /// The pause between two attempts to connect, counted from the start of the first. The next attempt is due at once if
-    /// the connection lasted for at least the longest pause, or broke during a look at one channel. In the second case the
-    /// next look at this channel waits instead, as long as a connection would.
+    /// the connection lasted for at least the longest pause, or broke during a poll of one channel. In the second case the
+    /// next poll of this channel waits instead, as long as a connection would.
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
@@ -199,7 +199,7 @@ impl ElectrumChain {
         link.map_err(|error| ChainError::new(call.task, error))
     }
 
-    /// Gives up a connection and what it may still bring. Then either the next connection waits, or the next look at the
+    /// Gives up a connection and what it may still bring. Then either the next connection waits, or the next poll of the
     /// channel that cost this one.
     fn end(&self, link: &Arc<Link>, about: Option<OutPoint>, why: &ElectrumError) {
         let mut connection = self.inner.connection();
@@ -237,8 +237,8 @@ impl Chain for ElectrumChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
         let call = self.call("read the tip");
         let link = self.link(&call).await?;
-        let look = async { self.inner.look(&link, link.best().await?, None).await };
-        Ok(self.on_link(&call, &link, look).await?.tip)
+        let poll = async { self.inner.poll(&link, link.best().await?, None).await };
+        Ok(self.on_link(&call, &link, poll).await?.tip)
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
@@ -251,7 +251,7 @@ impl Chain for ElectrumChain {
         let about = Some(funding);
         let call = Call { about, ..call };
         let view = self
-            .on_link(&call, &link, self.inner.look(&link, best, about))
+            .on_link(&call, &link, self.inner.poll(&link, best, about))
             .await?;
         self.inner.known().paused.remove(&funding);
         Ok(view)

@@ -36,7 +36,7 @@ pub(super) struct Session<P, IO, C> {
     unacknowledged: BTreeMap<Amount, Vec<oneshot::Sender<Result<Balance, PayError>>>>,
     seen: u64,
     outcome: Option<Outcome>,
-    sight: PollSchedule,
+    polls: PollSchedule,
     /// This side has ended the connection.
     hung_up: bool,
     /// The end of the connection has been dealt with.
@@ -51,6 +51,16 @@ pub(super) struct Inbox {
     pub payments: mpsc::Receiver<Payment>,
     /// Signals that the opener has the handle; dropped if the opener is gone.
     pub kept: oneshot::Receiver<()>,
+}
+
+/// What says nothing any more.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each ends without the others")]
+struct Ended {
+    news: bool,
+    requests: bool,
+    payments: bool,
+    opener: bool,
 }
 
 /// What a session does first.
@@ -89,7 +99,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             unacknowledged: BTreeMap::new(),
             seen: 0,
             outcome: None,
-            sight: PollSchedule::new(pace, tip),
+            polls: PollSchedule::new(pace, tip),
             hung_up: false,
             alone: false,
             funding_refused: None,
@@ -111,7 +121,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         let refused = self.funding_refused.take().filter(|_| self.party.is_unfunded());
         let _ = start.carried_out.send(refused);
         let mut changes = self.changes();
-        let (mut watching, mut commanded, mut paying, mut undecided) = (true, true, true, true);
+        let mut ended = Ended::default();
         loop {
             if !self.alone && !self.connection.is_open() {
                 self.alone = true;
@@ -121,46 +131,51 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             if self.party.stage() == Stage::Closed {
                 break;
             }
-            let takes_payments = paying && !self.connection.is_long();
-            tokio::select! {
-                // In this order when several are ready: what the chain says decides over money, one's own user comes
-                // before a peer that talks without pause, and a fixed order makes a run repeatable.
-                biased;
-                changed = changes.changed(), if watching && self.sight.heeds_news() => {
-                    if changed.is_err() {
-                        watching = false;
-                        self.teller.tell(Report::NoMoreNews);
-                        continue;
-                    }
-                    self.look(&mut changes).await;
-                    self.catch_up(&mut inbox).await;
-                }
-                () = tokio::time::sleep_until(self.sight.next_look) => {
-                    self.look(&mut changes).await;
-                    self.catch_up(&mut inbox).await;
-                }
-                kept = &mut inbox.kept, if undecided => {
-                    undecided = false;
-                    if kept.is_err() {
-                        self.on_opener_gone().await;
-                    }
-                }
-                request = inbox.requests.recv(), if commanded => match request {
-                    Some(request) => self.on_request(request).await,
-                    // The handle is gone; the channel must still be brought to its end.
-                    None => commanded = false,
-                },
-                payment = inbox.payments.recv(), if takes_payments => match payment {
-                    Some(payment) => self.on_payment(payment).await,
-                    None => paying = false,
-                },
-                received = self.connection.receive(P::IS_PAID), if self.connection.is_open() => {
-                    self.on_received(received).await;
-                }
-            }
+            self.next(&mut inbox, &mut changes, &mut ended).await;
         }
         self.close();
         self.give_up_waiting(None);
+    }
+
+    /// Waits for the next thing, and deals with it.
+    async fn next(&mut self, inbox: &mut Inbox, changes: &mut watch::Receiver<u64>, ended: &mut Ended) {
+        let takes_payments = !ended.payments && !self.connection.is_long();
+        tokio::select! {
+            // In this order when several are ready: what the chain says decides over money, one's own user comes
+            // before a peer that talks without pause, and a fixed order makes a run repeatable.
+            biased;
+            changed = changes.changed(), if !ended.news && self.polls.heeds_news() => {
+                if changed.is_err() {
+                    ended.news = true;
+                    self.teller.tell(Report::NoMoreNews);
+                    return;
+                }
+                self.poll(changes).await;
+                self.catch_up(inbox).await;
+            }
+            () = tokio::time::sleep_until(self.polls.next_poll) => {
+                self.poll(changes).await;
+                self.catch_up(inbox).await;
+            }
+            kept = &mut inbox.kept, if !ended.opener => {
+                ended.opener = true;
+                if kept.is_err() {
+                    self.on_opener_gone().await;
+                }
+            }
+            request = inbox.requests.recv(), if !ended.requests => match request {
+                Some(request) => self.on_request(request).await,
+                // The handle is gone; the channel must still be brought to its end.
+                None => ended.requests = true,
+            },
+            payment = inbox.payments.recv(), if takes_payments => match payment {
+                Some(payment) => self.on_payment(payment).await,
+                None => ended.payments = true,
+            },
+            received = self.connection.receive(P::IS_PAID), if self.connection.is_open() => {
+                self.on_received(received).await;
+            }
+        }
     }
 
     /// The chain's news; the chain may have moved during the opening.
@@ -174,7 +189,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         changes
     }
 
-    /// However fast the news come and however slow the node is, the user and the peer get a word in after each look.
+    /// However fast the news come and however slow the node is, the user and the peer get a word in after each poll.
     async fn catch_up(&mut self, inbox: &mut Inbox) {
         // Nothing that is said is of any use after the end.
         if self.party.stage() == Stage::Closed {
@@ -274,14 +289,14 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         let mut result = self.party.apply(Event::Message(envelope.clone()));
         if let Err(ApplyError::Refused(Refusal::Payment(PaymentError::Unconfirmed { .. }))) = &result {
             // The payer may have heard of a block first.
-            self.look_again().await;
+            self.poll_again().await;
             result = self.party.apply(Event::Message(envelope));
         }
         match result {
             Ok(actions) => {
                 if is_payment && actions.is_empty() {
                     // It waits until payments count again, and that may be so by now.
-                    self.sight.look_soon();
+                    self.polls.poll_soon();
                 }
                 self.perform(actions).await;
             }
@@ -316,35 +331,35 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         }
     }
 
-    /// Looks at the chain, and takes note of all news up to that moment.
-    async fn look(&mut self, changes: &mut watch::Receiver<u64>) {
+    /// Polls the chain, and takes note of all news up to that moment.
+    async fn poll(&mut self, changes: &mut watch::Receiver<u64>) {
         let serial = *changes.borrow_and_update();
-        self.look_again().await;
+        self.poll_again().await;
         self.seen = serial;
         self.publish();
     }
 
-    async fn look_again(&mut self) {
-        self.sight.begin();
+    async fn poll_again(&mut self) {
+        self.polls.begin();
         let (chain, funding) = (&self.chain, self.party.funding().outpoint());
         let view = in_time("poll the chain", async { chain.view(funding).await });
         let event = match self.connection.write_during(view).await {
             Ok(view) => {
-                self.sight.saw(view.tip);
-                self.sight.blind = false;
+                self.polls.saw(view.tip);
+                self.polls.blind = false;
                 Event::Chain(view)
             }
             Err(error) => {
                 self.chain_failed(&error);
-                self.sight.blind = true;
+                self.polls.blind = true;
                 Event::Blind(self.tip().await)
             }
         };
         self.on_event(event).await;
-        if let Some(report) = self.sight.stale() {
+        if let Some(report) = self.polls.stale() {
             self.teller.tell(report);
         }
-        self.sight.end();
+        self.polls.end();
     }
 
     /// With the tip alone a party still acts on its locks.
@@ -353,7 +368,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         let tip = in_time("read the tip", async { chain.tip().await });
         match self.connection.write_during(tip).await {
             Ok(tip) => {
-                self.sight.saw(tip);
+                self.polls.saw(tip);
                 Some(tip)
             }
             Err(error) => {
@@ -365,7 +380,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     fn chain_failed(&mut self, error: &ChainError) {
         self.teller.tell(Report::ChainFailed(error));
-        self.sight.fail();
+        self.polls.fail();
     }
 
     fn publish(&self) {
@@ -373,7 +388,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             stage: self.party.stage(),
             paid: self.party.paid(),
             connected: self.connection.is_open(),
-            blind: self.sight.blind,
+            blind: self.polls.blind,
             received: self.connection.received,
             sent: self.connection.sent,
             seen: self.seen,

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How long this side's node may take to answer.
 pub(super) const CHAIN_TIMEOUT: Duration = Duration::from_secs(CHAIN);
 
-/// How long a party waits for each message of the opening, by default: an honest peer may look at the chain, broadcast
+/// How long a party waits for each message of the opening, by default: an honest peer may poll the chain, broadcast
 /// the funding transaction or read the tip in between, each within the time that its node may take.
 ///
 /// This includes the time the payer's wallet takes to sign ([`WALLET_TIMEOUT`]); for slow signers, a payee sets a longer
@@ -18,20 +18,20 @@ pub const OPENING_TIMEOUT: Duration = Duration::from_secs(TWO_POLLS + NETWORK);
 pub const WALLET_TIMEOUT: Duration = Duration::from_secs(WALLET);
 
 /// How long a peer may go without reading anything while messages wait for it. An honest one does not read
-/// while it looks at the chain, nor while it broadcasts what follows from that.
+/// while it polls the chain, nor while it broadcasts what follows from that.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(TWO_POLLS + BROADCASTS + NETWORK);
 
 /// How long a payer waits for the acknowledgement of a payment. The channel goes on either way.
 ///
-/// An honest payee may be in the middle of a look at the chain and of what follows from it, and may have to look once
+/// An honest payee may be in the middle of a poll and of what follows from it, and may have to poll once
 /// more before it can take the payment.
 pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(2 * TWO_POLLS + BROADCASTS + NETWORK);
 
 /// How long the last messages may take after this side has hung up.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
-/// The time after which a party looks at the chain without any news: news may be lost, and so may their source. The
-/// clock decides only when to look.
+/// The time after which a party polls the chain without any news: news may be lost, and so may their source. The
+/// clock decides only when to poll.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a chain may go without a new block, by default, before the user is told.
@@ -39,7 +39,7 @@ pub(super) const STALE: Duration = Duration::from_secs(3 * 3_600);
 
 const CHAIN: u64 = 30;
 const WALLET: u64 = 30;
-/// A look at the funding output, and, if that fails, at the tip.
+/// A poll of the funding output, and, if that fails, of the tip.
 const TWO_POLLS: u64 = 2 * CHAIN;
 /// The funding transaction and a settlement, both again with every block.
 const BROADCASTS: u64 = 2 * CHAIN;
@@ -58,10 +58,10 @@ const _: () = {
     );
     assert!(
         SEND_TIMEOUT.as_secs() > 4 * chain,
-        "a peer that looks at the chain would be cut off"
+        "a peer that polls the chain would be cut off"
     );
     assert!(
         ACKNOWLEDGE_TIMEOUT.as_secs() > 6 * chain,
-        "a payee that looks at the chain would be given up"
+        "a payee that polls the chain would be given up"
     );
 };

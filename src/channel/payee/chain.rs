@@ -113,7 +113,7 @@ impl Payee {
     }
 
     /// Gives the funding transaction to the network again, once a block: a mempool forgets, and a first broadcast may fail.
-    /// Without it in the chain, no payment is worth anything. To a node that did not answer it is offered with every look,
+    /// Without it in the chain, no payment is worth anything. To a node that did not answer it is offered at every poll,
     /// in the chain or not: to see whether the node answers.
     fn offer_funding(&mut self, must_settle: bool) -> Option<Action> {
         let terms = self.params.terms();

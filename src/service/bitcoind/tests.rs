@@ -26,7 +26,7 @@ struct FakeNode {
     blocks: Vec<Block>,
     /// The answer to `sendrawtransaction` and `submitpackage`.
     submitted: Answer,
-    /// How many blocks come while somebody looks, one during each look.
+    /// How many blocks come during a poll, one in each attempt.
     blocks_to_come: u32,
     is_down: bool,
     calls: Vec<String>,
@@ -195,7 +195,7 @@ async fn an_older_spend_is_found_if_the_user_says_how_far_to_look() {
     }
 }
 
-/// A block that comes during a look makes it begin anew, so that what it says belongs to one tip. A node that has blocks
+/// A block that comes during a poll makes it begin anew, so that what it says belongs to one tip. A node that has blocks
 /// faster than that is not waited for.
 #[tokio::test]
 async fn a_view_is_of_one_tip() {

@@ -8,13 +8,13 @@ use bitcoin::{Block, BlockHash, OutPoint, Transaction};
 use super::calls::{ChainInfo, Failure, Rpc};
 use crate::channel::{ChainView, SeenSpend, Tip};
 
-/// A look that a new block interrupts begins anew, this many times. Only a node that is catching up with the network has
+/// A poll that a new block interrupts begins anew, this many times. Only a node that is catching up with the network has
 /// new blocks faster than that, and what it shows is out of date anyway.
 const ATTEMPTS: u32 = 10;
 
 /// The node keeps getting new blocks.
 #[derive(Debug, thiserror::Error)]
-#[error("the tip changed during each of {ATTEMPTS} looks: the node is still catching up")]
+#[error("the tip changed during each of {ATTEMPTS} polls: the node is still catching up")]
 struct Unsettled;
 
 /// A node, and what is known of its blocks.
@@ -49,7 +49,7 @@ impl Viewer {
     pub fn view(&self, funding: OutPoint) -> Result<ChainView, Failure> {
         let mut info = self.info()?;
         for _ in 0..ATTEMPTS {
-            let view = self.look(funding, &info)?;
+            let view = self.poll(funding, &info)?;
             // The pieces fit together only if no block came between them.
             let now = self.info()?;
             if now.hash == info.hash {
@@ -60,7 +60,7 @@ impl Viewer {
         Err(Unsettled.into())
     }
 
-    fn look(&self, funding: OutPoint, info: &ChainInfo) -> Result<ChainView, Failure> {
+    fn poll(&self, funding: OutPoint, info: &ChainInfo) -> Result<ChainView, Failure> {
         let unspent = self.rpc.confirmations(funding)?;
         let spend = self.spend(funding, unspent.is_some(), info)?;
         // A spend in a block has at most the confirmations of what it spends.
@@ -98,7 +98,7 @@ impl Viewer {
         self.spend_in_block(funding, info)
     }
 
-    /// Looks for the spend from the tip downwards. The walk follows the blocks' own links, so that it stays on one branch.
+    /// Searches for the spend from the tip downwards. The walk follows the blocks' own links, so that it stays on one branch.
     fn spend_in_block(&self, funding: OutPoint, info: &ChainInfo) -> Result<Option<SeenSpend>, Failure> {
         let from = self.from_height.get().copied().unwrap_or(info.height);
         let mut hash = info.hash;

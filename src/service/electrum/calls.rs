@@ -1,4 +1,4 @@
-//! The calls of the protocol that every look needs.
+//! The calls of the protocol that every poll needs.
 
 use bitcoin::absolute::Height;
 use bitcoin::block::Header;

@@ -38,8 +38,8 @@ pub(super) enum ElectrumError {
     Nonsense { call: &'static str, reason: String },
     #[error("contradiction in the answers of the electrum server: {0}")]
     Contradiction(String),
-    #[error("the chain changed during each of {looks} polls: poll again later")]
-    Unsteady { looks: u32 },
+    #[error("the chain changed during each of {polls} polls: poll again later")]
+    Unsteady { polls: u32 },
     /// The refusals, in the server's words.
     #[error(
         "the electrum server does not tell whether {funding} is spent: {refusals}; a spend would go unnoticed: use a \

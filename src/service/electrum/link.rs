@@ -50,7 +50,7 @@ impl Notifier {
         self.told_of_loss.store(false, Ordering::Relaxed);
     }
 
-    /// Told once until the server answers again. Otherwise this would not end: news cause a look, a look makes a
+    /// Told once until the server answers again. Otherwise this would not end: news cause a poll, a poll makes a
     /// connection, and losing that is news.
     pub fn lost(&self) {
         if !self.told_of_loss.swap(true, Ordering::Relaxed) {
@@ -154,7 +154,7 @@ impl Link {
         }
     }
 
-    /// Subscribes to news of a script. The server may refuse: no look depends on these news.
+    /// Subscribes to news of a script. The server may refuse: no poll depends on these news.
     pub async fn subscribe(&self, script_hash: &str) -> Result<(), ElectrumError> {
         // Whole entries are put in, so that a panic elsewhere leaves nothing half done.
         let subscribed = || self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use super::proof::{Headers, MerkleBranch, MEDIAN_OF};
 use super::ElectrumShared;
 use crate::channel::{verify_input, ChainView, SeenSpend, Tip};
 
-/// How often a look is begun again because the chain moved meanwhile.
+/// How often a poll is begun again because the chain moved meanwhile.
 const MAX_VIEWS: u32 = 10;
 
 /// A transaction that has to do with a script.
@@ -43,7 +43,7 @@ struct ScannedOutput {
 
 impl ElectrumShared {
     /// Returns the tip, and what became of the funding output, if one is asked for.
-    pub async fn look(
+    pub async fn poll(
         &self,
         link: &Link,
         mut best: Best,
@@ -51,7 +51,7 @@ impl ElectrumShared {
     ) -> Result<ChainView, ElectrumError> {
         for _ in 0..MAX_VIEWS {
             // The pieces fit together only if no block came between them, and an error may come from just that.
-            let view = self.look_at(link, &best, funding).await;
+            let view = self.poll_on(link, &best, funding).await;
             if !link.is_open() {
                 return view;
             }
@@ -61,10 +61,10 @@ impl ElectrumShared {
             }
             best = now;
         }
-        Err(ElectrumError::Unsteady { looks: MAX_VIEWS })
+        Err(ElectrumError::Unsteady { polls: MAX_VIEWS })
     }
 
-    async fn look_at(
+    async fn poll_on(
         &self,
         link: &Link,
         best: &Best,
@@ -115,7 +115,7 @@ impl ElectrumShared {
         }
         let headers = Arc::new(link.headers(best, lowest, &known).await?);
         let mut known = self.known();
-        // Another look may have been faster.
+        // Another poll may have been faster.
         headers.check_work(&known.headers)?;
         known.headers = Arc::clone(&headers);
         Ok(headers)

@@ -8,7 +8,7 @@ use crate::service::report::Report;
 use crate::service::setup::Setup;
 use crate::service::timing::POLL_INTERVAL;
 
-/// How often a party looks, and when it complains.
+/// How often a party polls the chain, and when it complains.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::service) struct Pace {
     backoff: Backoff,
@@ -24,16 +24,16 @@ impl Pace {
     }
 }
 
-/// When to look at the chain next, and how fresh is what was seen. All of this is tokio's monotonic clock, and decides no
-/// more than when to look and what to tell.
+/// When to poll the chain next, and how fresh the last answer is. The times are tokio's monotonic clock. They decide only
+/// when to poll and what to tell.
 pub(super) struct PollSchedule {
     pace: Pace,
-    /// The last look at the funding output failed.
+    /// The last poll of the funding output failed.
     pub blind: bool,
-    pub next_look: Instant,
-    /// Looks in a row that failed, or with a broadcast that did.
+    pub next_poll: Instant,
+    /// Polls in a row that failed, or with a broadcast that did.
     failures: u32,
-    /// The same before the look that is under way, and whether that one failed.
+    /// The same before the poll that is under way, and whether that one failed.
     before: u32,
     failed: bool,
     tip: Tip,
@@ -47,7 +47,7 @@ impl PollSchedule {
         Self {
             pace,
             blind: false,
-            next_look: now + POLL_INTERVAL,
+            next_poll: now + POLL_INTERVAL,
             failures: 0,
             before: 0,
             failed: false,
@@ -57,15 +57,15 @@ impl PollSchedule {
         }
     }
 
-    /// News wait for the next look after one that failed: a server that refuses is not asked at the pace of its news.
+    /// News wait for the next poll after one that failed: a server that refuses is not asked at the pace of its news.
     pub const fn heeds_news(&self) -> bool {
         self.failures == 0
     }
 
-    /// Something waits for the next look. A peer that has many such things does not make this side look all the time.
-    pub fn look_soon(&mut self) {
+    /// Something waits for the next poll. A peer that has many such things does not make this side poll all the time.
+    pub fn poll_soon(&mut self) {
         if self.heeds_news() {
-            self.next_look = self.next_look.min(Instant::now() + Duration::from_secs(1));
+            self.next_poll = self.next_poll.min(Instant::now() + Duration::from_secs(1));
         }
     }
 
@@ -73,15 +73,15 @@ impl PollSchedule {
         (self.before, self.failed) = (self.failures, false);
     }
 
-    /// A look, or a broadcast, failed.
+    /// A poll, or a broadcast, failed.
     pub fn fail(&mut self) {
         self.failed = true;
         self.failures = self.failures.max(1);
         let pause = self.pace.backoff.pause(self.failures);
-        self.next_look = self.next_look.min(Instant::now() + pause);
+        self.next_poll = self.next_poll.min(Instant::now() + pause);
     }
 
-    /// A look, and all that followed from it, is over.
+    /// A poll, and all that followed from it, is over.
     pub fn end(&mut self) {
         let (failures, pause) = if self.failed {
             let failures = self.before.saturating_add(1);
@@ -90,7 +90,7 @@ impl PollSchedule {
             (0, POLL_INTERVAL)
         };
         self.failures = failures;
-        self.next_look = Instant::now() + pause;
+        self.next_poll = Instant::now() + pause;
     }
 
     pub fn saw(&mut self, tip: Tip) {
