@@ -128,7 +128,7 @@ impl Cpfp {
         })
     }
 
-    /// A child has the version of its parent: a node takes no mixture of version 3 with another. (A settlement with one
+    /// A child has the version of its parent: a node accepts no mixture of version 3 with another. (A settlement with one
     /// signature is of version 2. Before Core 31, no child can help such a parent below `-minrelaytxfee`, only one below
     /// what a full mempool asks.)
     fn unsigned(&self, version: Version, outpoint: OutPoint, value: Amount) -> Transaction {

@@ -20,15 +20,15 @@ const NO_CODE_SEPARATOR: u32 = u32::MAX;
 /// A signature hash with everything but the outputs already hashed.
 ///
 /// All payments of a channel differ in their outputs only. With a template made once per channel, the digest of
-/// a payment costs few compressions of SHA-256, no allocation, and no transaction.
+/// a payment costs a few compressions of SHA-256, no allocation, and no transaction.
 #[derive(Clone)]
 pub(crate) struct DigestTemplate {
-    /// What stands before the outputs.
+    /// The serialization before the outputs.
     prefix: sha256::HashEngine,
     suffix: Suffix,
 }
 
-/// What stands behind the outputs, which tells the algorithms apart.
+/// The serialization after the outputs, which differs by algorithm.
 #[derive(Clone)]
 enum Suffix {
     /// Lock time and hash type.
@@ -95,7 +95,7 @@ impl DigestTemplate {
 
         let mut suffix = [0; 42];
         suffix[0] = TAPSCRIPT;
-        // Between them stands the index of the input, which is 0.
+        // Between them is the index of the input, which is 0.
         suffix[5..37].copy_from_slice(leaf.as_byte_array());
         suffix[37] = KEY_VERSION;
         suffix[38..].copy_from_slice(&NO_CODE_SEPARATOR.to_le_bytes());

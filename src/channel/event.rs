@@ -73,8 +73,8 @@ pub struct ChainView {
 }
 
 impl ChainView {
-    /// Whether the view is consistent. One that contradicts itself is discarded: without its base, a relative lock would
-    /// never end.
+    /// Whether the view is consistent. One that contradicts itself is discarded: without `funding_parent`, a relative lock
+    /// would never end.
     pub(crate) fn is_possible(&self, params: &ChannelParams, funding: OutPoint) -> bool {
         let relative = params.terms().refund_lock.absolute().is_none();
         let based = self.confirmations == 0 || self.funding_parent.is_some() || !relative;

@@ -229,7 +229,7 @@ impl VerifiedSignature {
         self.0
     }
 
-    /// As it goes into a script: strict DER with `SIGHASH_ALL`, or the 64 bytes of BIP 340 for the default.
+    /// The form in a script: strict DER with `SIGHASH_ALL`, or the 64 bytes of BIP 340 for the default.
     pub(crate) fn to_script_bytes(self) -> Vec<u8> {
         match self.0 {
             Checked::Ecdsa(signature) => bitcoin::ecdsa::Signature::sighash_all(signature).to_vec(),

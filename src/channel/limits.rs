@@ -45,8 +45,8 @@ pub struct Limits {
     /// the payer gets nothing back without the payee. Default false.
     pub malleable_funding: bool,
     /// The payer: the number of blocks that the payee may hold an unconfirmed funding transaction before the payer
-    /// broadcasts it itself. With `None` the payer never does: it notifies its user after
-    /// [`Limits::BROADCAST_FUNDING_AFTER`] blocks, who can take the coins back by spending one of them elsewhere.
+    /// broadcasts it itself. With `None` the payer never does: after [`Limits::BROADCAST_FUNDING_AFTER`]
+    /// blocks it notifies its user, who can take the coins back by spending one of them elsewhere.
     /// Default [`Limits::BROADCAST_FUNDING_AFTER`].
     pub broadcast_funding_after: Option<u32>,
 }
@@ -249,7 +249,7 @@ pub(crate) fn check_construction(terms: &Terms) -> Result<(), TermsError> {
     Ok(())
 }
 
-/// A payout goes to a script that every node relays.
+/// Checks that every node relays a payout to this script.
 pub(crate) fn check_payout(script: &Script) -> Result<(), TermsError> {
     let standard =
         script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();

@@ -152,8 +152,8 @@ impl fmt::Display for Expiry {
 /// let day = RefundLock::Relative(LockTime::from_height(144));
 /// assert_eq!(day.expiry(None), None, "it has not begun");
 /// // The funding transaction is in block 501, so that the refund can be in block 645 and no earlier.
-/// let base = Tip { height: Height::from_consensus(500)?, mtp: Time::from_consensus(1_700_000_000)? };
-/// assert_eq!(day.expiry(Some(base)).unwrap().to_string(), "height 644");
+/// let parent = Tip { height: Height::from_consensus(500)?, mtp: Time::from_consensus(1_700_000_000)? };
+/// assert_eq!(day.expiry(Some(parent)).unwrap().to_string(), "height 644");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,28 +182,28 @@ impl RefundLock {
             .map(|time| Self::Relative(time.into()))
     }
 
-    /// A relative lock as in `nSequence`. BIP 68 gives a meaning to 17 bits of it: with any other there is no lock, or a
-    /// second way to write one. `None` as well for a lock of nothing.
+    /// A relative lock as in `nSequence`. BIP 68 gives a meaning to 17 bits of it. `None` if any other bit is set, because then
+    /// there is no lock, or a second way to write one; and `None` for a lock of length zero.
     pub(crate) fn from_sequence(number: u32) -> Option<Self> {
         let lock = relative::LockTime::from_consensus(number).ok()?;
         (lock.to_consensus_u32() == number && number & 0xffff != 0).then_some(Self::Relative(lock))
     }
 
-    /// Returns when the refund becomes final. A relative lock counts from `base`, the tip below the block with the funding
-    /// transaction; without `base` it has not begun.
+    /// Returns when the refund becomes final. A relative lock counts from `funding_parent`, the tip below the block with
+    /// the funding transaction; without that it has not begun.
     ///
     /// A coin whose block is at height `h` can be spent with a lock of `n` blocks from block `h + n` on; with a lock of
     /// time, once the median time past is `n` units of 512 seconds above that of block `h - 1` (BIP 68).
     #[must_use]
-    pub fn expiry(self, base: Option<Tip>) -> Option<Expiry> {
+    pub fn expiry(self, funding_parent: Option<Tip>) -> Option<Expiry> {
         match self {
             Self::Absolute(expiry) => Some(expiry),
             Self::Relative(relative::LockTime::Blocks(blocks)) => {
-                Expiry::blocks_after(base?, u32::from(blocks.value()))
+                Expiry::blocks_after(funding_parent?, u32::from(blocks.value()))
             }
             Self::Relative(relative::LockTime::Time(time)) => {
                 let seconds = u32::from(time.value()) * 512;
-                Expiry::seconds_after(base?, seconds.saturating_sub(1))
+                Expiry::seconds_after(funding_parent?, seconds.saturating_sub(1))
             }
         }
     }
@@ -228,7 +228,7 @@ impl RefundLock {
     }
 
     /// Returns how much time a channel that confirms after `tip` has, in blocks or seconds as [`RefundLock::kind`]
-    /// says; at most so much for an absolute lock.
+    /// says. For an absolute lock this is an upper bound.
     #[must_use]
     pub fn distance(self, tip: Tip) -> u32 {
         match self {
@@ -301,7 +301,7 @@ impl fmt::Display for LockKind {
 
 /// How long before the refund's lock the payee stops accepting payments and settles, in blocks.
 ///
-/// For a time lock, a block stands for ten minutes. After the lock, refund and settlement race, and a late payee loses
+/// For a time lock, a block counts as ten minutes. After the lock, refund and settlement race, and a late payee loses
 /// everything that it was paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClosingMargin(u16);

@@ -278,7 +278,7 @@ impl Fees {
     }
 }
 
-/// Which way the refund goes.
+/// The spend path of the refund.
 const fn refund_path(construction: Construction) -> SpendPath {
     if construction.has_script_refund() {
         SpendPath::Refund
@@ -307,7 +307,7 @@ fn fee(terms: &Terms, weight: Weight) -> Result<Amount, ParamsError> {
     fee_at(terms.feerate, weight).ok_or(error)
 }
 
-/// Rounded up, and for whole vbytes: a node that asks just this feerate counts so, and takes no satoshi less.
+/// Rounded up, and for whole vbytes: a node whose least feerate is this one counts so, and accepts no satoshi less.
 fn fee_at(feerate: FeeRate, weight: Weight) -> Option<Amount> {
     feerate.fee_vb(weight.to_vbytes_ceil())
 }

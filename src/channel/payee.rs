@@ -218,7 +218,7 @@ impl Payee {
         let balance = self.params.balance(paid).ok_or_else(|| self.exceeds(paid))?;
         let payment = self.template.verify(&self.params, balance, signature)?;
         if self.payments.held().is_none() {
-            // The first one goes through full script verification; the next differ in amounts alone.
+            // The first one goes through full script verification; later ones differ only in their amounts.
             payment.redeem(&self.params, self.funding.outpoint(), &self.key)?;
         }
         self.payments.parked = Some(payment);
@@ -239,8 +239,8 @@ impl Payee {
     }
 
     fn too_late(&self) -> Option<(Expiry, u32)> {
-        let base = self.sight.funding_parent();
-        self.params.terms().too_late(self.sight.tip, base)
+        let funding_parent = self.sight.funding_parent();
+        self.params.terms().too_late(self.sight.tip, funding_parent)
     }
 
     fn unconfirmed(&self) -> PaymentError {

@@ -17,7 +17,7 @@ macro_rules! reasons {
     };
     ($($variant:ident = $number:literal, $name:literal;)*) => {
         /// The closed list of reasons for which something is refused. Those for which a message is, up to 63, have the
-        /// number that stands for them on the wire; those for which a node refuses a transaction, from 64 on, are never sent.
+        /// number that stands for them on the wire; those for which a node rejects a transaction, from 64 on, are never sent.
         /// The rejections among the fixtures have their names from here.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]

@@ -154,23 +154,28 @@ impl Terms {
     }
 
     /// Returns when the payee stops accepting payments and settles: at the payments' own lock, or one closing margin before
-    /// the refund's. For a relative lock that follows from `base`, the chain's end below the block with the
+    /// the refund's. For a relative lock this depends on `funding_parent`, the tip below the block with the
     /// funding transaction.
-    pub fn settle_from(&self, base: Option<Tip>) -> Option<Expiry> {
+    pub fn settle_from(&self, funding_parent: Option<Tip>) -> Option<Expiry> {
+        let refund = || self.refund_lock.expiry(funding_parent);
         self.payment_expiry
-            .or_else(|| Some(self.refund_lock.expiry(base)?.earlier(self.closing_margin)))
+            .or_else(|| Some(refund()?.earlier(self.closing_margin)))
     }
 
-    /// Why there is no payment any more, if there is none: the lock that ends them, and how far `tip` is before it,
+    /// Returns why it is too late for a payment, if it is: the lock that ends payments, and how far `tip` is before it,
     /// in blocks or seconds.
-    pub(crate) fn too_late(&self, tip: Tip, base: Option<Tip>) -> Option<(Expiry, u32)> {
-        let lock = self.payment_expiry.or_else(|| self.refund_lock.expiry(base))?;
-        self.must_settle(tip, base).then(|| (lock, lock.distance(tip)))
+    pub(crate) fn too_late(&self, tip: Tip, funding_parent: Option<Tip>) -> Option<(Expiry, u32)> {
+        let lock = self
+            .payment_expiry
+            .or_else(|| self.refund_lock.expiry(funding_parent))?;
+        self.must_settle(tip, funding_parent)
+            .then(|| (lock, lock.distance(tip)))
     }
 
     /// Returns whether the payee must settle now.
-    pub fn must_settle(&self, tip: Tip, base: Option<Tip>) -> bool {
-        self.settle_from(base).is_some_and(|from| from.is_final(tip))
+    pub fn must_settle(&self, tip: Tip, funding_parent: Option<Tip>) -> bool {
+        self.settle_from(funding_parent)
+            .is_some_and(|from| from.is_final(tip))
     }
 }
 

@@ -327,8 +327,8 @@ impl SettlementTx {
         &self.balance
     }
 
-    /// Returns whether it has the one signature of both, and is of version 2 as most transactions are. Anybody's
-    /// child can then pin it.
+    /// Returns whether it has the one signature of both, and is of version 2 as most transactions are. Any
+    /// third party's child can then pin it.
     pub const fn is_cooperative(&self) -> bool {
         matches!(self.signatures, Signatures::Cooperative(_))
     }

@@ -116,7 +116,7 @@ pub enum SpendError {
         error: String,
     },
     /// Not relayed: more or other elements than the script takes, so that something else than its one result is left on
-    /// the stack, or what stands for yes and no is not in its shortest form.
+    /// the stack, or a boolean is not in its shortest form.
     #[error("the input's {found} elements leave the stack unclean: expected {expected}, each in its shortest form")]
     UncleanStack {
         /// Elements wanted.

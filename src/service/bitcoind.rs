@@ -65,7 +65,7 @@ struct BitcoindShared {
 }
 
 impl BitcoindChain {
-    /// Watches the chain through this client: one that others use as well, or one with a transport of its own.
+    /// Watches the chain through this client: one that is shared, or one with its own transport.
     #[must_use]
     pub fn new(client: impl Into<Arc<Client>>) -> Self {
         Self::with(client.into(), Some(POLL_INTERVAL))

@@ -67,7 +67,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// # Broadcasts
 ///
-/// It takes one transaction at a time: a child can pay for a parent that a node relays by itself, and not for one that is
+/// It takes one transaction at a time: a child can pay for a parent that a node relays on its own, and not for one
 /// below the least feerate. A node's verdict is recognised in the words of electrs, `ElectrumX`, Fulcrum and the esplora
 /// family; anything else that keeps a transaction from the node is an error.
 ///

@@ -30,7 +30,7 @@ impl Panicked {
 
 /// What `call` returns, or its panic.
 pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
-    // What a panic leaves half done is the user's own, and only the user's code sees it.
+    // What a panic leaves half done belongs to the user, and only the user's code sees it.
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Panicked::of(&*payload))
 }
 

@@ -13,7 +13,7 @@
 //!
 //! What a party tells its user are [`Report`]s. The [`Observer`] takes them as values; with the feature `tracing` they are
 //! events of that crate, too, with the target `spilman::service`. Each has a field `report` with its kind, such as
-//! `broadcast`, and fields of its own: `role` and `txid`, and `reason` if the node rejected it. They are in a span
+//! `broadcast`, and its own fields: `role` and `txid`, and `reason` if the node rejected it. They are in a span
 //! `channel` with the fields `side`, `channel` and `funding`.
 //!
 //! The crate's front page runs both sides on a real node. What a payer's user writes:

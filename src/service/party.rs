@@ -7,7 +7,7 @@ use crate::channel::{
 
 /// What a session needs of either side.
 pub(super) trait Party: Send + 'static {
-    /// The payee: it may leave the peer waiting, and it is never the one who pays.
+    /// Whether it is the payee, which may leave its peer waiting and never pays.
     const IS_PAID: bool;
 
     fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError>;

@@ -41,8 +41,8 @@ pub(super) struct Session<P, IO, C> {
     hung_up: bool,
     /// The end of the connection has been dealt with.
     alone: bool,
-    /// What this side's node said when it refused the funding transaction the last time.
-    funding_refused: Option<String>,
+    /// What this side's node said when it last rejected the funding transaction.
+    funding_rejected: Option<String>,
 }
 
 /// What a session hears from its side.
@@ -102,7 +102,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             polls: PollSchedule::new(pace, tip),
             hung_up: false,
             alone: false,
-            funding_refused: None,
+            funding_rejected: None,
         }
     }
 
@@ -118,8 +118,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     pub async fn run(mut self, start: Start, mut inbox: Inbox) {
         self.perform(start.actions).await;
         // The one who opened it may have stopped waiting; `kept` tells.
-        let refused = self.funding_refused.take().filter(|_| self.party.is_unfunded());
-        let _ = start.carried_out.send(refused);
+        let rejected = self.funding_rejected.take().filter(|_| self.party.is_unfunded());
+        let _ = start.carried_out.send(rejected);
         let mut changes = self.changes();
         let mut ended = Ended::default();
         loop {
@@ -189,7 +189,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         changes
     }
 
-    /// However fast the news come and however slow the node is, the user and the peer get a word in after each poll.
+    /// Hears the user and the peer after each poll, however fast news come and however slow the node is.
     async fn catch_up(&mut self, inbox: &mut Inbox) {
         // Nothing that is said is of any use after the end.
         if self.party.stage() == Stage::Closed {

@@ -75,7 +75,7 @@ mod enabled {
         }
     }
 
-    /// What may need somebody's attention.
+    /// What may need attention.
     fn trouble(report: &Report<'_>) {
         match report {
             Report::Refused(error) => {

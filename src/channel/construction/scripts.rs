@@ -163,7 +163,7 @@ impl Scripts {
         }
     }
 
-    /// Returns the leaf that a spend goes through, if it does.
+    /// Returns the leaf that a spend reveals, if it reveals one.
     pub fn leaf_hash(&self, path: SpendPath) -> Option<TapLeafHash> {
         match (&self.form, path) {
             (Form::Script { .. }, _) | (Form::Tree { .. }, SpendPath::Cooperative) => None,
@@ -203,7 +203,7 @@ impl Scripts {
     }
 
     /// Returns what is signed: every input and output (`SIGHASH_ALL`, or for Schnorr signatures the default, which
-    /// means the same and takes no byte).
+    /// means the same and needs no byte).
     pub fn digest(&self, tx: &Transaction, prevout: &TxOut, path: SpendPath) -> Message {
         const ONE_INPUT: &str = "a template has one input, and its index is 0";
         let mut cache = SighashCache::new(tx);

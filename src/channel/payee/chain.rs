@@ -55,8 +55,8 @@ impl Payee {
             self.sight.go_blind();
             return Ok(Vec::new());
         };
-        let base = self.sight.funding_parent();
-        let must_settle = self.params.terms().must_settle(tip, base);
+        let funding_parent = self.sight.funding_parent();
+        let must_settle = self.params.terms().must_settle(tip, funding_parent);
         let due = self.due(must_settle, false)?;
         self.sight.go_blind();
         self.sight.tip = tip;
@@ -131,8 +131,8 @@ impl Payee {
     }
 
     /// Settles with what is due, or with what was broadcast before: with every block, until it is in one, because a mempool
-    /// forgets, and a reorganisation gives back. From the margin on the latest payment goes out as well, whatever became of
-    /// the settlement.
+    /// forgets, and a reorganisation undoes a block. From the closing margin on, the latest payment is broadcast as well,
+    /// whatever became of the settlement.
     fn offer_settlement(
         &mut self,
         due: Option<SettlementTx>,
@@ -223,9 +223,9 @@ impl Payee {
         Ok(payment.into_iter().collect())
     }
 
-    /// The payer chose the fee of what it signed to close, and may have chosen more than a node takes (`maxfeerate`).
+    /// The payer chose the fee of the settlement, and may have chosen more than a node accepts (`maxfeerate`).
     /// That must not keep the latest payment from the network until the refund's lock is over. The settlement stays, and
-    /// comes first with the next block, too.
+    /// is broadcast first at the next block, too.
     fn payment_instead_of(&self, refused: Txid) -> Result<Option<Action>, SpendError> {
         let settlement = self.settlement().map(|settlement| settlement.tx().compute_txid());
         let locked = self.params.terms().payment_expiry.is_some() && self.too_late().is_none();

@@ -15,7 +15,7 @@ use crate::channel::verify::SpendError;
 /// How the payee ends a channel: with the latest payment alone, or with a settlement that it asks the payer for.
 impl Payee {
     /// With an unlocked payment the payee can close alone; it asks the payer for a settlement where that one is
-    /// smaller, pays more, or is all that can be had. Asked again, it does not wait for an answer any longer.
+    /// smaller, pays more, or is the only way. A second request stops waiting for the answer.
     pub(super) fn close(&mut self, feerate: Option<FeeRate>) -> Result<Vec<Action>, ApplyError> {
         let wrong_stage = CommandError::wrong_stage(self.stage(), "close");
         match self.stage() {
@@ -81,7 +81,7 @@ impl Payee {
         action
     }
 
-    /// From now on the settlement goes out with its child.
+    /// Broadcasts the settlement with a child, now and from now on.
     pub(super) fn bump(&mut self, package: CpfpPackage) -> Result<Action, CommandError> {
         match &mut self.state {
             State::Settling(settlement) => settlement.raise(package),
@@ -124,7 +124,7 @@ impl Payee {
             _ => None,
         };
         let Some((own, key)) = own.zip(self.params.aggregate_key()) else {
-            // There is no nonce without such a key, and who asked with one has it.
+            // A nonce is only made where there is such a key.
             return Err(Refusal::unexpected(
                 self.stage(),
                 MessageKind::CooperativeSettlement,

@@ -132,7 +132,7 @@ impl Payer {
         }
     }
 
-    /// Whether the payee counts what was paid although the funding transaction has not as many confirmations as agreed.
+    /// Whether the payee counts what was paid although the funding transaction has fewer confirmations than agreed.
     fn counts_early(&self) -> bool {
         let unconfirmed = self.params.zero_conf_limit();
         unconfirmed > Amount::ZERO && self.sums.paid <= unconfirmed && !self.funding.is_malleable()

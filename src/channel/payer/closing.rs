@@ -105,7 +105,7 @@ impl Payer {
         expiry.is_some_and(|expiry| expiry.is_final(self.seen.tip))
     }
 
-    /// From now on the refund goes out with its child.
+    /// Broadcasts the refund with a child, now and from now on.
     pub(super) fn bump(&mut self, package: CpfpPackage) -> Result<Action, CommandError> {
         if self.stage() != Stage::Closing || !self.may_refund() {
             return Err(CommandError::wrong_stage(self.stage(), "raise the refund"));

@@ -19,8 +19,12 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::error::{cut, excerpt, ElectrumError};
 
-/// The longest line that is read, in bytes: a transaction of four megabytes in hex, or a history of some 200,000
-/// entries.
+/// The longest line that is read, in bytes: twice the longest honest answer.
+///
+/// Anyone can send to the script of a channel until its list of unspent outputs is as long as the server allows. Fulcrum
+/// allows 125,000 entries, of about 130 bytes each. A shorter limit would turn that list into a lost connection, at every
+/// poll, and the spend of the funding output would go unnoticed. The largest transaction has eight million digits, and no
+/// other answer is near that.
 const MAX_LINE: usize = 32 << 20;
 
 /// How long a server may take to make room for a request.

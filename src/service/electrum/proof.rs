@@ -37,7 +37,7 @@ impl Headers {
         self.first
     }
 
-    /// Returns the height of the header that is to be pushed now.
+    /// Returns the height of the next header to push.
     pub fn next(&self) -> u32 {
         self.heights().end
     }
@@ -132,7 +132,7 @@ impl Headers {
     }
 }
 
-/// The hashes beside the way from a transaction up to the merkle root, the lowest first.
+/// The hashes beside the path from a transaction up to the merkle root, the lowest first.
 #[derive(Debug, Deserialize)]
 pub(super) struct MerkleBranch {
     pub merkle: Vec<TxMerkleNode>,
@@ -141,7 +141,7 @@ pub(super) struct MerkleBranch {
 }
 
 impl MerkleBranch {
-    /// Where the way ends, if a tree can have it.
+    /// Returns the root that the path leads to, if a tree can have that path.
     fn root(&self, txid: Txid) -> Option<TxMerkleNode> {
         if self.merkle.len() >= MAX_DEPTH || self.pos >> self.merkle.len() != 0 {
             return None;

@@ -26,10 +26,11 @@ pub enum OutcomeError {
     /// The channel was abandoned: this side no longer had anything at stake.
     #[error("the channel was abandoned: nothing of this side's was at stake any more")]
     Abandoned,
-    /// The party's task was ended, by [`Handle::abort`](super::Handle::abort) or with its runtime. Nobody settles or refunds for this side.
+    /// The party's task was ended, by [`Handle::abort`](super::Handle::abort) or with its runtime.
+    /// No one settles or refunds for this side.
     #[error("the party's task was aborted: no one watches the channel any more")]
     Aborted,
-    /// The party's task panicked: a defect of this crate. Nobody settles or refunds for this side.
+    /// The party's task panicked: a defect of this crate. No one settles or refunds for this side.
     #[error("the party's task panicked: {message}; no one watches the channel any more")]
     Panicked {
         /// What the panic said.

@@ -18,7 +18,7 @@ pub(in crate::service) struct Launch {
 }
 
 impl Launch {
-    /// Waits until the first actions are carried out; the reason if the node refused the funding transaction.
+    /// Waits until the first actions are carried out; the reason if the node rejected the funding transaction.
     pub async fn is_under_way(&mut self) -> Option<String> {
         // A task that has ended by now says so in its outcome.
         (&mut self.carried_out).await.ok().flatten()
@@ -31,7 +31,7 @@ impl Launch {
     }
 }
 
-/// Gives the party a task of its own, without waiting for anything.
+/// Starts the task of a party, without waiting for anything.
 pub(in crate::service) fn spawn<P, IO, C, S>(
     session: Session<P, IO, C>,
     actions: Vec<Action>,

@@ -63,7 +63,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         let event = match answer {
             Ok(rejected) => {
                 if role == SpendRole::Funding {
-                    self.funding_refused.clone_from(&rejected);
+                    self.funding_rejected.clone_from(&rejected);
                 }
                 Event::Broadcast(BroadcastResult { role, txid, rejected })
             }
@@ -129,7 +129,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
                 }
                 Ok(Signing::Awaited(total, actions)) => {
                     *signed = true;
-                    // Who gives up from now on is told of it.
+                    // A caller that gives up from now on learns that this is signed.
                     self.publish();
                     self.unacknowledged.entry(total).or_default().push(reply);
                     actions
