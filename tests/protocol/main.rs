@@ -22,6 +22,7 @@ mod properties;
 mod refusals;
 mod relative;
 mod reorganisations;
+mod states;
 mod wire;
 
 use common::pair;

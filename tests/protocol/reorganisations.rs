@@ -179,6 +179,7 @@ fn settlement_is_sent_again_until_it_has_its_confirmations() {
         pair.poll(Side::Payee, 19, Some((&settlement, SETTLED_DEPTH)))
             .unwrap();
         assert_eq!(pair.payee.stage(), Stage::Closed);
+        assert_eq!(pair.payee.settlement().unwrap().tx(), &settlement);
         pair.network.news();
         pair.poll(Side::Payee, 0, None).unwrap();
         say(&mut pair, &[]);

@@ -6,8 +6,8 @@ use crate::channel::stage::Stage;
 
 /// The life of a channel after the opening. Several states are one [`Stage`] to the user.
 ///
-/// Whether the payee has the funding transaction is not part of it: see [`Custody`]. The user may close while this
-/// side's node still considers the transaction, so that almost every state is possible on both sides of the hand-over.
+/// Whether the payee has the funding transaction is not part of it: see [`Custody`]. The user may close, and a payee may
+/// say ready, before this side's node has answered, so that most states are possible on both sides of the hand-over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// The payee has not requested the funding transaction (`bond`).
