@@ -1,7 +1,7 @@
 //! A channel on any construction, opened by two parties in one process on a real node.
 
 use bitcoin::{Address, Amount, Network, Transaction};
-use spilman::channel::{Construction, Event, LockKind, Protocol};
+use spilman::channel::{Action, Construction, Event, LockKind, Protocol};
 use spilman::regtest::Regtest;
 
 use crate::common::cast::Cast;
