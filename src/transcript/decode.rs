@@ -3,14 +3,9 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::{deserialize, encode};
 use bitcoin::transaction::Version;
-use bitcoin::{
-    Address, Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxOut, Txid, Weight, Wtxid,
-};
+use bitcoin::{Address, Amount, Network, ScriptBuf, Transaction, TxOut, Txid, Weight, Wtxid};
 
-use super::item::{ItemRole, ScriptType, SpendKind, StackItem};
-use super::keys::ScriptKey;
-use super::path::Ask;
-use super::problem::Problem;
+use super::input::{DecodedInput, ScriptType};
 use super::spend;
 use crate::wire::Walk;
 
@@ -93,63 +88,6 @@ impl DecodedTx {
     }
 }
 
-/// An input.
-#[derive(Debug, Clone)]
-pub struct DecodedInput {
-    /// What it spends.
-    pub outpoint: OutPoint,
-    /// The sequence.
-    pub sequence: Sequence,
-    /// The spent output, if it was given.
-    pub spent: Option<TxOut>,
-    /// The rules by which it is unlocked.
-    pub kind: SpendKind,
-    /// Whether [`kind`](Self::kind) was guessed from the items, because the spent output was not given.
-    pub inferred: bool,
-    /// How many signatures it needs; 0 where that is not known.
-    pub required: usize,
-    /// The keys that may sign; empty where they are not known.
-    pub keys: Vec<ScriptKey>,
-    /// What the path that the items take through a script asks for, in the script's order; empty for P2PKH,
-    /// P2WPKH, multisig and the key path of P2TR, and where the script cannot be followed.
-    pub asks: Vec<Ask>,
-    /// What the scriptSig pushes.
-    pub script_sig: Vec<StackItem>,
-    /// The witness.
-    pub witness: Vec<StackItem>,
-    /// What is wrong with it.
-    pub problems: Vec<Problem>,
-}
-
-impl DecodedInput {
-    /// Returns whether there is nothing at all that could unlock it.
-    pub fn is_unsigned(&self) -> bool {
-        self.script_sig.is_empty() && self.witness.is_empty()
-    }
-
-    /// Returns the keys whose signatures verify, in the order of the signatures.
-    pub fn signers(&self) -> Vec<ScriptKey> {
-        spend::signers(&self.script_sig)
-            .chain(spend::signers(&self.witness))
-            .collect()
-    }
-
-    /// Returns whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
-    pub fn lacks_signatures(&self) -> bool {
-        let spared = self.problems.iter().all(|problem| problem.spares_signatures());
-        let failing = self.signers().len() < self.required || !spared;
-        self.is_unsigned() || (self.required > 0 && failing)
-    }
-
-    /// Returns whether a signature is there that was made by no key of the script or cannot be read.
-    pub fn has_invalid_signature(&self) -> bool {
-        use super::signature::SignatureOwner::{Malformed, NoKey};
-        self.script_sig.iter().chain(&self.witness).any(
-            |item| matches!(&item.role, ItemRole::Signature(signature) if matches!(signature.signer, NoKey | Malformed(_))),
-        )
-    }
-}
-
 /// An output.
 #[derive(Debug, Clone)]
 pub struct DecodedOutput {
@@ -199,27 +137,10 @@ pub fn decode(raw: &[u8], prevouts: &[TxOut]) -> Result<DecodedTx, DecodeError> 
         vsize: tx.vsize(),
         fee: fee(&tx, prevouts),
         inputs: (0..tx.input.len())
-            .map(|index| input(&tx, index, prevouts))
+            .map(|index| spend::read(&tx, index, prevouts))
             .collect(),
         outputs: tx.output.iter().map(output).collect(),
     })
-}
-
-fn input(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> DecodedInput {
-    let read = spend::read(tx, index, prevouts);
-    DecodedInput {
-        outpoint: tx.input[index].previous_output,
-        sequence: tx.input[index].sequence,
-        spent: prevouts.get(index).cloned(),
-        kind: read.kind,
-        inferred: read.inferred,
-        required: read.required,
-        keys: read.keys,
-        asks: read.asks,
-        script_sig: read.script_sig,
-        witness: read.witness,
-        problems: read.problems,
-    }
 }
 
 fn output(out: &TxOut) -> DecodedOutput {

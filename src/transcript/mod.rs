@@ -26,6 +26,7 @@ pub mod decode;
 #[cfg(feature = "json")]
 mod files;
 mod infer;
+mod input;
 mod item;
 #[cfg(feature = "json")]
 mod json;
@@ -45,10 +46,11 @@ pub mod text;
 mod timeline;
 mod units;
 
-pub use decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee};
+pub use decode::{decode, DecodeError, DecodedOutput, DecodedTx, Fee};
 #[cfg(feature = "json")]
 pub use files::{files, page};
-pub use item::{DecodedControlBlock, IfBranch, ItemRole, ScriptType, SpendKind, StackItem};
+pub use input::{DecodedInput, ScriptType, SpendKind};
+pub use item::{DecodedControlBlock, IfBranch, ItemRole, StackItem};
 #[cfg(feature = "json")]
 pub use json::to_json;
 pub use keys::ScriptKey;

@@ -5,39 +5,31 @@ mod taproot;
 use bitcoin::{PublicKey, Script, ScriptBuf, Transaction, TxOut};
 
 use super::infer::{infer, is_key_path};
-use super::item::{IfBranch, ItemRole, ScriptType, SpendKind, StackItem};
+use super::input::{signers, DecodedInput, ScriptType, SpendKind};
+use super::item::{IfBranch, ItemRole, StackItem};
 use super::keys::ScriptKey;
 use super::path::{follow, Ask, Use};
 use super::problem::Problem;
 use super::script::{keys_in, multisig, pushes};
-use super::signature::{self, DecodedSignature, Digest, SignatureOwner};
-
-/// An input's spend, read from its bytes and the spent output, if that is known.
-pub(super) struct DecodedSpend {
-    pub kind: SpendKind,
-    pub inferred: bool,
-    pub required: usize,
-    pub keys: Vec<ScriptKey>,
-    pub asks: Vec<Ask>,
-    pub script_sig: Vec<StackItem>,
-    pub witness: Vec<StackItem>,
-    pub problems: Vec<Problem>,
-}
+use super::signature::{self, Digest};
 
 struct Reader<'a> {
     tx: &'a Transaction,
     index: usize,
     /// The spent outputs of all inputs, or none.
     prevouts: &'a [TxOut],
-    spend: DecodedSpend,
+    spend: DecodedInput,
 }
 
 /// Reads the spend of input `index`, which must exist; `prevouts` holds one output for each input, or none.
-pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> DecodedSpend {
+pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> DecodedInput {
     let spent = prevouts.get(index);
     let input = &tx.input[index];
     let witness: Vec<Vec<u8>> = input.witness.to_vec();
-    let mut found = DecodedSpend {
+    let mut found = DecodedInput {
+        outpoint: input.previous_output,
+        sequence: input.sequence,
+        spent: spent.cloned(),
         kind: spent.map_or(SpendKind::Unknown, |out| {
             SpendKind::Output(ScriptType::of(&out.script_pubkey))
         }),
@@ -309,17 +301,6 @@ impl Reader<'_> {
             self.spend.problems.push(Problem::SignatureOrder);
         }
     }
-}
-
-/// The keys that signed, in the order of their signatures.
-pub(super) fn signers(items: &[StackItem]) -> impl Iterator<Item = ScriptKey> + '_ {
-    items.iter().filter_map(|item| match &item.role {
-        ItemRole::Signature(DecodedSignature {
-            signer: SignatureOwner::Key(key),
-            ..
-        }) => Some(*key),
-        _ => None,
-    })
 }
 
 fn unknown(stack: &[Vec<u8>]) -> Vec<StackItem> {

@@ -5,7 +5,8 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Network, Script, TxOut};
 
-use super::decode::{decode, DecodeError, DecodedInput, DecodedOutput, DecodedTx, Fee};
+use super::decode::{decode, DecodeError, DecodedOutput, DecodedTx, Fee};
+use super::input::DecodedInput;
 use super::keys::ScriptKey;
 use super::locks::{self, locks_in};
 use super::names::Names;

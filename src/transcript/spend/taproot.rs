@@ -3,7 +3,8 @@
 use bitcoin::{Script, XOnlyPublicKey};
 
 use super::{unknown, Reader};
-use crate::transcript::item::{ItemRole, SpendKind, StackItem};
+use crate::transcript::input::SpendKind;
+use crate::transcript::item::{ItemRole, StackItem};
 use crate::transcript::problem::Problem;
 use crate::transcript::revealed::{split_annex, Revealed};
 use crate::transcript::signature::Digest;

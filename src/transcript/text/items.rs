@@ -6,7 +6,7 @@ use bitcoin::taproot::LeafVersion;
 use bitcoin::{Script, TapLeafHash};
 
 use super::Page;
-use crate::transcript::decode::DecodedInput;
+use crate::transcript::input::DecodedInput;
 use crate::transcript::item::{DecodedControlBlock, ItemRole, StackItem};
 use crate::transcript::keys::ScriptKey;
 use crate::transcript::path::Ask;
