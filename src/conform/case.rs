@@ -68,7 +68,7 @@ pub(super) enum Interference {
 pub(super) struct InterferenceRule {
     pub kind: MessageKind,
     pub skip: u32,
-    pub turn: Interference,
+    pub interference: Interference,
 }
 
 /// One test of a program.
@@ -81,7 +81,7 @@ pub struct Case {
     pub(super) protocol: Protocol,
     /// Which side the program is.
     pub(super) program: Side,
-    pub(super) life: Ending,
+    pub(super) ending: Ending,
     /// Where both can close with one signature: whether the payee offers it.
     pub(super) cooperative: bool,
     pub(super) rule: Option<InterferenceRule>,
@@ -166,45 +166,29 @@ impl CaseContext {
             construction,
             protocol,
             program,
-            life: Ending::ClosedByPayer,
+            ending: Ending::ClosedByPayer,
             cooperative: true,
             rule: None,
         }
     }
 
+    #[rustfmt::skip]
     fn good(self) -> impl Iterator<Item = Case> {
-        let lives = [
+        let cases = [
             ("closed-by-payer", Ending::ClosedByPayer, true, "The payer closes"),
             ("closed-by-payee", Ending::ClosedByPayee, true, "The payee closes"),
-            (
-                "closed-by-payer-apart",
-                Ending::ClosedByPayer,
-                false,
-                "The payer closes, and the payee offers no nonce",
-            ),
-            (
-                "closed-by-payee-apart",
-                Ending::ClosedByPayee,
-                false,
-                "The payee closes without a nonce",
-            ),
-            (
-                "never-closed",
-                Ending::NeverClosed,
-                true,
-                "Neither side closes: the payee settles at the closing margin",
-            ),
-            (
-                "higher-feerate",
-                Ending::HigherFeerate,
-                true,
-                "The settlement pays a higher feerate than agreed, out of the payer's change",
-            ),
+            ("closed-by-payer-apart", Ending::ClosedByPayer, false,
+                "The payer closes, and the payee offers no nonce"),
+            ("closed-by-payee-apart", Ending::ClosedByPayee, false, "The payee closes without a nonce"),
+            ("never-closed", Ending::NeverClosed, true,
+                "Neither side closes: the payee settles at the closing margin"),
+            ("higher-feerate", Ending::HigherFeerate, true,
+                "The settlement pays a higher feerate than agreed, out of the payer's change"),
         ];
         let one_key = self.construction.closes_with_one_key();
-        let told = lives.into_iter().filter(move |life| life.2 || one_key);
-        told.map(move |(name, life, cooperative, summary)| Case {
-            life,
+        let cases = cases.into_iter().filter(move |(_, _, cooperative, _)| *cooperative || one_key);
+        cases.map(move |(name, ending, cooperative, summary)| Case {
+            ending,
             cooperative,
             ..self.case(Group::Good, name, summary.to_owned())
         })
@@ -240,11 +224,15 @@ impl CaseContext {
         group: Group,
         name: &str,
         summary: String,
-        (kind, turn): (MessageKind, Interference),
+        (kind, interference): (MessageKind, Interference),
     ) -> Case {
         let skip = skip_before(self.protocol, kind);
         Case {
-            rule: Some(InterferenceRule { kind, skip, turn }),
+            rule: Some(InterferenceRule {
+                kind,
+                skip,
+                interference,
+            }),
             ..self.case(group, name, summary)
         }
     }
@@ -260,7 +248,7 @@ impl CaseContext {
                 rule: Some(InterferenceRule {
                     kind: forgery.kind,
                     skip: forgery.skip,
-                    turn: Interference::Forge(forgery),
+                    interference: Interference::Forge(forgery),
                 }),
                 ..self.case(Group::Malicious, &format!("refuses-{}", forgery.id), summary)
             }

@@ -111,13 +111,13 @@ impl Link {
             heard,
             deadline: setup.deadline,
         };
-        let line = Self {
+        let link = Self {
             heard: receiver,
             observer,
             begun,
             task: tokio::spawn(wire.run()),
         };
-        (line, end)
+        (link, end)
     }
 }
 
@@ -191,9 +191,9 @@ impl LinkTask {
     async fn pass_ours(&mut self, frame: &[u8]) {
         let Ok(envelope) = wire::decode(frame) else { return };
         let kind = envelope.message.kind();
-        let turn = self.turn(self.side, kind);
+        let interference = self.interference(self.side, kind);
         self.heard.send_modify(|heard| heard.last_ours = Some(kind));
-        match turn {
+        match interference {
             Some(Interference::Vanish) => {
                 self.silence("disconnects");
                 self.input = None;
@@ -263,7 +263,7 @@ impl LinkTask {
             return fail(&self.heard, WireFault::Refuses { kind, reason });
         }
         self.forger.saw(program, &envelope);
-        if matches!(self.turn(program, kind), Some(Interference::Kill)) {
+        if matches!(self.interference(program, kind), Some(Interference::Kill)) {
             // Before our side hears of it, so that the program cannot answer to anything.
             self.killer.kill();
             self.input = None;
@@ -306,10 +306,10 @@ impl LinkTask {
         });
     }
 
-    /// Whether it is this message's turn.
-    fn turn(&mut self, from: Side, kind: MessageKind) -> Option<Interference> {
+    /// What is to happen to this message, if it is the one of the rule.
+    fn interference(&mut self, from: Side, kind: MessageKind) -> Option<Interference> {
         let rule = self.rule.as_mut()?;
-        let whose = match rule.turn {
+        let whose = match rule.interference {
             Interference::Kill => self.side.peer(),
             Interference::Vanish | Interference::Forge(_) => self.side,
         };
@@ -320,6 +320,6 @@ impl LinkTask {
             rule.skip -= 1;
             return None;
         }
-        self.rule.take().map(|rule| rule.turn)
+        self.rule.take().map(|rule| rule.interference)
     }
 }

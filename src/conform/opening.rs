@@ -8,18 +8,10 @@ use crate::channel::{Message, MessageKind, RefusalReason, Stage};
 use crate::service::OpenError;
 use crate::transcript::Side;
 
-pub(super) enum Opened<H> {
-    Channel(H),
-    Not(OpenError),
-}
-
 impl Run<'_> {
     /// Waits for the opening of our side. Every message of it has its own deadline.
-    pub async fn opened<H>(
-        &self,
-        opening: impl Future<Output = Result<H, OpenError>>,
-    ) -> Result<Opened<H>, Stop> {
-        let mut heard = self.line.heard.clone();
+    pub async fn opened<H>(&self, opening: impl Future<Output = Result<H, OpenError>>) -> Result<H, Stop> {
+        let mut heard = self.link.heard.clone();
         tokio::select! {
             biased;
             // A program that is killed on purpose has signed by then, and our side goes on without it.
@@ -30,10 +22,7 @@ impl Run<'_> {
                     Err(Stop::Cut)
                 }
             }
-            opened = opening => Ok(match opened {
-                Ok(handle) => Opened::Channel(handle),
-                Err(error) => Opened::Not(error),
-            }),
+            opened = opening => opened.map_err(|error| self.not_opened(&error).into()),
         }
     }
 
@@ -52,7 +41,7 @@ impl Run<'_> {
     pub async fn refused(&self, reason: RefusalReason) -> Result<(), CaseFailure> {
         const STAGE: &str = "refusal";
         let expected = format!("refuse with {reason}");
-        let mut heard = self.line.heard.clone();
+        let mut heard = self.link.heard.clone();
         let answered = heard.wait_for(|heard| heard.answer.is_some() || heard.ended || heard.fault.is_some());
         // Whatever it was, it is told below.
         let _ = tokio::time::timeout(self.deadline, answered).await;
@@ -65,23 +54,23 @@ impl Run<'_> {
             None => Err(self.missed(STAGE, expected)),
         }
     }
-}
 
-/// Why there is no channel.
-pub(super) fn failed(table: &Run<'_>, error: &OpenError) -> CaseFailure {
-    const STAGE: &str = "opening";
-    match error {
-        OpenError::Timeout { stage, .. } | OpenError::Disconnected { stage } => {
-            table.missed(STAGE, table.awaited(Some(*stage)).to_string())
-        }
-        OpenError::Refused(refusal) => CaseFailure::new(
-            STAGE,
-            "a message that our side can accept",
-            format!(
-                "one that our side must refuse with {}: {refusal}",
-                refusal.reason()
+    /// Why there is no channel.
+    fn not_opened(&self, error: &OpenError) -> CaseFailure {
+        const STAGE: &str = "opening";
+        match error {
+            OpenError::Timeout { stage, .. } | OpenError::Disconnected { stage } => {
+                self.missed(STAGE, self.awaited(Some(*stage)).to_string())
+            }
+            OpenError::Refused(refusal) => CaseFailure::new(
+                STAGE,
+                "a message that our side can accept",
+                format!(
+                    "one that our side must refuse with {}: {refusal}",
+                    refusal.reason()
+                ),
             ),
-        ),
-        error => CaseFailure::runner(error),
+            error => CaseFailure::runner(error),
+        }
     }
 }

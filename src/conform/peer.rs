@@ -27,11 +27,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// opening.
 pub fn peer() -> Result<(), PeerError> {
     let json = std::env::var(CASE_ENV).map_err(|_| AssignmentError::Missing)?;
-    let told = Assignment::parse(&json)?;
+    let assignment = Assignment::parse(&json)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let lived = runtime.block_on(live(&told));
+    let lived = runtime.block_on(live(&assignment));
     // A thread may still wait for standard input.
     runtime.shutdown_background();
     lived
@@ -60,9 +60,9 @@ pub enum PeerError {
     Open(Box<OpenError>),
 }
 
-/// What a role needs, of an assignment that makes sense.
+/// What a role has to do, from an assignment that makes sense.
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
-enum Part {
+enum Task {
     Payee {
         requests: Vec<u64>,
     },
@@ -73,51 +73,51 @@ enum Part {
     },
 }
 
-impl Part {
-    fn of(told: &Assignment) -> Result<Self, AssignmentError> {
-        Ok(match told.role {
-            Side::Payee if told.protocol == Protocol::Bond => Self::Payee {
-                requests: wanted("requests", told.requests.as_deref())?.to_vec(),
+impl Task {
+    fn of(assignment: &Assignment) -> Result<Self, AssignmentError> {
+        Ok(match assignment.role {
+            Side::Payee if assignment.protocol == Protocol::Bond => Self::Payee {
+                requests: wanted("requests", assignment.requests.as_deref())?.to_vec(),
             },
             Side::Payee => Self::Payee { requests: Vec::new() },
             Side::Payer => Self::Payer {
-                proposal: told.proposal()?,
-                coin: coin(told)?,
-                payments: wanted("payments", told.payments.as_deref())?.to_vec(),
+                proposal: assignment.proposal()?,
+                coin: coin(assignment)?,
+                payments: wanted("payments", assignment.payments.as_deref())?.to_vec(),
             },
         })
     }
 }
 
-async fn live(told: &Assignment) -> Result<(), PeerError> {
+async fn live(assignment: &Assignment) -> Result<(), PeerError> {
     // Before the first request.
-    let part = Part::of(told)?;
-    let chain = chain(&told.node).map_err(|source| PeerError::Node {
-        url: told.node.url.clone(),
+    let task = Task::of(assignment)?;
+    let chain = chain(&assignment.node).map_err(|source| PeerError::Node {
+        url: assignment.node.url.clone(),
         source: Box::new(source),
     })?;
     let io = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
     let (news, mut notices) = mpsc::unbounded_channel();
-    let setup = setup(told, news);
-    let outcome = match part {
-        Part::Payee { requests } => {
+    let setup = setup(assignment, news);
+    let outcome = match task {
+        Task::Payee { requests } => {
             let Some(payee) = opened(setup.accept(io, chain).await)? else {
                 return Ok(());
             };
-            be_paid(&payee, &requests, told.close_after, &mut notices).await;
+            be_paid(&payee, &requests, assignment.close_after, &mut notices).await;
             payee.outcome().await
         }
-        Part::Payer {
+        Task::Payer {
             proposal,
             coin,
             payments,
         } => {
             let feerate = proposal.terms.feerate;
-            let wallet = wallet_fn(|output: &TxOut| fund(&coin, output, feerate, &told.payout));
+            let wallet = wallet_fn(|output: &TxOut| fund(&coin, output, feerate, &assignment.payout));
             let Some(payer) = opened(setup.open(io, chain, proposal, wallet).await)? else {
                 return Ok(());
             };
-            pay(&payer, &payments, told, &mut notices).await;
+            pay(&payer, &payments, assignment, &mut notices).await;
             payer.outcome().await
         }
     };
@@ -136,7 +136,7 @@ fn chain(server: &Server) -> Result<BitcoindChain, bitcoincore_rpc::Error> {
     Ok(BitcoindChain::new(client).poll_every(POLL_INTERVAL))
 }
 
-fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
+fn setup(assignment: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
     let observer: Observer = Arc::new(move |report: Report<'_>| {
         eprintln!("{report:?}");
         if let Report::Notice(notice) = report {
@@ -144,12 +144,12 @@ fn setup(told: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup {
             let _ = news.send(notice.clone());
         }
     });
-    let setup = Setup::new(ChannelKey::new(told.secret_key), told.payout.clone())
+    let setup = Setup::new(ChannelKey::new(assignment.secret_key), assignment.payout.clone())
         // Its assignment gives the key.
         .key_reuse(KeyReuse::Allow)
-        .limits(told.limits())
+        .limits(assignment.limits())
         .observer(observer);
-    if told.joint == Some(false) {
+    if assignment.joint == Some(false) {
         setup.nonces(None)
     } else {
         setup
@@ -200,20 +200,20 @@ async fn be_paid(payee: &PayeeHandle, requests: &[u64], close_after: Option<usiz
 
 /// Pays one sum after the other, each when it is asked for or the one before is acknowledged, and closes after the
 /// last.
-async fn pay(payer: &PayerHandle, payments: &[u64], told: &Assignment, notices: &mut Notices) {
+async fn pay(payer: &PayerHandle, payments: &[u64], assignment: &Assignment, notices: &mut Notices) {
     let mut acknowledged = 0;
     let mut payments = payments.iter().map(|sat| Amount::from_sat(*sat)).peekable();
     let mut paid = Amount::ZERO;
     while let Some(notice) = notices.recv().await {
         let asked = match notice {
-            Notice::Ready | Notice::PaymentAccepted(_) => told.protocol != Protocol::Bond,
+            Notice::Ready | Notice::PaymentAccepted(_) => assignment.protocol != Protocol::Bond,
             Notice::PaymentRequested { .. } => true,
             Notice::Closed(_) | Notice::Abandoned => return,
             _ => continue,
         };
         if matches!(notice, Notice::PaymentAccepted(_)) {
             acknowledged += 1;
-            if told.close_after == Some(acknowledged) {
+            if assignment.close_after == Some(acknowledged) {
                 return tell(payer.close().await);
             }
         }
@@ -236,8 +236,8 @@ fn tell(done: Result<(), RequestError>) {
     }
 }
 
-fn coin(told: &Assignment) -> Result<Coin, AssignmentError> {
-    let (outpoint, output, key) = told.funds()?;
+fn coin(assignment: &Assignment) -> Result<Coin, AssignmentError> {
+    let (outpoint, output, key) = assignment.funds()?;
     let coin = Coin {
         outpoint,
         kind: CoinKind::Segwit,

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bitcoin::{Amount, FeeRate, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
+use tokio::io::DuplexStream;
 use tokio::sync::watch;
 
 use super::agreed::{difference, unsigned, AgreedChannel, Expected};
@@ -13,9 +14,9 @@ use super::failure::{CaseFailure, Stop};
 use super::link::{Link, Observations};
 use super::program::Program;
 use crate::channel::{Message, Protocol, SpendRole, Terms};
-use crate::regtest::Lock;
+use crate::regtest::{Coin, Lock};
 use crate::scenario::{ScenarioError, World};
-use crate::service::{BitcoindChain, Status};
+use crate::service::{self, BitcoindChain, Status};
 use crate::transcript::Side;
 
 /// The interval for polling the chain and the program.
@@ -28,16 +29,25 @@ pub(super) struct Run<'a> {
     pub case: &'a Case,
     pub world: &'a World,
     pub view: BitcoindChain,
-    pub line: Link,
+    pub link: Link,
     pub program: RefCell<Program>,
     pub deadline: Duration,
     pub terms: Terms,
 }
 
+/// What our side brings to a case.
+pub(super) struct OurSide {
+    pub end: DuplexStream,
+    pub setup: service::Setup,
+    /// The payer's coin, whichever side the payer is.
+    pub coin: Coin,
+    pub payer_payout: ScriptBuf,
+}
+
 impl Run<'_> {
     /// Waits for the end that the case has. Our side may yet have a message to send that the case cuts.
     pub async fn settled(&self, agreed: &AgreedChannel, paid: Amount) -> Result<Txid, Stop> {
-        let mut heard = self.line.heard.clone();
+        let mut heard = self.link.heard.clone();
         let expected = self.end(agreed, paid);
         tokio::select! {
             biased;
@@ -49,7 +59,7 @@ impl Run<'_> {
     /// The transaction that ends the channel, if both sides are honest and stay.
     fn end(&self, agreed: &AgreedChannel, paid: Amount) -> Expected {
         let cooperatively = self.case.closes_cooperatively();
-        match self.case.life {
+        match self.case.ending {
             Ending::ClosedByPayer => agreed.closing(cooperatively, paid, self.terms.feerate),
             Ending::HigherFeerate => agreed.closing(cooperatively, paid, HIGHER),
             // With a locked payment it must ask, and with a nonce it can.
@@ -61,7 +71,7 @@ impl Run<'_> {
     }
 
     pub fn heard(&self) -> Observations {
-        self.line.heard.borrow().clone()
+        self.link.heard.borrow().clone()
     }
 
     /// Returns the side of ours.
@@ -97,7 +107,7 @@ impl Run<'_> {
                 self.deadline.as_secs()
             ),
         };
-        match self.line.begun.told() {
+        match self.link.begun.told() {
             Some(begun) => format!("{said}; {begun}; {state}"),
             None => format!("{said}; {state}"),
         }
@@ -123,7 +133,7 @@ impl Run<'_> {
         cut: impl FnMut(&Observations) -> bool,
         awaited: impl Future<Output = T>,
     ) -> Result<T, Stop> {
-        let mut heard = self.line.heard.clone();
+        let mut heard = self.link.heard.clone();
         tokio::select! {
             biased;
             Ok(_) = heard.wait_for(cut) => Err(self.halt(stage, expected)),
@@ -164,7 +174,7 @@ impl Run<'_> {
         expected: &str,
         said: impl Fn(&Observations) -> bool,
     ) -> Result<(), Stop> {
-        let mut heard = self.line.heard.clone();
+        let mut heard = self.link.heard.clone();
         let over = |heard: &Observations| said(heard) || heard.ended;
         let waited = async { heard.wait_for(over).await.is_ok_and(|heard| said(&heard)) };
         // What came before the end counts, whatever the end was.

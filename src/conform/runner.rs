@@ -9,9 +9,9 @@ use tokio::io::DuplexStream;
 use super::assignment::Assignment;
 use super::case::{Case, Ending};
 use super::failure::CaseFailure;
-use super::link::{self, Link};
+use super::link::{Link, LinkSetup};
 use super::program::Program;
-use super::run::Run;
+use super::run::{OurSide, Run};
 use super::{against_payee, against_payer};
 use crate::adversary::Forger;
 use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
@@ -111,8 +111,8 @@ impl Runner {
         stop: &AtomicBool,
         stderr: &mut String,
     ) -> Result<(), CaseFailure> {
-        let cast = CaseParties::new(case, world)?;
-        let assignment = cast.assignment(case, world);
+        let parties = CaseParties::new(case, world)?;
+        let assignment = parties.assignment(case, world);
         let assignment = serde_json::to_string(&assignment).map_err(CaseFailure::runner)?;
         world.say(format!("The {} is started: {}", case.program, self.command));
         let (program, pipes) = Program::start(&self.command, &assignment).map_err(|error| {
@@ -120,71 +120,59 @@ impl Runner {
             CaseFailure::new("start", expected, error.to_string())
         })?;
         let ours = case.program.peer();
-        let setup = link::LinkSetup {
+        let setup = LinkSetup {
             side: ours,
             rule: case.rule,
-            forger: Forger::new(ChannelKey::new(cast.key(ours))),
+            forger: Forger::new(ChannelKey::new(parties.key(ours))),
             killer: program.killer(),
             recorder: world.recorder.clone(),
             deadline: self.deadline,
         };
-        let (line, end) = Link::start(setup, pipes);
-        let table = Run {
+        let (link, end) = Link::start(setup, pipes);
+        let run = Run {
             case,
             world,
             view: BitcoindChain::when_announced(world.node().new_client()),
-            line,
+            link,
             program: RefCell::new(program),
             deadline: self.deadline,
-            terms: cast.terms.clone(),
+            terms: parties.terms.clone(),
         };
         let played = tokio::select! {
             biased;
             () = stopped(stop) => Err(CaseFailure::runner("the run was interrupted")),
-            played = self.play_at(&table, &cast, end) => played,
+            played = self.play_at(&run, &parties, end) => played,
         };
-        let Run { program, line, .. } = table;
+        let Run { program, link, .. } = run;
         *stderr = program.into_inner().end().await;
-        drop(line);
+        drop(link);
         played
     }
 
     async fn play_at(
         &self,
-        table: &Run<'_>,
-        cast: &CaseParties,
+        run: &Run<'_>,
+        parties: &CaseParties,
         end: DuplexStream,
     ) -> Result<(), CaseFailure> {
-        let ours = table.ours();
-        let key = cast.key(ours);
-        let nonces = NonceSource::new(table.world.key(&format!("{ours}/nonces")).secret_bytes());
+        let ours = run.ours();
+        let key = parties.key(ours);
+        let nonces = NonceSource::new(run.world.key(&format!("{ours}/nonces")).secret_bytes());
         let setup = Setup::new(ChannelKey::new(key), payout(&key))
             // Published: the same in every run.
             .key_reuse(KeyReuse::Allow)
-            .observer(table.line.observer.clone())
+            .observer(run.link.observer.clone())
             .opening_timeout(self.deadline)
-            .nonces(table.case.cooperative.then_some(nonces));
-        let coin = cast.coin.clone();
+            .nonces(run.case.cooperative.then_some(nonces));
+        let side = OurSide {
+            end,
+            setup,
+            coin: parties.coin.clone(),
+            payer_payout: payout(&parties.payer),
+        };
         match ours {
-            Side::Payer => {
-                let ours = against_payee::Ours {
-                    end,
-                    setup,
-                    coin,
-                    key,
-                };
-                Box::pin(against_payee::play(table, ours)).await
-            }
-            Side::Payee => {
-                let change = payout(&cast.key(Side::Payer));
-                let ours = against_payer::Ours {
-                    end,
-                    setup,
-                    coin,
-                    change,
-                };
-                Box::pin(against_payer::play(table, ours)).await
-            }
+            Side::Payer => Box::pin(against_payee::play(run, side)).await,
+            Side::Payee => Box::pin(against_payer::play(run, side)).await,
         }
     }
 }
@@ -243,13 +231,13 @@ impl CaseParties {
 
     fn assignment(&self, case: &Case, world: &World) -> Assignment {
         let key = self.key(case.program);
-        let told = Assignment::new(case, world.node(), (key, payout(&key)));
+        let common = Assignment::new(case, world.node(), (key, payout(&key)));
         let sums = case.payments();
         let closes = match case.program {
             Side::Payer => Ending::ClosedByPayer,
             Side::Payee => Ending::ClosedByPayee,
         };
-        let close_after = (case.life == closes).then_some(sums.len());
+        let close_after = (case.ending == closes).then_some(sums.len());
         let sums: Vec<_> = sums.into_iter().map(Amount::to_sat).collect();
         match case.program {
             Side::Payee => Assignment {
@@ -259,7 +247,7 @@ impl CaseParties {
                     .construction
                     .closes_with_one_key()
                     .then_some(case.cooperative),
-                ..told
+                ..common
             },
             Side::Payer => Assignment {
                 close_after,
@@ -267,7 +255,7 @@ impl CaseParties {
                 terms: Some(TermNumbers::from(&self.terms)),
                 coin: Some((&self.coin).into()),
                 payments: Some(sums),
-                ..told
+                ..common
             },
         }
     }
