@@ -13,11 +13,11 @@
 //! ```
 //! use spilman::channel::{Construction, MessageKind, Protocol, RefusalReason};
 //! use spilman::adversary::Forgery;
-//! use spilman::transcript::Side;
+//! use spilman::transcript::{MessagePosition, Side};
 //!
 //! let falls = Forgery::all().iter().find(|forgery| forgery.id == "payment-falls").expect("it is in the catalogue");
 //! assert!(falls.applies(Protocol::Example7, Construction::Taproot));
-//! assert_eq!((falls.from, falls.kind, falls.skip), (Side::Payer, MessageKind::Payment, 2));
+//! assert_eq!(falls.position, MessagePosition::new(Side::Payer, MessageKind::Payment, 2));
 //! assert_eq!(falls.reason, RefusalReason::PaidDecreased);
 //! ```
 
@@ -40,8 +40,8 @@ mod words;
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::channel::{Construction, Envelope, MessageKind, Protocol, RefusalReason};
-use crate::transcript::Side;
+use crate::channel::{Construction, Envelope, Protocol, RefusalReason};
+use crate::transcript::MessagePosition;
 use crate::wire;
 
 pub use forger::Forger;
@@ -56,12 +56,8 @@ pub struct Forgery {
     pub id: &'static str,
     /// What is wrong, in one line.
     pub comment: &'static str,
-    /// Who is dishonest.
-    pub from: Side,
-    /// The kind of the honest message in whose place it is sent.
-    pub kind: MessageKind,
-    /// How many honest messages of that kind that side sends before.
-    pub skip: u32,
+    /// The honest message in whose place it is sent. Its sender is dishonest.
+    pub position: MessagePosition,
     /// Why the other side refuses it.
     pub reason: RefusalReason,
     words: &'static [&'static str],
@@ -107,7 +103,7 @@ impl Forgery {
     /// Whether a conversation of this protocol on this construction has the message, and the change makes it wrong there.
     pub fn applies(&self, protocol: Protocol, construction: Construction) -> bool {
         construction.runs(protocol)
-            && self.kind.is_said(protocol, construction)
+            && self.position.kind.is_said(protocol, construction)
             && (self.applies)(protocol, construction)
     }
 
@@ -153,13 +149,10 @@ impl fmt::Debug for Forgery {
     }
 }
 
-/// Who says what in whose place: side, kind, and how many of that kind come before.
-type MessagePosition = (Side, MessageKind, u32);
-
 const fn message(
     id: &'static str,
     comment: &'static str,
-    (from, kind, skip): MessagePosition,
+    position: MessagePosition,
     reason: RefusalReason,
     words: &'static [&'static str],
     change: fn(&Forger, &mut Envelope),
@@ -167,9 +160,7 @@ const fn message(
     Forgery {
         id,
         comment,
-        from,
-        kind,
-        skip,
+        position,
         reason,
         words,
         applies: |_, _| true,
@@ -181,16 +172,14 @@ const fn message(
 const fn garbled(
     id: &'static str,
     comment: &'static str,
-    (from, kind, skip): MessagePosition,
+    position: MessagePosition,
     words: &'static [&'static str],
     change: fn(&mut Vec<u8>),
 ) -> Forgery {
     Forgery {
         id,
         comment,
-        from,
-        kind,
-        skip,
+        position,
         reason: RefusalReason::Malformed,
         words,
         applies: |_, _| true,

@@ -4,15 +4,16 @@ use bitcoin::{Amount, FeeRate};
 
 use super::change::{other_channel, paid, SAT};
 use super::closing::any_nonce;
-use super::{bond, ecdsa, message, never_asked, taproot, Forgery, MessagePosition};
+use super::{bond, ecdsa, message, never_asked, taproot, Forgery};
 use crate::channel::{Message, MessageKind, RefusalReason, UnverifiedSignature};
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
 /// The third: two payments were acknowledged.
-pub(super) const ACCEPTED: MessagePosition = (Side::Payee, MessageKind::PaymentAccepted, 2);
-const REQUEST: MessagePosition = (Side::Payee, MessageKind::PaymentRequest, 2);
-const CLOSE: MessagePosition = (Side::Payee, MessageKind::CloseRequest, 0);
-const CLOSED: MessagePosition = (Side::Payee, MessageKind::Closed, 0);
+pub(super) const ACCEPTED: MessagePosition =
+    MessagePosition::new(Side::Payee, MessageKind::PaymentAccepted, 2);
+const REQUEST: MessagePosition = MessagePosition::new(Side::Payee, MessageKind::PaymentRequest, 2);
+const CLOSE: MessagePosition = MessagePosition::new(Side::Payee, MessageKind::CloseRequest, 0);
+const CLOSED: MessagePosition = MessagePosition::new(Side::Payee, MessageKind::Closed, 0);
 const CHANNEL: RefusalReason = RefusalReason::WrongChannel;
 const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
 const UNSENT: RefusalReason = RefusalReason::AcknowledgedUnsent;

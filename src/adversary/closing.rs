@@ -6,13 +6,13 @@ use bitcoin::{Amount, FeeRate, Sequence};
 use super::change::{compact, other_channel, paid, part, sign, sign_as, sign_changed, sign_open, Open, SAT};
 use super::forger::stranger;
 use super::oracle::high_s;
-use super::{ecdsa, message, stepped, Forger, Forgery, MessagePosition};
+use super::{ecdsa, message, stepped, Forger, Forgery};
 use crate::channel::{Envelope, Message, MessageKind, PublicNonce, RefusalReason, LOCKED_SEQUENCE};
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
-const SETTLEMENT: MessagePosition = (Side::Payer, MessageKind::Settlement, 0);
-const ASKED: MessagePosition = (Side::Payer, MessageKind::CloseRequest, 0);
-const COOPERATIVE: MessagePosition = (Side::Payer, MessageKind::CooperativeSettlement, 0);
+const SETTLEMENT: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::Settlement, 0);
+const ASKED: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::CloseRequest, 0);
+const COOPERATIVE: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::CooperativeSettlement, 0);
 const WRONG: RefusalReason = RefusalReason::SignatureWrong;
 const PARTIAL: RefusalReason = RefusalReason::PartialSignatureWrong;
 const DIFFERS: RefusalReason = RefusalReason::SettlementDiffers;

@@ -2,19 +2,20 @@
 
 use super::bytes::{bytes, item, number, string};
 use super::garbled::{ABOVE_32_BITS, ABOVE_ALL_MONEY, KIND, PAID};
-use super::{co_signed, garbled, relative, Forgery, MessagePosition};
+use super::{co_signed, garbled, relative, Forgery};
 use crate::channel::MessageKind;
+use crate::transcript::MessagePosition;
 use crate::transcript::Side::{Payee, Payer};
 
-const OPEN: MessagePosition = (Payer, MessageKind::Open, 0);
-const REFUND: MessagePosition = (Payer, MessageKind::RefundRequest, 0);
-const FUNDING: MessagePosition = (Payer, MessageKind::Funding, 0);
-const ACCEPT: MessagePosition = (Payee, MessageKind::Accept, 0);
-const SIGNED: MessagePosition = (Payee, MessageKind::RefundSignature, 0);
-const ACCEPTED: MessagePosition = (Payee, MessageKind::PaymentAccepted, 2);
-const REQUEST: MessagePosition = (Payee, MessageKind::PaymentRequest, 2);
-const NONCE: MessagePosition = (Payee, MessageKind::CloseRequest, 0);
-const CLOSED: MessagePosition = (Payee, MessageKind::Closed, 0);
+const OPEN: MessagePosition = MessagePosition::new(Payer, MessageKind::Open, 0);
+const REFUND: MessagePosition = MessagePosition::new(Payer, MessageKind::RefundRequest, 0);
+const FUNDING: MessagePosition = MessagePosition::new(Payer, MessageKind::Funding, 0);
+const ACCEPT: MessagePosition = MessagePosition::new(Payee, MessageKind::Accept, 0);
+const SIGNED: MessagePosition = MessagePosition::new(Payee, MessageKind::RefundSignature, 0);
+const ACCEPTED: MessagePosition = MessagePosition::new(Payee, MessageKind::PaymentAccepted, 2);
+const REQUEST: MessagePosition = MessagePosition::new(Payee, MessageKind::PaymentRequest, 2);
+const NONCE: MessagePosition = MessagePosition::new(Payee, MessageKind::CloseRequest, 0);
+const CLOSED: MessagePosition = MessagePosition::new(Payee, MessageKind::Closed, 0);
 
 // Where it stands in its message.
 const TX: usize = 2;

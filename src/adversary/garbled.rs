@@ -1,13 +1,14 @@
 //! Bytes that are no message of the documented format, though some decoders of CBOR take them.
 
 use super::bytes::{bytes, item, items, number, string};
-use super::{garbled, Forgery, MessagePosition};
+use super::{garbled, Forgery};
 use crate::channel::MessageKind;
+use crate::transcript::MessagePosition;
 use crate::transcript::Side::Payer;
 
-const PAYMENT: MessagePosition = (Payer, MessageKind::Payment, 2);
-const SETTLEMENT: MessagePosition = (Payer, MessageKind::Settlement, 0);
-const COOPERATIVE: MessagePosition = (Payer, MessageKind::CooperativeSettlement, 0);
+const PAYMENT: MessagePosition = MessagePosition::new(Payer, MessageKind::Payment, 2);
+const SETTLEMENT: MessagePosition = MessagePosition::new(Payer, MessageKind::Settlement, 0);
+const COOPERATIVE: MessagePosition = MessagePosition::new(Payer, MessageKind::CooperativeSettlement, 0);
 
 // The places of items in their arrays.
 pub(super) const KIND: usize = 0;

@@ -3,13 +3,13 @@
 use bitcoin::Amount;
 
 use super::change::{other_channel, paid, sign, SAT};
-use super::{ecdsa, message, paid_from_the_start, taproot, Forger, Forgery, MessagePosition};
+use super::{ecdsa, message, paid_from_the_start, taproot, Forger, Forgery};
 use crate::channel::{Envelope, Message, MessageKind, RefusalReason};
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
 /// Two payments were accepted.
-pub(super) const PAYMENT: MessagePosition = (Side::Payer, MessageKind::Payment, 2);
-const FIRST: MessagePosition = (Side::Payer, MessageKind::Payment, 0);
+pub(super) const PAYMENT: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::Payment, 2);
+const FIRST: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::Payment, 0);
 const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
 
 pub(super) const ALL: &[&[Forgery]] = &[SUMS, OTHERS];

@@ -3,14 +3,14 @@
 use bitcoin::{FeeRate, ScriptBuf};
 
 use super::change::{terms, SAT};
-use super::{absolute, message, refund_in_script, relative, stepped, unlocked, Forgery, MessagePosition};
+use super::{absolute, message, refund_in_script, relative, stepped, unlocked, Forgery};
 use crate::channel::{
     Capacity, ClosingMargin, Envelope, Expiry, LockKind, Message, MessageKind, Protocol, RefundLock,
     RefusalReason,
 };
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
-pub(super) const OPEN: MessagePosition = (Side::Payer, MessageKind::Open, 0);
+pub(super) const OPEN: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::Open, 0);
 const OUT: RefusalReason = RefusalReason::TermsOutOfLimits;
 
 pub(super) const ALL: &[&[Forgery]] = &[SUMS, LOCKS, REST];

@@ -5,16 +5,16 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, Witness};
 
 use super::change::{lock_moved, lock_of_other_kind, other_channel, stranger_payout, tx, SAT};
-use super::{co_signed, message, refund_in_script, Forger, Forgery, MessagePosition};
+use super::{co_signed, message, refund_in_script, Forger, Forgery};
 use crate::channel::{
     Envelope, FundingTx, Message, MessageKind, PayeeKey, PayerKey, RefusalReason, SpendTemplate,
     UnverifiedSignature,
 };
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 use crate::wire;
 
-pub(super) const REFUND: MessagePosition = (Side::Payer, MessageKind::RefundRequest, 0);
-const FUNDING: MessagePosition = (Side::Payer, MessageKind::Funding, 0);
+pub(super) const REFUND: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::RefundRequest, 0);
+const FUNDING: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::Funding, 0);
 const TEMPLATE: RefusalReason = RefusalReason::RefundTemplate;
 const LOCK: RefusalReason = RefusalReason::RefundLock;
 const MISMATCH: RefusalReason = RefusalReason::FundingMismatch;

@@ -10,14 +10,14 @@ use super::paying::pays;
 use super::proposal::{capacity, seconds, OPEN};
 use super::protecting::REFUND;
 use super::replies::{ACCEPT, SIGNED};
-use super::{bond, ecdsa, message, refund_in_script, relative, stepped, Forger, Forgery, MessagePosition};
+use super::{bond, ecdsa, message, refund_in_script, relative, stepped, Forger, Forgery};
 use crate::channel::{
     ClosingMargin, Construction, Envelope, Message, MessageKind, Protocol, RefusalReason, UnverifiedSignature,
 };
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
 const PAYMENT: MessagePosition = super::paying::PAYMENT;
-const SECOND_PAYMENT: MessagePosition = (Side::Payer, MessageKind::Payment, 1);
+const SECOND_PAYMENT: MessagePosition = MessagePosition::new(Side::Payer, MessageKind::Payment, 1);
 const OUT: RefusalReason = RefusalReason::TermsOutOfLimits;
 const UNEXPECTED: RefusalReason = RefusalReason::UnexpectedMessage;
 

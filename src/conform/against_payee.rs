@@ -107,9 +107,9 @@ async fn aftermath(run: &Run<'_>, agreed: Option<AgreedChannel>) -> Result<(), C
             if let Interference::Forge(forgery) = interference {
                 run.refused(forgery.reason).await?;
             }
-            match agreed.filter(|_| rule.kind > MessageKind::Funding) {
+            match agreed.filter(|_| rule.message.kind > MessageKind::Funding) {
                 Some(agreed) => held(run, &agreed).await,
-                None => nothing_at_stake(run, rule.kind).await,
+                None => nothing_at_stake(run, rule.message.kind).await,
             }
         }
     }

@@ -152,7 +152,7 @@ async fn aftermath(run: &Run<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> R
     }
     match payee {
         Some(payee) => refunded(run, &AgreedChannel::of(payee)).await,
-        None => nothing_at_stake(run, rule.kind, coin).await,
+        None => nothing_at_stake(run, rule.message.kind, coin).await,
     }
 }
 

@@ -7,7 +7,7 @@ use bitcoin::Amount;
 use crate::adversary::Forgery;
 use crate::channel::{Construction, MessageKind, Protocol};
 use crate::scenario::{skip_before, STAGES};
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
 /// The kind of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,11 +63,10 @@ pub(super) enum Interference {
     Kill,
 }
 
-/// Which message, and how many of its kind come before.
+/// What is to happen, and to which message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InterferenceRule {
-    pub kind: MessageKind,
-    pub skip: u32,
+    pub message: MessagePosition,
     pub interference: Interference,
 }
 
@@ -226,11 +225,14 @@ impl CaseContext {
         summary: String,
         (kind, interference): (MessageKind, Interference),
     ) -> Case {
-        let skip = skip_before(self.protocol, kind);
+        let from = match interference {
+            Interference::Kill => self.program,
+            Interference::Vanish | Interference::Forge(_) => self.program.peer(),
+        };
+        let message = MessagePosition::new(from, kind, skip_before(self.protocol, kind));
         Case {
             rule: Some(InterferenceRule {
-                kind,
-                skip,
+                message,
                 interference,
             }),
             ..self.case(group, name, summary)
@@ -239,15 +241,14 @@ impl CaseContext {
 
     fn malicious(self) -> impl Iterator<Item = Case> {
         let ours = self.program.peer();
-        let said = Forgery::all()
-            .iter()
-            .filter(move |forgery| forgery.from == ours && forgery.applies(self.protocol, self.construction));
+        let said = Forgery::all().iter().filter(move |forgery| {
+            forgery.position.from == ours && forgery.applies(self.protocol, self.construction)
+        });
         said.map(move |forgery| {
             let summary = format!("Must be refused with {}: {}", forgery.reason, forgery.comment);
             Case {
                 rule: Some(InterferenceRule {
-                    kind: forgery.kind,
-                    skip: forgery.skip,
+                    message: forgery.position,
                     interference: Interference::Forge(forgery),
                 }),
                 ..self.case(Group::Malicious, &format!("refuses-{}", forgery.id), summary)

@@ -309,15 +309,7 @@ impl LinkTask {
     /// What is to happen to this message, if it is the one of the rule.
     fn interference(&mut self, from: Side, kind: MessageKind) -> Option<Interference> {
         let rule = self.rule.as_mut()?;
-        let whose = match rule.interference {
-            Interference::Kill => self.side.peer(),
-            Interference::Vanish | Interference::Forge(_) => self.side,
-        };
-        if from != whose || kind != rule.kind {
-            return None;
-        }
-        if rule.skip > 0 {
-            rule.skip -= 1;
+        if !rule.message.reached(from, kind) {
             return None;
         }
         self.rule.take().map(|rule| rule.interference)

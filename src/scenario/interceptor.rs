@@ -7,7 +7,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use super::recorder::Recorder;
 use crate::channel::{Envelope, MessageKind};
 use crate::service::codec;
-use crate::transcript::{Entry, Side};
+use crate::transcript::{Entry, MessagePosition, Side};
 use crate::wire;
 
 type FramedPipe = Framed<DuplexStream, LengthDelimitedCodec>;
@@ -26,12 +26,8 @@ pub(super) struct Interceptor {
 
 /// What to do with one message.
 pub struct Rule {
-    /// The sender.
-    pub from: Side,
-    /// The kind of message.
-    pub kind: MessageKind,
-    /// How many messages of this kind pass unaltered first.
-    pub skip: u32,
+    /// Which message; those before it pass unaltered.
+    pub message: MessagePosition,
     /// What happens to it.
     pub effect: Effect,
 }
@@ -148,13 +144,9 @@ impl Interceptor {
     fn effect(&mut self, from: Side, frame: &[u8]) -> Option<(Envelope, Effect)> {
         let envelope = wire::decode(frame).ok()?;
         let kind = envelope.message.kind();
-        let index = self
-            .rules
-            .iter()
-            .position(|rule| rule.from == from && rule.kind == kind)?;
-        let rule = &mut self.rules[index];
-        if rule.skip > 0 {
-            rule.skip -= 1;
+        let is_of_kind = |rule: &Rule| rule.message.from == from && rule.message.kind == kind;
+        let index = self.rules.iter().position(is_of_kind)?;
+        if !self.rules[index].message.reached(from, kind) {
             return None;
         }
         Some((envelope, self.rules.remove(index).effect))

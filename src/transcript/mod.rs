@@ -57,7 +57,7 @@ pub use keys::ScriptKey;
 pub use names::Names;
 pub use path::Ask;
 pub use problem::Problem;
-pub use record::{Actor, Entry, RecordedRejection, RecordedTx, Side, Transcript, Unit};
+pub use record::{Actor, Entry, MessagePosition, RecordedRejection, RecordedTx, Side, Transcript, Unit};
 #[cfg(feature = "fixtures")]
 pub(crate) use script::plain as asm;
 pub use script_lock::ScriptLock;

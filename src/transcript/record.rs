@@ -5,7 +5,7 @@ use std::fmt;
 use bitcoin::{BlockHash, Network, Transaction, TxOut};
 
 use super::names::Names;
-use crate::channel::{Construction, Protocol, SpendRole};
+use crate::channel::{Construction, MessageKind, Protocol, SpendRole};
 
 /// An actor of a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +71,33 @@ impl From<Side> for Actor {
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Actor::from(*self), f)
+    }
+}
+
+/// One message of a conversation: the first of its kind from a side, after those that are skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessagePosition {
+    /// The sender.
+    pub from: Side,
+    /// The kind of message.
+    pub kind: MessageKind,
+    /// How many messages of this kind the sender sends before it.
+    pub skip: u32,
+}
+
+impl MessagePosition {
+    /// Creates the position of a side's message of this kind, after `skip` others.
+    #[must_use]
+    pub const fn new(from: Side, kind: MessageKind, skip: u32) -> Self {
+        Self { from, kind, skip }
+    }
+
+    /// Counts a message of the conversation; returns whether it is this one.
+    pub fn reached(&mut self, from: Side, kind: MessageKind) -> bool {
+        let counts = from == self.from && kind == self.kind;
+        let reached = counts && self.skip == 0;
+        self.skip -= u32::from(counts && !reached);
+        reached
     }
 }
 

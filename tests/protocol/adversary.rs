@@ -57,7 +57,7 @@ fn ids_are_unique_and_both_sides_lie() {
     let from = |side| {
         Forgery::all()
             .iter()
-            .filter(|forgery| forgery.from == side)
+            .filter(|forgery| forgery.position.from == side)
             .count()
     };
     assert!(from(Side::Payer) >= 45, "{}", from(Side::Payer));

@@ -11,7 +11,7 @@ use crate::scenario::steps::{
 };
 use crate::scenario::world::World;
 use crate::service::OpenError;
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
 pub async fn session_end(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
@@ -38,9 +38,7 @@ pub async fn near_expiry(world: &mut World) -> Result<(), ScenarioError> {
 pub async fn bad_refund_signature(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
-        from: Side::Payee,
-        kind: MessageKind::RefundSignature,
-        skip: 0,
+        message: MessagePosition::new(Side::Payee, MessageKind::RefundSignature, 0),
         effect: Effect::Replace(Box::new(|mut envelope| {
             if let Message::RefundSignature { signature } = envelope.message {
                 let mut bytes = signature.to_compact();
@@ -76,9 +74,7 @@ pub async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError
     let mut plan = plan(world)?;
     let (from, kind) = (Side::Payee, MessageKind::RefundSignature);
     plan.rules.push(Rule {
-        from,
-        kind,
-        skip: 0,
+        message: MessagePosition::new(from, kind, 0),
         effect: Effect::Vanish,
     });
     world.say("Steps 1 to 3; then the payee is gone, and T2 stays unsigned");
@@ -89,9 +85,7 @@ pub async fn payee_gone_before_t1(world: &mut World) -> Result<(), ScenarioError
 pub async fn payee_sits_on_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
-        from: Side::Payer,
-        kind: MessageKind::Funding,
-        skip: 0,
+        message: MessagePosition::new(Side::Payer, MessageKind::Funding, 0),
         effect: Effect::VanishReceiver,
     });
     world.say("Steps 1 to 6, but the payee keeps T1 to itself");
@@ -110,9 +104,7 @@ pub async fn payee_sits_on_t1(world: &mut World) -> Result<(), ScenarioError> {
 pub async fn payee_gone_after_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     plan.rules.push(Rule {
-        from: Side::Payee,
-        kind: MessageKind::Ready,
-        skip: 0,
+        message: MessagePosition::new(Side::Payee, MessageKind::Ready, 0),
         effect: Effect::Vanish,
     });
     world.say("Steps 1 to 6; the payee broadcasts T1 and is gone");

@@ -10,16 +10,14 @@ use crate::scenario::interceptor::{Effect, Rule};
 use crate::scenario::openings::example7::plan;
 use crate::scenario::steps::{self, nothing_on_chain, range};
 use crate::scenario::world::World;
-use crate::transcript::{Actor, Side};
+use crate::transcript::{Actor, MessagePosition, Side};
 
 pub async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world)?;
     // Its user has another use for the coin.
     plan.limits.broadcast_funding_after = None;
     plan.rules.push(Rule {
-        from: Side::Payer,
-        kind: MessageKind::Funding,
-        skip: 0,
+        message: MessagePosition::new(Side::Payer, MessageKind::Funding, 0),
         effect: Effect::VanishReceiver,
     });
     world.say("Steps 1 to 6, but the payee is gone with T1, and does not broadcast it");

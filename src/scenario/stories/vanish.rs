@@ -13,7 +13,7 @@ use crate::scenario::steps::{
     refund_from_backup,
 };
 use crate::scenario::world::World;
-use crate::transcript::Side;
+use crate::transcript::{MessagePosition, Side};
 
 /// How a channel ends when its side vanishes instead of sending a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,9 +117,7 @@ async fn vanish(
 ) -> Result<(), ScenarioError> {
     let mut plan = plan(world, protocol)?;
     plan.rules.push(Rule {
-        from: who,
-        kind,
-        skip: skip(protocol, kind),
+        message: MessagePosition::new(who, kind, skip(protocol, kind)),
         effect: Effect::Vanish,
     });
     world.say(format!("The {who} is about to vanish instead of sending {kind}"));

@@ -58,7 +58,7 @@ struct Liar<'a> {
 
 impl<'a> Liar<'a> {
     fn new(forgery: Option<&'a Forgery>) -> Self {
-        let label = match forgery.map(|forgery| forgery.from) {
+        let label = match forgery.map(|forgery| forgery.position.from) {
             Some(Side::Payee) => "payee",
             _ => "payer",
         };
@@ -72,7 +72,9 @@ impl<'a> Liar<'a> {
 
     /// The forgery, if this message is of its kind and from its side.
     fn forges(&self, from: Side, honest: &Envelope) -> Option<&'a Forgery> {
-        let mine = |forgery: &&Forgery| forgery.from == from && forgery.kind == honest.message.kind();
+        let mine = |forgery: &&Forgery| {
+            forgery.position.from == from && forgery.position.kind == honest.message.kind()
+        };
         self.forgery.filter(mine)
     }
 
@@ -92,7 +94,7 @@ impl Network for Liar<'_> {
         self.check_refused()?;
         if let Some(forgery) = self.forges(from, &honest) {
             self.said += 1;
-            if self.said == forgery.skip + 1 {
+            if self.said == forgery.position.skip + 1 {
                 self.lied = true;
                 let bytes = forgery.forge(&self.forger, &honest);
                 assert_ne!(bytes, wire::encode(&honest), "{} is honest", forgery.id);
