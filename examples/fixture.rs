@@ -12,12 +12,12 @@ use std::path::Path;
 
 use bitcoin::consensus::deserialize;
 use bitcoin::Transaction;
-use spilman::fixtures::model::{File, LifeTest};
+use spilman::fixtures::model::{FixtureFile, LifeTest};
 
 /// Public for the test that runs every example.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1/channel/p2wsh/example-7.json");
-    let file: File<LifeTest> = serde_json::from_slice(&fs::read(path)?)?;
+    let file: FixtureFile<LifeTest> = serde_json::from_slice(&fs::read(path)?)?;
     println!("version {} with {} tests", file.version, file.number_of_tests);
     assert_eq!(file.tests.len(), file.number_of_tests);
     let life = &file.tests[0];

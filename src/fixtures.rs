@@ -5,10 +5,10 @@
 //!
 //! ```
 //! use spilman::fixtures::life;
-//! use spilman::fixtures::model::{File, LifeTest};
+//! use spilman::fixtures::model::{FixtureFile, LifeTest};
 //!
 //! let json = std::fs::read("fixtures/v1/channel/p2wsh/example-7.json")?;
-//! let file: File<LifeTest> = serde_json::from_slice(&json)?;
+//! let file: FixtureFile<LifeTest> = serde_json::from_slice(&json)?;
 //! assert_eq!(file.tests.len(), file.number_of_tests);
 //! for test in file.tests {
 //!     let again = life(&test.id, &test.comment, &[], test.given)?;

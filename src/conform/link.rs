@@ -52,7 +52,7 @@ pub(super) struct Observations {
     pub ended: bool,
 }
 
-pub(super) struct Link {
+pub(super) struct ProgramLink {
     pub heard: watch::Receiver<Observations>,
     pub observer: Observer,
     /// What there is of the program's next frame.
@@ -60,7 +60,7 @@ pub(super) struct Link {
     task: JoinHandle<()>,
 }
 
-impl Drop for Link {
+impl Drop for ProgramLink {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -90,7 +90,7 @@ pub(super) struct LinkSetup {
     pub deadline: Duration,
 }
 
-impl Link {
+impl ProgramLink {
     /// Returns the end of the wire for the party of ours.
     pub fn start(setup: LinkSetup, pipes: Pipes) -> (Self, DuplexStream) {
         let (end, ours) = tokio::io::duplex(2 * wire::MAX_MESSAGE);

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::agreed::{difference, unsigned, AgreedChannel, Expected};
 use super::case::{Case, Ending};
 use super::failure::{CaseFailure, Stop};
-use super::link::{Link, Observations};
+use super::link::{Observations, ProgramLink};
 use super::program::Program;
 use crate::channel::{Message, Protocol, SpendRole, Terms};
 use crate::regtest::{Coin, Lock};
@@ -29,7 +29,7 @@ pub(super) struct Run<'a> {
     pub case: &'a Case,
     pub world: &'a World,
     pub view: BitcoindChain,
-    pub link: Link,
+    pub link: ProgramLink,
     pub program: RefCell<Program>,
     pub deadline: Duration,
     pub terms: Terms,

@@ -9,7 +9,7 @@ use tokio::io::DuplexStream;
 use super::assignment::Assignment;
 use super::case::{Case, Ending};
 use super::failure::CaseFailure;
-use super::link::{Link, LinkSetup};
+use super::link::{LinkSetup, ProgramLink};
 use super::program::Program;
 use super::run::{OurSide, Run};
 use super::{against_payee, against_payer};
@@ -128,7 +128,7 @@ impl Runner {
             recorder: world.recorder.clone(),
             deadline: self.deadline,
         };
-        let (link, end) = Link::start(setup, pipes);
+        let (link, end) = ProgramLink::start(setup, pipes);
         let run = Run {
             case,
             world,

@@ -29,8 +29,8 @@ impl ScriptType {
     /// Returns the type of an output script.
     #[must_use]
     pub fn of(script: &Script) -> Self {
-        type Test = fn(&Script) -> bool;
-        let tests: [(Test, ScriptType); 8] = [
+        type Check = fn(&Script) -> bool;
+        let checks: [(Check, ScriptType); 8] = [
             (Script::is_p2pk, Self::P2pk),
             (Script::is_p2pkh, Self::P2pkh),
             (Script::is_p2sh, Self::P2sh),
@@ -40,7 +40,7 @@ impl ScriptType {
             (Script::is_multisig, Self::Multisig),
             (Script::is_op_return, Self::OpReturn),
         ];
-        tests
+        checks
             .into_iter()
             .find(|(is, _)| is(script))
             .map_or(Self::Other, |(_, kind)| kind)

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::script::{keys_in, multisig, pushes};
 use super::signature::{self, Digest};
 
-struct Reader<'a> {
+struct SpendReader<'a> {
     tx: &'a Transaction,
     index: usize,
     /// The spent outputs of all inputs, or none.
@@ -59,7 +59,7 @@ pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Decode
         .map(|out| out.script_pubkey.clone())
         .or_else(|| infer(&pushes, &witness));
     found.inferred = spent.is_none();
-    let mut reader = Reader {
+    let mut reader = SpendReader {
         tx,
         index,
         prevouts,
@@ -75,7 +75,7 @@ pub(super) fn read(tx: &Transaction, index: usize, prevouts: &[TxOut]) -> Decode
     reader.spend
 }
 
-impl Reader<'_> {
+impl SpendReader<'_> {
     fn open(&mut self, lock: &Script, pushes: &[Vec<u8>], witness: &[Vec<u8>]) {
         self.spend.kind = SpendKind::Output(ScriptType::of(lock));
         if lock.is_p2pkh() {

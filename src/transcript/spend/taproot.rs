@@ -2,14 +2,14 @@
 
 use bitcoin::{Script, XOnlyPublicKey};
 
-use super::{unknown, Reader};
+use super::{unknown, SpendReader};
 use crate::transcript::input::SpendKind;
 use crate::transcript::item::{ItemRole, StackItem};
 use crate::transcript::problem::Problem;
 use crate::transcript::revealed::{split_annex, Revealed};
 use crate::transcript::signature::Digest;
 
-impl Reader<'_> {
+impl SpendReader<'_> {
     pub(super) fn open_taproot(&mut self, program: &Script, witness: &[Vec<u8>]) {
         let (stack, annex) = split_annex(witness);
         self.spend.witness = match stack {
