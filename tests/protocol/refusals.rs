@@ -5,10 +5,14 @@
 mod rows;
 mod scene;
 
+use std::convert::Infallible;
+
 use bitcoin::{OutPoint, Transaction};
 use spilman::channel::{
-    Action, ApplyError, ChannelParams, Construction, Envelope, Event, Message, Refusal, RefusalReason, Stage,
+    Action, ApplyError, ChannelParams, Construction, Envelope, Event, Message, MessageKind, Refusal,
+    RefusalReason, Stage,
 };
+use spilman::sim::{self, Network, SimError};
 
 use self::rows::ROWS;
 use self::scene::{bare, other_output, tx, Row, World};
@@ -20,55 +24,41 @@ use Stage::{AwaitingFunding, Closing, Proposing, Protected, SigningRefund};
 
 /// Takes the honest message of the row's stage, mutates it, delivers it.
 fn refuse(row: &Row, case: &Case) -> Refusal {
-    let mut world = World {
+    let kind = match (row.by, row.at) {
+        (Payee, Proposing) => MessageKind::Open,
+        (Payer, Proposing) => MessageKind::Accept,
+        (Payee, SigningRefund) => MessageKind::RefundRequest,
+        (Payer, SigningRefund) => MessageKind::RefundSignature,
+        (Payee, Protected) => MessageKind::Funding,
+        (by, at) => return refuse_running(row, by, walk(case, at)),
+    };
+    let world = World {
         params: params(case),
         pair: None,
     };
-    let mut spoil = |mut envelope: Envelope| {
-        (row.mutation)(&mut world, &mut envelope);
-        envelope
-    };
-    match (row.by, row.at) {
-        (Payee, Proposing) => case.considered(spoil(case.propose().1)).expect_err(row.name),
-        (Payer, Proposing) => {
-            let (payer, open) = case.propose();
-            let accept = case.considered(open).unwrap().1;
-            payer.accept(spoil(accept)).expect_err(row.name)
+    let spoiled = Spoiled { row, kind, world };
+    match sim::Pair::funded(case.setup(), spoiled, |output| case.funding(output)) {
+        Err(SimError::Refused { by, refusal, .. }) if by == row.by => refusal,
+        other => panic!("{}: {other:?}", row.name),
+    }
+}
+
+/// An opening in which the message of this kind is the row's.
+#[derive(Debug)]
+struct Spoiled<'a> {
+    row: &'a Row,
+    kind: MessageKind,
+    world: World,
+}
+
+impl Network for Spoiled<'_> {
+    type Error = Infallible;
+
+    fn deliver(&mut self, _: Side, mut envelope: Envelope) -> Result<Option<Envelope>, Infallible> {
+        if envelope.message.kind() == self.kind {
+            (self.row.mutation)(&mut self.world, &mut envelope);
         }
-        (Payee, SigningRefund) => {
-            let (_, payee, request) = case.held();
-            payee
-                .sign_refund(spoil(request), case.when_signing)
-                .expect_err(row.name)
-        }
-        (Payer, SigningRefund) => {
-            let (payer, payee, request) = case.held();
-            let answer = payee.sign_refund(request, case.when_signing).unwrap().1.remove(0);
-            payer.verify_refund(spoil(answer)).expect_err(row.name)
-        }
-        (Payee, Protected) => {
-            let payee = case.protected().state.payee;
-            let tx = case.funding(bitcoin::TxOut {
-                value: payee.params().terms().capacity.to_amount(),
-                script_pubkey: payee.params().funding_script(),
-            });
-            let honest = Envelope {
-                channel: case.id,
-                message: Message::Funding { tx },
-            };
-            payee.receive_funding(spoil(honest)).expect_err(row.name)
-        }
-        (Payer, Protected) => {
-            let (mut payer, _) = case.released();
-            let honest = Envelope {
-                channel: case.id,
-                message: Message::FundingRequest,
-            };
-            let refused = payer.apply(Event::Message(spoil(honest)));
-            assert_eq!(payer.stage(), Protected, "{}", row.name);
-            refusal(row, refused)
-        }
-        (by, at) => refuse_running(row, by, walk(case, at)),
+        Ok(Some(envelope))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::pair::{sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP}
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// What a mutation may read, and how it may set the scene.
+#[derive(Debug)]
 pub struct World {
     pub params: ChannelParams,
     /// Once the opening is done.
@@ -32,6 +33,7 @@ impl World {
 
 pub type Mutation = fn(&mut World, &mut Envelope);
 
+#[derive(Debug)]
 pub struct Row {
     pub name: &'static str,
     pub case: fn() -> Case,
