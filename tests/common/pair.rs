@@ -41,6 +41,9 @@ pub trait Inspect {
 
     /// The payer's, and the payee's.
     fn stages(&self) -> [Stage; 2];
+
+    /// The chain has come to this tip, and neither of them knows it yet.
+    fn at(&mut self, tip: Tip) -> &mut Self;
 }
 
 impl<N> Inspect for spilman::sim::Pair<N> {
@@ -59,6 +62,11 @@ impl<N> Inspect for spilman::sim::Pair<N> {
 
     fn stages(&self) -> [Stage; 2] {
         [self.payer.stage(), self.payee.stage()]
+    }
+
+    fn at(&mut self, tip: Tip) -> &mut Self {
+        self.tip = tip;
+        self
     }
 }
 

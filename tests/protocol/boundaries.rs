@@ -55,8 +55,9 @@ fn a_payment_below_dust_is_accepted_and_not_enforceable() {
                 sat(if enforceable { fee } else { fee + paid })
             );
             // 3. Near the expiry, a payee settles only what brings it something.
-            pair.tip = tip(HEIGHT + 120, MTP);
-            pair.poll(Side::Payee, 100, None).unwrap();
+            pair.at(tip(HEIGHT + 120, MTP))
+                .poll(Side::Payee, 100, None)
+                .unwrap();
             assert_eq!(
                 pair.network.broadcast.len(),
                 if enforceable { 2 } else { 1 },
@@ -236,12 +237,10 @@ fn the_last_block_for_a_payment() {
             Bond => (tip(900, MTP + 86_400 - 21_601), tip(901, MTP + 86_400 - 21_600)),
         };
         let mut pair = case.open();
-        pair.tip = last;
-        pair.poll_both(100, None).unwrap();
+        pair.at(last).poll_both(100, None).unwrap();
         pair.apply(Side::Payer, Event::Pay(sat(1_000))).unwrap();
         assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
-        pair.tip = over;
-        pair.poll(Side::Payer, 100, None).unwrap();
+        pair.at(over).poll(Side::Payer, 100, None).unwrap();
         let refused = pair
             .tell(Side::Payer, Event::Pay(sat(1_000)))
             .unwrap_err()
@@ -278,11 +277,9 @@ fn the_refund_is_broadcast_at_its_lock() {
         ] {
             let name = format!("{} {}", case.name(), case.terms.refund_lock);
             let mut pair = case.open();
-            pair.tip = before;
-            pair.poll(Side::Payer, 100, None).unwrap();
+            pair.at(before).poll(Side::Payer, 100, None).unwrap();
             assert_eq!(pair.network.broadcast.len(), 1, "{name}: the funding transaction");
-            pair.tip = at;
-            pair.poll(Side::Payer, 100, None).unwrap();
+            pair.at(at).poll(Side::Payer, 100, None).unwrap();
             let (role, refund) = &pair.network.broadcast[1];
             assert_eq!(role.name(), "refund", "{name}");
             assert_spends(pair.payer.params(), refund);
@@ -334,8 +331,9 @@ fn a_script_holds_no_lock_past_2038_and_a_signed_refund_does() {
             assert_eq!(refund.lock_time.to_consensus_u32(), time, "{construction}");
             assert_spends(pair.payer.params(), &refund);
             for (mtp, count) in [(time, 1), (time + 1, 2)] {
-                pair.tip = tip(HEIGHT + 200, mtp);
-                pair.poll(Side::Payer, 100, None).unwrap();
+                pair.at(tip(HEIGHT + 200, mtp))
+                    .poll(Side::Payer, 100, None)
+                    .unwrap();
                 assert_eq!(
                     pair.network.broadcast.len(),
                     count,
@@ -353,8 +351,9 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
     case.terms.payment_expiry = Expiry::seconds_after(case.now, 43_200);
     let mut pair = case.open();
     for (mtp, role) in [(43_200, None), (43_201, Some("payment"))] {
-        pair.tip = tip(HEIGHT + 900, MTP + mtp);
-        pair.poll(Side::Payee, 900, None).unwrap();
+        pair.at(tip(HEIGHT + 900, MTP + mtp))
+            .poll(Side::Payee, 900, None)
+            .unwrap();
         let last = pair
             .network
             .broadcast
@@ -364,8 +363,9 @@ fn a_time_lock_waits_until_the_median_time_past_is_above_it() {
         assert_eq!(last, role, "{mtp}");
     }
     for (mtp, role) in [(86_400, "payment"), (86_401, "refund")] {
-        pair.tip = tip(HEIGHT + 900, MTP + mtp);
-        pair.poll(Side::Payer, 900, None).unwrap();
+        pair.at(tip(HEIGHT + 900, MTP + mtp))
+            .poll(Side::Payer, 900, None)
+            .unwrap();
         assert_eq!(pair.network.broadcast.last().unwrap().0.name(), role, "{mtp}");
     }
 }

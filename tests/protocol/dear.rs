@@ -37,8 +37,9 @@ fn a_settlement_that_the_network_refuses_does_not_stand_before_the_payment() {
         let stepped = case.terms.protocol == Protocol::SteppedLocktime;
         if stepped {
             assert_eq!(refused(&mut pair, &settlement), [], "{at}");
-            pair.tip = crate::pair::tip(HEIGHT + 108, MTP);
-            pair.poll(Side::Payee, 3, None).unwrap();
+            pair.at(crate::pair::tip(HEIGHT + 108, MTP))
+                .poll(Side::Payee, 3, None)
+                .unwrap();
         }
         let instead = refused(&mut pair, &settlement);
         assert_eq!(instead, [(held.role(), held.tx().clone())], "{at}");
@@ -46,8 +47,9 @@ fn a_settlement_that_the_network_refuses_does_not_stand_before_the_payment() {
 
         for height in [101, 108] {
             let before = pair.network.broadcast.len();
-            pair.tip = crate::pair::tip(HEIGHT + height, MTP + 86_400 - 21_600);
-            pair.poll(Side::Payee, 3, None).unwrap();
+            pair.at(crate::pair::tip(HEIGHT + height, MTP + 86_400 - 21_600))
+                .poll(Side::Payee, 3, None)
+                .unwrap();
             let both = [
                 (SpendRole::Settlement, settlement.clone()),
                 (held.role(), held.tx().clone()),

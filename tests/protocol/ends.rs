@@ -159,8 +159,9 @@ fn a_cooperative_settlement_gives_way_at_the_closing_margin() {
         pair.apply(Side::Payer, Event::Close).unwrap();
         let cooperative = pair.payee.settlement().unwrap().tx().clone();
         let txid = cooperative.compute_txid();
-        pair.tip = tip(HEIGHT + 107, MTP);
-        pair.poll(Side::Payee, 100, Some((&cooperative, 0))).unwrap();
+        pair.at(tip(HEIGHT + 107, MTP))
+            .poll(Side::Payee, 100, Some((&cooperative, 0)))
+            .unwrap();
         assert!(pair.payee.settlement().unwrap().is_cooperative());
         pair.tip = tip(HEIGHT + 108, MTP);
         let view = pair.view(101, Some((&cooperative, u32::from(confirmed))));

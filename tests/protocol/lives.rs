@@ -162,11 +162,9 @@ fn stepped_locktime_payer_gone_payee_redeems_at_the_payment_expiry() {
     let mut pair = Case::story(Protocol::SteppedLocktime).paying(&[100, 100]).open();
     pair.network.news();
     let at = HEIGHT + 144 - 36;
-    pair.tip = tip(at - 1, MTP);
-    pair.poll(Side::Payee, 100, None).unwrap();
+    pair.at(tip(at - 1, MTP)).poll(Side::Payee, 100, None).unwrap();
     say(pair.network.news(), &[]);
-    pair.tip = tip(at, MTP);
-    pair.poll(Side::Payee, 101, None).unwrap();
+    pair.at(tip(at, MTP)).poll(Side::Payee, 101, None).unwrap();
     say(
         pair.network.news(),
         &[
@@ -191,11 +189,9 @@ fn payee_gone_payer_refunds_at_the_expiry_and_not_before() {
             Protocol::Bond => (tip(900, MTP + 86_400), tip(901, MTP + 86_401)),
             _ => (tip(HEIGHT + 143, MTP), tip(HEIGHT + 144, MTP)),
         };
-        pair.tip = before;
-        pair.poll(Side::Payer, 140, None).unwrap();
+        pair.at(before).poll(Side::Payer, 140, None).unwrap();
         assert_eq!(pair.network.news(), [""; 0], "{at}");
-        pair.tip = over;
-        pair.poll(Side::Payer, 141, None).unwrap();
+        pair.at(over).poll(Side::Payer, 141, None).unwrap();
         assert_eq!(pair.network.news(), ["payer broadcasts refund"], "{at}");
         let refund = last_spend(&pair, SpendRole::Refund);
         let owed = pair.payer.params().refund_amount().to_sat();
@@ -285,11 +281,9 @@ fn example_7_ten_bitcoin_payee_closes_the_session() {
 fn example_7_payee_closes_because_expiry_is_near() {
     let mut pair = Case::story(Protocol::Example7).paying(&[5_000]).open();
     pair.network.news();
-    pair.tip = tip(HEIGHT + 144 - 37, MTP);
-    pair.poll_both(100, None).unwrap();
+    pair.at(tip(HEIGHT + 144 - 37, MTP)).poll_both(100, None).unwrap();
     say(pair.network.news(), &[]);
-    pair.tip = tip(HEIGHT + 144 - 36, MTP);
-    pair.poll_both(101, None).unwrap();
+    pair.at(tip(HEIGHT + 144 - 36, MTP)).poll_both(101, None).unwrap();
     say(pair.network.news(), &SETTLES);
     last_spend(&pair, SpendRole::Settlement);
 }

@@ -27,8 +27,7 @@ fn spends(pair: &Pair) -> Vec<SpendRole> {
 fn the_life_begins_at_the_confirmation() {
     let base = tip(HEIGHT + 100, MTP);
     let mut pair = case().funded();
-    pair.tip = base;
-    pair.poll_both(0, None).unwrap();
+    pair.at(base).poll_both(0, None).unwrap();
     assert_eq!(pair.payee.stage(), Stage::AwaitingFunding);
 
     at(&mut pair, tip(HEIGHT + 207, MTP), base);
@@ -36,8 +35,7 @@ fn the_life_begins_at_the_confirmation() {
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(1_000));
     assert_eq!(spends(&pair), []);
-    pair.tip = tip(HEIGHT + 208, MTP);
-    pair.poll(Payer, 108, None).unwrap();
+    pair.at(tip(HEIGHT + 208, MTP)).poll(Payer, 108, None).unwrap();
     let refused = pair.tell(Payer, Event::Pay(sat(1_000))).unwrap_err().to_string();
     assert!(refused.contains("36 before its lock at height 444"), "{refused}");
     pair.poll(Payee, 108, None).unwrap();
@@ -63,8 +61,9 @@ fn nothing_is_due_before_the_confirmation() {
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!(pair.payee.paid(), sat(1_000));
     // 2. Long after the lock would be over if it had begun at the opening.
-    pair.tip = tip(HEIGHT + 1_000, MTP + 600_000);
-    pair.poll_both(0, None).unwrap();
+    pair.at(tip(HEIGHT + 1_000, MTP + 600_000))
+        .poll_both(0, None)
+        .unwrap();
     assert_eq!(spends(&pair), []);
     assert_eq!(pair.stages(), [Stage::Open; 2]);
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
@@ -74,8 +73,9 @@ fn nothing_is_due_before_the_confirmation() {
     at(&mut pair, tip(HEIGHT + 1_107, MTP + 600_000), base);
     pair.poll_both(107, None).unwrap();
     assert_eq!(spends(&pair), []);
-    pair.tip = tip(HEIGHT + 1_108, MTP + 600_000);
-    pair.poll_both(108, None).unwrap();
+    pair.at(tip(HEIGHT + 1_108, MTP + 600_000))
+        .poll_both(108, None)
+        .unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 }
 
@@ -90,16 +90,14 @@ fn a_reorganisation_moves_the_locks() {
     pair.poll_both(107, None).unwrap();
     pair.apply(Payer, Event::Pay(sat(1_000))).unwrap();
     assert_eq!((pair.payee.paid(), spends(&pair)), (sat(2_000), vec![]));
-    pair.tip = tip(HEIGHT + 128, MTP);
-    pair.poll(Payee, 108, None).unwrap();
+    pair.at(tip(HEIGHT + 128, MTP)).poll(Payee, 108, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 
     let mut pair = case().paying(&[1_000]).open();
     at(&mut pair, tip(HEIGHT + 144, MTP), moved);
     pair.poll(Payer, 124, None).unwrap();
     assert_eq!(spends(&pair), [], "final in the old chain, not in this one");
-    pair.tip = tip(HEIGHT + 164, MTP);
-    pair.poll(Payer, 144, None).unwrap();
+    pair.at(tip(HEIGHT + 164, MTP)).poll(Payer, 144, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Refund]);
 
     let mut pair = case().paying(&[1_000]).open();
@@ -112,8 +110,9 @@ fn a_reorganisation_moves_the_locks() {
 #[test]
 fn out_of_the_chain_the_lock_stops() {
     let mut pair = case().paying(&[1_000]).open();
-    pair.tip = tip(HEIGHT + 500, MTP + 300_000);
-    pair.poll_both(0, None).unwrap();
+    pair.at(tip(HEIGHT + 500, MTP + 300_000))
+        .poll_both(0, None)
+        .unwrap();
     assert_eq!(spends(&pair), []);
     assert_eq!(pair.stages(), [Stage::AwaitingFunding; 2]);
     assert!(pair.redeemable().is_some(), "what was paid is still held");

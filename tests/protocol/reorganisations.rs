@@ -35,8 +35,7 @@ fn funding_reorganised_away_suspends_payments_until_it_is_back() {
         // 3. It is said once; a transaction that is in no block at all is given to the network again.
         pair.poll(Side::Payee, 1, None).unwrap();
         say(&mut pair, &[]);
-        pair.tip = tip(HEIGHT + 5, MTP);
-        pair.poll(Side::Payee, 0, None).unwrap();
+        pair.at(tip(HEIGHT + 5, MTP)).poll(Side::Payee, 0, None).unwrap();
         say(&mut pair, &["payee broadcasts funding"]);
         // Once a block is enough.
         pair.poll(Side::Payee, 0, None).unwrap();
@@ -73,8 +72,7 @@ fn the_payer_does_not_pay_into_a_channel_whose_funding_is_gone() {
         let mut pair = case.paying(&[1_000]).open();
         pair.poll(Side::Payer, 3, None).unwrap();
         pair.network.news();
-        pair.tip = tip(HEIGHT + 5, MTP);
-        pair.poll(Side::Payer, 0, None).unwrap();
+        pair.at(tip(HEIGHT + 5, MTP)).poll(Side::Payer, 0, None).unwrap();
         let again: &[&str] = match protocol {
             SteppedLocktime => &[
                 "payer learns funding lost, 0 confirmations",
@@ -164,8 +162,7 @@ fn settlement_is_sent_again_until_it_has_its_confirmations() {
         say(&mut pair, &SETTLES);
         assert_eq!(last(&pair, SpendRole::Settlement), settlement);
         // 3. The funding transaction too: the payee sends both again, in order.
-        pair.tip = tip(HEIGHT + 5, MTP);
-        pair.poll(Side::Payee, 0, None).unwrap();
+        pair.at(tip(HEIGHT + 5, MTP)).poll(Side::Payee, 0, None).unwrap();
         say(
             &mut pair,
             &[
@@ -190,8 +187,9 @@ fn settlement_is_sent_again_until_it_has_its_confirmations() {
 fn refund_is_sent_again_until_it_has_its_confirmations() {
     for case in channels().filter(|case| case.terms.protocol == Example7) {
         let mut pair = case.paying(&[1_000]).open();
-        pair.tip = tip(HEIGHT + 144, MTP);
-        pair.poll(Side::Payer, 144, None).unwrap();
+        pair.at(tip(HEIGHT + 144, MTP))
+            .poll(Side::Payer, 144, None)
+            .unwrap();
         let refund = last(&pair, SpendRole::Refund);
         pair.network.news();
         pair.poll(Side::Payer, 144, Some((&refund, 0))).unwrap();
@@ -273,8 +271,9 @@ fn the_payer_refunds_when_the_settlement_vanishes_after_the_expiry() {
         pair.apply(Side::Payee, Event::Close).unwrap();
         let settlement = last(&pair, SpendRole::Settlement);
         pair.network.news();
-        pair.tip = tip(HEIGHT + 144, MTP);
-        pair.poll(Side::Payer, 144, Some((&settlement, 3))).unwrap();
+        pair.at(tip(HEIGHT + 144, MTP))
+            .poll(Side::Payer, 144, Some((&settlement, 3)))
+            .unwrap();
         say(&mut pair, &[]);
         pair.poll(Side::Payer, 144, None).unwrap();
         say(&mut pair, &["payer broadcasts refund"]);
@@ -289,12 +288,14 @@ fn a_channel_that_was_never_funded_is_abandoned() {
         let at = case.name();
         let mut pair = case.funded();
         pair.network.news();
-        pair.tip = tip(HEIGHT + 143, MTP + 86_400);
-        pair.poll(Side::Payee, 0, None).unwrap();
+        pair.at(tip(HEIGHT + 143, MTP + 86_400))
+            .poll(Side::Payee, 0, None)
+            .unwrap();
         assert_eq!(pair.payee.stage(), Stage::AwaitingFunding, "{at}");
         pair.network.news();
-        pair.tip = tip(HEIGHT + 144, MTP + 86_401);
-        pair.poll(Side::Payee, 0, None).unwrap();
+        pair.at(tip(HEIGHT + 144, MTP + 86_401))
+            .poll(Side::Payee, 0, None)
+            .unwrap();
         assert_eq!(pair.payee.stage(), Stage::Closed, "{at}");
     }
     // 2. The payer of a bond that was never asked for: at the latest when no payment could be made any more, or

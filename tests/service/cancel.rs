@@ -86,10 +86,9 @@ async fn an_open_that_is_dropped_keeps_its_refund() {
 async fn an_open_that_is_dropped_early_lets_nothing_go() {
     for protocol in [SteppedLocktime, Example7, Bond] {
         let (case, chain) = (Case::new(protocol), FakeChain::new());
-        let (a, b) = duplex(64 * 1024);
-        let mut hand = Hand { io: b };
+        let (mut hand, io) = Hand::over(64 * 1024);
         let (opened, ()) = tokio::join!(
-            timeout(Duration::from_secs(10), open_payer(&case, a, &chain)),
+            timeout(Duration::from_secs(10), open_payer(&case, io, &chain)),
             async {
                 let (_, accept) = case.consider(hand.receive().await.unwrap()).unwrap();
                 hand.send(&accept).await;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use spilman::channel::Payer;
 use spilman::channel::Protocol::{Bond, Example7, SteppedLocktime};
 use spilman::channel::{Action, Construction, Event, Message, NonceSource, RefusalReason, SeenSpend};
-use spilman::channel::{Payer, UnverifiedSignature};
 use spilman::service::{PayError, RequestError};
 use spilman::wire;
 use tokio::io::AsyncWriteExt;
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::chains::{FakeChain, Odd};
 use crate::hand::{
-    loses_peer, opening, opening_over, opens, pay_at_once, payee_and_hand, payer_and_hand, ready, settles,
-    setup, soon, until, Hand,
+    garbled, loses_peer, opening, opening_over, opens, pay_at_once, payee_and_hand, payer_and_hand, ready,
+    settles, setup, soon, until, Hand,
 };
 use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 
@@ -162,11 +162,7 @@ async fn the_last_messages_arrive_after_the_party_has_moved_on() {
     let (payee, mut hand, mut payer, _) = payee_and_hand(&case, (&chain, &chain), 128).await;
     // 1. More answers than the connection holds, and then a payment that is refused.
     assert_eq!(pay_without_reading(&mut hand, &mut payer, 40).await, 40);
-    let message = Message::Payment {
-        paid: sat(4_100),
-        signature: UnverifiedSignature::from_compact([1; 64]),
-    };
-    hand.say(&case, message).await;
+    hand.say(&case, garbled(4_100)).await;
     loses_peer(payee.status()).await;
     // 2. It acts on the chain before anything is read.
     payee.close().await.unwrap();

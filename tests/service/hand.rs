@@ -8,7 +8,7 @@ use std::time::Duration;
 use bitcoin::{Amount, TxOut};
 use spilman::channel::{
     AcceptedProposal, Action, AwaitsFunding, Balance, ChainView, Envelope, Event, Message, Payee,
-    PayeeOpening, Payer, RefusalReason, Stage,
+    PayeeOpening, Payer, RefusalReason, Stage, UnverifiedSignature,
 };
 use spilman::service::{
     wallet_fn, Chain, KeyReuse, OpenError, PayeeHandle, PayerHandle, Proposal, Report, RequestError, Setup,
@@ -149,6 +149,12 @@ pub struct Hand {
 }
 
 impl Hand {
+    /// A peer by hand, and the other end of its connection, which holds this many bytes in each direction.
+    pub fn over(buffer: usize) -> (Self, DuplexStream) {
+        let (io, other) = duplex(buffer);
+        (Self { io }, other)
+    }
+
     pub async fn send(&mut self, envelope: &Envelope) {
         let bytes = wire::encode(envelope);
         self.io.write_u16(bytes.len().try_into().unwrap()).await.unwrap();
@@ -245,20 +251,36 @@ impl Hand {
     }
 }
 
+/// Why a payee on this connection opens no channel; nothing is on chain.
+pub async fn denied(io: DuplexStream) -> OpenError {
+    let chain = FakeChain::new();
+    let opened = setup("payee").accept(io, chain.clone());
+    let opened = soon("the payee to give up", opened).await;
+    assert_eq!(chain.broadcast_so_far(), []);
+    opened.err().expect("no channel")
+}
+
+/// A payment of this sum with a signature over nothing.
+pub fn garbled(paid: u64) -> Message {
+    Message::Payment {
+        paid: Amount::from_sat(paid),
+        signature: UnverifiedSignature::from_compact([1; 64]),
+    }
+}
+
 /// A payee as a service, and the payer's end of its connection.
 pub async fn payee_and_hand<C: Chain + Clone>(
     case: &Case,
     (view, chain): (&C, &FakeChain),
     buffer: usize,
 ) -> (PayeeHandle, Hand, Payer, Arc<Mutex<Vec<String>>>) {
-    let (a, b) = duplex(buffer);
-    let mut hand = Hand { io: a };
+    let (mut hand, io) = Hand::over(buffer);
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = reports.clone();
     let setup = setup("payee").observer(Arc::new(move |report: Report<'_>| {
         sink.lock().unwrap().push(format!("{report:?}"));
     }));
-    let (payee, payer) = tokio::join!(setup.accept(b, view.clone()), hand.open_as_payer(case, chain));
+    let (payee, payer) = tokio::join!(setup.accept(io, view.clone()), hand.open_as_payer(case, chain));
     (payee.unwrap(), hand, payer, reports)
 }
 
@@ -268,9 +290,8 @@ pub async fn payer_and_hand<C: Chain + Clone>(
     (view, chain): (&C, &FakeChain),
     buffer: usize,
 ) -> (PayerHandle, Hand, Payee) {
-    let (a, b) = duplex(buffer);
-    let mut hand = Hand { io: b };
-    let (payer, mut payee) = tokio::join!(open_payer(case, a, view), hand.open_as_payee(case));
+    let (mut hand, io) = Hand::over(buffer);
+    let (payer, mut payee) = tokio::join!(open_payer(case, io, view), hand.open_as_payee(case));
     let payer = payer.unwrap();
     chain.confirm(3);
     hand.make_ready(&mut payee, case).await;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bitcoin::FeeRate;
 use chains::{Blind, FakeChain, Shaky};
 use common::pair;
-use hand::{loses_peer, open, open_payer, opening, opens, settles, setup, soon, until, Hand};
+use hand::{denied, loses_peer, open, open_payer, opening, opens, settles, setup, soon, until, Hand};
 use pair::{amounts, sat, Case, HEIGHT, MTP};
 use spilman::channel::{Construction, Protocol, Stage};
 use spilman::service::{OpenError, PayError, RequestError, OPENING_TIMEOUT};
@@ -137,15 +137,11 @@ async fn a_silent_peer_is_not_waited_for() {
     assert_matches!(error, OpenError::Timeout { stage: Stage::Proposing, after: a } if a == after);
     // 2. The payee waits for a proposal, and after that for the refund.
     for (says, at) in [(false, Stage::Proposing), (true, Stage::SigningRefund)] {
-        let (a, b) = duplex(4_096);
-        let mut hand = Hand { io: a };
+        let (mut hand, io) = Hand::over(4_096);
         if says {
             hand.send(&case.propose().1).await;
         }
-        let error = soon("the payee", setup("payee").accept(b, chain.clone()))
-            .await
-            .err()
-            .unwrap();
+        let error = denied(io).await;
         assert_matches!(error, OpenError::Timeout { stage, .. } if stage == at);
     }
     assert!(chain.broadcast_so_far().is_empty());

@@ -178,9 +178,8 @@ async fn a_connection_that_panics_is_told_of() {
 async fn an_outcome_that_never_comes_says_why() {
     // 1. The payer turns away before the payee asks for the funding transaction.
     let (case, chain) = (Case::new(Bond), FakeChain::new());
-    let (a, b) = duplex(64 * 1024);
-    let mut hand = Hand { io: b };
-    let (payer, _payee) = tokio::join!(open_payer(&case, a, &chain), hand.sign_refund(&case));
+    let (mut hand, io) = Hand::over(64 * 1024);
+    let (payer, _payee) = tokio::join!(open_payer(&case, io, &chain), hand.sign_refund(&case));
     let payer = payer.unwrap();
     payer.close().await.unwrap();
     assert_eq!(payer.outcome().await, Err(OutcomeError::Abandoned));

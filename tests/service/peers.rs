@@ -9,7 +9,7 @@ use tokio::io::{duplex, AsyncWriteExt};
 
 use crate::chains::FakeChain;
 use crate::common::assert_matches;
-use crate::hand::{loses_peer, open_payer, payee_and_hand, settles, setup, soon, Hand};
+use crate::hand::{denied, garbled, loses_peer, open_payer, payee_and_hand, settles, setup, soon, Hand};
 use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
 
 /// A peer that sends, but never reads what it is sent.
@@ -48,10 +48,9 @@ async fn a_payer_that_does_not_read_cannot_keep_the_payee_from_settling() {
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_is_too_long_ends_the_connection() {
     // 1. While opening.
-    let (a, b) = duplex(4_096);
-    let mut hand = Hand { io: a };
+    let (mut hand, io) = Hand::over(4_096);
     hand.io.write_all(&[0xff, 0xff]).await.unwrap();
-    let error = setup("payee").accept(b, FakeChain::new()).await.err().unwrap();
+    let error = denied(io).await;
     assert_matches!(
         error,
         OpenError::Connection(ConnectionError::FrameTooLong { limit: MAX_MESSAGE })
@@ -59,13 +58,9 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     assert_eq!(hand.refused().await, RefusalReason::Malformed);
     // 2. One byte above the limit, and then a payee that waits for the limit's worth.
     for (len, refused) in [(MAX_MESSAGE + 1, true), (MAX_MESSAGE, false)] {
-        let (a, b) = duplex(4_096);
-        let mut hand = Hand { io: a };
+        let (mut hand, io) = Hand::over(4_096);
         hand.io.write_u16(len.try_into().unwrap()).await.unwrap();
-        let error = soon("an end", setup("payee").accept(b, FakeChain::new()))
-            .await
-            .err()
-            .unwrap();
+        let error = denied(io).await;
         assert_eq!(
             matches!(error, OpenError::Connection(_)),
             refused,
@@ -103,12 +98,10 @@ fn a_refusal_does_not_outlive_the_opening() {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_time().start_paused(true).build().unwrap()
     };
-    let (a, b) = duplex(4_096);
-    let mut hand = Hand { io: a };
+    let (mut hand, io) = Hand::over(4_096);
     runtime().block_on(async {
         hand.io.write_all(&[0xff, 0xff]).await.unwrap();
-        let opened = setup("payee").accept(b, FakeChain::new()).await;
-        opened.err().expect("no channel");
+        denied(io).await;
     });
     assert_eq!(runtime().block_on(hand.refused()), RefusalReason::Malformed);
 }
@@ -126,14 +119,10 @@ async fn garbage_ends_the_connection_and_nothing_else() {
         &endless,
     ] {
         // 1. While opening.
-        let (a, b) = duplex(64 * 1024);
-        let mut hand = Hand { io: a };
+        let (mut hand, io) = Hand::over(64 * 1024);
         hand.io.write_all(garbage).await.unwrap();
         drop(hand);
-        let error = soon("an end", setup("payee").accept(b, FakeChain::new()))
-            .await
-            .err()
-            .unwrap();
+        let error = denied(io).await;
         assert_matches!(error, OpenError::Connection(_) | OpenError::Refused(_));
         // 2. In mid-session.
         let (case, chain) = (Case::new(Example7), FakeChain::new());
@@ -154,12 +143,7 @@ async fn one_wrong_payment_ends_the_connection() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let (payee, mut hand, mut payer, reports) = payee_and_hand(&case, (&chain, &chain), 4_096).await;
     hand.carry_out(payer.apply(Event::Pay(sat(1_000))).unwrap()).await;
-    let signature = UnverifiedSignature::from_compact([1; 64]);
-    let message = Message::Payment {
-        paid: sat(2_000),
-        signature,
-    };
-    hand.say(&case, message).await;
+    hand.say(&case, garbled(2_000)).await;
     assert_eq!(hand.refused().await, RefusalReason::SignatureWrong);
     assert!(reports
         .lock()
@@ -189,9 +173,8 @@ async fn a_refused_proposal_tells_the_payer_why() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_refund_signature_aborts_with_nothing_on_chain() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
-    let (a, b) = duplex(4_096);
-    let mut hand = Hand { io: b };
-    let (payer, reason) = tokio::join!(open_payer(&case, a, &chain), async {
+    let (mut hand, io) = Hand::over(4_096);
+    let (payer, reason) = tokio::join!(open_payer(&case, io, &chain), async {
         let (_, accept) = case.consider(hand.receive().await.unwrap()).unwrap();
         hand.send(&accept).await;
         hand.receive().await.unwrap();

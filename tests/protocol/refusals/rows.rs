@@ -6,7 +6,7 @@ use spilman::channel::{
 };
 
 use super::scene::*;
-use crate::pair::{key, sat, signature, tip, Case, Side, Sign, HEIGHT, MTP};
+use crate::pair::{key, sat, signature, tip, Case, Inspect, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, SteppedLocktime};
 use Side::{Payee, Payer};
 use Stage::{AwaitingFunding, Closing, Open, Proposing, Protected, SigningRefund};
@@ -53,7 +53,7 @@ pub const ROWS: &[Row] = &[
     // Payments: the amount.
 
     row("a satoshi of the reserve", reserved, (Payee, Open), |w, e| { let paid = w.spendable() + 1; pays(w, e, paid, "payer") }, RefusalReason::PaidExceedsCapacity, &["{above}", "{spendable}"]),
-    row("more than counts before the confirmation", trusting, (Payee, Open), |w, e| { w.pair().tip = tip(HEIGHT + 1, MTP); w.pair().poll(Payee, 0, None).unwrap(); pays(w, e, 2_501, "payer") }, RefusalReason::FundingUnconfirmed, &["0 confirmations", "3 are needed for more than 0.00002500"]),
+    row("more than counts before the confirmation", trusting, (Payee, Open), |w, e| { w.pair().at(tip(HEIGHT + 1, MTP)).poll(Payee, 0, None).unwrap(); pays(w, e, 2_501, "payer") }, RefusalReason::FundingUnconfirmed, &["0 confirmations", "3 are needed for more than 0.00002500"]),
 
     // Payments: the signature.
     row("signed by the payee", example7, (Payee, Open), |w, e| pays(w, e, 3_000, "payee"), RefusalReason::SignatureWrong, &["is not by key"]),
@@ -61,11 +61,11 @@ pub const ROWS: &[Row] = &[
     row("signed by another construction's digest", example7, (Payee, Open), pays_by_another_digest, RefusalReason::SignatureWrong, &["is not by key"]),
 
     // Payments: the moment, the channel, the kind.
-    row("inside the closing margin", bare, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["36 before", "height 344"]),
-    row("inside the closing margin by time", || Case::new(Bond), (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]),
-    row("inside the closing margin by time", timed, (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_400 - 21_600); w.pair().poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]).on(absolute_in_script),
-    row("inside the closing margin by relative time", timed, (Payee, Open), |w, _| { w.pair().tip = tip(900, MTP + 86_528 - 21_600); w.pair().poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21599 before", "time 1700086527"]).on(relative),
-    row("after the payments' lock", stepped_unpaid, (Payee, Open), |w, _| { w.pair().tip = tip(HEIGHT + 108, MTP); w.pair().poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["0 before", "height 308"]),
+    row("inside the closing margin", bare, (Payee, Open), |w, _| { w.pair().at(tip(HEIGHT + 108, MTP)).poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["36 before", "height 344"]),
+    row("inside the closing margin by time", || Case::new(Bond), (Payee, Open), |w, _| { w.pair().at(tip(900, MTP + 86_400 - 21_600)).poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]),
+    row("inside the closing margin by time", timed, (Payee, Open), |w, _| { w.pair().at(tip(900, MTP + 86_400 - 21_600)).poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21600 before", "time 1700086400"]).on(absolute_in_script),
+    row("inside the closing margin by relative time", timed, (Payee, Open), |w, _| { w.pair().at(tip(900, MTP + 86_528 - 21_600)).poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["21599 before", "time 1700086527"]).on(relative),
+    row("after the payments' lock", stepped_unpaid, (Payee, Open), |w, _| { w.pair().at(tip(HEIGHT + 108, MTP)).poll(Payee, 100, None).unwrap() }, RefusalReason::ChannelExpiring, &["0 before", "height 308"]),
     row("another refund", example7, (Payee, Open), |w, e| e.message = Message::RefundRequest { tx: w.pair().payer.refund().tx().clone() }, RefusalReason::UnexpectedMessage, &["refund-request"]),
 
     // Closing.
