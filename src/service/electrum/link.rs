@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,8 @@ pub(super) struct Link {
     since: Instant,
 }
 
-type Reply = oneshot::Sender<Result<Value, ElectrumError>>;
+/// An answer stays text until its type is known: as a tree of values it can take forty times as much memory.
+type Reply = oneshot::Sender<Result<Box<RawValue>, ElectrumError>>;
 
 struct LinkRequest {
     call: &'static str,
@@ -108,9 +110,10 @@ impl Link {
             since: Instant::now(),
         };
         tokio::spawn(wire.run(inbox));
-        let greeting: Value = link.call("server.version", json!(["spilman", "1.4"])).await?;
-        let software = greeting[0].as_str();
-        software.unwrap_or_default().clone_into(&mut link.software);
+        let greeting: Box<RawValue> = link.call("server.version", json!(["spilman", "1.4"])).await?;
+        if let Ok((software, _)) = serde_json::from_str::<(_, IgnoredAny)>(greeting.get()) {
+            link.software = software;
+        }
         Ok(link)
     }
 
@@ -142,7 +145,7 @@ impl Link {
         let ask = LinkRequest { call, params, reply };
         self.asks.send(ask).await.map_err(|_| self.end())?;
         let answer = answer.await.map_err(|_| self.end())??;
-        T::deserialize(answer).map_err(|error| ElectrumError::nonsense(call, &error))
+        serde_json::from_str(answer.get()).map_err(|error| ElectrumError::nonsense(call, &error))
     }
 
     /// Returns the same, for a call that the server may refuse: the refusal is then a part of the answer.
@@ -165,7 +168,7 @@ impl Link {
         if subscribed().contains(script_hash) {
             return Ok(());
         }
-        let asked = self.ask::<Value>("blockchain.scripthash.subscribe", json!([script_hash]));
+        let asked = self.ask::<IgnoredAny>("blockchain.scripthash.subscribe", json!([script_hash]));
         if asked.await?.is_ok() {
             subscribed().insert(script_hash.to_owned());
         }
@@ -184,12 +187,13 @@ struct SocketTask {
 
 /// An answer has an id, news have a method.
 #[derive(Deserialize)]
-struct Line {
+struct Line<'a> {
     id: Option<u64>,
-    method: Option<String>,
-    #[serde(default)]
-    result: Value,
-    error: Option<Value>,
+    method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 impl SocketTask {
@@ -237,7 +241,7 @@ impl SocketTask {
     }
 
     fn hear(&mut self, text: &str) -> Result<(), String> {
-        let line: Line = serde_json::from_str(text)
+        let line: Line<'_> = serde_json::from_str(text)
             .map_err(|error| format!("it sent {:?}, which is not an answer: {error}", excerpt(text)))?;
         let Some(id) = line.id else {
             if line.method.is_none() {
@@ -250,8 +254,8 @@ impl SocketTask {
             return Err(format!("it answered request {id}, which was never sent"));
         };
         let answer = match line.error {
-            None => Ok(line.result),
-            Some(error) => Err(refused(call, &error)),
+            None => Ok(line.result.unwrap_or(RawValue::NULL).to_owned()),
+            Some(error) => Err(refused(call, error)),
         };
         let _ = reply.send(answer);
         Ok(())
@@ -259,12 +263,21 @@ impl SocketTask {
 }
 
 /// An error is an object, or just a string.
-fn refused(call: &'static str, error: &Value) -> ElectrumError {
-    let message = error["message"].as_str().or(error.as_str());
-    let message = message.map_or_else(|| error.to_string(), |message| message.trim().to_owned());
+fn refused(call: &'static str, error: &RawValue) -> ElectrumError {
+    #[derive(Deserialize)]
+    struct Words {
+        #[serde(default)]
+        code: i64,
+        message: String,
+    }
+    let Words { code, message } = serde_json::from_str(error.get()).unwrap_or_else(|_| {
+        let text = serde_json::from_str(error.get());
+        let message = text.unwrap_or_else(|_| error.get().to_owned());
+        Words { code: 0, message }
+    });
     ElectrumError::Refused {
         call,
-        code: error["code"].as_i64().unwrap_or_default(),
-        message: cut(&message, MAX_MESSAGE),
+        code,
+        message: cut(message.trim(), MAX_MESSAGE),
     }
 }
