@@ -18,7 +18,7 @@ pub(super) async fn play(run: &Run<'_>, ours: OurSide) -> Result<(), CaseFailure
         Ok(()) => {}
         Err(Stop::Failed(failure)) => return Err(failure),
         Err(Stop::Cut) => {
-            // Who is gone does nothing more.
+            // A side that has disconnected does nothing more.
             if let Some(payer) = &payer {
                 payer.abort();
             }
@@ -48,7 +48,7 @@ async fn converse(run: &Run<'_>, ours: OurSide, opened: &mut Option<PayerHandle>
     run.told(settlement).await
 }
 
-/// Every payment, each acknowledged before the next.
+/// Makes every payment, each acknowledged before the next.
 async fn pay(run: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
     const STAGE: &str = "payment";
     let mut paid = Amount::ZERO;
@@ -80,12 +80,12 @@ async fn pay(run: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
     Ok(paid)
 }
 
-/// Our part in the end that the case has.
+/// Does our part in the ending of the case.
 async fn close(run: &Run<'_>, payer: &PayerHandle, agreed: &AgreedChannel) -> Result<(), Stop> {
     match run.case.ending {
         Ending::ClosedByPayer => payer.close().await.map_err(CaseFailure::runner)?,
         Ending::HigherFeerate => payer.close_at(HIGHER).await.map_err(CaseFailure::runner)?,
-        // The program does it by itself.
+        // The program closes on its own.
         Ending::ClosedByPayee => {}
         Ending::NeverClosed => run.to_margin(Some(agreed)).await?,
     }
@@ -115,7 +115,8 @@ async fn aftermath(run: &Run<'_>, agreed: Option<AgreedChannel>) -> Result<(), C
     }
 }
 
-/// The payee settles with what it had accepted, if that is worth anything; if not, it sees the payer's refund.
+/// Checks that the payee settles with the last payment it accepted, if that is enforceable; if not, the payer takes its
+/// refund.
 async fn held(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     const STAGE: &str = "protection";
     let paid = run.heard().accepted.unwrap_or(Amount::ZERO);
@@ -131,7 +132,7 @@ async fn held(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> 
     run.confirmed().await
 }
 
-/// In the article the payer's funding transaction may be out, but that is not the payee's business.
+/// Checks that the payee broadcasts nothing. In `stepped-locktime`, the payer may have broadcast the funding transaction.
 async fn nothing_at_stake(run: &Run<'_>, kind: MessageKind) -> Result<(), CaseFailure> {
     run.leaves().await?;
     let stepped = run.case.protocol == Protocol::SteppedLocktime && kind == MessageKind::Funding;
@@ -139,7 +140,7 @@ async fn nothing_at_stake(run: &Run<'_>, kind: MessageKind) -> Result<(), CaseFa
     run.mempool_holds_only(ours.map(|tx| tx.compute_txid()))
 }
 
-/// The program is dead. What it signed takes everything back at the lock, and not one block before.
+/// The program is dead. Checks that the refund that it signed is valid at the lock, and not one block before.
 async fn refund_holds(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     let world = run.world;
     if world.height_of(agreed.funding.txid)?.is_none() {

@@ -40,7 +40,7 @@ async fn converse(run: &Run<'_>, ours: OurSide, opened: &mut Option<PayeeHandle>
     Ok(())
 }
 
-/// The program proposes what it was told to.
+/// Checks that the program proposes the terms of its assignment.
 fn proposed(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     let (wanted, found) = (&run.terms, agreed.params.terms());
     if wanted == found {
@@ -53,7 +53,7 @@ fn proposed(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     ))
 }
 
-/// The funding transaction takes the coin that the program was given, and leaves the rest of it to the payer.
+/// Checks that the funding transaction spends the coin of the assignment, and pays the change to the payer.
 fn pays_back(
     agreed: &AgreedChannel,
     tx: &Transaction,
@@ -86,7 +86,7 @@ fn pays_back(
     ))
 }
 
-/// Every payment; in `bond` each is asked for.
+/// Waits for every payment; in `bond`, requests each.
 async fn be_paid(run: &Run<'_>, payee: &PayeeHandle) -> Result<Amount, Stop> {
     const STAGE: &str = "payment";
     let mut paid = Amount::ZERO;
@@ -112,7 +112,7 @@ async fn be_paid(run: &Run<'_>, payee: &PayeeHandle) -> Result<Amount, Stop> {
     Ok(paid)
 }
 
-/// What our payee could broadcast now.
+/// Records what our payee could broadcast now.
 async fn record(run: &Run<'_>, payee: &PayeeHandle, number: u32) -> Result<(), CaseFailure> {
     let payment = payee.redeemable().await.map_err(CaseFailure::runner)?;
     if let Some(payment) = payment {
@@ -122,10 +122,10 @@ async fn record(run: &Run<'_>, payee: &PayeeHandle, number: u32) -> Result<(), C
     Ok(())
 }
 
-/// Our part in the end that the case has.
+/// Does our part in the ending of the case.
 async fn close(run: &Run<'_>, payee: &PayeeHandle, agreed: &AgreedChannel) -> Result<(), Stop> {
     match run.case.ending {
-        // The program does it by itself.
+        // The program closes on its own.
         Ending::ClosedByPayer => {}
         Ending::ClosedByPayee => payee.close().await.map_err(CaseFailure::runner)?,
         Ending::HigherFeerate => payee.close_at(HIGHER).await.map_err(CaseFailure::runner)?,
@@ -143,7 +143,7 @@ async fn aftermath(run: &Run<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> R
     if let (Interference::Kill, Some(payee)) = (rule.interference, payee) {
         return payment_holds(run, payee).await;
     }
-    // Who is gone does nothing more.
+    // A side that has disconnected does nothing more.
     if let Some(payee) = payee {
         payee.abort();
     }
@@ -156,7 +156,7 @@ async fn aftermath(run: &Run<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> R
     }
 }
 
-/// The payer gets everything back at the lock, unless the channel was settled already.
+/// Checks that the payer takes its refund at the lock, unless the channel is already settled.
 async fn refunded(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     if run.spender(agreed)?.is_none() {
         run.to_expiry(agreed).await?;
@@ -166,7 +166,8 @@ async fn refunded(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailu
     run.confirmed().await
 }
 
-/// A payer that hands over the funding transaction on request may wait for the request until it is too late.
+/// Checks that nothing was broadcast. A payer that hands over the funding transaction on request may wait for the
+/// request until the closing margin.
 async fn nothing_at_stake(run: &Run<'_>, kind: MessageKind, coin: &Coin) -> Result<(), CaseFailure> {
     if kind == MessageKind::FundingRequest {
         run.to_margin(None).await?;
@@ -182,10 +183,10 @@ async fn nothing_at_stake(run: &Run<'_>, kind: MessageKind, coin: &Coin) -> Resu
     })
 }
 
-/// The program is dead. What it signed settles the channel.
+/// The program is dead. Checks that the payment that it signed settles the channel.
 async fn payment_holds(run: &Run<'_>, payee: &PayeeHandle) -> Result<(), CaseFailure> {
     let agreed = AgreedChannel::of(payee);
-    // Our payee may still be about to take it.
+    // Our payee may not have accepted it yet.
     let mut status = payee.status();
     let before = run.heard();
     let taken = status.wait_for(|status| status.received >= u64::from(before.messages));

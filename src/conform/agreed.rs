@@ -1,11 +1,11 @@
-//! What both sides have agreed on, and the transactions that follow from it.
+//! What both sides agreed, and the transactions that follow from it.
 
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Witness};
 
 use crate::channel::{ChannelParams, SpendRole, SpendTemplate};
 use crate::service::Handle;
 
-/// What both sides know once the channel is there.
+/// What both sides know of an open channel.
 #[derive(Clone)]
 pub(super) struct AgreedChannel {
     pub params: ChannelParams,
@@ -65,7 +65,7 @@ impl AgreedChannel {
         )
     }
 
-    /// Returns the settlement of both.
+    /// Returns the settlement that both sign.
     pub fn closing(&self, cooperatively: bool, paid: Amount, feerate: FeeRate) -> Expected {
         if cooperatively {
             self.cooperative(paid, feerate)
@@ -85,7 +85,7 @@ fn expected(role: SpendRole, name: String, spend: &SpendTemplate<'_>) -> Expecte
     Expected { role, name, tx }
 }
 
-/// Without signatures.
+/// Returns the transaction without signatures.
 pub(super) fn unsigned(tx: &Transaction) -> Transaction {
     let mut tx = tx.clone();
     for input in &mut tx.input {
@@ -95,7 +95,7 @@ pub(super) fn unsigned(tx: &Transaction) -> Transaction {
     tx
 }
 
-/// The first field that differs.
+/// Describes the first field that differs.
 pub(super) fn difference(expected: &Transaction, found: &Transaction) -> String {
     let txid = found.compute_txid();
     let fields = [

@@ -1,4 +1,4 @@
-//! What a program under test is told: one JSON object in the environment variable `SPILMAN_CASE`.
+//! The assignment of a program under test: one JSON object in the environment variable `SPILMAN_CASE`.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ use crate::regtest::{Coin, Node, RPC_PASSWORD, RPC_USER};
 use crate::service::Proposal;
 use crate::transcript::Side;
 
-/// The environment variable that tells a program its part, as JSON.
+/// The environment variable with a program's assignment, as JSON.
 pub const CASE_ENV: &str = "SPILMAN_CASE";
 
 /// The version of this object.
@@ -38,11 +38,11 @@ pub(super) struct Assignment {
     pub limits: Bounds,
     /// The number of payments, the empty first one of `example-7` included, after which the program closes.
     pub close_after: Option<usize>,
-    /// The payee in `bond`: what it asks for, sum by sum.
+    /// The payments that the payee requests in `bond`.
     pub requests: Option<Vec<u64>>,
-    /// The payee where both can close with one signature: whether it offers a nonce.
+    /// Whether the payee offers a nonce, where both can close with one signature.
     pub joint: Option<bool>,
-    /// The payer from here on.
+    /// From here on, fields of the payer.
     pub channel: Option<u16>,
     pub terms: Option<TermNumbers>,
     pub coin: Option<Funds>,
@@ -58,10 +58,10 @@ pub(super) struct Server {
     pub password: String,
 }
 
-/// Least and most, both included.
+/// The minimum and the maximum.
 type Range = (u64, u64);
 
-/// [`Limits`], except those elsewhere in the object.
+/// The [`Limits`] that are not elsewhere in the object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bounds {
@@ -128,7 +128,7 @@ impl Assignment {
         Ok(parsed)
     }
 
-    /// Returns the fields of every case; the rest is null.
+    /// Creates an assignment with the fields of every case; the others are null.
     pub fn new(case: &Case, node: &Node, (key, payout): (SecretKey, ScriptBuf)) -> Self {
         let limits = Limits::default();
         Self {
@@ -202,7 +202,7 @@ impl Assignment {
     }
 }
 
-/// A field that is null for the other role.
+/// Returns a field that is null for the other role.
 pub(super) fn wanted<'a, T: ?Sized>(field: &str, value: Option<&'a T>) -> Result<&'a T, AssignmentError> {
     value.ok_or_else(|| AssignmentError::field(field, "is null or missing, but this role requires it"))
 }

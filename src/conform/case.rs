@@ -1,4 +1,4 @@
-//! The cases, and what each asks of a program.
+//! The cases, and what each demands of a program.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::transcript::{MessagePosition, Side};
 /// The kind of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
-    /// Both sides are honest and stay.
+    /// Both sides are honest, and stay connected.
     Good,
     /// One of the two sides vanishes.
     Vanishing,
@@ -41,29 +41,29 @@ impl fmt::Display for Group {
     }
 }
 
-/// How the channel is closed, by default.
+/// How the channel is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     ClosedByPayer,
     ClosedByPayee,
     /// Neither side closes until the closing margin.
     NeverClosed,
-    /// Our side closes, at more than the agreed feerate.
+    /// Our side closes, at a higher feerate than agreed.
     HigherFeerate,
 }
 
-/// What is to happen to one message.
+/// What happens to one message.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Interference {
-    /// Our side is gone instead of sending it.
+    /// Our side disconnects instead of sending it.
     Vanish,
-    /// Our side sends this in its place.
+    /// Our side sends a forgery in its place.
     Forge(&'static Forgery),
-    /// The program sent it, and is killed.
+    /// The program is killed after sending it.
     Kill,
 }
 
-/// What is to happen, and to which message.
+/// What happens to which message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InterferenceRule {
     pub message: MessagePosition,
@@ -78,26 +78,26 @@ pub struct Case {
     pub(super) group: Group,
     pub(super) construction: Construction,
     pub(super) protocol: Protocol,
-    /// Which side the program is.
+    /// The side of the program.
     pub(super) program: Side,
     pub(super) ending: Ending,
-    /// Where both can close with one signature: whether the payee offers it.
+    /// Whether the payee offers to close with one signature, where that is possible.
     pub(super) cooperative: bool,
     pub(super) rule: Option<InterferenceRule>,
 }
 
 impl Case {
-    /// Returns its unique name: the construction, the protocol, the case, with a slash after each.
+    /// Returns its unique name: construction, protocol and case, separated by slashes.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// One line.
+    /// Returns its summary of one line.
     pub fn summary(&self) -> &str {
         &self.summary
     }
 
-    /// Of which kind it is.
+    /// Returns its kind.
     pub const fn group(&self) -> Group {
         self.group
     }
@@ -112,20 +112,20 @@ impl Case {
         self.protocol
     }
 
-    /// The sums that are paid, one after the other.
+    /// Returns the payments in order, each the total so far.
     pub(super) fn payments(&self) -> Vec<Amount> {
         let empty = (self.protocol == Protocol::Example7).then_some(0);
         let paid = [100_000, 200_000, 300_000];
         empty.into_iter().chain(paid).map(Amount::from_sat).collect()
     }
 
-    /// Whether both close with one signature.
+    /// Returns whether both close with one signature.
     pub(super) fn closes_cooperatively(&self) -> bool {
         self.construction.closes_with_one_key() && self.cooperative
     }
 }
 
-/// Every case for a program that is this side, construction by construction.
+/// Returns every case for a program on this side, in the order of the constructions.
 #[must_use]
 pub fn cases(program: Side) -> Vec<Case> {
     let mut all = Vec::new();

@@ -26,7 +26,7 @@ impl CaseFailure {
         Self { seen, ..self }
     }
 
-    /// A fault of the runner, not of the program.
+    /// Returns a failure of the runner, not of the program.
     #[allow(clippy::needless_pass_by_value)] // callers give their error away
     pub(super) fn runner(error: impl std::fmt::Display) -> Self {
         Self::new(

@@ -63,7 +63,7 @@ pub(super) enum Unfinished {
     Message { announced: usize, received: usize },
 }
 
-/// The incomplete frame, if any, for the error if the rest does not arrive.
+/// The incomplete frame, if any. The error has it if the rest does not arrive.
 #[derive(Clone, Default)]
 pub(super) struct Begun(Arc<Mutex<Option<Part>>>);
 
@@ -76,7 +76,7 @@ impl Begun {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
     }
 
-    /// Returns what there is of a frame, as part of a sentence; nothing between two frames.
+    /// Describes the incomplete frame as part of a sentence; `None` between two frames.
     pub fn told(&self) -> Option<String> {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (unfinished, text) = begun.as_ref()?;
@@ -97,14 +97,14 @@ impl Unfinished {
     }
 }
 
-/// The first bytes as text, escaped, if they are text: a log line, a banner, a traceback.
+/// Returns the first bytes as escaped text, if they are text: a log line, a banner, a traceback.
 pub(super) fn text_in(read: &[u8]) -> Option<String> {
     /// The number of bytes shown.
     const SHOWN: usize = 160;
     let head = &read[..read.len().min(SHOWN)];
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // A letter may be cut in two.
+        // The last character may be truncated.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(&head[..error.valid_up_to()]).ok()?
         }
@@ -115,7 +115,7 @@ pub(super) fn text_in(read: &[u8]) -> Option<String> {
     (!text.is_empty() && text.chars().all(is_text)).then(|| format!("{text:?}{more}"))
 }
 
-/// Frames of at most a message each. Nothing is kept of one that is announced to be longer.
+/// Decodes frames of at most one message each. Keeps nothing of a longer one.
 #[derive(Default)]
 pub(super) struct Frames {
     pub begun: Begun,

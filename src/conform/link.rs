@@ -1,5 +1,4 @@
-//! The wire between the party of ours and the program: everything that is said goes through here, and what is dishonest
-//! in a case happens here.
+//! The link between our side and the program. Every message passes through it, and the rule of a case applies here.
 
 use std::time::Duration;
 
@@ -23,28 +22,28 @@ use crate::service::{codec, Observer, Report};
 use crate::transcript::{Entry, Side};
 use crate::wire;
 
-/// What was heard on the wire so far.
+/// What was observed on the link so far.
 #[derive(Debug, Clone, Default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each has happened or not, whatever the others"
 )]
 pub(super) struct Observations {
-    /// How many messages of the program.
+    /// The number of messages of the program.
     pub messages: u32,
-    /// The last of the program's messages, and the last of ours.
+    /// The program's last message, and the kind of ours.
     pub last: Option<Message>,
     pub last_ours: Option<MessageKind>,
-    /// The last sum that the payee, whichever side that is, has acknowledged, asked for, and been paid.
+    /// The last payment that the payee, on either side, has acknowledged, and the last that it has requested.
     pub accepted: Option<Amount>,
     pub requested: Option<Amount>,
-    /// The payee has said that payments count.
+    /// The payee has announced that payments count.
     pub ready: bool,
-    /// What the payee has said last that it has settled with.
+    /// The settlement that the payee named last.
     pub closed: Option<Txid>,
-    /// Our side is gone, or has lied.
+    /// Our side has disconnected, or sent a forgery.
     pub cut: bool,
-    /// What the program said first after a lie.
+    /// The program's first message after that.
     pub answer: Option<Message>,
     pub killed: bool,
     pub fault: Option<WireFault>,
@@ -55,7 +54,7 @@ pub(super) struct Observations {
 pub(super) struct ProgramLink {
     pub heard: watch::Receiver<Observations>,
     pub observer: Observer,
-    /// What there is of the program's next frame.
+    /// The program's incomplete frame.
     pub begun: Begun,
     task: JoinHandle<()>,
 }
@@ -67,10 +66,10 @@ impl Drop for ProgramLink {
 }
 
 struct LinkTask {
-    /// The side of ours.
+    /// Our side.
     side: Side,
     ours: Framed<DuplexStream, LengthDelimitedCodec>,
-    /// Closed when our side is gone.
+    /// `None` once our side has disconnected.
     input: Option<pipe::Sender>,
     output: FramedRead<pipe::Receiver, Frames>,
     rule: Option<InterferenceRule>,
@@ -91,7 +90,7 @@ pub(super) struct LinkSetup {
 }
 
 impl ProgramLink {
-    /// Returns the end of the wire for the party of ours.
+    /// Starts the link; returns our side's end of it.
     pub fn start(setup: LinkSetup, pipes: Pipes) -> (Self, DuplexStream) {
         let (end, ours) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
         let heard = watch::Sender::new(Observations::default());
@@ -121,7 +120,7 @@ impl ProgramLink {
     }
 }
 
-/// Writes down what our side does; that it refuses what the program says ends the case.
+/// Records what our side does. If it refuses a message of the program, the case ends.
 fn observer(side: Side, recorder: &Recorder, heard: &watch::Sender<Observations>) -> Observer {
     let (written, heard) = (recorder.observer(side, ""), heard.clone());
     std::sync::Arc::new(move |report: Report<'_>| {
@@ -133,7 +132,7 @@ fn observer(side: Side, recorder: &Recorder, heard: &watch::Sender<Observations>
     })
 }
 
-/// The first fault is the one that counts.
+/// Notes a fault; only the first counts.
 fn fail(heard: &watch::Sender<Observations>, fault: WireFault) {
     heard.send_modify(|heard| {
         heard.fault.get_or_insert(fault);
@@ -213,7 +212,7 @@ impl LinkTask {
         }
     }
 
-    /// From now on the party of ours is neither heard nor told that the wire is dead.
+    /// Cuts off our side, which is not told.
     fn silence(&mut self, text: &str) {
         self.recorder.silence(self.side);
         self.recorder.add(Entry::Notice {
@@ -232,7 +231,7 @@ impl LinkTask {
         let frame = [&header.to_be_bytes(), message].concat();
         match tokio::time::timeout(self.deadline, input.write_all(&frame)).await {
             Ok(Ok(())) => {}
-            // It closed its input. What it has to say, it may still say.
+            // The program closed its input, but may still send messages.
             Ok(Err(_)) => self.input = None,
             Err(_) => {
                 let seconds = self.deadline.as_secs();
@@ -253,7 +252,7 @@ impl LinkTask {
             return fail(&self.heard, fault);
         }
         if self.heard.borrow().cut {
-            // A side that has lied has nothing more to say.
+            // A dishonest side sends nothing more.
             self.input = None;
             return;
         }
@@ -264,12 +263,12 @@ impl LinkTask {
         }
         self.forger.saw(program, &envelope);
         if matches!(self.interference(program, kind), Some(Interference::Kill)) {
-            // Before our side hears of it, so that the program cannot answer to anything.
+            // The kill comes before our side gets the message, so that the program cannot answer.
             self.killer.kill();
             self.input = None;
             self.heard.send_modify(|heard| heard.killed = true);
         }
-        // Our party may be gone.
+        // Our side may be gone.
         let _ = self.ours.send(Bytes::copy_from_slice(frame)).await;
     }
 
@@ -306,7 +305,7 @@ impl LinkTask {
         });
     }
 
-    /// What is to happen to this message, if it is the one of the rule.
+    /// Returns what happens to this message, if the rule applies to it.
     fn interference(&mut self, from: Side, kind: MessageKind) -> Option<Interference> {
         let rule = self.rule.as_mut()?;
         if !rule.message.reached(from, kind) {

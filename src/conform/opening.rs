@@ -1,4 +1,4 @@
-//! How an opening ends, and the answer to a lie.
+//! How an opening ends, and the answer to a forged message.
 
 use std::future::Future;
 
@@ -9,12 +9,12 @@ use crate::service::OpenError;
 use crate::transcript::Side;
 
 impl Run<'_> {
-    /// Waits for the opening of our side. Every message of it has its own deadline.
+    /// Waits for our side to open the channel. Each message has a separate deadline.
     pub async fn opened<H>(&self, opening: impl Future<Output = Result<H, OpenError>>) -> Result<H, Stop> {
         let mut heard = self.link.heard.clone();
         tokio::select! {
             biased;
-            // A program that is killed on purpose has signed by then, and our side goes on without it.
+            // A program that is killed on purpose has signed before, so our side goes on without it.
             Ok(_) = heard.wait_for(|heard| heard.cut || heard.fault.is_some()) => {
                 if self.heard().fault.is_some() {
                     Err(self.missed("opening", format!("{} and the messages after it", self.awaited(None))).into())
@@ -26,7 +26,7 @@ impl Run<'_> {
         }
     }
 
-    /// The message that our side waits for in an opening.
+    /// Returns the message that our side waits for in an opening.
     fn awaited(&self, stage: Option<Stage>) -> MessageKind {
         match (self.ours(), stage) {
             (Side::Payer, Some(Stage::SigningRefund)) => MessageKind::RefundSignature,
@@ -43,7 +43,7 @@ impl Run<'_> {
         let expected = format!("refuse with {reason}");
         let mut heard = self.link.heard.clone();
         let answered = heard.wait_for(|heard| heard.answer.is_some() || heard.ended || heard.fault.is_some());
-        // Whatever it was, it is told below.
+        // The result is read below.
         let _ = tokio::time::timeout(self.deadline, answered).await;
         match self.heard().answer {
             Some(Message::Refuse { reason: said }) if said == reason => Ok(()),
@@ -55,7 +55,7 @@ impl Run<'_> {
         }
     }
 
-    /// Why there is no channel.
+    /// Returns why there is no channel.
     fn not_opened(&self, error: &OpenError) -> CaseFailure {
         const STAGE: &str = "opening";
         match error {

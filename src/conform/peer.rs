@@ -16,7 +16,7 @@ use crate::service::{
 };
 use crate::transcript::Side;
 
-/// How often the node is asked for its tip: it mines for a test, and is on the same machine.
+/// The interval for polling the node, which mines for a test on the same machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs this crate's own payer or payee as a program under test: reads its [`CASE_ENV`], speaks on standard input
@@ -32,7 +32,7 @@ pub fn peer() -> Result<(), PeerError> {
         .enable_all()
         .build()?;
     let lived = runtime.block_on(live(&assignment));
-    // A thread may still wait for standard input.
+    // A thread may still be waiting for standard input.
     runtime.shutdown_background();
     lived
 }
@@ -90,7 +90,7 @@ impl Task {
 }
 
 async fn live(assignment: &Assignment) -> Result<(), PeerError> {
-    // Before the first request.
+    // An invalid assignment must be reported before the first request.
     let task = Task::of(assignment)?;
     let chain = chain(&assignment.node).map_err(|source| PeerError::Node {
         url: assignment.node.url.clone(),
@@ -128,7 +128,7 @@ async fn live(assignment: &Assignment) -> Result<(), PeerError> {
     Ok(())
 }
 
-/// A node that cannot be reached is noticed before anything is said to the other side.
+/// Connects to the node, so that an error shows before the first message.
 fn chain(server: &Server) -> Result<BitcoindChain, bitcoincore_rpc::Error> {
     let auth = Auth::UserPass(server.user.clone(), server.password.clone());
     let client = Client::new(&server.url, auth)?;
@@ -140,12 +140,12 @@ fn setup(assignment: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup 
     let observer: Observer = Arc::new(move |report: Report<'_>| {
         eprintln!("{report:?}");
         if let Report::Notice(notice) = report {
-            // They are not needed once the channel closes.
+            // The receiver is gone once the channel closes.
             let _ = news.send(notice.clone());
         }
     });
     let setup = Setup::new(ChannelKey::new(assignment.secret_key), assignment.payout.clone())
-        // Its assignment gives the key.
+        // The assignment gives the key.
         .key_reuse(KeyReuse::Allow)
         .limits(assignment.limits())
         .observer(observer);
@@ -156,7 +156,7 @@ fn setup(assignment: &Assignment, news: mpsc::UnboundedSender<Notice>) -> Setup 
     }
 }
 
-/// None if the other side broke it off: nothing is at stake by then.
+/// Returns `None` if the other side broke off the opening: nothing is at stake yet.
 fn opened<H>(opened: Result<H, OpenError>) -> Result<Option<H>, PeerError> {
     match opened {
         Ok(handle) => Ok(Some(handle)),
@@ -176,7 +176,7 @@ fn opened<H>(opened: Result<H, OpenError>) -> Result<Option<H>, PeerError> {
 
 type Notices = mpsc::UnboundedReceiver<Notice>;
 
-/// Asks for one payment after the other, where it has to, and closes after the last.
+/// Requests one payment after the other, where the protocol requires it, and closes after the last.
 async fn be_paid(payee: &PayeeHandle, requests: &[u64], close_after: Option<usize>, notices: &mut Notices) {
     let mut requests = requests.iter().map(|sat| Amount::from_sat(*sat));
     let (mut accepted, mut paid) = (0, Amount::ZERO);
@@ -198,8 +198,7 @@ async fn be_paid(payee: &PayeeHandle, requests: &[u64], close_after: Option<usiz
     }
 }
 
-/// Pays one sum after the other, each when it is asked for or the one before is acknowledged, and closes after the
-/// last.
+/// Makes each payment when it is requested, or when the previous one is acknowledged, and closes after the last.
 async fn pay(payer: &PayerHandle, payments: &[u64], assignment: &Assignment, notices: &mut Notices) {
     let mut acknowledged = 0;
     let mut payments = payments.iter().map(|sat| Amount::from_sat(*sat)).peekable();
@@ -217,7 +216,7 @@ async fn pay(payer: &PayerHandle, payments: &[u64], assignment: &Assignment, not
                 return tell(payer.close().await);
             }
         }
-        // The empty first payment makes itself.
+        // The payer makes the empty first payment on its own.
         if asked && payments.peek().is_some_and(|sum| *sum == paid) {
             payments.next();
             continue;
@@ -229,7 +228,7 @@ async fn pay(payer: &PayerHandle, payments: &[u64], assignment: &Assignment, not
     }
 }
 
-/// Whatever became of it, the channel must still be brought to its end.
+/// Logs a failed request; the channel must still be closed.
 fn tell(done: Result<(), RequestError>) {
     if let Err(error) = done {
         eprintln!("{error}");

@@ -1,4 +1,4 @@
-//! A program under test as a process group: started, listened to, and ended whatever it does.
+//! A program under test as a process group, which is always ended.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,14 +14,13 @@ use tokio::task::JoinHandle;
 use super::assignment::CASE_ENV;
 use crate::regtest::process::{unused_name, Ended, Supervised};
 
-/// So much of what the program says on its standard error is kept, from the end, in bytes.
+/// The number of bytes that are kept of the end of the program's standard error.
 pub(super) const STDERR_KEPT: usize = 64 * 1024;
 
-/// How long the last words of a program that is dead may take to be read.
+/// The timeout for reading the rest of the standard error once the program is dead.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A running program. It is ended when this is dropped, and when this process ends in any other way, and with it
-/// everything that it started.
+/// A running program. It ends, with everything that it started, when this is dropped or this process ends in any way.
 pub(super) struct Program {
     process: Supervised,
     stderr: Arc<Mutex<Vec<u8>>>,
@@ -40,13 +39,13 @@ pub(super) struct Killer(Pid);
 
 impl Killer {
     pub fn kill(self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = kill_process_group(self.0, Signal::KILL);
     }
 }
 
 impl Program {
-    /// Starts `command` with a shell. Has to be called on a runtime.
+    /// Starts `command` with a shell. Must be called on a runtime.
     pub fn start(command: &str, assignment: &str) -> io::Result<(Self, Pipes)> {
         let mut shell = Command::new("/bin/sh");
         shell
@@ -78,16 +77,16 @@ impl Program {
         Killer(self.process.pid())
     }
 
-    /// Returns how it ended, if it did.
+    /// Returns how it ended, if it has.
     pub fn ended(&self) -> Option<Ended> {
         self.process.ended()
     }
 
-    /// Ends it, and returns the end of what it said on its standard error.
+    /// Ends it, and returns the end of its standard error.
     pub async fn end(mut self) -> String {
         self.process.kill();
         if let Some(listener) = self.listener.take() {
-            // A process that cannot be found may keep the pipe open.
+            // A process that has left the group may keep the pipe open.
             let _ = tokio::time::timeout(LAST_WORDS, listener).await;
         }
         let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);

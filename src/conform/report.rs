@@ -12,7 +12,7 @@ use crate::transcript::{RecordedTx, Side};
 /// - `passed`, `failed`: the sums;
 /// - `cases`, in the order of the list: `case` (its name), `group`, `verdict` (`passed` or `failed`); `stage`, `expected`
 ///   and `seen` of a case that failed, null for one that passed; `stderr`, the end of the program's standard error;
-///   `transactions`, each with `name`, `by`, `txid` and `hex`, those of both sides, in the order in which they were made.
+///   `transactions` of both sides, each with `name`, `by`, `txid` and `hex`, in the order in which they were made.
 #[must_use]
 pub fn to_json(command: &str, program: Side, played: &[(&Case, CaseResult)]) -> Value {
     let passed = |group: Option<Group>, wanted: bool| {

@@ -1,4 +1,4 @@
-//! One case while it is played: a node, a party of ours, a program, and the waiting for each other.
+//! One case while it is played: a node, our side, a program, and the waits for each of them.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -45,7 +45,7 @@ pub(super) struct OurSide {
 }
 
 impl Run<'_> {
-    /// Waits for the end that the case has. Our side may yet have a message to send that the case cuts.
+    /// Waits for the ending of the case. The rule may still apply to a message that our side sends.
     pub async fn settled(&self, agreed: &AgreedChannel, paid: Amount) -> Result<Txid, Stop> {
         let mut heard = self.link.heard.clone();
         let expected = self.end(agreed, paid);
@@ -56,13 +56,13 @@ impl Run<'_> {
         }
     }
 
-    /// The transaction that ends the channel, if both sides are honest and stay.
+    /// Returns the transaction that ends the channel, if both sides are honest and stay connected.
     fn end(&self, agreed: &AgreedChannel, paid: Amount) -> Expected {
         let cooperatively = self.case.closes_cooperatively();
         match self.case.ending {
             Ending::ClosedByPayer => agreed.closing(cooperatively, paid, self.terms.feerate),
             Ending::HigherFeerate => agreed.closing(cooperatively, paid, HIGHER),
-            // With a locked payment it must ask, and with a nonce it can.
+            // With a locked payment, the payee must request the close; with a nonce, it can.
             Ending::ClosedByPayee if cooperatively || self.terms.payment_expiry.is_some() => {
                 agreed.closing(cooperatively, paid, self.terms.feerate)
             }
@@ -74,12 +74,12 @@ impl Run<'_> {
         self.link.heard.borrow().clone()
     }
 
-    /// Returns the side of ours.
+    /// Returns our side.
     pub const fn ours(&self) -> Side {
         self.case.program.peer()
     }
 
-    /// Returns a failure with what there was instead.
+    /// Returns a failure with what was seen instead.
     pub fn missed(&self, stage: &'static str, expected: impl Into<String>) -> CaseFailure {
         CaseFailure::new(stage, expected, self.seen())
     }
@@ -113,8 +113,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for something that our side does when the program has done its part. Ends as soon as it cannot come any
-    /// more.
+    /// Waits for something that our side does once the program has done its part. Fails as soon as that is impossible.
     pub async fn unless_cut<T>(
         &self,
         stage: &'static str,
@@ -125,7 +124,7 @@ impl Run<'_> {
         self.unless(stage, expected, cut, awaited).await
     }
 
-    /// As above, while our side does not depend on a living program.
+    /// Waits in the same way, with another condition for failing.
     pub async fn unless<T>(
         &self,
         stage: &'static str,
@@ -150,7 +149,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for a stage of our side's.
+    /// Waits until our side has reached a stage.
     pub async fn party(
         &self,
         stage: &'static str,
@@ -167,7 +166,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the wire has carried something.
+    /// Waits until something was observed on the link.
     pub async fn said(
         &self,
         stage: &'static str,
@@ -177,7 +176,7 @@ impl Run<'_> {
         let mut heard = self.link.heard.clone();
         let over = |heard: &Observations| said(heard) || heard.ended;
         let waited = async { heard.wait_for(over).await.is_ok_and(|heard| said(&heard)) };
-        // What came before the end counts, whatever the end was.
+        // What came before the end of the output counts.
         let broken = |heard: &Observations| heard.fault.is_some() || heard.cut;
         if self.unless(stage, expected, broken, waited).await? {
             Ok(())
@@ -188,7 +187,7 @@ impl Run<'_> {
         }
     }
 
-    /// Looks until there is something to see, the program is gone, or the time is up.
+    /// Polls until there is a result, the program is gone, or the deadline has passed.
     pub async fn until<T>(
         &self,
         stage: &'static str,
@@ -197,7 +196,7 @@ impl Run<'_> {
     ) -> Result<T, CaseFailure> {
         let begun = Instant::now();
         loop {
-            // In this order: what it did, it did before it ended.
+            // This comes before the poll, because the program acts before it ends.
             let gone = self.heard().fault.is_some()
                 || (!self.heard().killed && self.program.borrow().ended().is_some());
             if let Some(seen) = look()? {
@@ -210,21 +209,21 @@ impl Run<'_> {
         }
     }
 
-    /// Mines, and tells our side.
+    /// Mines, and announces the blocks to our side.
     pub async fn mine(&self, blocks: u32) -> Result<(), CaseFailure> {
         self.world.mine(blocks, &[]).await?;
         self.view.announce();
         Ok(())
     }
 
-    /// Mines until this lock is over, and tells our side.
+    /// Mines to the end of this lock, and announces the blocks to our side.
     pub async fn make_final(&self, lock: impl Into<Lock>) -> Result<(), CaseFailure> {
         self.world.make_final(lock, &[]).await?;
         self.view.announce();
         Ok(())
     }
 
-    /// Mines to the payee's time to settle.
+    /// Mines to the closing margin, when the payee settles.
     pub async fn to_margin(&self, agreed: Option<&AgreedChannel>) -> Result<(), CaseFailure> {
         let base = match agreed {
             Some(agreed) => self.world.funding_parent(agreed.funding)?,
@@ -254,7 +253,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits for the funding transaction, and gives it the confirmations that the payee waits for.
+    /// Waits for the funding transaction, and gives it the confirmations that the payee requires.
     pub async fn funded(&self, agreed: &AgreedChannel) -> Result<(), Stop> {
         const STAGE: &str = "funding";
         let txid = agreed.funding.txid;
@@ -282,8 +281,7 @@ impl Run<'_> {
         }
         let needed = agreed.params.confirmations();
         self.mine(needed - 1).await?;
-        // Nothing tells that a message will not come; one that was sent before the funding transaction has been read
-        // by then.
+        // Only time can show that a message does not come. One sent before the last confirmation has arrived by then.
         tokio::time::sleep(POLL_INTERVAL).await;
         if self.case.program == Side::Payee && self.heard().ready {
             let expected = format!("ready at {needed} confirmations");
@@ -347,7 +345,7 @@ impl Run<'_> {
         }
     }
 
-    /// Six blocks on it, after which the program has nothing left to do.
+    /// Gives the settlement six confirmations, after which the program has nothing left to do.
     pub async fn confirmed(&self) -> Result<(), CaseFailure> {
         self.mine(6).await?;
         self.leaves().await
@@ -362,7 +360,7 @@ impl Run<'_> {
             let exited = self.program.borrow().ended();
             let heard = self.heard();
             let failed = exited.is_some_and(|ended| !ended.is_success()) || heard.fault.is_some();
-            // It may have been quicker than the reading of its output.
+            // It may have exited before its output was read.
             if !failed && exited.is_some() && heard.ended {
                 return Ok(());
             }
@@ -377,7 +375,7 @@ impl Run<'_> {
         }
     }
 
-    /// Checks that the program has put nothing on the chain.
+    /// Checks that the program has broadcast nothing.
     pub fn mempool_holds_only(&self, ours: Option<Txid>) -> Result<(), CaseFailure> {
         let mempool = self.world.node().mempool().map_err(ScenarioError::from)?;
         match mempool.into_iter().find(|txid| Some(*txid) != ours) {

@@ -29,7 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const CAPACITY: Amount = Amount::from_sat(1_000_000);
 const COIN: Amount = Amount::from_sat(1_050_000);
-/// So that there is something between nothing and the least payment.
+/// Two, so that there is a payment below the minimum.
 const MINIMUM_PAYMENT: Amount = Amount::from_sat(2);
 
 /// Plays cases with a program.
@@ -49,12 +49,12 @@ pub struct CaseResult {
     pub interrupted: bool,
     /// What happened, with every transaction.
     pub transcript: Transcript,
-    /// The end of what the program said on its standard error, at most 64 KiB.
+    /// The end of the program's standard error, at most 64 KiB.
     pub stderr: String,
 }
 
 impl Runner {
-    /// Creates a runner that starts `command` with `/bin/sh -c`, as this side.
+    /// Creates a runner that starts `command` with `/bin/sh -c`, as the program on this side.
     #[must_use]
     pub fn new(command: impl Into<String>, program: Side) -> Self {
         Self {
@@ -197,7 +197,7 @@ fn blank(case: &Case) -> Transcript {
     }
 }
 
-/// What both sides of a case bring.
+/// The keys, the coin and the terms of a case.
 struct CaseParties {
     payer: SecretKey,
     payee: SecretKey,

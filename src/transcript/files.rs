@@ -8,7 +8,7 @@ use super::record::Transcript;
 use super::text::{render, TextContext};
 use super::timeline::timeline;
 
-/// Names and contents of the files that hold a transcript: `timeline.txt`, `transcript.json`, and for every
+/// Returns names and contents of the files that hold a transcript: `timeline.txt`, `transcript.json`, and for every
 /// transaction, in the order in which they were built, `01-funding.txt` for people and `01-funding.hex`.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn files(transcript: &Transcript) -> Result<Vec<(String, String)>, DecodeErr
     Ok(files)
 }
 
-/// One recorded transaction as a page of text; empty if there is none of that name.
+/// Returns a recorded transaction as a page of text; empty if no transaction has that name.
 ///
 /// # Errors
 /// If it cannot be decoded.

@@ -6,7 +6,7 @@ use super::path::{follow, Ask};
 use super::revealed::Revealed;
 use super::script::multisig;
 
-/// The output script that the items imply, where the spent output is not known.
+/// Returns the output script that the items imply, where the spent output is not known.
 pub(super) fn infer(pushes: &[Vec<u8>], witness: &[Vec<u8>]) -> Option<ScriptBuf> {
     let script = |bytes: &Vec<u8>| ScriptBuf::from_bytes(bytes.clone());
     match (pushes, witness) {
@@ -26,7 +26,7 @@ pub(super) fn infer(pushes: &[Vec<u8>], witness: &[Vec<u8>]) -> Option<ScriptBuf
     }
 }
 
-/// Whether the witness can hardly be anything but the signature of a Taproot key path spend.
+/// Returns whether the witness looks like the signature of a Taproot key path spend.
 pub(super) fn is_key_path(pushes: &[Vec<u8>], witness: &[Vec<u8>]) -> bool {
     pushes.is_empty() && matches!(witness, [signature] if matches!(signature.len(), 64 | 65))
 }
@@ -35,7 +35,7 @@ fn is_key(bytes: &[u8]) -> bool {
     PublicKey::from_slice(bytes).is_ok()
 }
 
-/// Whether the script checks signatures and takes just these items.
+/// Returns whether the script checks signatures and consumes exactly these items.
 fn fits(script: &Script, items: &[Vec<u8>]) -> bool {
     let checks = |asks: &[Ask]| asks.iter().any(|ask| matches!(ask, Ask::Signature(_)));
     multisig(script).is_some()

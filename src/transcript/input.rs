@@ -78,7 +78,7 @@ pub enum SpendKind {
     TaprootKeyPath,
     /// P2TR by one of its leaves.
     TaprootScriptPath,
-    /// The spent output is not known and the items do not tell.
+    /// The spent output is not known, and the items do not show it.
     Unknown,
 }
 
@@ -125,7 +125,7 @@ pub struct DecodedInput {
 }
 
 impl DecodedInput {
-    /// Returns whether there is nothing at all that could unlock it.
+    /// Returns whether it has nothing that could unlock it.
     pub fn is_unsigned(&self) -> bool {
         self.script_sig.is_empty() && self.witness.is_empty()
     }
@@ -135,14 +135,14 @@ impl DecodedInput {
         signers(&self.script_sig).chain(signers(&self.witness)).collect()
     }
 
-    /// Returns whether signatures are lacking, as far as that can be told: its size and feerate are not final then.
+    /// Returns whether signatures are missing, as far as that is known. Its size and feerate are then not final.
     pub fn lacks_signatures(&self) -> bool {
         let spared = self.problems.iter().all(|problem| problem.spares_signatures());
         let failing = self.signers().len() < self.required || !spared;
         self.is_unsigned() || (self.required > 0 && failing)
     }
 
-    /// Returns whether a signature is there that was made by no key of the script or cannot be read.
+    /// Returns whether it has a signature that no key of the script made, or that cannot be read.
     pub fn has_invalid_signature(&self) -> bool {
         self.script_sig.iter().chain(&self.witness).any(
             |item| matches!(&item.role, ItemRole::Signature(signature) if matches!(signature.signer, SignatureOwner::NoKey | SignatureOwner::Malformed(_))),
@@ -150,7 +150,7 @@ impl DecodedInput {
     }
 }
 
-/// The keys that signed, in the order of their signatures.
+/// Returns the keys that signed, in the order of their signatures.
 pub(super) fn signers(items: &[StackItem]) -> impl Iterator<Item = ScriptKey> + '_ {
     items.iter().filter_map(|item| match &item.role {
         ItemRole::Signature(DecodedSignature {

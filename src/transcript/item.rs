@@ -14,7 +14,7 @@ pub enum ItemRole {
     Dummy,
     /// A signature.
     Signature(DecodedSignature),
-    /// An empty item in the place of a signature.
+    /// An empty item in place of a signature.
     NoSignature,
     /// The public key of a P2PKH or P2WPKH spend.
     PublicKey(PublicKey),
@@ -28,11 +28,11 @@ pub enum ItemRole {
     Branch(IfBranch),
     /// The script of a leaf (BIP 342), which has this hash.
     Leaf(TapLeafHash),
-    /// What ties the leaf to the output key (BIP 341).
+    /// The proof that the output key commits to the leaf (BIP 341).
     ControlBlock(DecodedControlBlock),
     /// The last item of a Taproot spend where it begins with 0x50 (BIP 341); no node relays one.
     Annex,
-    /// A whole scriptSig that is not made of pushes alone.
+    /// A whole scriptSig that has more than pushes.
     Opaque,
     /// Unknown.
     Unknown,
@@ -47,7 +47,7 @@ pub struct IfBranch {
     pub asks: Vec<Ask>,
 }
 
-/// A control block, and what its leaf makes of it.
+/// A control block, and the output key that its leaf gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedControlBlock {
     /// The control block itself.

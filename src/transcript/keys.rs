@@ -8,7 +8,7 @@ use bitcoin::{PublicKey, XOnlyPublicKey};
 
 pub(super) static SECP: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
 
-/// A key in the form in which it stands in a script.
+/// A key in its form in a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScriptKey {
     /// 33 or 65 bytes, for ECDSA.
@@ -18,7 +18,7 @@ pub enum ScriptKey {
 }
 
 impl ScriptKey {
-    /// The key that these bytes are, judged by their length.
+    /// Reads a key, whose form follows from its length.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         if bytes.len() == 32 {
             return XOnlyPublicKey::from_slice(bytes).ok().map(Self::XOnly);

@@ -11,7 +11,7 @@ use super::script_lock::ScriptLock;
 use super::units::thousands;
 
 impl ScriptLock {
-    /// From when on it lets a spend pass.
+    /// Describes from when on it allows a spend.
     pub(super) fn waits(self) -> String {
         match self {
             Self::Absolute(lock) => absolute(lock),
@@ -19,7 +19,7 @@ impl ScriptLock {
         }
     }
 
-    /// What stands between this lock of a script and input `index` of the transaction that must satisfy it.
+    /// Returns why input `index` of the transaction does not satisfy this lock of its script.
     pub(super) fn failing(self, tx: &Transaction, index: usize) -> Option<Problem> {
         let sequence = tx.input[index].sequence;
         let (same_unit, reached, found) = match self {
@@ -54,7 +54,7 @@ impl ScriptLock {
     }
 }
 
-/// The locks of a script, each with the word of its operand.
+/// Returns the locks of a script, each with its operand.
 pub(super) fn locks_in(script: &Script) -> Vec<(Instruction<'_>, ScriptLock)> {
     let parts: Vec<_> = script.instructions().map_while(Result::ok).collect();
     parts
@@ -68,7 +68,7 @@ fn has_relative_locks(version: Version) -> bool {
     version.0.cast_unsigned() >= 2
 }
 
-/// What a lock time waits for. A lock says "not before", and both kinds are off by one from what it seems.
+/// Describes what a lock time waits for. Both kinds end one block, or second, later than they seem to.
 pub(super) fn absolute(lock: LockTime) -> String {
     let words = ScriptLock::Absolute(lock);
     match lock {
@@ -82,7 +82,7 @@ pub(super) fn absolute(lock: LockTime) -> String {
     }
 }
 
-/// What a relative lock waits for. The time counts from the block before the one with the spent output.
+/// Describes what a relative lock waits for. Time counts from the block before the one with the spent output.
 pub(super) fn wait(lock: relative::LockTime) -> String {
     match lock {
         relative::LockTime::Blocks(blocks) => {
@@ -99,14 +99,14 @@ pub(super) fn wait(lock: relative::LockTime) -> String {
     }
 }
 
-/// The relative lock of an input, if it has one (BIP 68).
+/// Returns the relative lock of an input, if it has one (BIP 68).
 pub(super) fn relative_lock(sequence: Sequence, version: Version) -> Option<relative::LockTime> {
     sequence
         .to_relative_lock_time()
         .filter(|_| has_relative_locks(version))
 }
 
-/// What an input's sequence says.
+/// Describes an input's sequence.
 pub(super) fn sequence(sequence: Sequence, version: Version) -> String {
     if sequence.is_final() {
         return "final".to_owned();

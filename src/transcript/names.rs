@@ -132,7 +132,7 @@ impl Names {
         }
     }
 
-    /// The name of a key, or its hex where it has none.
+    /// Returns the name of a key, or its hex if it has no name.
     pub(super) fn show_key(&self, key: &ScriptKey) -> String {
         self.find_key(key).map_or_else(|| key.to_string(), str::to_owned)
     }

@@ -1,7 +1,6 @@
 //! The path that the items of an input take through a script: what it asks for, and what each item is for.
 //!
-//! Only the opcodes that channels use are followed. A script with any other one on its path is shown
-//! without claims.
+//! Only the opcodes that channels use are followed. Nothing is claimed about a script with any other one on its path.
 
 use std::ops::Range;
 
@@ -22,7 +21,7 @@ use super::script_lock::ScriptLock;
 pub enum Ask {
     /// A signature by this key.
     Signature(ScriptKey),
-    /// That this lock is over.
+    /// The end of this lock.
     Lock(ScriptLock),
 }
 
@@ -40,7 +39,7 @@ pub(super) struct ScriptPath {
     pub asks: Vec<Ask>,
     /// One for each item.
     pub uses: Vec<Option<Use>>,
-    /// Why the script fails, as far as the items themselves tell.
+    /// Why the script fails, as far as the items show it.
     pub problem: Option<Problem>,
 }
 
@@ -72,7 +71,7 @@ struct Machine<'a> {
     path: ScriptPath,
 }
 
-/// Follows `items` through the script; `None` where that needs more than is known here.
+/// Follows `items` through the script; `None` if an opcode is not followed.
 pub(super) fn follow(script: &Script, items: &[Vec<u8>], tapscript: bool) -> Option<ScriptPath> {
     let parts: Vec<Instruction> = script.instructions().collect::<Result<_, _>>().ok()?;
     // A tapscript with such an opcode is valid whatever else it says (BIP 342), even where it does not run.
@@ -157,7 +156,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Lets the item that chose a side know what the side asked for.
+    /// Gives the item that chose a side what the side asked for.
     fn close(&mut self, side: &OpenIf) {
         let end = self.path.asks.len();
         if let Some((item, before)) = side.chosen {
@@ -202,7 +201,7 @@ impl Machine<'_> {
             Some(key @ ScriptKey::Full(_)) if !self.tapscript => key,
             _ => return Err(Obstacle::Foreign),
         };
-        // Asked for even where it is not there, so that a reader learns whose signature is missing.
+        // It is asked for even if it is missing, so that a reader learns whose signature is missing.
         self.path.asks.push(Ask::Signature(key));
         let StackValue::Item(item) = self.pop()? else {
             return Err(Obstacle::Foreign);
@@ -216,7 +215,7 @@ impl Machine<'_> {
     }
 }
 
-/// Zero of any length is false, the negative one as well.
+/// Returns whether the item is true. Zero of any length is false, negative zero as well.
 fn is_true(bytes: &[u8]) -> bool {
     let negative_zero =
         matches!(bytes.split_last(), Some((0x80, rest)) if rest.iter().all(|byte| *byte == 0));

@@ -21,7 +21,7 @@ pub enum Problem {
     /// BIP 147.
     #[error("the dummy is not empty (BIP 147)")]
     DummyNotEmpty,
-    /// A signature stands where the script checks it against another key.
+    /// The script checks a signature against another key.
     #[error("the script checks a signature against another key")]
     OtherKey,
     /// The script removes more items from the stack than there are.
@@ -33,7 +33,7 @@ pub enum Problem {
     /// `MINIMALIF`: consensus in tapscripts (BIP 342), policy in P2WSH.
     #[error("the item that chooses the branch is neither empty nor 01 (BIP 342; policy in P2WSH)")]
     BranchItem,
-    /// The last item of a script path spend is no control block (BIP 341).
+    /// The last item of a script path spend is not a control block (BIP 341).
     #[error("the last item is not a control block (BIP 341)")]
     ControlBlock,
     /// The leaf and the control block give another output key.
@@ -82,7 +82,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Whether the signatures may be good in spite of it: only the transaction's locks or other items are wrong.
+    /// Returns whether the signatures may be valid in spite of it: only locks or other items are wrong.
     pub(super) fn spares_signatures(self) -> bool {
         matches!(
             self,

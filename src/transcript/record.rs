@@ -49,7 +49,7 @@ impl Side {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::Payer, Self::Payee];
 
-    /// The other party.
+    /// Returns the other party.
     #[must_use]
     pub const fn peer(self) -> Self {
         match self {
@@ -147,7 +147,7 @@ pub enum Entry {
         from: Side,
         /// Without the frame's header.
         bytes: Vec<u8>,
-        /// Whether it was changed on the way.
+        /// Whether it was changed in transit.
         tampered: bool,
     },
     /// A transaction was built; the name leads to [`Transcript::transactions`].
@@ -179,7 +179,7 @@ pub enum Entry {
     Found(String),
     /// Blocks were added without any of the transcript's transactions, `blocks` of them.
     Blocks {
-        /// How many.
+        /// The number of blocks.
         blocks: u32,
     },
     /// A block was added with some of the transcript's transactions.

@@ -15,7 +15,7 @@ pub(super) struct Revealed {
 }
 
 impl Revealed {
-    /// The last two items of a witness, less the annex; `None` if they are not a leaf and its control block.
+    /// Reads the last two items of a witness without annex; `None` if they are not a leaf and its control block.
     pub fn read(witness: &[Vec<u8>]) -> Option<Self> {
         let [.., leaf, control] = split_annex(witness).0 else {
             return None;
@@ -39,12 +39,12 @@ impl Revealed {
         Some(Self { leaf, hash, control })
     }
 
-    /// Whether the leaf has the version whose rules are known (BIP 342).
+    /// Returns whether the leaf has the version whose rules are known (BIP 342).
     pub fn is_tapscript(&self) -> bool {
         self.control.block.leaf_version == LeafVersion::TapScript
     }
 
-    /// The output script that commits to it.
+    /// Returns the output script that commits to it.
     pub fn output(&self) -> ScriptBuf {
         let key = bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(self.control.output_key);
         ScriptBuf::new_p2tr_tweaked(key)
@@ -67,7 +67,7 @@ impl Revealed {
     }
 }
 
-/// The last of at least two items is the annex if it begins with 0x50.
+/// Separates the annex: the last of at least two items, if it begins with 0x50.
 pub(super) fn split_annex(witness: &[Vec<u8>]) -> (&[Vec<u8>], Option<&[u8]>) {
     match witness.split_last() {
         Some((last, rest)) if !rest.is_empty() && last.first() == Some(&TAPROOT_ANNEX_PREFIX) => {

@@ -11,7 +11,7 @@ use bitcoin::{PublicKey, Script};
 use super::keys::ScriptKey;
 use super::names::Names;
 
-/// The number that `OP_1` to `OP_16` push.
+/// Returns the number that `OP_1` to `OP_16` push.
 fn small_number(opcode: Opcode) -> Option<u8> {
     let range = OP_PUSHNUM_1.to_u8()..=OP_PUSHNUM_16.to_u8();
     range
@@ -19,7 +19,7 @@ fn small_number(opcode: Opcode) -> Option<u8> {
         .then(|| opcode.to_u8() - OP_PUSHNUM_1.to_u8() + 1)
 }
 
-/// What an instruction pushes, if it is a push.
+/// Returns what an instruction pushes, if it is a push.
 pub(super) fn pushed(instruction: &Instruction<'_>) -> Option<Vec<u8>> {
     match instruction {
         Instruction::PushBytes(bytes) => Some(bytes.as_bytes().to_vec()),
@@ -28,12 +28,12 @@ pub(super) fn pushed(instruction: &Instruction<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// What a scriptSig leaves on the stack, if it is made of pushes alone.
+/// Returns what a scriptSig leaves on the stack, if it has nothing but pushes.
 pub(super) fn pushes(script: &Script) -> Option<Vec<Vec<u8>>> {
     script.instructions().map(|part| pushed(&part.ok()?)).collect()
 }
 
-/// The threshold and the keys of `m K1 … Kn n OP_CHECKMULTISIG`.
+/// Returns the threshold and the keys of `m K1 … Kn n OP_CHECKMULTISIG`.
 pub(super) fn multisig(script: &Script) -> Option<(usize, Vec<PublicKey>)> {
     let parts: Vec<Instruction> = script.instructions().collect::<Result<_, _>>().ok()?;
     let [Instruction::Op(m), keys @ .., Instruction::Op(n), Instruction::Op(OP_CHECKMULTISIG)] = &parts[..]
@@ -46,12 +46,12 @@ pub(super) fn multisig(script: &Script) -> Option<(usize, Vec<PublicKey>)> {
     (m <= n && keys.len() == n).then_some((m, keys))
 }
 
-/// A script in assembly, with every key and hash in full.
+/// Returns a script in assembly, with every key and hash in full.
 pub(crate) fn plain(script: &Script) -> String {
     asm(script, &Names::default()).join(" ")
 }
 
-/// The words of a script: pushes in angle brackets, named keys by name, `OP_0` to `OP_16` as numbers.
+/// Returns the words of a script: pushes in angle brackets, named keys by name, `OP_0` to `OP_16` as numbers.
 pub(super) fn asm(script: &Script, names: &Names) -> Vec<String> {
     let mut words = Vec::new();
     let mut instructions = script.instructions();
@@ -83,7 +83,7 @@ pub(super) fn word(instruction: Instruction<'_>, names: &Names) -> String {
     }
 }
 
-/// Everything in a script that has the form of a key; a hash of 32 bytes may have it too.
+/// Returns everything in a script that has the form of a key, which a hash of 32 bytes may have, too.
 pub(super) fn keys_in(script: &Script) -> Vec<ScriptKey> {
     let key = |part: Instruction| ScriptKey::read(part.push_bytes()?.as_bytes());
     script.instructions().filter_map(|part| key(part.ok()?)).collect()

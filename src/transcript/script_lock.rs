@@ -38,7 +38,7 @@ impl fmt::Display for ScriptLock {
 }
 
 impl ScriptLock {
-    /// The lock that `opcode` enforces with this operand; `None` where it enforces none or always fails.
+    /// Returns the lock that `opcode` enforces with this operand; `None` if it enforces no lock or always fails.
     pub(super) fn of(opcode: Opcode, operand: &[u8]) -> Option<Self> {
         let number = script_number(operand)?;
         match opcode {
@@ -46,7 +46,7 @@ impl ScriptLock {
                 .ok()
                 .map(LockTime::from_consensus)
                 .map(Self::Absolute),
-            // Of the five bytes that BIP 112 allows only the lower 32 bits count.
+            // BIP 112 allows five bytes, but only the lower 32 bits count.
             OP_CSV => u32::try_from(number & i64::from(u32::MAX))
                 .ok()
                 .and_then(|bits| Sequence(bits).to_relative_lock_time())
@@ -56,7 +56,7 @@ impl ScriptLock {
     }
 }
 
-/// A number of at most five bytes, as both lock opcodes read it; negative ones make them fail.
+/// Reads a number of at most five bytes, as both lock opcodes do; they fail on a negative number.
 fn script_number(bytes: &[u8]) -> Option<i64> {
     let (last, rest) = match bytes.split_last() {
         None => return Some(0),

@@ -6,7 +6,7 @@ use bitcoin::{Amount, ScriptBuf, TapLeafHash, TapSighashType, Transaction, TxOut
 
 use super::keys::{ScriptKey, SECP};
 
-/// `OP_CODESEPARATOR` has not run, in the place where a signature commits to the last one (BIP 342).
+/// The position of the last `OP_CODESEPARATOR` if none has run (BIP 342).
 const NO_CODE_SEPARATOR: u32 = u32::MAX;
 
 /// Who made a signature. The answer comes from verifying it, not from its place in the script.
@@ -96,7 +96,7 @@ impl Digest<'_> {
                 }
                 let annex = annex.and_then(|bytes| Annex::new(bytes).ok());
                 let leaf = leaf.map(|leaf| (leaf, NO_CODE_SEPARATOR));
-                // The inputs and prevouts are there, so what can be missing is the output of SINGLE.
+                // Inputs and prevouts exist, so only the output of SINGLE can be missing.
                 cache
                     .taproot_signature_hash(index, &Prevouts::All(prevouts), annex, leaf, hash_type)
                     .map(|hash| *hash.as_ref())
@@ -140,7 +140,7 @@ pub(super) fn read(
 }
 
 enum Signature {
-    /// libsecp256k1 verifies nothing with a high S, so it comes normalised, as in Core.
+    /// libsecp256k1 verifies no high S, so the signature is normalised, as in Core.
     Ecdsa(ecdsa::Signature),
     Schnorr(schnorr::Signature),
 }
@@ -209,7 +209,7 @@ impl Parsed {
     }
 }
 
-/// The name of a hash type: `ALL`, `SINGLE|ANYONECANPAY`, `0x00 (undefined)`.
+/// Returns the name of a hash type: `ALL`, `SINGLE|ANYONECANPAY`, `0x00 (undefined)`.
 pub(super) fn hash_type_name(signature: &DecodedSignature) -> String {
     let hash_type = signature.hash_type;
     if signature.algorithm == Algorithm::Schnorr && hash_type == 0 {

@@ -149,7 +149,7 @@ impl SpendReader<'_> {
         }
     }
 
-    /// A signature and a key whose hash is in `lock`, which is a P2PKH script.
+    /// Reads a signature and a key whose hash is in `lock`, which is a P2PKH script.
     fn single_key(&mut self, lock: &Script, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<StackItem> {
         let [signature, key] = stack else {
             return unknown(stack);
@@ -170,7 +170,7 @@ impl SpendReader<'_> {
         ]
     }
 
-    /// Items for `script`, then the script itself.
+    /// Reads items for `script`, then the script itself.
     fn script_stack(
         &mut self,
         script: &Script,
@@ -210,7 +210,7 @@ impl SpendReader<'_> {
         items
     }
 
-    /// The items for a script that is no template: each gets the role that the script has for it.
+    /// Reads the items for a script that is not a template. Each gets its role from the script.
     fn path_items(&mut self, script: &Script, digest: &Digest<'_>, stack: &[Vec<u8>]) -> Vec<StackItem> {
         let keys = keys_in(script);
         let tapscript = matches!(digest, Digest::Taproot { .. });
@@ -271,7 +271,7 @@ impl SpendReader<'_> {
         item
     }
 
-    /// A signature if it verifies. In a script that is not understood nothing is claimed about the rest.
+    /// Reads a signature if it verifies. Nothing else is claimed about a script that is not followed.
     fn proven(&self, digest: &Digest<'_>, keys: &[ScriptKey], bytes: &[u8]) -> StackItem {
         let item = self.signature(digest, keys, bytes);
         if signers(std::slice::from_ref(&item)).next().is_some() {

@@ -33,7 +33,7 @@ pub fn story(transcript: &Transcript) -> String {
 struct Teller<'a> {
     transcript: &'a Transcript,
     timeline: Timeline<'a>,
-    /// A message's reason is given once.
+    /// The messages whose reason was given, which happens once.
     explained: Vec<(Side, MessageKind)>,
 }
 
@@ -47,7 +47,7 @@ impl Teller<'_> {
                 tampered,
             } => self.message(out, *from, bytes, *tampered),
             Entry::Built { by, name } => self.built(out, *by, name),
-            // The rest is told as in the timeline, which also keeps count of heights and sums.
+            // The timeline writes the rest, and keeps heights and sums.
             _ => {
                 out.push_str("  ");
                 self.timeline.entry(out, entry)
@@ -140,7 +140,7 @@ impl Teller<'_> {
     }
 }
 
-/// What is different where the refund is in the funding output's script, or where both sign as one key.
+/// Returns what is different if the refund is in the funding output's script, or if both sign as one key.
 const fn why_here(from: Side, kind: MessageKind, construction: Construction) -> Option<&'static str> {
     Some(match (kind, from) {
         (MessageKind::Open, _) if construction.has_script_refund() => {
@@ -166,7 +166,7 @@ const fn why_here(from: Side, kind: MessageKind, construction: Construction) -> 
     })
 }
 
-/// Why a message is sent at this point, and not earlier or later.
+/// Returns why a message is sent at this point, and not earlier or later.
 const fn why(kind: MessageKind, protocol: Protocol) -> Option<&'static str> {
     Some(match kind {
         MessageKind::Open => "a 2-of-2 output takes a key of each side; the payer brings K1 and the terms.",

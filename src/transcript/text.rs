@@ -161,15 +161,14 @@ impl Page<'_> {
         format!("{} ({}){name}", sat(value), btc(value))
     }
 
-    /// A key by its name and in full.
+    /// Writes a key by its name and in full.
     fn key(&mut self, indent: usize, label: &str, key: &ScriptKey) {
         let name = self.names.find_key(key);
         let name = name.map_or_else(String::new, |name| format!(" = {name}"));
         self.field(indent, label, &format!("{key}{name}"));
     }
 
-    /// A script in assembly behind a label, below it the keys that stand in it by name, and what its locks
-    /// wait for.
+    /// Writes a script in assembly after a label; below it, the keys that it has by name, and what its locks wait for.
     fn script(&mut self, indent: usize, label: &str, script: &Script) {
         if script.is_empty() {
             return self.line(indent, &format!("{label}(empty)"));
@@ -216,7 +215,7 @@ fn fee(tx: &DecodedTx) -> String {
     }
 }
 
-/// The version, with what version 3 means to nodes, so to anyone who looks at the mempool.
+/// Describes the version; version 3 has a meaning for every node's mempool.
 fn version(version: Version) -> String {
     match version {
         Version(3) => {

@@ -68,7 +68,7 @@ impl<'a> Timeline<'a> {
                 rejected,
             } => {
                 let role = match role.name() {
-                    // `payment-3`, `day-2-funding`: the name says it already.
+                    // `payment-3`, `day-2-funding`: the name already says it.
                     role if name.contains(role) => String::new(),
                     role => format!(" as {role}"),
                 };
@@ -134,7 +134,7 @@ impl<'a> Timeline<'a> {
         writeln!(out, "         {}", bytes.as_hex())
     }
 
-    /// Returns what a message says, in a few lines.
+    /// Describes a message in a few lines.
     pub fn describe(&mut self, channel: ChannelId, message: &Message) -> Vec<String> {
         match message {
             Message::Open { terms, payer_key, .. } => {
@@ -199,7 +199,7 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// A feerate that is not the agreed one.
+    /// Describes a feerate that differs from the agreed one.
     fn raised(&self, channel: ChannelId, feerate: FeeRate) -> Option<String> {
         let agreed = self.channels.get(&channel.0)?.terms.feerate;
         (feerate != agreed).then(|| format!("at {}", per_vbyte(feerate)))
@@ -232,14 +232,14 @@ impl<'a> Timeline<'a> {
         lines
     }
 
-    /// The funding output, which both can write down as soon as both keys are known.
+    /// Describes the funding output, which follows from both keys.
     fn descriptor(&self, channel: ChannelId, payee_key: PayeeKey) -> Option<String> {
         let seen = self.channels.get(&channel.0)?;
         let descriptor = seen.terms.descriptor(seen.payer_key, payee_key).ok()?;
         Some(format!("funding output {descriptor}"))
     }
 
-    /// A lock, and how far it is ahead of the last tip.
+    /// Describes a lock, and how far it is ahead of the last tip.
     fn lock(&self, expiry: Expiry) -> String {
         let value = expiry.to_lock_time().to_consensus_u32();
         match (expiry.kind(), self.tip) {
@@ -259,7 +259,7 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// A cumulative sum, the step to it, and what is left.
+    /// Describes a total, the step to it, and what is left.
     fn sum(&mut self, channel: ChannelId, paid: Amount, remember: bool) -> String {
         let unit = self.transcript.unit;
         let Some(seen) = self.channels.get_mut(&channel.0) else {
@@ -309,7 +309,7 @@ fn verdict(rejected: Option<&RecordedRejection>) -> String {
     )
 }
 
-/// As on the transactions' pages: a virtual byte is four weight units.
+/// Formats a feerate as on the transactions' pages: a virtual byte is four weight units.
 fn per_vbyte(feerate: FeeRate) -> String {
     let thousandths = feerate.to_sat_per_kwu() * 4;
     match thousandths % 1_000 {
@@ -318,7 +318,7 @@ fn per_vbyte(feerate: FeeRate) -> String {
     }
 }
 
-/// In the story's unit, and in satoshi.
+/// Formats an amount in the story's unit, and in satoshi.
 fn amount(unit: Unit, sum: Amount) -> String {
     let short = short(unit, sum);
     if unit == Unit::Satoshi || short.ends_with("sat") {
@@ -328,7 +328,7 @@ fn amount(unit: Unit, sum: Amount) -> String {
     }
 }
 
-/// In the story's unit where it comes out even, otherwise in satoshi.
+/// Formats an amount in the story's unit if it is a multiple of it, otherwise in satoshi.
 fn short(unit: Unit, sum: Amount) -> String {
     let (size, name) = match unit {
         Unit::Satoshi => return sat(sum),

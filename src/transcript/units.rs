@@ -29,7 +29,7 @@ pub fn btc(amount: Amount) -> String {
     format!("{}.{:08} BTC", amount.to_sat() / coin, amount.to_sat() % coin)
 }
 
-/// Seconds since 1970 as a calendar time: `2023-11-15 22:13:20 UTC`.
+/// Returns seconds since 1970 as a calendar time: `2023-11-15 22:13:20 UTC`.
 #[must_use]
 pub fn utc(seconds: u32) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -38,7 +38,7 @@ pub fn utc(seconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Days since 1970-01-01 as year, month, day.
+/// Returns days since 1970-01-01 as year, month, day.
 ///
 /// Howard Hinnant's [`civil_from_days`](https://howardhinnant.github.io/date_algorithms.html#civil_from_days)
 /// for days that are not negative. Its years begin in March, so that the leap day is the last of its year.

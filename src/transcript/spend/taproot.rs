@@ -26,7 +26,7 @@ impl SpendReader<'_> {
         }));
     }
 
-    /// A single signature for the output key, which is `None` where the spent output is not known.
+    /// Reads a single signature for the output key, which is `None` where the spent output is not known.
     pub(super) fn key_path(
         &mut self,
         output_key: Option<XOnlyPublicKey>,

@@ -95,7 +95,7 @@ impl Page<'_> {
         }
     }
 
-    /// What an item says beside its bytes.
+    /// Describes an item besides its bytes.
     fn below(&mut self, item: &StackItem) {
         let script = Script::from_bytes(&item.bytes);
         match &item.role {
@@ -190,7 +190,7 @@ impl Page<'_> {
     }
 }
 
-/// When a lock of a script is over.
+/// Describes the end of a script's lock.
 fn moment(lock: ScriptLock) -> String {
     match lock {
         ScriptLock::Absolute(_) => lock.to_string(),
