@@ -95,11 +95,13 @@ const WITNESS_INPUT: usize = 67;
 /// The same of any other output.
 const OTHER_INPUT: usize = 148;
 
-/// The least value of an output to this script that is not dust: what the output and the input that spends it cost at
-/// the dust relay feerate. Rounded up, as in Bitcoin Core; `Script::minimal_non_dust_custom` rounds down.
+/// Returns the least value of an output to this script that is not dust: the cost of the output and of the input that
+/// spends it, at the dust relay feerate. It is rounded up, as in Bitcoin Core; `Script::minimal_non_dust_custom` rounds
+/// down.
 ///
 /// Never panics. For feerates of up to 32 bits, the sum of two limits does not overflow.
-pub(crate) fn dust_limit(script: &Script, feerate: FeeRate) -> Amount {
+#[must_use]
+pub fn dust_limit(script: &Script, feerate: FeeRate) -> Amount {
     let input = if script.is_witness_program() {
         WITNESS_INPUT
     } else {

@@ -95,9 +95,7 @@ mod test_support;
 mod transaction;
 mod verify;
 
-#[cfg(feature = "fixtures")]
-pub(crate) use amount::dust_limit;
-pub use amount::{Balance, Capacity, CapacityError};
+pub use amount::{dust_limit, Balance, Capacity, CapacityError};
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use channel_keys::{ChannelKeys, KeyId, KeyRole};
 pub use construction::Construction;

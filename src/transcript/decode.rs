@@ -107,7 +107,7 @@ impl DecodedOutput {
 
     /// Returns the script in assembly, with every key and hash in full.
     pub fn asm(&self) -> String {
-        super::script::plain(&self.script)
+        super::script::asm(&self.script)
     }
 }
 

@@ -58,8 +58,7 @@ pub use names::Names;
 pub use path::Ask;
 pub use problem::Problem;
 pub use record::{Actor, Entry, MessagePosition, RecordedRejection, RecordedTx, Side, Transcript, Unit};
-#[cfg(feature = "fixtures")]
-pub(crate) use script::plain as asm;
+pub use script::asm;
 pub use script_lock::ScriptLock;
 pub use signature::{Algorithm, DecodedSignature, SignatureOwner};
 pub use story::{story, BalanceComparison};

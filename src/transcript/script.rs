@@ -47,12 +47,13 @@ pub(super) fn multisig(script: &Script) -> Option<(usize, Vec<PublicKey>)> {
 }
 
 /// Returns a script in assembly, with every key and hash in full.
-pub(crate) fn plain(script: &Script) -> String {
-    asm(script, &Names::default()).join(" ")
+#[must_use]
+pub fn asm(script: &Script) -> String {
+    words(script, &Names::default()).join(" ")
 }
 
 /// Returns the words of a script: pushes in angle brackets, named keys by name, `OP_0` to `OP_16` as numbers.
-pub(super) fn asm(script: &Script, names: &Names) -> Vec<String> {
+pub(super) fn words(script: &Script, names: &Names) -> Vec<String> {
     let mut words = Vec::new();
     let mut instructions = script.instructions();
     loop {

@@ -10,7 +10,7 @@ use super::input::DecodedInput;
 use super::keys::ScriptKey;
 use super::locks::{self, locks_in};
 use super::names::Names;
-use super::script::{asm, keys_in, word};
+use super::script::{keys_in, word, words};
 use super::script_lock::ScriptLock;
 use super::units::{btc, sat, thousands};
 
@@ -174,7 +174,7 @@ impl Page<'_> {
             return self.line(indent, &format!("{label}(empty)"));
         }
         let mut line = label.to_owned();
-        for word in asm(script, self.names) {
+        for word in words(script, self.names) {
             let filled = line.len() > label.len();
             if filled && indent + line.len() + word.len() >= COLUMNS {
                 self.line(indent, line.trim_end());
