@@ -58,8 +58,8 @@ fn table<P>(
     stage: fn(&P) -> Stage,
 ) -> String {
     let line = |name: &str, cells: Vec<String>| {
-        let cells: String = cells.iter().map(|cell| format!("{cell:<7}")).collect();
-        format!("{name:<15}{cells}").trim_end().to_owned() + "\n"
+        let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:<7}")).collect();
+        format!("{name:<15}{}", cells.concat()).trim_end().to_owned() + "\n"
     };
     let mut table = "\n".to_owned() + &line("", columns.iter().map(|(name, _)| (*name).to_owned()).collect());
     for (name, make) in rows {
