@@ -15,7 +15,7 @@ use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
 use super::case::{Interference, InterferenceRule};
 use super::frames::{text_in, Begun, Frames, WireFault, MOST_MESSAGES};
 use super::program::{Killer, Pipes};
-use crate::adversary::{Forger, Forgery};
+use crate::adversary::Forger;
 use crate::channel::{Envelope, Message, MessageKind};
 use crate::scenario::Recorder;
 use crate::service::{codec, Observer, Report};
