@@ -40,7 +40,7 @@ pub struct Payee {
     // What ends with the process: secrets that must not be used twice, and the connection.
     nonces: Option<NonceSource>,
     peer_gone: bool,
-    // What the next polls of the chain say again.
+    // What the next polls and broadcasts say again.
     sight: Sight,
     broadcasts: Broadcasts,
 }

@@ -39,7 +39,7 @@ pub struct Payer {
     sums: Sums,
     // What follows from the parameters and the funding output. On the heap, because futures carry the parties about.
     template: Box<PaymentTemplate>,
-    // What the next view of the chain says again.
+    // What the next view of the chain says again, and what is then done again.
     seen: Seen,
     rebroadcast: Rebroadcast,
 }
