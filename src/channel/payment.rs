@@ -9,7 +9,7 @@ use super::transaction::{outputs, PaymentTx, SpendTemplate};
 
 /// What all payments of a channel have in common, made once, so that a payment costs little more than its signature.
 ///
-/// It signs and checks what [`Spend::payment`] would, without a transaction.
+/// It signs and checks what [`SpendTemplate::payment`] would, without a transaction.
 #[derive(Debug)]
 pub(crate) struct PaymentTemplate {
     digest: DigestTemplate,

@@ -235,7 +235,7 @@ impl Scripts {
         }
     }
 
-    /// Returns the digest of [`Path::Both`] for a spend that differs from `tx` in its outputs only.
+    /// Returns the digest of [`SpendPath::Both`] for a spend that differs from `tx` in its outputs only.
     pub fn template(&self, tx: &Transaction, prevout: &TxOut) -> DigestTemplate {
         match &self.form {
             Form::Script {
