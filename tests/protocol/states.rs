@@ -28,6 +28,7 @@ asked, spent   C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn
 asked, told    C      Cn     -      Cn     -      Cs     Cn     -      C      Cn     C      C      C      Xn
 closing        C      Cn     C      Cn     -      C      Cn     -      C      Cn     C      C      C      Xn
 unfunded       C      -      -      Cn     -      C      Cn     Xn     Cs     Cn     C      C      C      Xn
+abandoned      -      -      -      -      -      -      Xn     -      Cs     Xn     X      X      X      X
 closed         -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X
 ";
 
@@ -212,6 +213,7 @@ fn of_the_payer() {
         ("asked, told", || paying(taproot()), &[CLOSE, ASK]),
         ("closing", || paying(Case::new(Bond)), &[CLOSE]),
         ("unfunded", || released(SteppedLocktime), &[REJECT]),
+        ("abandoned", || released(SteppedLocktime), &[REJECT, CLOSE]),
         ("closed", || paying(Case::new(Bond)), &[FINAL]),
     ];
     let table = table(

@@ -168,7 +168,8 @@ impl Payer {
         if result.rejected.is_none() {
             return self.hand_over_kept(result.role);
         }
-        if result.role == SpendRole::Funding && self.custody.is_kept() {
+        let undecided = result.role == SpendRole::Funding && self.custody.is_kept();
+        if undecided && self.state != State::Closed {
             // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
             // lock, because a node may reject what the network has.
             self.state.start_closing();
@@ -181,6 +182,10 @@ impl Payer {
     /// chain.
     pub(super) fn hand_over_kept(&mut self, broadcast: SpendRole) -> Vec<Action> {
         if broadcast == SpendRole::Funding && self.custody.is_kept() {
+            if self.state == State::Closed {
+                // Abandoned too early: the money is locked, and only a payer that watches takes it back.
+                self.state = State::Closing;
+            }
             vec![self.hand_over()]
         } else {
             Vec::new()
