@@ -160,7 +160,7 @@ async fn refund_holds(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseF
     } else {
         RejectReason::NonFinal
     };
-    signed(world.would_refuse("refund", early))?;
+    signed(world.would_reject("refund", early))?;
     run.to_expiry(agreed).await?;
     signed(world.submit(Side::Payer, SpendRole::Refund, "refund"))?;
     run.mine(1).await

@@ -88,7 +88,7 @@ impl Coin {
             outpoint: self.outpoint,
         })?;
         // What the key can sign for, whatever the coin's fields say: a coin that was put together wrongly is for the
-        // node to refuse.
+        // node to reject.
         let script = &self.kind.script(&self.key);
         let cache = SighashCache::new(&*transaction);
         let message = match self.kind {

@@ -125,7 +125,7 @@ pub enum NodeError {
     },
     /// The node rejected a block.
     #[error("the node rejected block {hash}: {words}")]
-    BlockRefused {
+    BlockRejected {
         /// The block.
         hash: BlockHash,
         /// The node's own words.

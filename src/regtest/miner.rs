@@ -126,7 +126,7 @@ impl Miner {
     ///
     /// # Errors
     ///
-    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if the block breaks the consensus rules or another
+    /// [`NodeError::BlockRejected`](super::NodeError::BlockRejected) if the block breaks the consensus rules or another
     /// becomes the tip instead, [`InvalidRequest::TagTooLong`], or the node fails.
     pub fn mine(&self, node: &Node, params: MineParams) -> Result<MinedBlock, Error> {
         let _turn = node.turn()?;
@@ -357,7 +357,7 @@ fn sorted(template: Vec<TemplateTransaction>) -> Vec<Transaction> {
 }
 
 /// What the transactions pay. One whose inputs are not all known, or that pays out more than it takes in, counts
-/// as nothing: it is for the node to refuse the block.
+/// as nothing: it is for the node to reject the block.
 fn fees_of(node: &Node, transactions: &[Transaction]) -> Result<Amount, Error> {
     let mut in_block = HashMap::new();
     let mut fees = Amount::ZERO;

@@ -90,7 +90,7 @@ impl Regtest {
     ///
     /// # Errors
     ///
-    /// [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if they are against the consensus rules, or the
+    /// [`NodeError::BlockRejected`](super::NodeError::BlockRejected) if they are against the consensus rules, or the
     /// node fails.
     pub fn mine_exactly(&self, transactions: &[Transaction]) -> Result<MinedBlock, Error> {
         self.clock

@@ -139,7 +139,7 @@ impl<'a> Reorg<'a> {
     /// [`InvalidRequest::ReorgDepth`], [`InvalidRequest::BranchLength`] if it is not longer than what it replaces,
     /// [`InvalidRequest::NotInBranch`], [`InvalidRequest::HeightOutside`], [`InvalidRequest::NotConflicting`],
     /// [`InvalidRequest::ParentMissing`] if what was moved or put in by name spends from what comes later or not at
-    /// all, [`NodeError::BlockRefused`](super::NodeError::BlockRefused) if a block breaks another rule, or the node
+    /// all, [`NodeError::BlockRejected`](super::NodeError::BlockRejected) if a block breaks another rule, or the node
     /// fails.
     pub fn apply(self) -> Result<ReorgResult, Error> {
         let _turn = self.node.turn()?;
@@ -153,7 +153,7 @@ impl<'a> Reorg<'a> {
         if given.is_ok() && self.node.tip()?.hash == branch.tip() {
             return branch.done(self.node, mempool);
         }
-        // It may have changed over before it came to the block that it refuses.
+        // It may have changed over before it came to the block that it rejects.
         restore(self.node, &branch, &[], mempool)?;
         given?;
         // The node tried, and went back; block by block it says why.

@@ -15,8 +15,8 @@ const PRIORITY: SignedAmount = SignedAmount::ONE_BTC;
 pub(super) enum Below {
     /// It is taken nevertheless, as by a node that takes a block back.
     Taken,
-    /// It is refused, unless a child pays for it.
-    Refused,
+    /// It is rejected, unless a child pays for it.
+    Rejected,
 }
 
 /// All transactions of the mempool, in the order of their ids.
@@ -35,7 +35,7 @@ pub(super) fn resubmit(
     transactions: Vec<Transaction>,
     below: Below,
 ) -> Result<Vec<(Transaction, Rejection)>, Error> {
-    let mut refused: Vec<(Transaction, Rejection)> = Vec::new();
+    let mut rejected: Vec<(Transaction, Rejection)> = Vec::new();
     let has = node.mempool()?;
     let mut missing = transactions;
     missing.retain(|transaction| has.binary_search(&transaction.compute_txid()).is_err());
@@ -43,13 +43,13 @@ pub(super) fn resubmit(
         let Some(rejection) = give(node, &transaction, below)? else {
             continue;
         };
-        // A child can pay for parents that are too cheap; whatever else they are refused for, they stay refused.
-        let (parents, others): (Vec<_>, _) = refused.into_iter().partition(|(parent, why)| {
+        // A child can pay for parents that are too cheap; whatever else they are rejected for, they stay rejected.
+        let (parents, others): (Vec<_>, _) = rejected.into_iter().partition(|(parent, why)| {
             let txid = parent.compute_txid();
             let mut inputs = transaction.input.iter();
             why.reason == RejectReason::MinRelayFee && inputs.any(|input| input.previous_output.txid == txid)
         });
-        refused = others;
+        rejected = others;
         if !parents.is_empty() {
             let package = parents.iter().map(|(parent, _)| parent).chain([&transaction]);
             let package: Vec<Transaction> = package.cloned().collect();
@@ -57,10 +57,10 @@ pub(super) fn resubmit(
                 continue;
             }
         }
-        refused.extend(parents);
-        refused.push((transaction, rejection));
+        rejected.extend(parents);
+        rejected.push((transaction, rejection));
     }
-    Ok(refused)
+    Ok(rejected)
 }
 
 /// Why the node neither takes nor has the transaction, if so.

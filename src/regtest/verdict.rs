@@ -159,7 +159,7 @@ impl Rejection {
 }
 
 impl MempoolVerdict {
-    /// A refusal in the node's own words.
+    /// A rejection in the node's own words.
     pub(super) fn rejected(words: impl Into<String>) -> Self {
         Self::Rejected(Rejection::of(words))
     }

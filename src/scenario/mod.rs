@@ -32,7 +32,7 @@
 //!     world.mine(3, &[&channel]).await?;
 //!     channel.pay(Amount::from_sat(5_000)).await?;
 //!     channel.close(Side::Payee).await?;
-//!     world.was_taken("payment-1")
+//!     world.was_accepted("payment-1")
 //! }
 //!
 //! let story: Play = Box::new(|world| Box::pin(pay_once(world)));

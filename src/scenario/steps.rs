@@ -46,7 +46,7 @@ pub(super) fn refund_waits(world: &World) -> Result<(), ScenarioError> {
     } else {
         RejectReason::NonFinal
     };
-    world.would_refuse("refund", reason)
+    world.would_reject("refund", reason)
 }
 
 /// The payee waits for more payments until this lock has passed; then it settles.
@@ -68,11 +68,11 @@ pub(super) async fn payee_settles(
     world.stop_before(lock, &[channel]).await?;
     world.mempool_is(&[])?;
     if channel.params()?.terms().payment_expiry.is_some() {
-        world.would_refuse(payment, RejectReason::NonFinal)?;
+        world.would_reject(payment, RejectReason::NonFinal)?;
     }
     world.say("With the next block the payee broadcasts the last payment");
     world.make_final(lock, &[channel]).await?;
-    world.was_taken(payment)?;
+    world.was_accepted(payment)?;
     refund_waits(world)
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn payer_refunds(world: &World, channel: &Channel) -> Result<()
     world.was_not_broadcast("refund")?;
     world.say("With the next block it is final, and the payer takes everything back");
     world.make_final(lock, &[channel]).await?;
-    world.was_taken("refund")?;
+    world.was_accepted("refund")?;
     confirm(world, channel, "refund").await?;
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
@@ -110,7 +110,7 @@ pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(
     let expiry = channel.params()?.terms().refund_lock.expiry(base);
     let expiry = expiry.ok_or_else(|| range(&"a relative lock that has not begun"))?;
     world.make_final(expiry.to_lock_time(), &[channel]).await?;
-    world.would_refuse("refund", RejectReason::MissingInputs)
+    world.would_reject("refund", RejectReason::MissingInputs)
 }
 
 /// Mines six blocks on a transaction: confirmed for both sides.

@@ -219,7 +219,7 @@ impl World {
     ///
     /// # Errors
     /// If the node would accept it, or reject it for another reason.
-    pub fn would_refuse(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
+    pub fn would_reject(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
         expect(
             format!("the node about {name}"),
             &Some(reason),
@@ -275,7 +275,7 @@ impl World {
     ///
     /// # Errors
     /// If it was not broadcast, was accepted, or was rejected for another reason.
-    pub fn was_refused(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
+    pub fn was_rejected(&self, name: &str, reason: RejectReason) -> Result<(), ScenarioError> {
         expect(
             format!("broadcast of {name}"),
             &Broadcast::Refused(reason),
@@ -287,7 +287,7 @@ impl World {
     ///
     /// # Errors
     /// If it was not broadcast, or was rejected.
-    pub fn was_taken(&self, name: &str) -> Result<(), ScenarioError> {
+    pub fn was_accepted(&self, name: &str) -> Result<(), ScenarioError> {
         expect(
             format!("broadcast of {name}"),
             &Broadcast::Accepted,

@@ -104,7 +104,7 @@ fn a_time_asked_for_can_be_too_late() {
         ..MineParams::default()
     };
     let error = chain.clock().miner().mine(chain.node(), params).unwrap_err();
-    let Error::Node(NodeError::BlockRefused { words, .. }) = error else {
+    let Error::Node(NodeError::BlockRejected { words, .. }) = error else {
         panic!("{error}")
     };
     assert_eq!(words, "time-too-new");

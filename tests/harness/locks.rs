@@ -25,7 +25,7 @@ fn a_height_lock_is_final_at_just_its_height() {
     chain.node().rejects(&refund, RejectReason::NonFinal);
     chain.node().rejects_broadcast(&refund, RejectReason::NonFinal);
     let early = chain.mine_exactly(std::slice::from_ref(&refund)).unwrap_err();
-    assert_matches!(&early, Error::Node(NodeError::BlockRefused { words, .. }) if words == "bad-txns-nonfinal");
+    assert_matches!(&early, Error::Node(NodeError::BlockRejected { words, .. }) if words == "bad-txns-nonfinal");
 
     let crossing = chain.make_final(lock).unwrap();
     assert_eq!((crossing.blocks.len(), crossing.to.height), (1, height));

@@ -147,7 +147,7 @@ fn a_rival_has_to_follow_the_branch() {
         let error = reorg.by_rival(&rival).unwrap_err();
         assert_matches!(
             &error,
-            Error::Node(NodeError::BlockRefused { words, .. })
+            Error::Node(NodeError::BlockRejected { words, .. })
                 if words.contains("bad-txns-in-belowout")
         );
     }
@@ -173,7 +173,7 @@ fn a_rule_broken_late_in_a_branch_changes_nothing() {
     let rival = Regtest::builder().p2p(true).start().unwrap();
     let before = chain.tip().unwrap();
     let error = plan(chain.reorg(2)).by_rival(rival.node()).unwrap_err();
-    assert_matches!(error, Error::Node(NodeError::BlockRefused { .. }));
+    assert_matches!(error, Error::Node(NodeError::BlockRejected { .. }));
     assert_eq!(chain.tip().unwrap(), before, "after {error}");
     let kept = rival.tip().unwrap().height;
     assert_eq!(kept, START_HEIGHT, "after {error}");

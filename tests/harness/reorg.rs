@@ -322,7 +322,7 @@ fn a_block_can_be_taken_back_and_another_branch_mined() {
     let same = again(BlockContent::Exactly(vec![spend.clone()]), b"").unwrap_err();
     assert_matches!(
         &same,
-        Error::Node(NodeError::BlockRefused { hash, words })
+        Error::Node(NodeError::BlockRejected { hash, words })
             if *hash == first.hash && words == "duplicate-invalid"
     );
     // With a tag, the block is another, even with the same content.

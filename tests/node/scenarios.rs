@@ -169,7 +169,7 @@ fn a_scenario_that_fails_leaves_its_transcript() {
     async fn fails(world: &mut World) -> Result<(), ScenarioError> {
         world.say("so far, so good");
         world.mine(1, &[]).await?;
-        world.was_taken("payment-1")
+        world.was_accepted("payment-1")
     }
     let story: Play = Box::new(|world| Box::pin(fails(world)));
     let scenario = Scenario::new(Protocol::Bond, "fails", "A failure", story);

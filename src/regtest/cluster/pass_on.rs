@@ -71,8 +71,8 @@ impl Cluster {
         }
         for &index in nodes {
             let node = self.chains[index].node();
-            let refused = resubmit(node, all.values().cloned().collect(), Below::Refused)?;
-            held_back.extend(refused.into_iter().map(|(transaction, rejection)| {
+            let rejected = resubmit(node, all.values().cloned().collect(), Below::Rejected)?;
+            held_back.extend(rejected.into_iter().map(|(transaction, rejection)| {
                 let txid = transaction.compute_txid();
                 node.note(format!(
                     "transaction {txid} of another node is not accepted: {rejection}"

@@ -235,7 +235,7 @@ impl Node {
     }
 }
 
-/// An answer, or the refusal if the error is about the transactions and not about the node.
+/// An answer, or the rejection if the error is about the transactions and not about the node.
 pub(in crate::regtest) fn verdict_of(
     name: &'static str,
     answer: Raw,

@@ -50,7 +50,7 @@ impl PackageVerdict {
             .collect()
     }
 
-    fn refused(words: &str, count: usize) -> Self {
+    fn rejected(words: &str, count: usize) -> Self {
         Self {
             rejection: Some(Rejection::of(words)),
             transactions: vec![MempoolVerdict::rejected(NOT_VALIDATED); count],
@@ -72,7 +72,7 @@ impl Node {
         let arguments = [json!(hex(package)), json!(0)];
         let answer = match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
             Ok(answer) => answer,
-            Err(rejection) => return Ok(PackageVerdict::refused(&rejection.words, package.len())),
+            Err(rejection) => return Ok(PackageVerdict::rejected(&rejection.words, package.len())),
         };
         let tested: Vec<Tested> = parse(CALL, &answer)?;
         let of_package = tested.iter().find_map(|tested| tested.package_error.clone());
@@ -104,7 +104,7 @@ impl Node {
         let arguments = [json!(hex(package)), json!(0), json!(ALL_MONEY)];
         let answer = match verdict_of(CALL, raw(self.client(), CALL, &arguments))? {
             Ok(answer) => parse::<Answer>(CALL, &answer)?,
-            Err(rejection) => return Ok(PackageVerdict::refused(&rejection.words, package.len())),
+            Err(rejection) => return Ok(PackageVerdict::rejected(&rejection.words, package.len())),
         };
         let verdicts = package.iter().map(|transaction| {
             let words = match answer.results.get(&transaction.compute_wtxid()) {
@@ -143,6 +143,6 @@ mod tests {
         expected = "expected the node to accept the package, but it rejected (Package): package-not-sorted"
     )]
     fn a_refusal_says_why() {
-        PackageVerdict::refused("package-not-sorted", 2).expect_accepted();
+        PackageVerdict::rejected("package-not-sorted", 2).expect_accepted();
     }
 }

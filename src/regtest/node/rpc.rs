@@ -194,7 +194,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::BlockRefused`] with the node's words if the block is not valid, or the node fails.
+    /// [`NodeError::BlockRejected`] with the node's words if the block is not valid, or the node fails.
     pub fn submit_block(&self, block: &Block) -> Result<(), Error> {
         self.submit_blocks(slice::from_ref(block), &["inconclusive", "duplicate"])
     }
@@ -222,22 +222,22 @@ impl Node {
             for (block, answer) in some.iter().zip(client.send_batch(&requests).map_err(failed)?) {
                 let answer = answer.ok_or_else(|| failed(jsonrpc::Error::WrongBatchResponseSize))?;
                 let words: Option<String> = answer.result().map_err(failed)?;
-                self.check_taken(block, words, fine)?;
+                self.check_accepted(block, words, fine)?;
             }
         }
         Ok(())
     }
 
-    fn check_taken(&self, block: &Block, words: Option<String>, fine: &[&str]) -> Result<(), Error> {
+    fn check_accepted(&self, block: &Block, words: Option<String>, fine: &[&str]) -> Result<(), Error> {
         self.note(format!(
             "block {} on {} of {} transactions: {}",
             block.block_hash(),
             block.header.prev_blockhash,
             block.txdata.len(),
-            words.as_deref().unwrap_or("taken")
+            words.as_deref().unwrap_or("accepted")
         ));
         match words {
-            Some(words) if !fine.contains(&words.as_str()) => Err(NodeError::BlockRefused {
+            Some(words) if !fine.contains(&words.as_str()) => Err(NodeError::BlockRejected {
                 hash: block.block_hash(),
                 words,
             }

@@ -37,7 +37,7 @@ pub async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioErr
     let channel = world.open(plan).await?;
     channel.payer()?;
     channel.payee()?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     refund_waits(world)?;
     world.say("Step 7: T1 confirms, and T3 starts with everything on K1's output");
     world.mine(3, &[&channel]).await?;

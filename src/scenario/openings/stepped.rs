@@ -40,8 +40,8 @@ pub async fn open_with(world: &World, plan: Plan) -> Result<Channel, ScenarioErr
     let channel = world.open(plan).await?;
     channel.payer()?;
     channel.payee()?;
-    world.was_taken("funding")?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.was_accepted("funding")?;
+    world.would_reject("refund", RejectReason::NonFinal)?;
     world.mine(3, &[&channel]).await?;
     channel.stage_is(Side::Payer, Stage::Open)?;
     Ok(channel)
@@ -53,5 +53,5 @@ pub async fn pay_three(world: &World, channel: &Channel) -> Result<(), ScenarioE
     for _ in 0..3 {
         channel.pay(STEP).await?;
     }
-    world.would_refuse("payment-3", RejectReason::NonFinal)
+    world.would_reject("payment-3", RejectReason::NonFinal)
 }

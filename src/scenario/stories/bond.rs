@@ -16,15 +16,15 @@ use crate::transcript::{Actor, Side};
 
 pub async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
     let first = open(world, ChannelId(1)).await?;
-    world.was_taken("funding")?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.was_accepted("funding")?;
+    world.would_reject("refund", RejectReason::NonFinal)?;
     world.say("Three posts: 1 millidash to Alice and 99 back to Bob, then 2 and 98, then 3 and 97");
     for _ in 0..3 {
         post(&first).await?;
     }
     world.say("Alice has finished for the day: she signs the final version and broadcasts it");
     first.close(Side::Payee).await?;
-    world.was_taken("payment-3")?;
+    world.was_accepted("payment-3")?;
     confirm(world, &first, "payment-3").await?;
     ended_with_paid(&first, MILLIDASH * 3)?;
 
@@ -32,13 +32,13 @@ pub async fn two_days(world: &mut World) -> Result<(), ScenarioError> {
 
     world.say("The next day a new channel is opened, with new keys");
     let second = open(world, ChannelId(2)).await?;
-    world.was_taken("day-2-funding")?;
+    world.was_accepted("day-2-funding")?;
     world.say("Two posts, and this time Bob closes");
     for _ in 0..2 {
         post(&second).await?;
     }
     second.close(Side::Payer).await?;
-    world.was_taken("day-2-payment-2")?;
+    world.was_accepted("day-2-payment-2")?;
     confirm(world, &second, "day-2-payment-2").await?;
     ended_with_paid(&second, MILLIDASH * 2)?;
     separate_payment(world)
@@ -92,15 +92,15 @@ pub async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     channel.offline(Side::Payee);
     let refund_lock = refund_lock(world, &channel)?;
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.would_reject("refund", RejectReason::NonFinal)?;
     world.say("The lock is over: Bob broadcasts his refund of everything");
     world.make_final(refund_lock, &[&channel]).await?;
-    world.was_taken("refund")?;
+    world.was_accepted("refund")?;
     world.say("Alice is back. Her version pays no more fee than the refund and cannot replace it");
     channel.online(Side::Payee).await?;
-    world.was_refused("payment-3", RejectReason::InsufficientFee)?;
+    world.was_rejected("payment-3", RejectReason::InsufficientFee)?;
     confirm(world, &channel, "refund").await?;
-    world.would_refuse("payment-3", RejectReason::MissingInputs)?;
+    world.would_reject("payment-3", RejectReason::MissingInputs)?;
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
 
@@ -110,14 +110,14 @@ pub async fn median_time(world: &mut World) -> Result<(), ScenarioError> {
     world.say("24 hours are over by every clock, the node's included, but not by the median time past");
     let past = world.recorded("refund")?.lock_time.to_consensus_u32() + 3_600;
     world.node().set_mock_time(past)?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.would_reject("refund", RejectReason::NonFinal)?;
     world.say("Blocks move the median time past: at the lock itself the refund is still not final");
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.would_reject("refund", RejectReason::NonFinal)?;
     world.was_not_broadcast("refund")?;
     world.say("One second of median time later it is final");
     world.make_final(refund_lock, &[&channel]).await?;
-    world.was_taken("refund")?;
+    world.was_accepted("refund")?;
     world.mine(6, &[&channel]).await?;
     channel.ended_with(channel.params()?.refund_amount(), Amount::ZERO)
 }
@@ -127,11 +127,11 @@ pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     let mut plan = plan(world, CoinKind::Legacy, ChannelId(1))?;
     plan.limits.malleable_funding = true;
     let channel = world.open(plan).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.say("A third party takes the bond from the network, negates its signature's S, and gets it mined");
     let twin = malleate(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
-    world.would_refuse("funding-twin", RejectReason::InsufficientFee)?;
+    world.would_reject("funding-twin", RejectReason::InsufficientFee)?;
     world
         .mine_exactly(std::slice::from_ref(&twin), &[&channel])
         .await?;
@@ -139,11 +139,11 @@ pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.mine(3, &[&channel]).await?;
     world.say("The bond that both know will never be mined: no payment counts, and no work is done");
     channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
-    world.would_refuse("funding", RejectReason::MissingInputs)?;
+    world.would_reject("funding", RejectReason::MissingInputs)?;
     world.say("24 hours later the refund spends an output that does not exist");
     let refund_lock = refund_lock(world, &channel)?;
     world.make_final(refund_lock, &[&channel]).await?;
-    world.was_refused("refund", RejectReason::MissingInputs)?;
+    world.was_rejected("refund", RejectReason::MissingInputs)?;
     world.say("The 100 millidash are in the malleated bond's 2-of-2 output: hostage until both sign again");
     let vout = channel.payer()?.funding().outpoint().vout;
     let hostage = OutPoint::new(twin.compute_txid(), vout);
@@ -153,7 +153,7 @@ pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
 pub async fn malleated_segwit(world: &mut World) -> Result<(), ScenarioError> {
     world.say("Bob's coin is a segwit one, so his signature is not part of the bond's id");
     let channel = world.open(plan(world, CoinKind::Segwit, ChannelId(1))?).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.say("The same attempt: the bond with the negated S is mined, and has the same id");
     let funding = world.recorded("funding")?;
     let twin = malleate(&funding)?;

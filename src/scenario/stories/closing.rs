@@ -45,7 +45,7 @@ pub async fn unused_closed_together(world: &mut World) -> Result<(), ScenarioErr
 }
 
 async fn settled_together(world: &World, channel: &Channel, paid: Amount) -> Result<(), ScenarioError> {
-    world.was_taken("settlement")?;
+    world.was_accepted("settlement")?;
     confirm(world, channel, "settlement").await?;
     refund_is_void(world, channel).await?;
     ended_together(channel, paid, Terms::FEERATE)
@@ -58,9 +58,9 @@ pub async fn higher_feerate(world: &mut World) -> Result<(), ScenarioError> {
     pay_three(world, &channel).await?;
     world.say("Step 9: blocks are full. The payee requests a settlement at 10 sat/vB, and the payer agrees");
     channel.close_at(Side::Payee, ASKED).await?;
-    world.was_taken("settlement")?;
+    world.was_accepted("settlement")?;
     world.say("It pays the payee as much as the last T3; the higher fee comes out of the payer's change");
-    world.would_refuse("payment-3", RejectReason::InsufficientFee)?;
+    world.would_reject("payment-3", RejectReason::InsufficientFee)?;
     confirm(world, &channel, "settlement").await?;
     ended_together(&channel, STEP * 3, ASKED)
 }

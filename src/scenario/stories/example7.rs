@@ -18,7 +18,7 @@ pub async fn session_end(world: &mut World) -> Result<(), ScenarioError> {
     pay_three(world, &channel).await?;
     world.say("Step 9: the session ends; the payee signs and broadcasts the last T3");
     channel.close(Side::Payee).await?;
-    world.was_taken("payment-3")?;
+    world.was_accepted("payment-3")?;
     confirm(world, &channel, "payment-3").await?;
     refund_is_void(world, &channel).await?;
     ended_with_paid(&channel, STEP * 3)
@@ -96,7 +96,7 @@ pub async fn payee_sits_on_t1(world: &mut World) -> Result<(), ScenarioError> {
     world.was_not_broadcast("funding")?;
     world.say("At the sixth the payer broadcasts T1 itself, so that its coin is not tied up for ever");
     world.mine(1, &[&channel]).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.mine(1, &[&channel]).await?;
     payer_refunds(world, &channel).await
 }
@@ -109,7 +109,7 @@ pub async fn payee_gone_after_t1(world: &mut World) -> Result<(), ScenarioError>
     });
     world.say("Steps 1 to 6; the payee broadcasts T1 and is gone");
     let channel = world.open(plan).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.mine(3, &[&channel]).await?;
     payer_refunds(world, &channel).await
 }
@@ -136,7 +136,7 @@ pub async fn unused(world: &mut World) -> Result<(), ScenarioError> {
     let channel = open(world).await?;
     world.say("The session ends before a payment: the payee closes with the T3 that pays it nothing");
     channel.close(Side::Payee).await?;
-    world.was_taken("settlement")?;
+    world.was_accepted("settlement")?;
     confirm(world, &channel, "settlement").await?;
     ended_with_paid(&channel, Amount::ZERO)
 }

@@ -77,7 +77,7 @@ pub async fn lifetime_from_confirmation(world: &mut World) -> Result<(), Scenari
     // By default both would broadcast T1 at the same moment, in either order.
     plan.limits.broadcast_funding_after = Some(WAITED + 1);
     let channel = world.open(plan).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.say("Ten blocks are mined without T1");
     let broadcast = world.tip()?.height.to_consensus_u32();
     world.mine_empty(WAITED, &[&channel]).await?;

@@ -44,7 +44,7 @@ pub async fn payee_gone_with_t1(world: &mut World) -> Result<(), ScenarioError> 
     world.mine(6, &[&channel]).await?;
     world.is_mined("coin-refund")?;
     world.say("From now on T1 spends a coin that is already spent");
-    world.would_refuse("funding", RejectReason::MissingInputs)
+    world.would_reject("funding", RejectReason::MissingInputs)
 }
 
 pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
@@ -52,7 +52,7 @@ pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     let coin = (CoinKind::Legacy, ChannelId(1));
     let plan = steps::plan(Protocol::Example7, bitcoin::Amount::ONE_BTC * 10, world, coin)?;
     let channel = world.open(plan).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.say("A third party takes T1 from the network, negates its signature's S, and gets it mined");
     let twin = malleate(&world.recorded("funding")?)?;
     world.recorder.built(Actor::Outsider, "funding-twin", &twin);
@@ -63,7 +63,7 @@ pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     world.mine(3, &[&channel]).await?;
     world.say("The T1 that both know will never be mined: no payment counts, and no work is done");
     channel.stage_is(Side::Payee, Stage::AwaitingFunding)?;
-    world.would_refuse("funding", RejectReason::MissingInputs)?;
+    world.would_reject("funding", RejectReason::MissingInputs)?;
     world.say(
         "The payer signs T2 again, for the output that was mined: the script requires no signature by the payee",
     );
@@ -78,11 +78,11 @@ pub async fn malleated(world: &mut World) -> Result<(), ScenarioError> {
     } else {
         RejectReason::NonFinal
     };
-    world.would_refuse("twin-refund", early)?;
+    world.would_reject("twin-refund", early)?;
     world.say("With the next block it is final, and the payer takes everything back");
     world.make_final(lock, &[&channel]).await?;
-    world.was_taken("twin-refund")?;
-    world.would_refuse("refund", RejectReason::MissingInputs)?;
+    world.was_accepted("twin-refund")?;
+    world.would_reject("refund", RejectReason::MissingInputs)?;
     world.mine(6, &[&channel]).await?;
     world.is_mined("twin-refund")?;
     let params = channel.payer()?.params();

@@ -17,7 +17,7 @@ pub async fn settled(world: &mut World) -> Result<(), ScenarioError> {
     pay_three(world, &channel).await?;
     world.say("Step 7: the payer signs the final division without a lock; the payee adds its signature");
     channel.close(Side::Payer).await?;
-    world.was_taken("settlement")?;
+    world.was_accepted("settlement")?;
     confirm(world, &channel, "settlement").await?;
     refund_is_void(world, &channel).await?;
     channel.ended_with(Amount::from_sat(700), Amount::from_sat(300))
@@ -28,7 +28,7 @@ pub async fn payer_gone(world: &mut World) -> Result<(), ScenarioError> {
     pay_three(world, &channel).await?;
     world.say("Step 6: the payer vanishes; the payee redeems alone, long before the payer could refund");
     channel.vanish(Side::Payer).await?;
-    world.would_refuse("payment-3", RejectReason::NonFinal)?;
+    world.would_reject("payment-3", RejectReason::NonFinal)?;
     payee_settles(world, &channel, "payment-3").await?;
     confirm(world, &channel, "payment-3").await?;
     ended_with_paid(&channel, STEP * 3)
@@ -50,14 +50,14 @@ pub async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     let refund_lock = refund_lock(world, &channel)?;
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
     world.would_accept("payment-3")?;
-    world.would_refuse("refund", RejectReason::NonFinal)?;
+    world.would_reject("refund", RejectReason::NonFinal)?;
     world.make_final(refund_lock, &[&channel]).await?;
-    world.was_taken("refund")?;
+    world.was_accepted("refund")?;
     world.say("The payee is back, too late: the refund is in the mempool, and the payment pays no more to replace it");
     channel.online(Side::Payee).await?;
-    world.was_refused("payment-3", RejectReason::InsufficientFee)?;
+    world.was_rejected("payment-3", RejectReason::InsufficientFee)?;
     confirm(world, &channel, "refund").await?;
-    world.would_refuse("payment-3", RejectReason::MissingInputs)?;
+    world.would_reject("payment-3", RejectReason::MissingInputs)?;
     channel.ended_with(Amount::from_sat(1_000), Amount::ZERO)
 }
 
@@ -73,8 +73,8 @@ pub async fn race_won_by_payee(world: &mut World) -> Result<(), ScenarioError> {
     world.would_accept("payment-3")?;
     world.say("The payee is back first");
     channel.online(Side::Payee).await?;
-    world.was_taken("payment-3")?;
-    world.would_refuse("refund", RejectReason::InsufficientFee)?;
+    world.was_accepted("payment-3")?;
+    world.would_reject("refund", RejectReason::InsufficientFee)?;
     channel.online(Side::Payer).await?;
     world.was_not_broadcast("refund")?;
     confirm(world, &channel, "payment-3").await?;
@@ -91,15 +91,15 @@ pub async fn ordinary_fees(world: &mut World) -> Result<(), ScenarioError> {
         (CoinKind::Segwit, ChannelId(1)),
     )?;
     let channel = world.open(plan).await?;
-    world.was_taken("funding")?;
+    world.was_accepted("funding")?;
     world.mine(3, &[&channel]).await?;
     world.say("Step 5: a payment below dust exists off chain only; the next one raises the total above it");
     channel.pay(STEP).await?;
     channel.pay(Amount::from_sat(99_900)).await?;
-    world.would_refuse("payment-2", RejectReason::NonFinal)?;
+    world.would_reject("payment-2", RejectReason::NonFinal)?;
     world.say("Step 7: this time the payee requests the settlement");
     channel.close(Side::Payee).await?;
-    world.was_taken("settlement")?;
+    world.was_accepted("settlement")?;
     confirm(world, &channel, "settlement").await?;
     ended_with_paid(&channel, Amount::from_sat(100_000))
 }

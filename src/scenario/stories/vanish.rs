@@ -124,7 +124,7 @@ async fn vanish(
     let channel = world.open(plan).await?;
     let ending = Ending::of(protocol, who, kind);
     if ending != Ending::NothingOnChain {
-        world.was_taken("funding")?;
+        world.was_accepted("funding")?;
         world.mine(3, &[&channel]).await?;
     }
     if kind > MessageKind::Ready {
@@ -179,14 +179,14 @@ async fn end(
             ended_with_paid(channel, step(protocol))
         }
         Ending::PayeeSettlesAtOnce => {
-            world.was_taken("payment-1")?;
+            world.was_accepted("payment-1")?;
             confirm(world, channel, "payment-1").await?;
             ended_with_paid(channel, step(protocol))
         }
         Ending::Settled => {
             let again = protocol == Protocol::SteppedLocktime || world.construction().closes_with_one_key();
             let name = if again { "settlement" } else { "payment-1" };
-            world.was_taken(name)?;
+            world.was_accepted(name)?;
             confirm(world, channel, name).await?;
             ended_together(channel, step(protocol), channel.params()?.terms().feerate)
         }
