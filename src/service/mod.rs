@@ -62,6 +62,7 @@ mod report;
 mod request;
 mod session;
 mod setup;
+mod teller;
 mod timing;
 mod trace;
 mod wallet;

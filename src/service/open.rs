@@ -4,17 +4,70 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::chain::{in_time, Chain};
 use super::connection::{Connection, Received};
-use super::guard::Teller;
 use super::handle::{spawn, PayeeHandle, PayeeSide, PayerHandle, PayerSide};
 use super::open_error::OpenError;
 use super::report::Report;
 use super::session::{Pace, Session};
 use super::setup::{Proposal, Setup};
+use super::teller::Teller;
+use super::trace::in_opening;
 use super::wallet::{signed, Wallet};
 use crate::channel::{
     AcceptedProposal, Action, ChannelId, Envelope, FundedOpening, Message, Payee, PayeeOpening, PayerOpening,
     Proposed, Protected, Refusal, RefusalReason, Stage, Tip,
 };
+
+impl Setup {
+    /// Opens a channel as the payer and runs it in its own task.
+    ///
+    /// `wallet` makes and signs a transaction that pays the funding output, which leaves this side only when the refund is
+    /// signed and verified.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future never loses money. Until the refund is signed and verified, dropping it ends the opening, and
+    /// the funding transaction has not left this side. After that the party lives in its own task: it asks the payee to
+    /// close the channel, so that the money comes back soon, and broadcasts the refund when its lock is over if the channel
+    /// is still open then. Where the future is dropped by [`tokio::try_join!`] or a timeout, keep the runtime alive for
+    /// that.
+    ///
+    /// # Errors
+    /// If the opening fails on either side. [`OpenError::FundingRejected`] alone comes after the funding transaction was
+    /// given to a node: the party goes on, and the refund is in the error. After any other error nothing is locked.
+    pub async fn open<IO, C, W>(
+        self,
+        io: IO,
+        chain: C,
+        proposal: Proposal,
+        wallet: W,
+    ) -> Result<PayerHandle, OpenError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        C: Chain,
+        W: Wallet,
+    {
+        // Large, and polled seldom.
+        let id = proposal.id;
+        Box::pin(in_opening(id, open_as_payer(io, chain, self, proposal, wallet))).await
+    }
+
+    /// Accepts a channel as the payee and runs it in its own task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the opening until the payee has the funding transaction. After that the party lives in its
+    /// own task: it asks the payer to close the channel, and runs until that is done or the expiry has passed.
+    ///
+    /// # Errors
+    /// If the opening fails on either side. The payee has nothing at stake by then.
+    pub async fn accept<IO, C>(self, io: IO, chain: C) -> Result<PayeeHandle, OpenError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        C: Chain,
+    {
+        Box::pin(open_as_payee(io, chain, self)).await
+    }
+}
 
 /// A connection while the channel is being opened.
 struct Opening<IO> {
@@ -109,7 +162,7 @@ where
     let side = PayerSide::new(refund.clone());
     let (handle, mut launch) = spawn(session, actions, (side, wallet_timeout));
     if let Some(reason) = launch.is_under_way().await {
-        return Err(OpenError::FundingRefused {
+        return Err(OpenError::FundingRejected {
             txid: handle.funding().tx().compute_txid(),
             reason,
             refund: Box::new(refund),

@@ -37,7 +37,7 @@ pub enum OpenError {
         "this side's node rejected the funding transaction {txid}: {reason}. It may still reach the network: keep the \
          refund, or spend one of its inputs in another transaction"
     )]
-    FundingRefused {
+    FundingRejected {
         /// The transaction.
         txid: Txid,
         /// The node's words.

@@ -15,10 +15,11 @@ use crate::channel::{
 
 use super::chain::{in_time, Chain, ChainError};
 use super::connection::{Connection, Received};
-use super::guard::{catch, Teller};
+use super::guard::catch;
 use super::party::Party;
 use super::report::{Report, Status};
 use super::request::{PayError, Payment, Request};
+use super::teller::Teller;
 pub(super) use poll_schedule::Pace;
 use poll_schedule::PollSchedule;
 

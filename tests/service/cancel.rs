@@ -140,7 +140,7 @@ async fn a_funding_transaction_that_is_refused_falsely_is_refunded() {
         said.contains("mempool full") && !said.contains("nothing is locked"),
         "{said}"
     );
-    let OpenError::FundingRefused { txid, refund, .. } = error else {
+    let OpenError::FundingRejected { txid, refund, .. } = error else {
         panic!("{error}");
     };
     assert_eq!(odd.chain.broadcast_so_far()[0].compute_txid(), txid);
@@ -174,7 +174,7 @@ async fn a_funding_transaction_that_is_refused_ends_after_the_lock() {
             payer.err().expect("refused"),
         )
     };
-    assert!(matches!(error, OpenError::FundingRefused { .. }), "{error}");
+    assert!(matches!(error, OpenError::FundingRejected { .. }), "{error}");
     let early = timeout(Duration::from_secs(3_600), is_gone.recv()).await;
     early.expect_err("the party watches");
     odd.chain.reach(HEIGHT + 150, MTP);
