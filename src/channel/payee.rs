@@ -14,11 +14,11 @@ use super::lock::{Expiry, Tip};
 use super::message::Message;
 use super::musig::NonceSource;
 use super::params::ChannelParams;
-use super::payment::PaymentTemplate;
+use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
+use super::script_check::SpendError;
 use super::stage::Stage;
 use super::transaction::{PaymentTx, SettlementTx};
-use super::verify::SpendError;
 
 pub use opening::*;
 use state::{Broadcasts, Payments, Sight, State};
@@ -225,9 +225,10 @@ impl Payee {
         Ok(self.acknowledge())
     }
 
-    /// The parked payment counts from now on, if payments do.
+    /// The parked payment counts from now on, if payments do. From the closing margin on it is settled with, but never
+    /// acknowledged: the refund may win.
     fn acknowledge(&mut self) -> Vec<Action> {
-        let can_tell = !self.sight.is_blind() && !self.broadcasts.unanswered;
+        let can_tell = !self.sight.is_blind() && !self.broadcasts.unanswered && self.too_late().is_none();
         let counts = can_tell && self.counts(self.payments.held_sum());
         let Some(balance) = self.payments.count_parked(counts) else {
             return Vec::new();

@@ -14,39 +14,39 @@ use crate::pair::{sat, says, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 const PAYER: &str = "
-               ready  accept wants  closed pay    ask    refuse close  relay  reject lost   deep   spent  final
-protected      -      -      -      -      -      -      Xnn    Xn     Ps     Cn     P      P      C      Xn
-funding        On     -      -      -      -      Cs     Cn     Cs     As     Cn     Ab     A      C      Xn
-awaiting       On     -      -      -      -      Cs     Cn     Cs     A      An     Anb    A      C      Xn
-open           O      On     On     Cn     Os     Cs     Cn     Cs     O      On     An     O      C      Xn
-suspended      On     An     A      Cn     -      Cs     Cn     Cs     A      An     Anb    On     C      Xn
-suspended E    On     An     -      Cn     -      Cs     Cn     Cs     A      An     Anb    On     C      Xn
-suspended S    On     An     -      Cn     -      Cs     Cn     Cs     A      An     Ab     On     C      Xn
-asked          C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      C      Xn
-asked, closed  C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      C      Xn
-asked, spent   C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      C      Xn
-asked, told    C      Cn     -      Cn     -      Cs     Cn     -      C      Cn     C      C      C      Xn
-closing        C      Cn     C      Cn     -      C      Cn     -      C      Cn     C      C      C      Xn
-unfunded       C      -      -      Cn     -      C      Cn     Xn     Cs     Cn     C      C      C      Xn
-abandoned      -      -      -      -      -      -      Xn     -      Cs     Xn     X      X      X      X
-closed         -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X
+               ready  accept wants  closed pay    ask    refuse close  relay  reject lost   deep   over   spent  ended
+protected      -      -      -      -      -      -      Xnn    Xn     Ps     Cn     P      P      Xn     C      Xn
+funding        On     -      -      -      -      Cs     Cn     Cs     As     Cn     Ab     A      Cb     C      Xn
+awaiting       On     -      -      -      -      Cs     Cn     Cs     A      An     Anb    A      Cb     C      Xn
+open           O      On     On     Cn     Os     Cs     Cn     Cs     O      On     An     O      Cb     C      Xn
+suspended      On     An     A      Cn     -      Cs     Cn     Cs     A      An     Anb    On     Cb     C      Xn
+suspended E    On     An     -      Cn     -      Cs     Cn     Cs     A      An     Anb    On     Cb     C      Xn
+suspended S    On     An     -      Cn     -      Cs     Cn     Cs     A      An     Ab     On     Cb     C      Xn
+asked          C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
+asked, closed  C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
+asked, spent   C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
+asked, told    C      Cn     -      Cn     -      Cs     Cn     -      C      Cn     C      C      Cb     C      Xn
+closing        C      Cn     C      Cn     -      C      Cn     -      C      Cn     C      C      Cb     C      Xn
+unfunded       C      -      -      Cn     -      C      Cn     Xn     Cs     Cn     C      C      Cb     C      Xn
+abandoned      -      -      -      -      -      -      Xn     -      Cs     Xn     X      X      X      X      X
+closed         -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X      X
 ";
 
 const PAYEE: &str = "
-               paid   settle wants  gone   blind  ask    refuse close  relay  reject lost   deep   spent  final
-awaiting       -      Cb     -      Xn     A      -      An     Cs     A      An     Ab     Osn    C      Xn
-open           Osn    Cb     Os     O      O      -      On     Cb     O      On     Anb    O      Cb     Xn
-suspended      A      Cb     -      A      A      -      An     Cb     A      An     Ab     Osn    Cb     Xn
-asked          Csn    Cb     -      Cb     C      C      Cn     Cb     C      Cn     Cb     C      Cb     Xn
-asked, parked  C      Cb     -      Cb     C      C      Cn     Cb     C      Cn     Cb     Csn    Cb     Xn
-asked early    -      Cb     -      Xn     C      C      Cn     -      C      Cn     Cb     C      C      Xn
-asked for two  Csn    Cb     -      C      C      -      Cn     -      C      Cn     Cb     C      C      Xn
-spent          -      Cb     -      C      C      -      Cn     -      C      Cn     Cb     C      C      Xn
-spared         Csn    Cb     -      Xn     C      -      Cn     -      C      Cn     Cb     C      C      Xn
-spared early   -      Cb     -      Xn     C      -      Cn     -      C      Cn     Cb     C      C      Xn
-settling       -      C      -      C      C      -      Cn     -      C      Cn     Cbb    Cb     Cb     Xn
-cooperative    -      C      -      C      C      C      Cn     Cb     C      Cn     Cbb    Cb     Cb     Xn
-closed         -      -      -      X      X      -      Xn     -      X      Xn     X      X      X      X
+               paid   settle wants  gone   blind  ask    refuse close  relay  reject lost   deep   over   spent  ended
+awaiting       -      Cb     -      Xn     A      -      An     Cs     A      An     Ab     Osn    Xn     C      Xn
+open           Osn    Cb     Os     O      O      -      On     Cb     O      On     Anb    O      Cb     Cb     Xn
+suspended      A      Cb     -      A      A      -      An     Cb     A      An     Ab     Osn    Csnb   Cb     Xn
+asked          Csn    Cb     -      Cb     C      C      Cn     Cb     C      Cn     Cb     C      Cb     Cb     Xn
+asked, parked  C      Cb     -      Cb     C      C      Cn     Cb     C      Cn     Cb     Csn    Cb     Cb     Xn
+asked early    -      Cb     -      Xn     C      C      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+asked for two  Csn    Cb     -      C      C      -      Cn     -      C      Cn     Cb     C      Cb     C      Xn
+spent          -      Cb     -      C      C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+spared         Csn    Cb     -      Xn     C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+spared early   -      Cb     -      Xn     C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+settling       -      C      -      C      C      -      Cn     -      C      Cn     Cbb    Cb     Cb     Cb     Xn
+cooperative    -      C      -      C      C      C      Cn     Cb     C      Cn     Cbb    Cb     Cnb    Cb     Xn
+closed         -      -      -      X      X      -      Xn     -      X      Xn     X      X      X      X      X
 ";
 
 type Step = fn(&Pair) -> Event;
@@ -71,10 +71,20 @@ const REJECT: Step = |p| answer(p, Some("no"));
 const LOST: Step = |p| view(p, 5, 0, None);
 const DEEP: Step = |p| view(p, 5, 3, None);
 const SPENT: Step = |p| view(p, 5, 3, Some(0));
-const FINAL: Step = |p| view(p, 5, 3, Some(SETTLED_DEPTH));
+const ENDED: Step = |p| view(p, 5, 3, Some(SETTLED_DEPTH));
+
+/// The refund's lock has passed, whether it is a height, a time or relative.
+const OVER: Step = |_| {
+    Event::Chain(ChainView {
+        tip: tip(HEIGHT + 300, MTP + 3 * 24 * 60 * 60),
+        confirmations: 3,
+        funding_parent: Some(tip(HEIGHT, MTP)),
+        spend: None,
+    })
+};
 
 /// What either side may meet.
-const COMMON: [Column; 9] = [
+const COMMON: [Column; 10] = [
     ("ask", ASK),
     ("refuse", REFUSE),
     ("close", CLOSE),
@@ -83,8 +93,9 @@ const COMMON: [Column; 9] = [
     // One block later than `LOST`: a funding transaction is broadcast once a block.
     ("lost", |p| view(p, 6, 0, None)),
     ("deep", DEEP),
+    ("over", OVER),
     ("spent", SPENT),
-    ("final", FINAL),
+    ("ended", ENDED),
 ];
 
 fn message(pair: &Pair, message: Message) -> Event {
@@ -214,7 +225,7 @@ fn of_the_payer() {
         ("closing", || paying(Case::new(Bond)), &[CLOSE]),
         ("unfunded", || released(SteppedLocktime), &[REJECT]),
         ("abandoned", || released(SteppedLocktime), &[REJECT, CLOSE]),
-        ("closed", || paying(Case::new(Bond)), &[FINAL]),
+        ("closed", || paying(Case::new(Bond)), &[ENDED]),
     ];
     let table = table(
         Side::Payer,
@@ -251,7 +262,7 @@ fn of_the_payee() {
         ("spared early", || Case::new(Bond).funded(), &[SPENT, DEEP]),
         ("settling", || open(Case::new(Example7)), &[CLOSE]),
         ("cooperative", cooperative, &[]),
-        ("closed", || open(Case::new(Bond)), &[FINAL]),
+        ("closed", || open(Case::new(Bond)), &[ENDED]),
     ];
     let table = table(
         Side::Payee,
