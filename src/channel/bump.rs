@@ -9,8 +9,8 @@ use super::amount::dust_limit;
 use super::error::CommandError;
 use super::limits::{check_payout, TermsError};
 use super::params::ChannelParams;
+use super::script_check::{verify_input, SpendError};
 use super::transaction::{RefundTx, SettlementTx, SPEND_VERSION};
-use super::verify::{verify_input, SpendError};
 
 /// The largest size of a child of an unconfirmed version 3 transaction, in vbytes (BIP 431).
 pub const MAX_CHILD_VSIZE: u64 = 1_000;

@@ -13,8 +13,8 @@ use super::musig::MusigError;
 use super::params::ChannelId;
 use super::params_error::ParamsError;
 use super::reason::RefusalReason;
+use super::script_check::SpendError;
 use super::stage::Stage;
-use super::verify::SpendError;
 
 /// The peer's message was refused. The state is unchanged, except that a secret nonce that met a wrong partial signature
 /// is deleted.

@@ -84,16 +84,16 @@ mod params;
 mod params_error;
 mod payee;
 mod payer;
-mod payment;
+mod payment_template;
 mod protocol;
 mod psbt;
 mod reason;
+mod script_check;
 mod stage;
 mod terms;
 #[cfg(test)]
 mod test_support;
 mod transaction;
-mod verify;
 
 pub use amount::{dust_limit, Balance, Capacity, CapacityError};
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
@@ -127,10 +127,10 @@ pub use payer::{
 };
 pub use protocol::Protocol;
 pub use reason::RefusalReason;
+#[cfg(feature = "electrum")]
+pub(crate) use script_check::verify_input;
+pub use script_check::SpendError;
 pub use stage::Stage;
 pub use terms::{NoLockError, Terms};
 pub(crate) use transaction::SpendTemplate;
 pub use transaction::{PaymentTx, RefundTx, SettlementTx, SpendRole, SPEND_VERSION};
-#[cfg(feature = "electrum")]
-pub(crate) use verify::verify_input;
-pub use verify::SpendError;

@@ -15,7 +15,7 @@ use super::limits::check_room;
 use super::lock::Tip;
 use super::message::{Message, MessageKind};
 use super::params::ChannelParams;
-use super::payment::PaymentTemplate;
+use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
 use super::reason::RefusalReason;
 use super::stage::Stage;

@@ -24,6 +24,12 @@ impl Protocol {
             Self::Bond => "bond",
         }
     }
+
+    /// Whether the payer broadcasts the funding transaction. Otherwise it hands the transaction to the payee, who
+    /// broadcasts it.
+    pub(super) const fn payer_broadcasts_funding(self) -> bool {
+        matches!(self, Self::SteppedLocktime)
+    }
 }
 
 impl fmt::Display for Protocol {

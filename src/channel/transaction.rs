@@ -9,7 +9,7 @@ use super::keys::{ChannelKey, SignatureError, Signer, UnverifiedSignature, Verif
 use super::lock::LOCKED_SEQUENCE;
 use super::params::ChannelParams;
 use super::protocol::Protocol;
-use super::verify::{verify_spend, SpendError};
+use super::script_check::{verify_spend, SpendError};
 
 /// Version of refund, payment and settlement, except the cooperative settlement: TRUC (BIP 431). In the mempool such
 /// a transaction has at most one child, of at most 1,000 vbytes, and can always be replaced, so that neither side can

@@ -2,8 +2,8 @@
 
 mod arguments;
 mod builder;
+mod daemon_state;
 mod evidence;
-mod life;
 mod locks;
 pub(super) mod mempool;
 pub(super) mod package;
@@ -33,7 +33,7 @@ use super::evidence::Evidence;
 use super::process::Launch;
 use super::transport::client;
 use super::wait::SLICE;
-use life::DaemonState;
+use daemon_state::DaemonState;
 use scan::ReadBlock;
 
 /// The mock time at which a node starts, in seconds since 1970: 14 November 2023, 22:13:20 UTC.
@@ -108,7 +108,11 @@ impl Node {
     }
 
     fn client_with(&self, timeout: Duration) -> Client {
-        client(self.launch.rpc(), timeout, Some(life::absence(&self.life)))
+        client(
+            self.launch.rpc(),
+            timeout,
+            Some(daemon_state::absence(&self.life)),
+        )
     }
 
     /// Returns where the RPC server listens. A restart does not change it.

@@ -12,11 +12,11 @@ use super::coin::{Coin, CoinKind};
 use super::electrs::Electrs;
 use super::error::Error;
 use super::faucet::Faucet;
+use super::initial_blocks::start_at_height;
 use super::lock::Lock;
 use super::miner::{BlockContent, MinedBlock, Miner};
 use super::node::{Node, NodeBuilder};
 use super::reorg::Reorg;
-use super::start::start_at_height;
 
 /// The height at which a [`Regtest`] starts: two coinbases of 50 bitcoin can be spent.
 pub const START_HEIGHT: u32 = 101;

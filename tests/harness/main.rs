@@ -16,7 +16,7 @@ mod package;
 mod refused;
 mod relative;
 mod reorg;
-mod ways;
+mod reorg_methods;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::SecretKey;

@@ -5,7 +5,7 @@ mod common;
 mod evidence;
 mod machine;
 mod missing_binary;
-mod odd;
+mod odd_daemons;
 
 use std::collections::BTreeSet;
 use std::fs;

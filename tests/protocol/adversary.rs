@@ -9,8 +9,8 @@ use spilman::adversary::Forgery;
 use spilman::transcript::Side;
 
 use self::talk::{play, Verdict};
-use crate::kept::assert_none;
 use crate::pair::channels;
+use crate::refusal_keeps_state::assert_none;
 
 pub fn catalogue() -> impl Iterator<Item = &'static Forgery> {
     Forgery::all().iter().chain(Forgery::unpublished())

@@ -17,8 +17,8 @@ use spilman::sim::{self, Network, SimError};
 use self::rows::ROWS;
 use self::scene::{bare, other_output, tx, Row, World};
 use crate::adversary::catalogue;
-use crate::kept::{assert_none, Before};
 use crate::pair::{payout, sat, Case, Side, Sign};
+use crate::refusal_keeps_state::{assert_none, Before};
 use Side::{Payee, Payer};
 use Stage::{AwaitingFunding, Closing, Proposing, Protected, SigningRefund};
 

@@ -5,7 +5,7 @@ use bitcoin::opcodes::all::OP_CHECKMULTISIG;
 use bitcoin::script::{Instruction, Script};
 use bitcoin::{ecdsa, EcdsaSighashType, Witness};
 
-use crate::channel::verify::SpendError;
+use crate::channel::script_check::SpendError;
 
 /// Core's `MAX_STANDARD_SCRIPTSIG_SIZE`.
 const MAX_SCRIPT_SIG: usize = 1_650;

@@ -13,7 +13,7 @@ use crate::channel::digest::DigestTemplate;
 use crate::channel::keys::{PayeeKey, PayerKey, Scheme, VerifiedSignature};
 use crate::channel::lock::RefundLock;
 use crate::channel::musig::{AggregateKey, AggregateOutputKey};
-use crate::channel::verify::SpendError;
+use crate::channel::script_check::SpendError;
 
 /// How the funding output is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

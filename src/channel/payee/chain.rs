@@ -6,9 +6,8 @@ use crate::channel::event::{
 };
 use crate::channel::lock::Tip;
 use crate::channel::message::Message;
-use crate::channel::protocol::Protocol;
+use crate::channel::script_check::SpendError;
 use crate::channel::transaction::{SettlementTx, SpendRole};
-use crate::channel::verify::SpendError;
 
 /// How the payee acts on the chain, with a view of the funding output or without.
 impl Payee {
@@ -35,9 +34,9 @@ impl Payee {
         if self.is_pointless() {
             return Ok(self.abandon());
         }
-        let mut actions = self.on_depth();
-        actions.extend(self.offer_funding(must_settle));
-        actions.extend(self.offer_settlement(due, must_settle)?);
+        let mut actions = self.on_confirmations();
+        actions.extend(self.broadcast_funding_again(must_settle));
+        actions.extend(self.broadcast_settlement(due, must_settle)?);
         Ok(actions)
     }
 
@@ -70,7 +69,7 @@ impl Payee {
         if self.sight.tell_blind(long) {
             actions.push(Action::Notify(Notice::Blind { since, tip }));
         }
-        actions.extend(self.offer_settlement(due, must_settle)?);
+        actions.extend(self.broadcast_settlement(due, must_settle)?);
         Ok(actions)
     }
 
@@ -115,10 +114,10 @@ impl Payee {
     /// Gives the funding transaction to the network again, once a block: a mempool forgets, and a first broadcast may fail.
     /// Without it in the chain, no payment is worth anything. To a node that did not answer it is offered at every poll,
     /// in the chain or not: to see whether the node answers.
-    fn offer_funding(&mut self, must_settle: bool) -> Option<Action> {
+    fn broadcast_funding_again(&mut self, must_settle: bool) -> Option<Action> {
         let terms = self.params.terms();
         let early = self.params.zero_conf_limit() > Amount::ZERO;
-        let mine = terms.protocol != Protocol::SteppedLocktime || early;
+        let mine = !terms.protocol.payer_broadcasts_funding() || early;
         let enforceable = self.payments.enforceable().is_some();
         let missing = self.sight.confirmations() == 0 && self.broadcasts.offered != Some(self.sight.tip);
         let wanted = missing && (enforceable || (mine && !must_settle));
@@ -133,7 +132,7 @@ impl Payee {
     /// Settles with what is due, or with what was broadcast before: with every block, until it is in one, because a mempool
     /// forgets, and a reorganisation undoes a block. From the closing margin on, the latest payment is broadcast as well,
     /// whatever became of the settlement.
-    fn offer_settlement(
+    fn broadcast_settlement(
         &mut self,
         due: Option<SettlementTx>,
         must_settle: bool,
@@ -173,7 +172,7 @@ impl Payee {
     }
 
     /// Follows the funding transaction into the chain, out of it, and back; and its spend into the mempool.
-    fn on_depth(&mut self) -> Vec<Action> {
+    fn on_confirmations(&mut self) -> Vec<Action> {
         let confirmations = self.sight.confirmations();
         let counts = self.counts(self.paid());
         match self.state {
@@ -205,7 +204,7 @@ impl Payee {
             }
             (SpendRole::Funding, accepted) => {
                 self.broadcasts.accepted = accepted;
-                actions.extend(self.on_depth());
+                actions.extend(self.on_confirmations());
             }
             _ => {}
         }

@@ -8,9 +8,9 @@ use crate::channel::event::Action;
 use crate::channel::keys::UnverifiedSignature;
 use crate::channel::message::{Message, MessageKind};
 use crate::channel::musig::{PartialSignature, PublicNonce, SecretNonce};
+use crate::channel::script_check::SpendError;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{PaymentTx, SettlementTx, SpendTemplate};
-use crate::channel::verify::SpendError;
 
 /// How the payee ends a channel: with the latest payment alone, or with a settlement that it asks the payer for.
 impl Payee {

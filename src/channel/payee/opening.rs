@@ -275,7 +275,7 @@ impl PayeeOpening<AwaitsFunding> {
         }
         let early = self.params.zero_conf_limit() > Amount::ZERO && !funding.is_malleable();
         // In the article the payer broadcasts it; a payee that counts payments before it confirms must see it accepted.
-        if early || self.params.terms().protocol != Protocol::SteppedLocktime {
+        if early || !self.params.terms().protocol.payer_broadcasts_funding() {
             actions.push(Action::broadcast(SpendRole::Funding, funding.tx()));
         }
         let payee = Payee::new(self.key, self.params, funding, self.state.tip);

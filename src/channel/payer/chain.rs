@@ -7,8 +7,7 @@ use crate::channel::event::{Action, BroadcastResult, ChainView, Notice, Outcome,
 use crate::channel::funding::FundingTx;
 use crate::channel::limits::Limits;
 use crate::channel::lock::Tip;
-use crate::channel::payment::PaymentTemplate;
-use crate::channel::protocol::Protocol;
+use crate::channel::payment_template::PaymentTemplate;
 use crate::channel::transaction::{RefundTx, SpendRole, SpendTemplate};
 
 /// How the payer acts on the chain, with a view of the funding output or without.
@@ -44,7 +43,7 @@ impl Payer {
                 self.start_refund()
             };
         }
-        self.on_depth(view)
+        self.on_confirmations(view)
     }
 
     /// With the tip alone, the payer still refunds at the lock. The refund conflicts with any other spend of the
@@ -104,7 +103,7 @@ impl Payer {
     }
 
     /// Follows the funding transaction into the chain, out of it, and back.
-    fn on_depth(&mut self, view: &ChainView) -> Vec<Action> {
+    fn on_confirmations(&mut self, view: &ChainView) -> Vec<Action> {
         let before = std::mem::replace(&mut self.seen.confirmations, view.confirmations);
         let required = self.params.confirmations();
         let confirmed = view.confirmations >= required;
@@ -143,7 +142,7 @@ impl Payer {
         let after = self.promises.broadcast_funding_after;
         let after = after.unwrap_or(Limits::BROADCAST_FUNDING_AFTER);
         let blocks = self.custody.blocks_handed_over(self.seen.tip);
-        let mine = self.params.terms().protocol == Protocol::SteppedLocktime;
+        let mine = self.params.terms().protocol.payer_broadcasts_funding();
         if mine || self.rebroadcast.overdue || blocks < after {
             return Vec::new();
         }
@@ -155,7 +154,7 @@ impl Payer {
     fn broadcast_funding_again(&mut self, view: &ChainView) -> Vec<Action> {
         let terms = self.params.terms();
         let overdue = self.rebroadcast.overdue && self.promises.broadcast_funding_after.is_some();
-        let mine = terms.protocol == Protocol::SteppedLocktime || overdue;
+        let mine = terms.protocol.payer_broadcasts_funding() || overdue;
         let offered = self.rebroadcast.offered == view.tip;
         if !mine || offered || terms.must_settle(view.tip, view.funding_parent) {
             return Vec::new();

@@ -11,10 +11,10 @@ use crate::channel::limits::{check_payout, check_room, Limits, TermsError};
 use crate::channel::lock::Tip;
 use crate::channel::message::{Envelope, Message};
 use crate::channel::params::{ChannelId, ChannelParams, Parties};
+use crate::channel::script_check::SpendError;
 use crate::channel::stage::Stage;
 use crate::channel::terms::Terms;
 use crate::channel::transaction::{RefundTx, SpendTemplate};
-use crate::channel::verify::SpendError;
 
 /// The largest funding transaction, in bytes, that fits into one message.
 pub const MAX_FUNDING_SIZE: usize = 3_900;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use super::life::{absence, DaemonState};
+use super::daemon_state::{absence, DaemonState};
 use super::{arguments, mock_time_argument, Node, Time, START_TIME};
 use crate::regtest::binary;
 use crate::regtest::error::Error;

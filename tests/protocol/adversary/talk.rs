@@ -6,8 +6,8 @@ use spilman::sim::{Network, Opening, Pair, SimError};
 use spilman::transcript::Side;
 use spilman::wire;
 
-use crate::kept::Before;
 use crate::pair::{key, sat, Case};
+use crate::refusal_keeps_state::Before;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
