@@ -37,7 +37,7 @@ core:
 deny:
     ci/test deny
 
-# Play every scenario, and the harness's tests, on three versions of Bitcoin Core, and compare the bytes
+# Play every scenario, and the harness's tests, on three versions of Bitcoin Core, and compare the snapshots
 matrix:
     ci/test matrix
 

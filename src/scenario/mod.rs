@@ -67,6 +67,7 @@ pub use world::World;
 
 #[cfg(feature = "conform")]
 pub(crate) use plan::{fund, payout};
+#[cfg(feature = "conform")]
 pub(crate) use recorder::Recorder;
 #[cfg(feature = "conform")]
 pub(crate) use steps::terms;

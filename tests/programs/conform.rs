@@ -47,26 +47,6 @@ fn our_own_payee_passes() {
     );
 }
 
-#[test]
-fn our_own_payer_passes() {
-    passes(
-        "--payer",
-        &[
-            "p2wsh/example-7/*-vanishes-*",
-            "p2wsh/bond/*-vanishes-*",
-            "p2wsh/stepped-locktime/killed-*",
-            "p2wsh/stepped-locktime/closed-by-payee",
-            "p2sh/example-7/higher-feerate",
-            "p2sh-p2wsh/bond/closed-by-payer",
-            "cltv/example-7/closed-by-payee",
-            "csv/example-7/never-closed",
-            "csv/example-7/payee-vanishes-before-ready",
-            "taproot/example-7/closed-*",
-            "taproot/example-7/refuses-accepted-*",
-        ],
-    );
-}
-
 fn passes(side: &str, filters: &[&str]) {
     let (code, out, err) = conform(&[&[side, &peer()], filters].concat());
     assert_eq!(code, Some(0), "{out}{err}");

@@ -107,24 +107,6 @@ fn is_played(name: &str) -> bool {
     name.starts_with("p2wsh/")
 }
 
-/// Of each construction and protocol something; `ci/test` plays all cases.
-#[test]
-fn the_payee_passes() {
-    let filters = [
-        "p2wsh/example-7/closed-*",
-        "p2wsh/example-7/payer-vanishes-before-settlement",
-        "p2wsh/stepped-locktime/never-closed",
-        "p2sh/bond/closed-by-payee",
-        "p2sh-p2wsh/stepped-locktime/closed-by-payer",
-        "cltv/example-7/higher-feerate",
-        "csv/example-7/never-closed",
-        "taproot/example-7/closed-*",
-        "p2wsh/example-7/refuses-refund-*",
-    ];
-    let played = play("payee.py", &filters.map(str::to_owned), 0);
-    assert!(played.len() >= 30, "only {} cases were chosen", played.len());
-}
-
 /// No case has such terms: a dust limit that is no whole number of satoshi is rounded up, as by a node.
 #[test]
 fn the_payee_rounds_a_dust_limit_up() {
