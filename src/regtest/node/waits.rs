@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 use super::{rpc, Node};
 use crate::regtest::best_block::BestBlock;
 use crate::regtest::error::Error;
-use crate::regtest::wait::{wait, wait_until, Poll, SHORT_SLICE, SLICE};
+use crate::regtest::wait::{wait, wait_until, Poll, SLICE};
 
 /// While a call waits for transactions, the clocks step one second with each of the first looks, and then one second with
 /// every [`LOOKS_A_STEP`]th.
@@ -74,26 +74,13 @@ impl Node {
         )
     }
 
-    /// Waits until the tip differs from this one: a new block, or another branch.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::Timeout`](crate::regtest::NodeError::Timeout), or if the node fails.
-    pub fn wait_for_tip_other_than(&self, old: BlockHash) -> Result<BestBlock, Error> {
-        self.wait_for_block(
-            || format!("a tip other than {old}"),
-            |client, left| announced(client, "waitfornewblock", None, left.min(SHORT_SLICE)),
-            |tip| tip.hash != old,
-        )
-    }
-
     fn wait_for_block(
         &self,
         awaited: impl Fn() -> String,
         sleep: impl Fn(&Client, Duration) -> Result<(), Error>,
         is_it: impl Fn(&BestBlock) -> bool,
     ) -> Result<BestBlock, Error> {
-        // A client of its own, since others want to use that of the node meanwhile.
+        // A separate client, since others want to use that of the node meanwhile.
         let client = self.client_for_waits();
         wait(awaited, self.timeout, |left| {
             let tip = self.tip()?;
