@@ -12,7 +12,7 @@
 //! | [comparison](comparison/index.html) | other harnesses and channel implementations |
 //! | [glossary](glossary/index.html) | the words of this crate and of the documents |
 //!
-//! A page is there with the features that it is about.
+//! A page exists only with its features.
 
 #[cfg(feature = "service")]
 pub mod channels {

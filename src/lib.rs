@@ -5,7 +5,7 @@
 //! | `channel` | `channel` | the protocol, pure: parameters, transactions, verification, payer and payee as state machines |
 //! | `wire` | `channel` | messages to bytes and back, with hard limits |
 //! | `sim` | `channel` | both parties in memory, with a network that may lose or change what they say |
-//! | `transcript` | `channel` | what happened, decoded from raw bytes, as text and JSON |
+//! | `transcript` | `channel` | what happened, decoded from raw bytes, as text, and with `json` as JSON |
 //! | `json` | `json` | the JSON forms that fixtures, conformance tests and transcripts share |
 //! | `service` | `service` | a payer or a payee on a connection, and their view of the chain: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
 //! | `adversary` | `channel` | the messages of a dishonest side, each one change away from an honest one |

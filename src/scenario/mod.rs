@@ -50,7 +50,7 @@ mod participant;
 mod party_chain;
 mod plan;
 mod recorder;
-#[allow(clippy::module_inception)]
+#[allow(clippy::module_inception)] // the module has the name of its type
 mod scenario;
 mod steps;
 mod stories;

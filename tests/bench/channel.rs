@@ -194,7 +194,7 @@ fn table(beside_bare: &[Row], old_and_new: &[Row]) -> String {
     let mut text = String::from("# A payment beside the signature in it\n\n");
     let _ = writeln!(
         text,
-        "Medians, and medians of the ratios of neighbours: both sides in turns in one process, {BLOCK} of the one and \
+        "Medians, and medians of the ratios of neighbours: both sides alternating in one process, {BLOCK} of the one and \
          {BLOCK} of\nthe other. `just bench-channel` measures again and rewrites this file.\n"
     );
     let _ = writeln!(text, "- machine: {}", machine());
@@ -224,7 +224,8 @@ fn table(beside_bare: &[Row], old_and_new: &[Row]) -> String {
         );
     }
     text.push_str(
-        "\nWhat a payment costs does not depend on how many came before: on one channel a million payments were made.\n\n\
+        "\nWhat a payment costs does not depend on how many came before: on one channel a million payments were made.\n\
+         Rows are measured one after another: compare within a row, not between rows.\n\n\
          | what | after 1,000,000 | after none | ratio |\n|---|--:|--:|--:|\n",
     );
     for Row { what, measured, .. } in old_and_new {

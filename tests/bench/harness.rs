@@ -1,4 +1,4 @@
-//! How long the harness takes, beside the crates under it doing the same by themselves, on the same machine, with the
+//! How long the harness takes, beside the crates under it doing the same alone, on the same machine, with the
 //! same programs, in turns. `just bench-harness` writes the table.
 
 mod report;
@@ -84,7 +84,7 @@ fn main() {
 
     eprintln!("a hundred scenarios");
     rows.push(Row {
-        what: "100 scenarios, each on a node of its own, 4 at a time",
+        what: "100 scenarios, each on a separate node, 4 at a time",
         ours: hundred_scenarios(),
         theirs: None,
     });
@@ -218,7 +218,7 @@ fn table(rows: &[Row], programs: &str, runs: usize) -> String {
     let mut text = String::from("# The harness beside the crates under it\n\n");
     let _ = writeln!(
         text,
-        "Medians of {runs} runs (3 for the fifty nodes, 1 for the hundred scenarios), both sides in turns in one\nprocess. \
+        "Medians of {runs} runs (3 for the fifty nodes, 1 for the hundred scenarios), both sides alternating in one\nprocess. \
          `just bench-harness` measures again and rewrites this file.\n"
     );
     let _ = writeln!(text, "- machine: {}", machine());
