@@ -41,7 +41,7 @@ deny:
 matrix:
     ci/test matrix
 
-# Run the tests on a real node, each in a process of its own, and compare the snapshots
+# Run the tests on a real node, each in a separate process, and compare the snapshots
 tests:
     ci/test tests
 

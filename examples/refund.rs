@@ -51,7 +51,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     println!("the last block before: {verdict}");
     assert!(verdict.rejected_for(RejectReason::NonFinal));
 
-    // The payer broadcasts it by itself, as soon as it sees the block.
+    // The payer broadcasts it as soon as it sees the block.
     chain.make_final(refund)?;
     view.announce();
     chain.node().wait_for_unconfirmed(refund.compute_txid())?;

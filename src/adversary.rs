@@ -46,7 +46,7 @@ use crate::wire;
 
 pub use forger::Forger;
 
-/// The label of a key that is nobody's in the channel: its SHA-256 is the secret key.
+/// The label of a key of neither party: its SHA-256 is the secret key.
 pub(crate) const STRANGER: &str = "spilman/malice/stranger";
 
 /// A dishonest message, and why it is refused.

@@ -1,7 +1,7 @@
 //! Reference fixtures for implementations in other languages: written, read and checked.
 //!
 //! `fixtures/README.md` explains the files to readers without this crate. [`Set`] makes them; [`check`]
-//! makes each test again from what it gives, and asks a node. The JSON Schemas are made from the types in [`model`].
+//! rebuilds each test from its given values, and checks it on a node. The JSON Schemas are made from the types in [`model`].
 //!
 //! ```
 //! use spilman::fixtures::life;

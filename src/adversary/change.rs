@@ -167,7 +167,7 @@ pub(super) fn lock_of_other_kind(lock: LockTime) -> LockTime {
     })
 }
 
-/// Where somebody else is paid.
+/// An output that pays a stranger.
 pub(super) fn stranger_payout() -> ScriptBuf {
     let key = bitcoin::CompressedPublicKey(stranger().public_key());
     ScriptBuf::new_p2wpkh(&key.wpubkey_hash())

@@ -27,11 +27,11 @@ const SETTLEMENTS: &[Forgery] = &[
     message("settlement-of-nothing", "everything back to the payer", SETTLEMENT, DIFFERS, &[" 0 BTC", "{paid}"], |f, e| settles(f, e, Amount::ZERO)),
     message("settlement-feerate-low", "one sat/kwu below the agreed feerate", SETTLEMENT, FEERATE, &["{feerate-1}", "{feerate}"], |f, e| { let lower = FeeRate::from_sat_per_kwu(feerate(e).to_sat_per_kwu() - 1); *feerate(e) = lower; sign(f, e); }),
     message("settlement-feerate-unpayable", "a feerate that the payer's change does not pay", SETTLEMENT, FEERATE, &["4294967295 sat/kwu"], |f, e| { *feerate(e) = FeeRate::from_sat_per_kwu(u64::from(u32::MAX)); sign(f, e); }),
-    message("settlement-signed-less", "the sum is right, and signed is a satoshi less", SETTLEMENT, WRONG, &["not by key"], |f, e| { let honest = *paid(e); settles(f, e, honest - SAT); *paid(e) = honest; }),
-    message("settlement-signed-with-payment-lock", "signed as a payment is, with its lock", SETTLEMENT, WRONG, &["not by key"], |f, e| { let lock = f.params().terms().payment_expiry.expect("the protocol has one").to_lock_time(); sign_changed(f, e, |tx| { tx.lock_time = lock; tx.input[0].sequence = LOCKED_SEQUENCE; }); }).on(stepped),
-    message("settlement-signed-final-lock", "signed with a lock time that a final sequence disables", SETTLEMENT, WRONG, &["not by key"], |f, e| sign_changed(f, e, |tx| { tx.lock_time = LockTime::from_consensus(1); tx.input[0].sequence = Sequence::MAX; })),
-    message("settlement-signed-none", "signed with the hash type NONE: any outputs", SETTLEMENT, WRONG, &["not by key"], |f, e| sign_open(f, e, Open::Outputs)),
-    message("settlement-by-stranger", "signed by a key that is nobody's here", SETTLEMENT, WRONG, &["not by key"], |f, e| sign_as(f, e, &stranger())),
+    message("settlement-signed-less", "the sum is right, and signed is a satoshi less", SETTLEMENT, WRONG, &["not made by key"], |f, e| { let honest = *paid(e); settles(f, e, honest - SAT); *paid(e) = honest; }),
+    message("settlement-signed-with-payment-lock", "signed as a payment is, with its lock", SETTLEMENT, WRONG, &["not made by key"], |f, e| { let lock = f.params().terms().payment_expiry.expect("the protocol has one").to_lock_time(); sign_changed(f, e, |tx| { tx.lock_time = lock; tx.input[0].sequence = LOCKED_SEQUENCE; }); }).on(stepped),
+    message("settlement-signed-final-lock", "signed with a lock time that a final sequence disables", SETTLEMENT, WRONG, &["not made by key"], |f, e| sign_changed(f, e, |tx| { tx.lock_time = LockTime::from_consensus(1); tx.input[0].sequence = Sequence::MAX; })),
+    message("settlement-signed-none", "signed with the hash type NONE: any outputs", SETTLEMENT, WRONG, &["not made by key"], |f, e| sign_open(f, e, Open::Outputs)),
+    message("settlement-by-stranger", "signed by a key that is nobody's here", SETTLEMENT, WRONG, &["not made by key"], |f, e| sign_as(f, e, &stranger())),
     message("settlement-high-s", "the signature's other s, which no node relays", SETTLEMENT, RefusalReason::SignatureHighS, &["high s"], |_, e| compact(e, high_s)).on(ecdsa),
     message("settlement-wrong-channel", "the right settlement for another channel", SETTLEMENT, RefusalReason::WrongChannel, &["{other channel}", "{channel}"], |_, e| other_channel(e)),
 ];
@@ -55,13 +55,13 @@ const COOPERATIVE_SUMS: &[Forgery] = &[
 
 #[rustfmt::skip]
 const COOPERATIVE_PARTS: &[Forgery] = &[
-    message("joint-part-changed", "one bit of the payer's part is another", COOPERATIVE, PARTIAL, &["not by key"], |_, e| part(e, |b| b[31] ^= 1)),
-    message("joint-part-zero", "a part of 32 zero bytes", COOPERATIVE, PARTIAL, &["00000000", "not by key"], |_, e| part(e, |b| b.fill(0))),
-    message("joint-part-by-stranger", "the part of a key that is nobody's here", COOPERATIVE, PARTIAL, &["not by key"], |f, e| e.message = f.join_as(&stranger(), f.paid(), *feerate(e), &f.nonce())),
-    message("joint-part-for-less", "the sum is right, and signed is a satoshi less", COOPERATIVE, PARTIAL, &["not by key"], |f, e| { joins(f, e, f.paid() - SAT); *paid(e) = f.paid(); }),
-    message("joint-part-for-other-feerate", "signed for one sat/vB more than it says", COOPERATIVE, PARTIAL, &["not by key"], |f, e| { let honest = *feerate(e); let higher = FeeRate::from_sat_per_kwu(honest.to_sat_per_kwu() + 250); e.message = f.join(f.paid(), higher, &f.nonce()); *feerate(e) = honest; }),
-    message("joint-part-for-other-nonce", "answers a nonce that the payee did not ask with", COOPERATIVE, PARTIAL, &["not by key"], |f, e| e.message = f.join(f.paid(), *feerate(e), &any_nonce())),
-    message("joint-nonce-of-payee", "gives the payee's own nonce back", COOPERATIVE, PARTIAL, &["not by key"], |f, e| if let Message::CooperativeSettlement { nonce, .. } = &mut e.message { *nonce = f.nonce(); }),
+    message("joint-part-changed", "one bit of the payer's part is another", COOPERATIVE, PARTIAL, &["not made by key"], |_, e| part(e, |b| b[31] ^= 1)),
+    message("joint-part-zero", "a part of 32 zero bytes", COOPERATIVE, PARTIAL, &["00000000", "not made by key"], |_, e| part(e, |b| b.fill(0))),
+    message("joint-part-by-stranger", "the part of a key that is nobody's here", COOPERATIVE, PARTIAL, &["not made by key"], |f, e| e.message = f.join_as(&stranger(), f.paid(), *feerate(e), &f.nonce())),
+    message("joint-part-for-less", "the sum is right, and signed is a satoshi less", COOPERATIVE, PARTIAL, &["not made by key"], |f, e| { joins(f, e, f.paid() - SAT); *paid(e) = f.paid(); }),
+    message("joint-part-for-other-feerate", "signed for one sat/vB more than it says", COOPERATIVE, PARTIAL, &["not made by key"], |f, e| { let honest = *feerate(e); let higher = FeeRate::from_sat_per_kwu(honest.to_sat_per_kwu() + 250); e.message = f.join(f.paid(), higher, &f.nonce()); *feerate(e) = honest; }),
+    message("joint-part-for-other-nonce", "answers a nonce that the payee did not ask with", COOPERATIVE, PARTIAL, &["not made by key"], |f, e| e.message = f.join(f.paid(), *feerate(e), &any_nonce())),
+    message("joint-nonce-of-payee", "gives the payee's own nonce back", COOPERATIVE, PARTIAL, &["not made by key"], |f, e| if let Message::CooperativeSettlement { nonce, .. } = &mut e.message { *nonce = f.nonce(); }),
 ];
 
 fn settles(forger: &Forger, envelope: &mut Envelope, sum: Amount) {
@@ -82,7 +82,7 @@ fn feerate(envelope: &mut Envelope) -> &mut FeeRate {
     }
 }
 
-/// Two points of the curve that nobody made as a nonce.
+/// Two points of the curve that no one made as a nonce.
 pub(super) fn any_nonce() -> PublicNonce {
     let point = stranger().public_key().serialize();
     let mut bytes = [0; 66];

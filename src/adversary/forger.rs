@@ -147,7 +147,7 @@ impl Forger {
         self.join_as(&self.key, paid, feerate, nonce)
     }
 
-    /// The same by somebody who takes itself for the payer.
+    /// The same by a stranger in the place of the payer.
     pub(super) fn join_as(
         &self,
         key: &ChannelKey,

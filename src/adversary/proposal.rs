@@ -30,7 +30,7 @@ const SUMS: &[Forgery] = &[
 
 #[rustfmt::skip]
 const LOCKS: &[Forgery] = &[
-    message("open-lock-passed", "the refund's lock is over already", OPEN, OUT, &["0 ahead"], |_, e| terms(e).refund_lock = match terms(e).refund_lock.kind() { LockKind::Height => height(1), LockKind::Time => time(bitcoin::absolute::Time::MIN.to_consensus_u32()) }).on(|protocol, on| absolute(protocol, on) && unlocked(protocol, on)),
+    message("open-lock-passed", "the refund's lock is over already", OPEN, OUT, &["is 0 ", "ahead"], |_, e| terms(e).refund_lock = match terms(e).refund_lock.kind() { LockKind::Height => height(1), LockKind::Time => time(bitcoin::absolute::Time::MIN.to_consensus_u32()) }).on(|protocol, on| absolute(protocol, on) && unlocked(protocol, on)),
     message("open-lock-far", "the refund's lock is centuries, or years, ahead", OPEN, OUT, &["ahead", "outside the limits"], |_, e| terms(e).refund_lock = match terms(e).refund_lock.kind() { LockKind::Height => height(bitcoin::absolute::Height::MAX.to_consensus_u32()), LockKind::Time => time(i32::MAX.unsigned_abs()) }).on(absolute),
     message("open-relative-lock-near", "a refund 71 blocks after the confirmation, one too few", OPEN, OUT, &["at 71 blocks after funding", "72 to 4032"], |_, e| terms(e).refund_lock = RefundLock::after_blocks(71)).on(relative),
     message("open-relative-lock-far", "a refund 4,033 blocks after the confirmation, one too many", OPEN, OUT, &["at 4033 blocks after funding", "72 to 4032"], |_, e| terms(e).refund_lock = RefundLock::after_blocks(4_033)).on(relative),
@@ -38,11 +38,11 @@ const LOCKS: &[Forgery] = &[
     message("open-margin-low", "a closing margin of 35 blocks, one too few", OPEN, OUT, &["margin of 35", "36 blocks"], |_, e| terms(e).closing_margin = ClosingMargin::from_blocks(35)),
     message("open-margin-high", "a closing margin of 1,009 blocks", OPEN, OUT, &["margin of 1009", "1008 blocks"], |_, e| terms(e).closing_margin = ClosingMargin::from_blocks(1_009)),
     message("open-no-room", "the closing margin begins before the channel can open", OPEN, OUT, &["ahead", "take"], |_, e| terms(e).closing_margin = ClosingMargin::from_blocks(1_008)).on(unlocked),
-    message("open-payment-lock-missing", "stepped-locktime without a lock for the payments", OPEN, OUT, &["stepped-locktime", "None"], |_, e| terms(e).payment_expiry = None).on(stepped),
+    message("open-payment-lock-missing", "stepped-locktime without a lock for the payments", OPEN, OUT, &["stepped-locktime", "needs a payments' lock"], |_, e| terms(e).payment_expiry = None).on(stepped),
     message("open-payment-lock-too-late", "the payments' lock is the refund's, which may win", OPEN, OUT, &["height 344", "36 blocks"], |_, e| terms(e).payment_expiry = terms(e).refund_lock.absolute()).on(stepped),
-    message("open-payment-lock-passed", "the payments' lock is over already", OPEN, OUT, &["height 1", "0 ahead"], |_, e| terms(e).payment_expiry = height(1).absolute()).on(stepped),
+    message("open-payment-lock-passed", "the payments' lock is over already", OPEN, OUT, &["height 1", "is 0 ", "ahead"], |_, e| terms(e).payment_expiry = height(1).absolute()).on(stepped),
     message("open-payment-lock-other-kind", "the payments are locked by a time, the refund by a height", OPEN, OUT, &["time 2147483647", "36 blocks", "height 344"], |_, e| terms(e).payment_expiry = time(i32::MAX.unsigned_abs()).absolute()).on(stepped),
-    message("open-payment-lock-unknown", "a lock for payments where the protocol has none", OPEN, OUT, &["1000000 blocks"], |_, e| terms(e).payment_expiry = height(1_000_000).absolute()).on(unlocked),
+    message("open-payment-lock-unknown", "a lock for payments where the protocol has none", OPEN, OUT, &["one at height 1000000"], |_, e| terms(e).payment_expiry = height(1_000_000).absolute()).on(unlocked),
 ];
 
 #[rustfmt::skip]

@@ -37,12 +37,12 @@ const ACCEPTS: &[Forgery] = &[
 
 #[rustfmt::skip]
 const REFUNDS: &[Forgery] = &[
-    message("refund-signature-by-stranger", "signed by a key that is nobody's here", SIGNED, WRONG, &["not by key"], |f, e| sign_as(f, e, &stranger())),
-    message("refund-signature-unlocked", "signed for a refund without its lock", SIGNED, WRONG, &["not by key"], |f, e| sign_changed(f, e, |tx| tx.lock_time = LockTime::ZERO)),
-    message("refund-signature-final-sequence", "signed for a refund with a final sequence", SIGNED, WRONG, &["not by key"], |f, e| sign_changed(f, e, |tx| tx.input[0].sequence = Sequence::MAX)),
-    message("refund-signature-less", "signed for a satoshi less", SIGNED, WRONG, &["not by key"], |f, e| sign_changed(f, e, |tx| tx.output[0].value -= SAT)),
-    message("refund-signature-other-outpoint", "signed for another output of the funding transaction", SIGNED, WRONG, &["not by key"], |f, e| sign_changed(f, e, |tx| tx.input[0].previous_output.vout += 1)),
-    message("refund-signature-none", "signed with the hash type NONE, which no wallet of the payer's adds", SIGNED, WRONG, &["not by key"], |f, e| sign_open(f, e, Open::Outputs)),
+    message("refund-signature-by-stranger", "signed by a key that is nobody's here", SIGNED, WRONG, &["not made by key"], |f, e| sign_as(f, e, &stranger())),
+    message("refund-signature-unlocked", "signed for a refund without its lock", SIGNED, WRONG, &["not made by key"], |f, e| sign_changed(f, e, |tx| tx.lock_time = LockTime::ZERO)),
+    message("refund-signature-final-sequence", "signed for a refund with a final sequence", SIGNED, WRONG, &["not made by key"], |f, e| sign_changed(f, e, |tx| tx.input[0].sequence = Sequence::MAX)),
+    message("refund-signature-less", "signed for a satoshi less", SIGNED, WRONG, &["not made by key"], |f, e| sign_changed(f, e, |tx| tx.output[0].value -= SAT)),
+    message("refund-signature-other-outpoint", "signed for another output of the funding transaction", SIGNED, WRONG, &["not made by key"], |f, e| sign_changed(f, e, |tx| tx.input[0].previous_output.vout += 1)),
+    message("refund-signature-none", "signed with the hash type NONE, which no wallet of the payer's adds", SIGNED, WRONG, &["not made by key"], |f, e| sign_open(f, e, Open::Outputs)),
     message("refund-signature-high-s", "the signature's other s, which no node relays", SIGNED, RefusalReason::SignatureHighS, &["high s"], |_, e| compact(e, high_s)),
     message("refund-signature-out-of-range", "r is not below the curve's order", SIGNED, RefusalReason::SignatureOutOfRange, &["below the order", "ffffffff"], |_, e| compact(e, |b| b[..32].fill(0xff))),
     message("refund-signature-zero", "64 zero bytes", SIGNED, WRONG, &["0000000000000000"], |_, e| compact(e, |b| b.fill(0))),
@@ -70,7 +70,7 @@ const OPENING: &[Forgery] = &[
     message("ready-replaced-by-funding-request", "asks for the funding transaction, which the payer hands over unasked here", READY, UNEXPECTED, &["funding-request", "waiting for the funding transaction to confirm"], |_, e| e.message = Message::FundingRequest).on(never_asked),
 ];
 
-/// The newest message of this kind.
+/// The latest message of this kind.
 fn said(forger: &Forger, kind: MessageKind) -> Message {
     let newest = forger.said().find(|message| message.kind() == kind);
     newest.expect("it was said before").clone()

@@ -18,7 +18,7 @@ pub const MAX_CHILD_VSIZE: u64 = 1_000;
 /// Child pays for parent: when the agreed feerate is no longer enough, either side raises it alone, from its own output.
 ///
 /// The parent stays as it was signed. A child that spends the owner's output pays for both, and a node judges the two as
-/// one package. Who signs the child is the owner's wallet:
+/// one package. The owner's wallet signs the child:
 ///
 /// ```
 /// use bitcoin::{FeeRate, ScriptBuf, Transaction};
@@ -323,7 +323,7 @@ pub enum CpfpError {
         script: ScriptBuf,
     },
     /// Only the wallet knows how this output is spent: see [`Cpfp::input`].
-    #[error("cannot tell the size of an input that spends the script {script}: name it with `Cpfp::input`")]
+    #[error("unknown size of an input that spends {script}: set it with `Cpfp::input`")]
     UnknownInput {
         /// The owner's script.
         script: ScriptBuf,
@@ -332,7 +332,7 @@ pub enum CpfpError {
     #[error(transparent)]
     Payout(#[from] TermsError),
     /// The parent needs no child.
-    #[error("the parent needs no child: it pays {paid}, and the feerate asked for needs {needed}")]
+    #[error("the parent needs no child: it pays {paid}, and the requested feerate needs only {needed}")]
     Sufficient {
         /// Its fee.
         paid: Amount,

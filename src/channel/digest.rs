@@ -140,7 +140,7 @@ impl fmt::Debug for DigestTemplate {
     }
 }
 
-/// A channel's spends have one input. With a second one the hashes made here would be of another transaction.
+/// A channel's spends have one input. With a second one, the hashes made here would not match the transaction.
 fn only_input(tx: &Transaction) -> &TxIn {
     let [input] = &tx.input[..] else {
         panic!(

@@ -110,7 +110,7 @@ pub enum RefundError {
         received: Sequence,
     },
     /// The refund has no lock.
-    #[error("the refund has no lock, expected {expected}")]
+    #[error("the refund has no lock, expected one until {expected}")]
     MissingLock {
         /// Agreed.
         expected: RefundLock,
@@ -203,7 +203,7 @@ pub enum PaymentError {
     },
     /// The funding transaction is not confirmed.
     #[error(
-        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed} in total"
+        "the funding transaction has {confirmations} confirmations, but {required} are needed for more than {unconfirmed} in total"
     )]
     Unconfirmed {
         /// The total that needs no confirmation.
@@ -239,7 +239,8 @@ pub enum PaymentError {
     },
     /// Too close to the expiry to accept more.
     #[error(
-        "the channel is {left} before its lock at {expiry} (blocks or seconds): it accepts no more payments"
+        "the channel is {} before its lock at {expiry}: it accepts no more payments",
+        .expiry.kind().length(*.left)
     )]
     Expiring {
         /// The lock.
@@ -271,7 +272,7 @@ pub enum CommandError {
     },
     /// The funding transaction is not confirmed.
     #[error(
-        "the funding transaction has {confirmations} confirmations, {required} are needed for more than {unconfirmed} in total"
+        "the funding transaction has {confirmations} confirmations, but {required} are needed for more than {unconfirmed} in total"
     )]
     Unconfirmed {
         /// The total that needs no confirmation.
@@ -324,7 +325,7 @@ pub enum CommandError {
         stage: Stage,
     },
     /// Too close to the expiry.
-    #[error("too late for a payment: the channel is {left} before its lock at {expiry} (blocks or seconds)")]
+    #[error("too late for a payment: the channel is {} before its lock at {expiry}", .expiry.kind().length(*.left))]
     Expiring {
         /// The lock.
         expiry: Expiry,

@@ -8,7 +8,7 @@ use super::params::{ChannelId, ChannelParams};
 use super::reason::RefusalReason;
 use super::transaction::SpendRole;
 
-/// How deep the spend of the funding output must be in the chain before a channel counts as closed.
+/// How many confirmations the spend of the funding output needs before a channel counts as closed.
 /// Until then both sides are ready to broadcast again.
 pub const SETTLED_DEPTH: u32 = 6;
 
@@ -23,7 +23,7 @@ pub enum Event {
     Message(Envelope),
     /// The chain changed. A view is complete, so a missed one does no harm, and a reorganisation is just another view.
     Chain(ChainView),
-    /// The party cannot see the funding output. Carries the tip, if that is known. The party acts on its locks with what
+    /// The party cannot see the funding output. Carries the tip, if known. The party acts on its locks with what
     /// it last knew: a settlement at the closing margin, or a refund at its lock, is never wrong. The payee acknowledges
     /// no payment until the next [`Event::Chain`].
     Blind(Option<Tip>),
@@ -45,8 +45,8 @@ pub enum Event {
     FundingMalleated(Transaction),
     /// The payee's user (`bond`): request this much more.
     RequestPayment(Amount),
-    /// The user: close the channel, at the agreed feerate. The payee, again: settle with the latest payment, if the payer
-    /// does not answer, or if the settlement with one signature does not confirm.
+    /// The user: close the channel, at the agreed feerate. If the payee sends it again, it settles with the latest payment.
+    /// That helps if the payer does not answer, or if the settlement with one signature does not confirm.
     Close,
     /// The user: close the channel with a settlement at this feerate, if the peer agrees. The payer's change pays the
     /// difference.
@@ -195,7 +195,7 @@ pub enum Notice {
     },
     /// A payment is checked and kept (payee), or acknowledged (payer).
     PaymentAccepted(Balance),
-    /// The peer refused what this side sent, and sends nothing more.
+    /// The peer refused what this side sent, and will send nothing more.
     PeerRefused {
         /// Why.
         reason: RefusalReason,
@@ -210,7 +210,7 @@ pub enum Notice {
     /// The funding output is spent, and the spend is confirmed.
     Closed(Outcome),
     /// This side no longer has anything at stake, and ends: the payer never handed over the funding transaction; or the
-    /// payee holds no payment worth settling, and the peer is gone or the refund's lock is over.
+    /// payee holds no payment worth settling, and the peer is gone or the refund's lock has passed.
     Abandoned,
 }
 

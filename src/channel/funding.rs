@@ -113,7 +113,7 @@ pub enum FundingError {
         second: usize,
     },
     /// It is not the transaction that the refund spends.
-    #[error("the funding transaction is {received}, expected {expected}, which the refund spends")]
+    #[error("the funding transaction is {received}, but the refund spends {expected}")]
     WrongTxid {
         /// What the refund spends.
         expected: Txid,

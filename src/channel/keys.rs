@@ -255,7 +255,7 @@ pub enum SignatureError {
         signature: UnverifiedSignature,
     },
     /// It signs another transaction, or another key made it.
-    #[error("the signature {signature} is not by key {signer} over the agreed transaction")]
+    #[error("the signature {signature} was not made by key {signer} over the agreed transaction")]
     Wrong {
         /// The expected signer.
         signer: PublicKey,

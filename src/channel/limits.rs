@@ -162,7 +162,7 @@ impl Limits {
     }
 }
 
-/// Between funding and the first moment to settle there must be time for payments.
+/// There must be time for payments between the funding and the first moment to settle.
 pub(crate) fn check_room(terms: &Terms, tip: Tip, confirmations: u32) -> Result<(), TermsError> {
     let (lock, margin) = match terms.payment_expiry {
         Some(payment_expiry) => (payment_expiry.into(), 0),
@@ -226,7 +226,7 @@ fn check_payment_expiry(terms: &Terms) -> Result<(), TermsError> {
 
 /// Whether protocol and lock go with the construction.
 pub(crate) fn check_construction(terms: &Terms) -> Result<(), TermsError> {
-    /// A script holds a lock as a signed number of four bytes where descriptors write it (BIP 379).
+    /// Descriptors write a script's lock as a signed four-byte number (BIP 379).
     const MAX_IN_SCRIPT: u32 = i32::MAX as u32;
     let construction = terms.construction;
     if !construction.runs(terms.protocol) {
@@ -259,6 +259,14 @@ pub(crate) fn check_payout(script: &Script) -> Result<(), TermsError> {
         Err(TermsError::Payout {
             script: script.to_owned(),
         })
+    }
+}
+
+/// What a protocol says of the payments' lock that a proposal gives it, or lacks.
+fn presence(payment_expiry: Option<Expiry>) -> String {
+    match payment_expiry {
+        Some(expiry) => format!("has no payments' lock, but the proposal has one at {expiry}"),
+        None => "needs a payments' lock, but the proposal has none".to_owned(),
     }
 }
 
@@ -297,7 +305,7 @@ pub enum TermsError {
         received: FeeRate,
     },
     /// The refund's lock is too close or too far.
-    #[error("the lock at {lock} is {distance} ahead, outside the limits {min} to {max} (blocks or seconds)")]
+    #[error("the lock at {lock} is {} ahead, outside the limits {min} to {max}", .lock.kind().length(*.distance))]
     Expiry {
         /// The lock.
         lock: RefundLock,
@@ -310,8 +318,8 @@ pub enum TermsError {
     },
     /// The channel would have to close before it could open.
     #[error(
-        "the lock at {lock} is {distance} ahead, but closing margin and confirmations take {needed} (blocks or \
-         seconds): choose a later lock"
+        "the lock at {lock} is {} ahead, but closing margin and confirmations take {needed}: choose a later lock",
+        .lock.kind().length(*.distance)
     )]
     NoRoom {
         /// The lock.
@@ -332,7 +340,7 @@ pub enum TermsError {
         closing_margin: ClosingMargin,
     },
     /// A payments' lock that the protocol does not have, or a missing one that it needs.
-    #[error("protocol {protocol} cannot use the payments' lock {payment_expiry:?}: stepped-locktime must have one, the others none")]
+    #[error("protocol {protocol} {}", presence(*.payment_expiry))]
     PaymentExpiryPresence {
         /// The protocol.
         protocol: Protocol,
@@ -398,7 +406,7 @@ pub enum TermsError {
         construction: Construction,
     },
     /// The payee wants to wait longer than the payer.
-    #[error("{received} confirmations are outside the limits {min} to {max}")]
+    #[error("the payee wants {received} confirmations, outside the limits {min} to {max}")]
     Confirmations {
         /// Least.
         min: u32,

@@ -95,7 +95,7 @@ impl Expiry {
         }
     }
 
-    /// Returns how far `tip` is before this lock, in blocks or seconds as [`Expiry::kind`] says; zero once past it.
+    /// Returns how far `tip` is before this lock, in blocks or seconds as [`Expiry::kind`] says, or zero after the lock.
     #[must_use]
     pub fn distance(self, tip: Tip) -> u32 {
         let now = match self.kind() {
@@ -115,7 +115,7 @@ impl Expiry {
                 let height = Height::from_consensus(earlier(height.to_consensus_u32()));
                 Self::from_height(height.unwrap_or(Height::ZERO))
             }
-            // A time lock is final one second after its time, and is never before the first time there is.
+            // A time lock is final one second after its time, and never below `Time::MIN`.
             LockTime::Seconds(time) => {
                 let time = Time::from_consensus(earlier(time.to_consensus_u32()).saturating_sub(1));
                 Self::from_time(time.unwrap_or(Time::MIN))
@@ -281,13 +281,25 @@ impl fmt::Display for RefundLock {
     }
 }
 
-/// The two axes on which a lock can lie.
+/// The two kinds of lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LockKind {
     /// Block height.
     Height,
     /// Median time past, in seconds.
     Time,
+}
+
+impl LockKind {
+    /// A number of blocks or of seconds, with its unit.
+    pub(crate) fn length(self, number: u32) -> String {
+        let unit = match self {
+            Self::Height => "block",
+            Self::Time => "second",
+        };
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{number} {unit}{plural}")
+    }
 }
 
 impl fmt::Display for LockKind {

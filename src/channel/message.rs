@@ -204,8 +204,8 @@ impl MessageKind {
         }
     }
 
-    /// Returns whether it is in a conversation of this protocol on this construction that comes to its end, the payer
-    /// closing it.
+    /// Returns whether a complete conversation of this protocol on this construction, closed by the payer, contains this
+    /// message.
     #[must_use]
     pub const fn is_said(self, protocol: Protocol, construction: Construction) -> bool {
         match self {

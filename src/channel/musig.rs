@@ -166,7 +166,7 @@ impl AggregateOutputKey {
         Ok((ours, self.sign(nonce, key, &sum, digest)?))
     }
 
-    /// Returns the payee's end: checks the payer's partial signature, adds its own and returns the whole one.
+    /// Completes the signature as the payee: checks the payer's partial signature and adds its own.
     ///
     /// The nonce is gone afterwards, on an error as well. To ask again the payee makes a new one.
     ///
@@ -188,7 +188,7 @@ impl AggregateOutputKey {
             .signature)
     }
 
-    /// The same with what comes up on the way, none of which is secret.
+    /// The same with the intermediate values, none of which is secret.
     pub(crate) fn complete_in_steps(
         &self,
         nonce: SecretNonce,

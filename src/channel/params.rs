@@ -82,7 +82,7 @@ impl ChannelParams {
             payer_payout,
             payee_payout,
         } = parties;
-        // With the other sign, too: Taproot knows keys by their x alone (BIP 340).
+        // Also rejects the negated key: Taproot knows keys by their x alone (BIP 340).
         let x = |key: PublicKey| key.x_only_public_key().0;
         if x(payer_key.to_public_key()) == x(payee_key.to_public_key()) {
             return Err(ParamsError::SameKey { key: payee_key });

@@ -33,7 +33,7 @@ pub enum ParamsError {
     },
     /// Fee, reserve and dust leave nothing to pay with.
     #[error(
-        "a capacity of {capacity} is too small: fee, reserve and the least payment, or two outputs above dust, need \
+        "a capacity of {capacity} is too small: a channel with this fee, reserve and minimum payment needs at least \
          {needed}"
     )]
     CapacityTooSmall {

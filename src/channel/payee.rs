@@ -35,12 +35,12 @@ pub struct Payee {
     // How far it has come.
     state: State,
     payments: Payments,
-    // What follows from the parameters and the funding output. On the heap, because futures carry the parties about.
+    // What follows from the parameters and the funding output. On the heap, because futures move the parties.
     template: Box<PaymentTemplate>,
     // What ends with the process: secrets that must not be used twice, and the connection.
     nonces: Option<NonceSource>,
     peer_gone: bool,
-    // What the next polls and broadcasts say again.
+    // State that the next poll restores.
     sight: Sight,
     broadcasts: Broadcasts,
 }
@@ -183,7 +183,7 @@ impl Payee {
     }
 
     /// Whether payments are checked and kept. They may not count: a payment may cross the news that the funding
-    /// transaction was lost, or this side's wish to close; then the settlement will be for all of it.
+    /// transaction was lost, or this side's close request; then the settlement will be for all of it.
     fn takes_payments(&self) -> bool {
         match self.state {
             State::Open | State::Suspended => true,
@@ -198,7 +198,7 @@ impl Payee {
     }
 
     /// Whether payments up to this sum count: not before the first view, and not once a spend is on its way, because
-    /// that divides the capacity already.
+    /// the spend already divides the capacity.
     fn counts(&self, paid: Amount) -> bool {
         let limit = self.params.zero_conf_limit();
         let malleable = self.funding.is_malleable();

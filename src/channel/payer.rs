@@ -37,9 +37,9 @@ pub struct Payer {
     state: State,
     custody: Custody,
     sums: Sums,
-    // What follows from the parameters and the funding output. On the heap, because futures carry the parties about.
+    // What follows from the parameters and the funding output. On the heap, because futures move the parties.
     template: Box<PaymentTemplate>,
-    // What the next view of the chain says again, and what is then done again.
+    // State that the next poll restores.
     seen: Seen,
     rebroadcast: Rebroadcast,
 }

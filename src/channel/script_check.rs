@@ -17,8 +17,8 @@ pub(crate) fn verify_spend(scripts: &Scripts, tx: &Transaction, prevout: &TxOut)
     scripts.check_policy(tx)
 }
 
-/// What a Taproot witness has for its key or its script (BIP 341): all but annex, script and control block, which may
-/// happen to look like a signature.
+/// The elements that the key or the script of a Taproot witness consumes (BIP 341). The annex, the script and the control
+/// block are not among them: they may happen to look like a signature.
 fn pushed(witness: &Witness) -> impl Iterator<Item = &[u8]> {
     const ANNEX: u8 = 0x50;
     let annex = witness.len() > 1 && witness.last().is_some_and(|item| item.first() == Some(&ANNEX));
@@ -117,7 +117,7 @@ pub enum SpendError {
     },
     /// Not relayed: more or other elements than the script takes, so that something else than its one result is left on
     /// the stack, or a boolean is not in its shortest form.
-    #[error("the input's {found} elements leave the stack unclean: expected {expected}, each in its shortest form")]
+    #[error("the input has {found} elements, expected {expected}, each in its shortest form")]
     UncleanStack {
         /// Elements wanted.
         expected: usize,

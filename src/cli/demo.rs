@@ -123,7 +123,7 @@ fn sum(costs: &BalanceComparison) -> Result<String, std::fmt::Error> {
          the story:\n\n  {:>9}  {:>17}  {:>12}\n",
         style("══ The costs").bold(),
         "payments",
-        "each by itself",
+        "each separately",
         "one channel"
     );
     for payments in [1, costs.break_even(), 10, 100, 300] {

@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-/// Set by Ctrl-C and its kin. What runs may come to its end by itself; what hangs, such as the start of a program, is not
+/// Set by Ctrl-C and its kin. What runs may end regularly; what hangs, such as the start of a program, is not
 /// waited for longer than [`GRACE`]. A second Ctrl-C ends at once. Whichever it is, what ends with this process (nodes,
 /// their folders, programs under test) is ended by its reaper.
 #[derive(Clone)]

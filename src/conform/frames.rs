@@ -23,7 +23,7 @@ pub(super) enum WireFault {
         wire::MAX_MESSAGE
     )]
     TooLong { announced: usize },
-    #[error("ended its output inside a frame, after {0}")]
+    #[error("closed its output in the middle of a frame, after {0}")]
     CutOff(Unfinished),
     #[error("sent {len} bytes that do not decode as a message: {error}; the first bytes are {head}")]
     Malformed {

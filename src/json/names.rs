@@ -1,4 +1,4 @@
-//! Values that are their published names.
+//! Values written as their published names.
 
 use std::fmt::Display;
 

@@ -19,7 +19,7 @@ pub struct ImpossibleTerm {
     pub error: String,
 }
 
-/// Fixtures have protocol and construction among the terms, the object of a conformance test has them beside the terms.
+/// Fixtures have protocol and construction among the terms; a conformance test has them beside the terms.
 /// (Flattening one into the other would lose the field in errors.)
 macro_rules! terms {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $kind:ident: $type:ty,)* }) => {
@@ -111,7 +111,7 @@ impl ProposedTerms {
     /// Returns the terms with their types.
     ///
     /// # Errors
-    /// If a number is none that terms can have.
+    /// If a number is invalid for terms.
     pub fn to_terms(&self) -> Result<Terms, ImpossibleTerm> {
         self.with(self.protocol, self.construction)
     }
@@ -121,7 +121,7 @@ impl TermNumbers {
     /// Returns the terms with their types.
     ///
     /// # Errors
-    /// If a number is none that terms can have.
+    /// If a number is invalid for terms.
     pub fn to_terms(&self, protocol: Protocol, construction: Construction) -> Result<Terms, ImpossibleTerm> {
         self.with(protocol, construction)
     }

@@ -29,7 +29,7 @@ use shared_clock::SharedClock;
 /// More nodes make nothing clearer.
 const MOST_NODES: usize = 8;
 
-/// What `disconnectnode` says of a peer that has just gone by itself.
+/// What `disconnectnode` says of a peer that has just disconnected.
 const NOT_CONNECTED: i32 = -29;
 
 /// Which nodes are connected.
@@ -310,7 +310,7 @@ impl Cluster {
                         self.connected.insert(edge, from);
                         self.disconnect(low, &callee)?;
                     }
-                    // The other end notices by itself.
+                    // The other end notices without a call.
                     _ => {}
                 }
                 odd.push(format!("{low} and {high}"));

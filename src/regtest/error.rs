@@ -172,7 +172,7 @@ pub enum InvalidRequest {
         coin: OutPoint,
     },
     /// A reorganisation cannot replace the genesis block.
-    #[error("cannot replace the last {depth} blocks of a chain of height {height}: replace at least one, and not the genesis block")]
+    #[error("cannot replace the last {depth} blocks of a chain of height {height}: replace at least one, but never the genesis block")]
     ReorgDepth {
         /// The number of blocks to replace.
         depth: u32,

@@ -26,7 +26,7 @@ const RETURNED: u32 = 10;
 ///
 /// However the branch comes about, the mempool is the same afterwards: what was in it or in the replaced blocks is in
 /// it, unless the branch has it or the node rejects it at the new tip ([`ReorgResult::lost`]). What is below the
-/// feerate of the node's policy returns as well, as it does when a node reorganises by itself.
+/// feerate of the node's policy returns as well, as it does when a node reorganises.
 ///
 /// If a call fails, the node has the chain and the mempool that it had before; its mock time may have moved.
 ///
@@ -374,7 +374,7 @@ fn restore(
     for hash in invalid.iter().rev() {
         node.reconsider_block(*hash)?;
     }
-    // What it does not take any more, it has lost for a reason of its own.
+    // What it does not take any more, it has lost for another reason.
     resubmit(node, mempool, Below::Taken).map(drop)
 }
 

@@ -81,7 +81,7 @@ impl Http {
         let (status, answer) = self
             .exchange(&body)
             .map_err(|error| jsonrpc::Error::Transport(Box::new(self.explain(&error))))?;
-        // An error of the node comes with a status of its own, and with an answer that says more.
+        // An error of the node comes with a separate status, and with an answer that says more.
         serde_json::from_slice(&answer).map_err(|error| {
             if status.is_success() {
                 return error.into();

@@ -1,4 +1,4 @@
-//! Every story on one page: its name, its one-line summary, and the constructions that it is told on.
+//! Every story on one page: its name, its one-line summary, and the constructions that it is played on.
 
 use super::scenario::{Playing, Scenario};
 use super::stories::{bond, closing, example7, locks, script_refund, stepped, vanish};
@@ -7,7 +7,7 @@ use crate::channel::{Construction, Protocol};
 use crate::regtest::Policy;
 use crate::transcript::Unit;
 
-/// A story, as it stands in the tables below.
+/// A story, as listed in the tables below.
 struct Story {
     name: &'static str,
     on: fn(Construction) -> bool,
@@ -15,7 +15,7 @@ struct Story {
     play: for<'w> fn(&'w mut World) -> Playing<'w>,
 }
 
-/// Each story: name, constructions, function; and on a line of its own, the summary.
+/// Each story: name, constructions, function; and on a separate line, the summary.
 macro_rules! stories {
     ($($name:literal, $on:path, $story:path:
        $summary:literal)*) => {

@@ -10,7 +10,7 @@ use crate::channel::Stage;
 use crate::service::{Handle, OpenError, Status};
 use crate::transcript::Side;
 
-/// How long the parties may take to come to rest. They need milliseconds; this is for a machine that is busy with
+/// How long the parties may take to become idle. They need milliseconds; this is for a machine that is busy with
 /// something else.
 pub(super) const REST: Duration = Duration::from_secs(20);
 
@@ -88,7 +88,7 @@ impl<S> Participant<S> {
         };
         let waited = tokio::time::timeout(REST, wait).await;
         waited.map_err(|_| ScenarioError::Stuck {
-            awaited: format!("the {} at rest", self.actor),
+            awaited: format!("the {} idle", self.actor),
             within: REST,
             seen: format!("{:?}, {:?}", *status.borrow(), *tap.borrow()),
         })

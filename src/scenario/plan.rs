@@ -81,7 +81,7 @@ impl World {
     /// The parties may fail; [`Channel::payer`] and [`Channel::payee`] say so.
     ///
     /// # Errors
-    /// If the node fails, or the parties do not come to rest.
+    /// If the node fails, or the parties do not become idle.
     pub async fn open(&self, plan: Plan) -> Result<Channel, ScenarioError> {
         let Plan {
             terms,

@@ -57,7 +57,7 @@ pub(super) fn settle_lock(world: &World, channel: &Channel) -> Result<LockTime, 
     Ok(from.to_lock_time())
 }
 
-/// One block before its time to settle the payee still waits; at the next it settles with this payment, alone.
+/// One block before its time to settle the payee still waits; one block later it settles with this payment, alone.
 pub(super) async fn payee_settles(
     world: &World,
     channel: &Channel,
@@ -104,7 +104,7 @@ pub(super) async fn refund_from_backup(world: &World, channel: &Channel) -> Resu
 
 /// When its lock has passed, the refund of a settled channel spends an output that no longer exists.
 pub(super) async fn refund_is_void(world: &World, channel: &Channel) -> Result<(), ScenarioError> {
-    world.say("When the refund's lock is over, its output is already spent");
+    world.say("When the refund's lock has passed, its output is already spent");
     // The node no longer knows when the spent coin was confirmed.
     let base = world.funding_parent(channel.funding()?)?;
     let expiry = channel.params()?.terms().refund_lock.expiry(base);

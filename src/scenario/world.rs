@@ -97,7 +97,7 @@ impl World {
     /// Mines blocks with the mempool's transactions, then notifies the channels' parties once.
     ///
     /// # Errors
-    /// If the node fails, or the parties do not come to rest.
+    /// If the node fails, or the parties do not become idle.
     pub async fn mine(&self, count: u32, channels: &[&Channel]) -> Result<(), ScenarioError> {
         self.grow(|chain| chain.mine(count).map(drop))?;
         self.tell(channels).await
@@ -106,7 +106,7 @@ impl World {
     /// Mines blocks without the mempool's transactions, then notifies the channels' parties once.
     ///
     /// # Errors
-    /// If the node fails, or the parties do not come to rest.
+    /// If the node fails, or the parties do not become idle.
     pub async fn mine_empty(&self, count: u32, channels: &[&Channel]) -> Result<(), ScenarioError> {
         self.grow(|chain| chain.mine_empty(count).map(drop))?;
         self.tell(channels).await
@@ -115,7 +115,7 @@ impl World {
     /// Mines one block with these transactions, whatever the mempool holds.
     ///
     /// # Errors
-    /// If the block is invalid, the node fails, or the parties do not come to rest.
+    /// If the block is invalid, the node fails, or the parties do not become idle.
     pub async fn mine_exactly(
         &self,
         transactions: &[Transaction],
@@ -128,7 +128,7 @@ impl World {
     /// Mines until a transaction with this lock could enter the next block, and not one block more.
     ///
     /// # Errors
-    /// If the node fails, or the parties do not come to rest.
+    /// If the node fails, or the parties do not become idle.
     pub async fn make_final(
         &self,
         lock: impl Into<Lock>,
@@ -141,7 +141,7 @@ impl World {
     /// Mines up to the last state in which a transaction with this lock cannot enter the next block.
     ///
     /// # Errors
-    /// If the lock has passed, the node fails, or the parties do not come to rest.
+    /// If the lock has passed, the node fails, or the parties do not become idle.
     pub async fn stop_before(
         &self,
         lock: impl Into<Lock>,

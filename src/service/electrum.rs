@@ -321,7 +321,7 @@ impl LinkState {
 }
 
 impl Link {
-    /// Gives a transaction to the network; the node's words if it is refused.
+    /// Gives a transaction to the network; the node's words if it is rejected.
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ElectrumError> {
         let txid = tx.compute_txid();
         let params = json!([serialize_hex(tx)]);

@@ -59,7 +59,7 @@ impl<S> Handle<S> {
     /// ([`Construction::closes_with_one_key`](crate::channel::Construction::closes_with_one_key)), it asks the payer
     /// instead. If no answer comes, or the result does not confirm, call this again: the payee spends the latest
     /// payment alone, and the payer sends a settlement that takes two signatures. Without a second call, the payee
-    /// spends the latest payment when the closing margin begins, and a locked one once its lock is over.
+    /// spends the latest payment when the closing margin begins, and a locked one once its lock has passed.
     ///
     /// Not cancel safe: once the party has the request, it executes it even if no one waits for the answer.
     ///

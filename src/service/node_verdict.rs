@@ -9,7 +9,7 @@ const IN_CHAIN: i64 = -27;
 pub(super) enum NodeVerdict {
     /// The node has it already.
     Known,
-    /// The node refuses it, in these words.
+    /// The node rejects it, in these words.
     Rejected(String),
 }
 

@@ -27,7 +27,7 @@ impl Setup {
     ///
     /// Dropping the future never loses money. Until the refund is signed and verified, dropping it ends the opening, and
     /// the funding transaction has not left this side. After that the party lives in its own task: it asks the payee to
-    /// close the channel, so that the money comes back soon, and broadcasts the refund when its lock is over if the channel
+    /// close the channel, so that the money comes back soon, and broadcasts the refund when its lock has passed if the channel
     /// is still open then. Where the future is dropped by [`tokio::try_join!`] or a timeout, keep the runtime alive for
     /// that.
     ///
@@ -223,7 +223,7 @@ where
     }
     let session = Session::new(payee, peer.connection, chain, peer.teller, (pace, tip));
     let (handle, mut launch) = spawn(session, actions, (PayeeSide::new(), wallet_timeout));
-    // If the node refused the funding transaction, the state machine offers it again, and the observer knows.
+    // If the node rejected the funding transaction, the state machine offers it again, and the observer knows.
     launch.is_under_way().await;
     launch.keep();
     Ok(handle)

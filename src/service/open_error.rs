@@ -28,10 +28,10 @@ pub enum OpenError {
     /// This side's wallet failed.
     #[error("the wallet made no funding transaction: {0}")]
     Wallet(#[from] WalletError),
-    /// This side's node refused the funding transaction. The network may have it all the same: from this or another node,
+    /// This side's node rejected the funding transaction. The network may have it all the same: from this or another node,
     /// or later.
     ///
-    /// The party keeps running: it watches the chain. When the refund's lock is over, it broadcasts the refund if
+    /// The party keeps running: it watches the chain. When the refund's lock has passed, it broadcasts the refund if
     /// the funding transaction has appeared, and ends if it has not. Keep the refund in case this process ends before.
     #[error(
         "this side's node rejected the funding transaction {txid}: {reason}. It may still reach the network: keep the \

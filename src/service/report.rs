@@ -53,7 +53,7 @@ pub enum Report<'a> {
     /// No new block was seen for a long time: the node or server may be stuck, or withhold blocks. Reported once for
     /// each tip; no decision depends on it.
     StaleTip {
-        /// The newest tip seen.
+        /// The latest tip seen.
         tip: Tip,
         /// The time since it was seen, by this machine's monotonic clock.
         unchanged: Duration,

@@ -62,7 +62,7 @@ pub enum PayError {
     Disconnected,
     /// Nothing was signed, and nothing will be: too many payments were waiting before it, or the payer's node took too
     /// long.
-    #[error("timed out before the payment was signed: {paid} in total remain signed")]
+    #[error("timed out before the payment was signed: the last signed total is {paid}")]
     NotSigned {
         /// The largest total that was signed.
         paid: Amount,

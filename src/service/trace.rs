@@ -24,7 +24,7 @@ mod enabled {
         future.instrument(info_span!(target: TARGET, "channel", side = "payer", %channel))
     }
 
-    /// The events of a party's task. The span has no parent: the task outlives whoever opened the channel.
+    /// The events of a party's task. The span has no parent: the task outlives the one that opened the channel.
     pub fn in_channel<F: Future>(
         is_payee: bool,
         channel: ChannelId,

@@ -102,7 +102,7 @@ pub enum WalletError {
     #[error("{0}")]
     Failed(#[source] BoxError),
     /// The wallet panicked.
-    #[error("it panicked: {message}")]
+    #[error("the wallet panicked: {message}")]
     Panicked {
         /// What the panic said.
         message: String,

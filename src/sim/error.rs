@@ -8,10 +8,10 @@ use crate::transcript::Side;
 #[non_exhaustive]
 pub enum SimError<E> {
     /// The payer's own limits forbid its proposal.
-    #[error("the payer does not propose: {0}")]
+    #[error("the payer cannot propose: {0}")]
     Propose(TermsError),
     /// The payer's own funding transaction is of no use.
-    #[error("the payer does not fund: {0}")]
+    #[error("the payer cannot fund: {0}")]
     Fund(FundError),
     /// One side refused what the network delivered.
     #[error("the {by} refused {kind}: {refusal}", by = name(*by))]

@@ -192,7 +192,7 @@ impl<N: Network> Pair<N> {
         Ok(pair)
     }
 
-    /// The same, and the funding transaction is as deep as the payee wants it.
+    /// The same, and the funding transaction has the confirmations that the payee wants.
     ///
     /// # Errors
     /// If one of the steps fails.

@@ -38,7 +38,7 @@ impl<N: Network> Pair<N> {
         }
     }
 
-    /// Applies an event to one side and hands back what that side would do. Nobody does it until it is
+    /// Applies an event to one side and hands back what that side would do. No one does it until it is
     /// [queued](Self::queue).
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl<N: Network> Pair<N> {
         Ok(())
     }
 
-    /// One side's process dies: what it had to do is not done. What it knew is what its caller puts in its place.
+    /// One side's process dies: what it had to do is not done. The caller replaces the party with what it had saved.
     pub fn crash(&mut self, side: Side) {
         self.pending.retain(|(by, _)| *by != side);
     }

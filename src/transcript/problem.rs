@@ -37,7 +37,7 @@ pub enum Problem {
     #[error("the last item is not a control block (BIP 341)")]
     ControlBlock,
     /// The leaf and the control block give another output key.
-    #[error("leaf and control block do not commit to the output key of the spent output")]
+    #[error("the leaf and the control block do not commit to the output key of the spent output")]
     Commitment,
     /// The leaf and the control block give the output key with the other parity.
     #[error("the control block states the wrong parity of the output key")]

@@ -147,7 +147,7 @@ const fn why_here(from: Side, kind: MessageKind, construction: Construction) -> 
             "the funding output takes a key of each side; the payer brings K1 and the terms."
         }
         (MessageKind::Funding, _) if construction.has_script_refund() => {
-            "the funding output itself lets the payer take everything back once its lock is over, so there is \
+            "the funding output itself lets the payer take everything back once its lock has passed, so there is \
              no refund for the payee to sign first; the payee broadcasts it."
         }
         (MessageKind::CloseRequest, Side::Payer) if construction.closes_with_one_key() => {
@@ -199,7 +199,7 @@ const fn why(kind: MessageKind, protocol: Protocol) -> Option<&'static str> {
             }
             Protocol::Example7 | Protocol::Bond => {
                 "a signature and the sum so far are enough: the payee builds the transaction itself, and can \
-                 broadcast it whenever it wants. Each new one pays it more, so it wants the newest."
+                 broadcast it whenever it wants. Each new one pays it more, so it wants the latest."
             }
         },
         MessageKind::PaymentAccepted => "the payee has verified the signature and keeps it instead of the last one.",

@@ -32,7 +32,7 @@ pub fn both_kinds() -> impl Iterator<Item = (Construction, LockKind)> {
     all.flat_map(move |construction| kinds.map(|kind| (construction, kind)))
 }
 
-/// Why the node rejects the refund before its lock is over.
+/// Why the node rejects the refund before its lock has passed.
 pub fn not_final(construction: Construction) -> RejectReason {
     if construction.has_relative_lock() {
         RejectReason::NonBip68Final

@@ -29,7 +29,7 @@ pub fn daemons_of(process: u32) -> Vec<String> {
 /// The addresses on which a process listens, as text.
 pub fn listening(pid: i32) -> BTreeSet<String> {
     let sockets: BTreeSet<PathBuf> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("a process of one's own")
+        .expect("a separate process")
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .collect();
     let mut addresses = BTreeSet::new();

@@ -40,7 +40,7 @@ fn coin(chain: &mut Regtest) -> Coin {
     chain.fund(sat(100_000), CoinKind::Segwit).unwrap()
 }
 
-/// 1. Before the lock, the node refuses the spend, and says for which lock.
+/// 1. Before the lock, the node rejects the spend, and says for which lock.
 /// 2. The next block, with the least time that a block can have, makes it final.
 fn stops_before(chain: &Regtest, transaction: &Transaction, reason: RejectReason, case: &str) {
     let crossing = chain.stop_before(transaction).unwrap();
@@ -139,7 +139,7 @@ fn both_sides_of_the_shortest_relative_time() {
 }
 
 /// A transaction with a height and a time lock, one of them absolute and the other relative: the reasons for which the
-/// node refuses it where the clock stops before it, and one block before it is crossed.
+/// node rejects it where the clock stops before it, and one block before it is crossed.
 #[test]
 fn both_sides_of_spends_with_two_locks() {
     type Locks = fn(&BestBlock) -> (LockTime, relative::LockTime);

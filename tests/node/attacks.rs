@@ -311,7 +311,7 @@ fn a_double_spent_funding_transaction_suspends_the_channel() {
     chain.node().rejects(held.tx(), RejectReason::MissingInputs);
 }
 
-/// Both locks are over, and refund and payment meet in the mempool: at the same feerate the first one stays, at a
+/// Both locks have passed, and refund and payment meet in the mempool: at the same feerate the first one stays, at a
 /// higher one the second replaces it, whichever side made it.
 #[test]
 fn at_the_lock_the_first_wins_unless_the_second_pays_more() {

@@ -80,7 +80,7 @@ fn text_of(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
-/// Nobody waits for the answers of a node that is gone or hangs, and what there is without them is kept.
+/// No one waits for the answers of a node that is gone or hangs, and what there is without them is kept.
 #[test]
 fn a_node_that_does_not_answer_keeps_its_evidence() {
     if is_child(|how| {
@@ -138,7 +138,7 @@ fn a_place_where_nothing_can_be_written_is_named() -> Result<(), TestFailure> {
         ("TEMPDIR_ROOT", scratch.path(), &in_scratch),
         ("TMPDIR", scratch.path(), &in_scratch),
     ] {
-        for how in ["a local node", "an error of its own", "a static"] {
+        for how in ["a local node", "a separate error type", "a static"] {
             let mut child = child_of(a_place_where_nothing_can_be_written_is_named, how);
             for other in ["SPILMAN_EVIDENCE", "TEMPDIR_ROOT"] {
                 child.env_remove(other);

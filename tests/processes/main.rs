@@ -345,7 +345,7 @@ fn fifty_nodes_at_once_start_and_stop() {
         .iter()
         .flat_map(|node| [Some(node.rpc_address()), node.p2p_address()])
         .collect();
-    assert_eq!(sockets.len(), 100, "each has ports of its own");
+    assert_eq!(sockets.len(), 100, "each has separate ports");
     for node in &nodes {
         assert_eq!(node.tip().unwrap().height, 0);
     }

@@ -26,7 +26,7 @@ const WRAPPERS: &[(&str, &str)] = &[
         r#"case $* in *-datadir=/\ *) ;; *) for n in 1 2 3 4 5 6 7 8 9; do setsid env -i sleep 4321 & echo $! >>"${0%/*}/helpers"; done ;; esac; exec "$REAL" "$@""#,
     ),
     ("in the background", r#""$REAL" "$@" & wait $!"#),
-    ("in a session of its own", r#"setsid "$REAL" "$@" & wait $!"#),
+    ("in a separate session", r#"setsid "$REAL" "$@" & wait $!"#),
     ("without its environment", r#"env -i "$REAL" "$@"; exit $?"#),
     ("without anything of its parent", r#"setsid env -i "$REAL" "$@" & wait $!"#),
     ("with a word first", r#"echo "Error reading locale, ignored" >&2; exec "$REAL" "$@""#),

@@ -190,5 +190,8 @@ fn nothing_counts_before_the_first_poll() {
         message: late.payment(5_000, "payer"),
     };
     let refused = late.tell(Side::Payee, Event::Message(payment)).unwrap_err();
-    assert!(refused.to_string().contains("36 before its lock"), "{refused}");
+    assert!(
+        refused.to_string().contains("36 blocks before its lock"),
+        "{refused}"
+    );
 }

@@ -232,7 +232,7 @@ fn the_last_block_for_a_payment() {
     for case in channels() {
         let at = case.name();
         let (last, over) = match case.terms.protocol {
-            // The article's payments have a lock of their own, and are worth something from there on.
+            // The article's payments have a separate lock, and are worth something from there on.
             Example7 | SteppedLocktime => (tip(HEIGHT + 107, MTP), tip(HEIGHT + 108, MTP)),
             Bond => (tip(900, MTP + 86_400 - 21_601), tip(901, MTP + 86_400 - 21_600)),
         };

@@ -20,7 +20,7 @@ fn nothing_counts_once_a_spend_is_in_the_mempool() {
         pair.network.news();
         pair.poll(Side::Payee, 4, Some((&older, 0))).unwrap();
         let newest: &[&str] = &SETTLES;
-        // Payments with a lock of their own are not final yet.
+        // Payments with a separate lock are not final yet.
         assert_eq!(pair.network.news(), if stepped { &[] } else { newest }, "{at}");
         let answer = pair.tell(Side::Payee, Event::Message(more[0].clone()));
         assert!(answer.is_err() || answer == Ok(Vec::new()), "{at}: {answer:?}");
@@ -131,7 +131,7 @@ fn a_requested_total_is_told_once() {
     assert_eq!(told, [1_000, 2_000]);
 }
 
-/// The lock is over and the funding transaction is not in the chain: a payment that can be enforced is still worth a try.
+/// The lock has passed and the funding transaction is not in the chain: a payment that can be enforced is still worth a try.
 #[test]
 fn a_view_without_the_funding_transaction_does_not_end_what_is_enforceable() {
     let mut pair = Case::new(Example7)

@@ -1,4 +1,4 @@
-//! The payer's funding transaction: which ones it refuses, what it does when the payee sits on one, and how it refunds
+//! The payer's funding transaction: which ones it refuses, what it does when the payee withholds one, and how it refunds
 //! one that was mined under another id.
 
 use bitcoin::{Transaction, Witness};

@@ -374,7 +374,7 @@ fn a_rejected_funding_transaction_is_not_handed_over() {
         tx: payer.refund().tx().clone(),
     };
     assert_eq!(payer.apply(view(HEIGHT + 144, 100)).unwrap(), [refund]);
-    // 3. It is not in the chain when the lock is over: nothing is at stake.
+    // 3. It is not in the chain when the lock has passed: nothing is at stake.
     let abandoned = [Action::Notify(Notice::Abandoned)];
     assert_eq!(payer.apply(view(HEIGHT + 145, 0)).unwrap(), abandoned);
     assert_eq!(payer.stage(), Stage::Closed);

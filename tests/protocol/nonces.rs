@@ -52,7 +52,7 @@ fn reason(refused: Result<Vec<Action>, ApplyError>) -> RefusalReason {
 
 /// 1. The same question has the same answer.
 /// 2. Another feerate or another nonce makes another digest or another sum of nonces, and the payer never answers two of
-///    them with one nonce of its own.
+///    them with one separate nonce.
 #[test]
 fn the_payer_is_asked_again_and_again() {
     let mut pair = case().open();

@@ -37,7 +37,10 @@ fn the_life_begins_at_the_confirmation() {
     assert_eq!(spends(&pair), []);
     pair.at(tip(HEIGHT + 208, MTP)).poll(Payer, 108, None).unwrap();
     let refused = pair.tell(Payer, Event::Pay(sat(1_000))).unwrap_err().to_string();
-    assert!(refused.contains("36 before its lock at height 444"), "{refused}");
+    assert!(
+        refused.contains("36 blocks before its lock at height 444"),
+        "{refused}"
+    );
     pair.poll(Payee, 108, None).unwrap();
     assert_eq!(spends(&pair), [SpendRole::Settlement]);
 

@@ -1,4 +1,4 @@
-//! Futures that are dropped, and funding transactions that the payer's node refuses.
+//! Futures that are dropped, and funding transactions that the payer's node rejects.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn expire(chain: &FakeChain) {
 
 /// 1. The network has the funding transaction, the payer's node is slow to say so, and the payer's user stops
 ///    waiting.
-/// 2. Nobody will use the channel: the party closes it, and the money is back long before the expiry.
+/// 2. No one will use the channel: the party closes it, and the money is back long before the expiry.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_around_open_brings_the_money_back_soon() {
     let (case, odd) = (Case::new(SteppedLocktime), Odd::new());
@@ -55,7 +55,7 @@ async fn a_timeout_around_open_brings_the_money_back_soon() {
         .compute_txid();
     let spends = |tx: &Transaction| tx.input[0].previous_output.txid == funding;
     let close = out(&odd.chain, "the settlement", spends).await;
-    assert!(!is_refund(&close), "the lock is not over");
+    assert!(!is_refund(&close), "the lock has not passed");
     odd.chain.confirm_the_spend();
     let end = soon("the end", payee.unwrap().outcome()).await.unwrap();
     assert_eq!(end.txid, close.compute_txid());
@@ -121,14 +121,14 @@ async fn a_timeout_around_accept_closes_the_channel() {
         let funding = payer.funding().tx().compute_txid();
         let spends = |tx: &Transaction| tx.input[0].previous_output.txid == funding;
         let close = out(&odd.chain, "the settlement", spends).await;
-        assert!(!is_refund(&close), "{protocol}: the lock is not over");
+        assert!(!is_refund(&close), "{protocol}: the lock has not passed");
         odd.chain.confirm_the_spend();
         soon("the end", payer.outcome()).await.unwrap();
     }
 }
 
-/// The payer's node refuses the funding transaction, and the network has it all the same: the error has the refund, does
-/// not claim that nothing is locked, and the party broadcasts the refund when its lock is over.
+/// The payer's node rejects the funding transaction, and the network has it all the same: the error has the refund, does
+/// not claim that nothing is locked, and the party broadcasts the refund when its lock has passed.
 #[tokio::test(start_paused = true)]
 async fn a_funding_transaction_that_is_refused_falsely_is_refunded() {
     let (case, odd) = (Case::new(SteppedLocktime), Odd::new());

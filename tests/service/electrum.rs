@@ -81,7 +81,7 @@ async fn view(chain: &ElectrumChain, funding: OutPoint) -> Result<ChainView, Cha
 /// What happens to the funding transaction and its spend.
 type Change = fn(&mut World, &Transaction, &Transaction);
 
-/// 1. Nobody knows the funding transaction: no confirmations, no spend.
+/// 1. No one knows the funding transaction: no confirmations, no spend.
 /// 2. It is in the mempool, then in a block, then with two confirmations.
 /// 3. Its spend is in the mempool, then in a block.
 /// 4. Another branch has neither.
@@ -200,7 +200,7 @@ async fn servers_that_do_not_speak_the_protocol() {
         ("no JSON", || Reply::Raw(b"HTTP/1.1 400 Bad Request\n".to_vec()), "which is not an answer"),
         ("no text", || Reply::Raw(vec![0xff, 0xfe, b'\n']), "lost the connection"),
         ("deep JSON", || Reply::Raw([vec![b'['; 100_000], vec![b'\n']].concat()), "which is not an answer"),
-        ("an answer to nobody", || Reply::Raw(b"{\"id\":null,\"result\":1}\n".to_vec()), "which answers no request"),
+        ("an answer to no request", || Reply::Raw(b"{\"id\":null,\"result\":1}\n".to_vec()), "which answers no request"),
         ("an answer to another question", || Reply::Raw(b"{\"id\":99,\"result\":1}\n".to_vec()), "which was never sent"),
         ("half a line", || Reply::Raw(b"{\"id\":1,".to_vec()), "did not answer within 300ms"),
         ("a line without end", || Reply::Flood(vec![b'a'; 1 << 20]), "longer than 33554432 bytes"),
@@ -234,7 +234,7 @@ async fn servers_that_do_not_speak_the_protocol() {
     }
 }
 
-/// Nobody listens there.
+/// No one listens there.
 #[tokio::test]
 async fn no_server() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

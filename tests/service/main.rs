@@ -214,7 +214,7 @@ async fn a_payer_that_hears_of_the_last_confirmation_first_can_pay() {
     assert_eq!(payee.status().borrow().paid, sat(20_000));
 }
 
-/// Whoever stops waiting for a payment may pay again, so what was not signed by then never is.
+/// A user that stops waiting for a payment may pay again, so what was not signed by then never is.
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_no_one_waits_for_is_not_made() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());

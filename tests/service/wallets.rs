@@ -114,8 +114,8 @@ async fn a_wallet_that_does_not_sign_locks_nothing() {
         (Mood::NeverAnswers, "no answer within 30s"),
         (Mood::AnswersAfter(late), "no answer within 30s"),
         (Mood::Fails, "no such coin"),
-        (Mood::PanicsAtOnce, "it panicked: out of coins"),
-        (Mood::PanicsLater, "it panicked: out of coins"),
+        (Mood::PanicsAtOnce, "the wallet panicked: out of coins"),
+        (Mood::PanicsLater, "the wallet panicked: out of coins"),
     ];
     for case in cases() {
         for (mood, says) in table.clone() {
@@ -243,8 +243,8 @@ async fn a_signer_that_does_not_sign_raises_nothing() {
     for (mood, says) in [
         (Mood::NeverAnswers, "no answer within 30s"),
         (Mood::Fails, "no such coin"),
-        (Mood::PanicsAtOnce, "it panicked: out of coins"),
-        (Mood::PanicsLater, "it panicked: out of coins"),
+        (Mood::PanicsAtOnce, "the wallet panicked: out of coins"),
+        (Mood::PanicsLater, "the wallet panicked: out of coins"),
     ] {
         let raised = soon("an answer", payee.bump(&cpfp, OddSigner(mood))).await;
         match raised {

@@ -20,7 +20,7 @@ use crate::channel::script_check::SpendError;
 pub(crate) enum SpendPath {
     /// Both sign: a payment, a settlement, or a refund that the payee signed in advance.
     Both,
-    /// The payer alone, once the lock in the script is over.
+    /// The payer alone, once the lock in the script has passed.
     Refund,
     /// Both with one signature.
     Cooperative,

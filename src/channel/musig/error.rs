@@ -39,7 +39,7 @@ pub enum MusigError {
         used: PublicKey,
     },
     /// The other party's partial signature does not verify for its key, the two nonces and the digest.
-    #[error("the partial signature {partial} is not by key {signer} for these nonces and this digest")]
+    #[error("the partial signature {partial} was not made by key {signer} for these nonces and this digest")]
     WrongPartial {
         /// The expected signer.
         signer: PublicKey,

@@ -162,7 +162,7 @@ fn the_payers_nonce_follows_the_request() {
         ("another output key", other_root.answer(&asked, &digest(1))),
     ];
     for (what, (nonce, _)) in others {
-        assert_ne!(nonce, first.0, "{what} has to have a nonce of its own");
+        assert_ne!(nonce, first.0, "{what} must have a separate nonce");
     }
 }
 

@@ -112,8 +112,8 @@ impl Payee {
     }
 
     /// Gives the funding transaction to the network again, once a block: a mempool forgets, and a first broadcast may fail.
-    /// Without it in the chain, no payment is worth anything. To a node that did not answer it is offered at every poll,
-    /// in the chain or not: to see whether the node answers.
+    /// Without it in the chain, no payment is worth anything. If the node did not answer, the payee offers it at every
+    /// poll, in the chain or not, to see whether the node answers.
     fn broadcast_funding_again(&mut self, must_settle: bool) -> Option<Action> {
         let terms = self.params.terms();
         let early = self.params.zero_conf_limit() > Amount::ZERO;
@@ -215,7 +215,7 @@ impl Payee {
         Ok(actions)
     }
 
-    /// An unknown answer is treated like a rejection: the latest payment does not wait for another.
+    /// An unknown answer is treated like a rejection: the latest payment does not wait for another answer.
     pub(super) fn on_unknown(&mut self, txid: Txid) -> Result<Vec<Action>, SpendError> {
         let payment = self.payment_instead_of(txid)?;
         self.broadcasts.unanswered = true;
@@ -223,7 +223,7 @@ impl Payee {
     }
 
     /// The payer chose the fee of the settlement, and may have chosen more than a node accepts (`maxfeerate`).
-    /// That must not keep the latest payment from the network until the refund's lock is over. The settlement stays, and
+    /// That must not keep the latest payment from the network until the refund's lock has passed. The settlement stays, and
     /// is broadcast first at the next block, too.
     fn payment_instead_of(&self, refused: Txid) -> Result<Option<Action>, SpendError> {
         let settlement = self.settlement().map(|settlement| settlement.tx().compute_txid());

@@ -14,7 +14,7 @@ use crate::channel::transaction::{PaymentTx, SettlementTx, SpendTemplate};
 
 /// How the payee ends a channel: with the latest payment alone, or with a settlement that it asks the payer for.
 impl Payee {
-    /// With an unlocked payment the payee can close alone; it asks the payer for a settlement where that one is
+    /// With an unlocked payment the payee can close alone; it asks the payer for a settlement where a settlement is
     /// smaller, pays more, or is the only way. A second request stops waiting for the answer.
     pub(super) fn close(&mut self, feerate: Option<FeeRate>) -> Result<Vec<Action>, ApplyError> {
         let wrong_stage = CommandError::wrong_stage(self.stage(), "close");
@@ -40,7 +40,8 @@ impl Payee {
         Ok(self.answer_close(asked))
     }
 
-    /// The payer would like to close with one signature. If this side's own wish crossed it, that one will be answered.
+    /// The payer would like to close with one signature. If both asked at once, the payer answers this side's
+    /// request.
     pub(super) fn on_close_request(&mut self, received: FeeRate) -> Result<Vec<Action>, Refusal> {
         self.params.check_feerate(received)?;
         let under_way = self.settlement().is_some() || self.awaits_partial();

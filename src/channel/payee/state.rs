@@ -128,7 +128,7 @@ fn total(payment: Option<PaymentTx>) -> Amount {
 /// What this side sees of the chain. Payments are acknowledged only while it sees the funding output.
 #[derive(Debug)]
 pub(super) struct Sight {
-    /// The newest tip, also while blind.
+    /// The latest tip, also while blind.
     pub tip: Tip,
     /// The last view of the funding output.
     view: Option<ChainView>,

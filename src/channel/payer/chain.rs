@@ -35,7 +35,7 @@ impl Payer {
             return self.abandon_if_late();
         }
         if self.may_refund() {
-            // The funding transaction was refused and never left this side, and it is not in the chain after all this time.
+            // The funding transaction was rejected, was never handed over, and is still not in the chain.
             let never_out = self.custody.is_kept() && view.confirmations == 0;
             return if never_out {
                 vec![self.abandon()]
@@ -137,7 +137,7 @@ impl Payer {
         unconfirmed > Amount::ZERO && self.sums.paid <= unconfirmed && !self.funding.is_malleable()
     }
 
-    /// A payee that broadcasts the funding transaction may sit on it, and tie up the payer's coins.
+    /// A payee that should broadcast the funding transaction may withhold it and tie up the payer's coins.
     fn tell_overdue(&mut self) -> Vec<Action> {
         let after = self.promises.broadcast_funding_after;
         let after = after.unwrap_or(Limits::BROADCAST_FUNDING_AFTER);
@@ -176,9 +176,9 @@ impl Payer {
         vec![Action::Notify(Notice::BroadcastRejected(result))]
     }
 
-    /// The article's step 4: the network has the funding transaction, so there is something to tell the payee. If no
-    /// answer came, too: the refund is safe, and a second holder of the funding transaction can only help it into the
-    /// chain.
+    /// The article's step 4: the network has the funding transaction, so there is something to tell the payee.
+    /// The same holds if no node answered: the refund is safe, and a second holder of the funding transaction can only
+    /// help it into the chain.
     pub(super) fn hand_over_kept(&mut self, broadcast: SpendRole) -> Vec<Action> {
         if broadcast == SpendRole::Funding && self.custody.is_kept() {
             if self.state == State::Closed {

@@ -99,7 +99,7 @@ impl Payer {
         }))
     }
 
-    /// Whether the refund's lock is over.
+    /// Whether the refund's lock has passed.
     pub(super) fn may_refund(&self) -> bool {
         let expiry = self.params.terms().refund_lock.expiry(self.seen.funding_parent);
         expiry.is_some_and(|expiry| expiry.is_final(self.seen.tip))

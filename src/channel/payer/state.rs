@@ -101,7 +101,7 @@ impl Promises {
 /// The chain in the last view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    /// The newest tip, also without a view of the funding output.
+    /// The latest tip, also without a view of the funding output.
     pub tip: Tip,
     /// The tip below the block with the funding transaction.
     pub funding_parent: Option<Tip>,
@@ -114,6 +114,6 @@ pub(super) struct Seen {
 pub(super) struct Rebroadcast {
     /// The tip at which the network last received it from here: once a block is enough.
     pub offered: Tip,
-    /// The user was told that the payee sits on it.
+    /// The user was told that the payee withholds it.
     pub overdue: bool,
 }

@@ -90,7 +90,7 @@ const ROWS: &[Spoilage] = &[
     Spoilage { name: "another internal key", on: TREE, spoil: |stack| { let key: [u8; 32] = stack[2][1..33].try_into().unwrap(); stack[3][1..33].copy_from_slice(&key) }, by: By::Consensus },
     Spoilage { name: "another sibling", on: TREE, spoil: |stack| stack[3][40] ^= 1, by: By::Consensus },
     Spoilage { name: "no sibling", on: TREE, spoil: |stack| stack[3].truncate(33), by: By::Consensus },
-    Spoilage { name: "an annex that nobody signed", on: TREE, spoil: |stack| stack.push(vec![0x50, 1]), by: By::Consensus },
+    Spoilage { name: "an annex that is not signed", on: TREE, spoil: |stack| stack.push(vec![0x50, 1]), by: By::Consensus },
     Spoilage { name: "nothing", on: TREE, spoil: Vec::clear, by: By::Consensus },
 ];
 

@@ -256,7 +256,7 @@ fn numbers_of_all_kinds_of_version_lines() {
         ("Bitcoin Core version v28.0.0", Some("28.0.0")),
         ("Bitcoin Core daemon version v30.0.0rc1", Some("30.0.0")),
         ("v0.10.10", Some("0.10.10")),
-        ("a version of its own", None),
+        ("a separate version", None),
         ("", None),
     ] {
         assert_eq!(version::number_in(line), number, "{line}");

@@ -66,7 +66,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// What to do about a wrapper script that forgets its arguments.
 const PASS_ON: &str = r#"a wrapper script must pass its arguments on: exec bitcoind "$@""#;
 
-/// Each time a program is asked has a name of its own.
+/// Each time a program is asked has a separate name.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
 /// More than this is no answer, in bytes.

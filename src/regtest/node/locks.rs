@@ -1,4 +1,4 @@
-//! When a lock is over, as this node sees it.
+//! When a lock has passed, as this node sees it.
 
 use bitcoin::{absolute, relative, OutPoint};
 

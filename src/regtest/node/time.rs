@@ -66,7 +66,7 @@ impl Node {
         Ok(())
     }
 
-    /// Held by whoever looks at the tip in order to mine on it: of two blocks at a time only one becomes the tip. All
+    /// Held while a caller looks at the tip in order to mine on it: of two blocks at a time only one becomes the tip. All
     /// nodes of a cluster have one turn between them, and it begins when they have the last block of the one before.
     pub(in crate::regtest) fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
         let Some(cluster) = self.cluster.get() else {

@@ -39,7 +39,7 @@ pub(super) struct Family {
 #[cfg(target_os = "linux")]
 impl Family {
     /// Those that are there now. To be asked before the first of them is killed: a child whose parent has ended is
-    /// nobody's descendant any more.
+    /// no one's descendant any more.
     pub fn of(folder: &Path) -> Self {
         use rustix::process::{pidfd_open, PidfdFlags};
 

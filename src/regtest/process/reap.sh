@@ -7,7 +7,7 @@
 trap '' INT TERM HUP PIPE
 PATH=/usr/bin:/bin:$PATH
 cd / || exit
-# Made here and not by the process, which may end at any moment: what exists has somebody to remove it.
+# Made here and not by the process, which may end at any moment: what exists is then removed.
 mkdir -m 700 "$1" || exit
 echo made
 exec >/dev/null

@@ -15,7 +15,7 @@ use super::family::{Family, MARK};
 /// The interval for polling an ending process.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A process that leads a group of its own. It is ended, and everything that it started, when this is dropped, and by
+/// A process that leads a separate group. It is ended, and everything that it started, when this is dropped, and by
 /// the reaper when this process ends in any other way.
 pub(crate) struct Supervised {
     child: Child,
@@ -28,7 +28,7 @@ pub(crate) struct Supervised {
 impl Supervised {
     /// Starts a program for the sake of this folder, which must be that of this process or lie in it.
     ///
-    /// A group of its own keeps a Ctrl-C at the terminal from it: it is to end after this process, not before.
+    /// A separate group keeps a Ctrl-C at the terminal from it: it is to end after this process, not before.
     pub fn spawn(command: &mut Command, folder: &Path) -> io::Result<Self> {
         let child = command.env(MARK, folder).process_group(0).spawn()?;
         Ok(Self {
@@ -78,7 +78,7 @@ impl Supervised {
         }
         // Before a process loses its parent.
         let family = Family::of(&self.folder);
-        // It may have ended by itself, or have left for another group.
+        // It may have exited, or have left for another group.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -93,7 +93,7 @@ pub async fn late_payee(world: &mut World) -> Result<(), ScenarioError> {
     let refund_lock = refund_lock(world, &channel)?;
     world.stop_before(refund_lock.clone(), &[&channel]).await?;
     world.would_reject("refund", RejectReason::NonFinal)?;
-    world.say("The lock is over: Bob broadcasts his refund of everything");
+    world.say("The lock has passed: Bob broadcasts his refund of everything");
     world.make_final(refund_lock, &[&channel]).await?;
     world.was_accepted("refund")?;
     world.say("Alice is back. Her version pays no more fee than the refund and cannot replace it");

@@ -35,7 +35,7 @@ pub(super) fn malleate(tx: &Transaction) -> Result<Transaction, ScenarioError> {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ScenarioError {
-    ScenarioError::Range(format!("the transaction has no twin: {error}"))
+    ScenarioError::Range(format!("the transaction cannot be malleated: {error}"))
 }
 
 fn pushes(script: &Script) -> Result<Vec<Vec<u8>>, ScenarioError> {

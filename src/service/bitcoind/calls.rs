@@ -120,14 +120,14 @@ impl Rpc {
         }
     }
 
-    /// Gives a transaction to the node; its words if it refuses.
+    /// Gives a transaction to the node; its words if it rejects it.
     pub fn submit(&self, tx: &Transaction) -> Result<Option<String>, Failure> {
         let arguments = [json!(serialize_hex(tx)), json!(ANY_FEERATE), json!(ANY_BURN)];
         let accepted = self.call::<Txid>("sendrawtransaction", &arguments);
         accepted.map(|_| None).or_else(rejection)
     }
 
-    /// Gives a parent with its child to the node; its words if it refuses.
+    /// Gives a parent with its child to the node; its words if it rejects it.
     pub fn submit_package(&self, package: &[Transaction; 2]) -> Result<Option<String>, Failure> {
         let hex = package.each_ref().map(serialize_hex);
         let arguments = [json!(hex), json!(ANY_FEERATE), json!(ANY_BURN)];

@@ -93,7 +93,7 @@ impl FakeNode {
                 json!([{ "txid": funding().txid, "vout": funding().vout }])
             }
             "sendrawtransaction" | "submitpackage" => return self.submitted.clone(),
-            other => panic!("nobody asks for {other}"),
+            other => panic!("no one asks for {other}"),
         })
     }
 
@@ -106,7 +106,7 @@ impl Transport for FakeTransport {
     fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
         let mut node = self.0.lock().unwrap();
         if node.is_down {
-            return Err(jsonrpc::Error::Transport("nobody listens".into()));
+            return Err(jsonrpc::Error::Transport("no one listens".into()));
         }
         let arguments = request.params.map_or("[]", |params| params.get());
         let answer = node.answer(request.method, &serde_json::from_str::<Vec<_>>(arguments)?);
@@ -241,7 +241,7 @@ async fn a_rejection_is_told_from_a_failure() {
     }
 }
 
-/// Of a package, the first transaction with a reason of its own says why, and one that is known is no reason.
+/// Of a package, the first transaction with its own reason says why, and one that is known is no reason.
 #[test]
 fn a_package_is_rejected_in_the_words_of_its_transactions() {
     let child = Transaction {
@@ -293,7 +293,7 @@ fn a_package_is_rejected_in_the_words_of_its_transactions() {
 
 /// 1. The first best block is news, and so is every other one; the same one is none.
 /// 2. A node that does not answer has no news; back again, it has.
-/// 3. Nobody asks the node when the chain is gone.
+/// 3. No one asks the node when the chain is gone.
 #[tokio::test(start_paused = true)]
 async fn a_new_best_block_is_news() {
     const LONG: Duration = Duration::from_secs(600);
@@ -312,7 +312,7 @@ async fn a_new_best_block_is_news() {
     node.lock().unwrap().mine(Vec::new());
     timeout(LONG, changes.changed())
         .await
-        .expect_err("nobody answers");
+        .expect_err("no one answers");
     node.lock().unwrap().is_down = false;
     timeout(LONG, changes.changed())
         .await

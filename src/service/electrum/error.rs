@@ -42,12 +42,12 @@ pub(super) enum ElectrumError {
     Unsteady { polls: u32 },
     /// The refusals, in the server's words.
     #[error(
-        "the electrum server does not tell whether {funding} is spent: {refusals}; a spend would go unnoticed: use a \
+        "the electrum server does not tell whether {funding} is spent ({refusals}). A spend would go unnoticed. Use a \
          server without this limit"
     )]
     SpendUnknown { funding: OutPoint, refusals: String },
     #[error(
-        "the electrum server went back from block {last} at height {last_height} to block {now} at height {height}, \
+        "the electrum server switched from block {last} at height {last_height} to block {now} at height {height}, \
          whose chain has less work; its answers are ignored until its chain has as much work"
     )]
     LessWork {

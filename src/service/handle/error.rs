@@ -23,8 +23,8 @@ pub enum RequestError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum OutcomeError {
-    /// The channel was abandoned: this side no longer had anything at stake.
-    #[error("the channel was abandoned: nothing of this side's was at stake any more")]
+    /// The channel was abandoned: this side had nothing left at stake.
+    #[error("the channel was abandoned: this side had nothing left at stake")]
     Abandoned,
     /// The party's task was ended, by [`Handle::abort`](super::Handle::abort) or with its runtime.
     /// No one settles or refunds for this side.

@@ -28,7 +28,7 @@ impl Handle<PayerSide> {
     }
 
     /// Signs the refund anew for a funding transaction that was mined under another id, and returns it. The party watches
-    /// that transaction from now on, broadcasts the new refund when its lock is over, and pays nothing more.
+    /// that transaction from now on, broadcasts the new refund when its lock has passed, and pays nothing more.
     ///
     /// Cancel safe: call it again with the same transaction.
     ///
@@ -46,12 +46,12 @@ impl Handle<PayerSide> {
         refund.ok_or(RequestError::Ended)
     }
 
-    /// Raises the feerate of the refund, once its lock is over, with a child that spends it. `signer` signs that child.
+    /// Raises the feerate of the refund, once its lock has passed, with a child that spends it. `signer` signs that child.
     /// The observer reports whether the node accepts them. If the future is dropped while the signer works, nothing is
     /// broadcast; after that, the package may still be.
     ///
     /// # Errors
-    /// If there is no such child, the wallet does not sign it, or the lock is not over.
+    /// If there is no such child, the wallet does not sign it, or the lock has not passed.
     pub async fn bump(&self, cpfp: &Cpfp, signer: impl ChildSigner) -> Result<CpfpPackage, BumpError> {
         let child = cpfp.refund(self.params(), &self.current_refund().await?);
         self.sign_and_bump(child, signer).await

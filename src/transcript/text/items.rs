@@ -45,7 +45,7 @@ impl Page<'_> {
             .copied()
             .collect();
         let by = if signers.is_empty() {
-            "by nobody".into()
+            "by no one".into()
         } else {
             format!("by {}", self.list(&signers))
         };

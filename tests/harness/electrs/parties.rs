@@ -55,7 +55,7 @@ fn taproot() {
     is_the_same_either_way("taproot/example-7/near-expiry");
 }
 
-/// A refund in the mempool, and a payment that the node refuses in its own words.
+/// A refund in the mempool, and a payment that the node rejects in its own words.
 #[test]
 fn late_payee() {
     is_the_same_either_way("p2sh/bond/late-payee");
@@ -79,7 +79,7 @@ async fn open(chain: &Regtest, cast: &Cast) -> (PayerHandle, PayeeHandle) {
     (payer, payee)
 }
 
-/// Nobody tells the parties anything: each hears of blocks, and of what the other broadcasts, from its own server.
+/// No one tells the parties anything: each hears of blocks, and of what the other broadcasts, from its own server.
 ///
 /// 1. They open a channel; the third block makes payments count.
 /// 2. The payer pays; the payee is gone, and its lock passes: the payer broadcasts the refund on its own.
@@ -131,7 +131,7 @@ async fn both_see_the_same_end() {
 /// A node accepts no transaction from its users that pays more than 0.1 BTC per 1,000 vbytes, and electrs is one of them.
 ///
 /// 1. The payer pays, and then settles at 20,000 sat/vB out of its change: nothing is wrong with that but the fee.
-/// 2. The server refuses it. The payee gives the latest payment to the network instead, long before the refund's lock.
+/// 2. The server rejects it. The payee gives the latest payment to the network instead, long before the refund's lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settlement_that_pays_too_much_is_not_waited_for() {
     let chain = start();

@@ -63,7 +63,7 @@ fn completes(chain: &Regtest, psbt: &Psbt, ours: &Transaction, case: &str) {
 }
 
 /// 1. The node completes the refund to our bytes, long before its lock.
-/// 2. It accepts the transaction when its lock is over, and not before.
+/// 2. It accepts the transaction when its lock has passed, and not before.
 #[test]
 fn the_node_completes_the_refund() {
     let chain = start();

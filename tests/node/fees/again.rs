@@ -93,7 +93,7 @@ fn a_raised_settlement_goes_out_again_with_its_child() {
     }
 }
 
-/// 1. Both close with one signature, and the node refuses that. It is of version 2, which before Core 31 no child lifts over
+/// 1. Both close with one signature, and the node rejects that. It is of version 2, which before Core 31 no child lifts over
 ///    the least feerate.
 /// 2. That the payer is gone now changes nothing.
 /// 3. The payee closes once more: with its latest payment, which is of version 3. Raised, it is accepted.

@@ -34,7 +34,7 @@ impl Cast {
 /// 2. At the limit it is one.
 /// 3. The node accepts all of these, and so the payee's settlement at the limit.
 /// 4. A child that raises it leaves the limit, too.
-/// 5. Parties that know no dust make an output of a satoshi less, and the node refuses it.
+/// 5. Parties that know no dust make an output of a satoshi less, and the node rejects it.
 #[test]
 fn a_payment_at_an_odd_dust_limit_is_one_that_the_node_accepts() {
     let chain = start_with_dust(ODD);

@@ -1,4 +1,4 @@
-//! Who can hold up the other's transaction: version 3 (BIP 431) lets nobody, version 2 does.
+//! Who can hold up the other's transaction: version 3 (BIP 431) lets no one, version 2 does.
 
 use bitcoin::transaction::Version;
 use bitcoin::Txid;

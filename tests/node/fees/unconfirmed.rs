@@ -203,7 +203,7 @@ fn after_a_reorganisation_the_limit_counts_again() {
 }
 
 /// 1. The payee closes before the funding transaction is confirmed. A settlement of version 3 cannot have an unconfirmed
-///    parent of version 2, so the node refuses it, and the payee says so.
+///    parent of version 2, so the node rejects it, and the payee says so.
 /// 2. One block later it goes through.
 /// 3. A settlement with one signature is of version 2 and is accepted at once.
 #[test]

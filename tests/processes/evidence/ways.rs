@@ -45,7 +45,7 @@ const FAILS: &[&str] = &[
     "a node that a task started",
     "a caught panic before",
     "an error of the harness",
-    "an error of its own",
+    "a separate error type",
     "an error without a type",
     "an error and a static",
 ];
@@ -84,7 +84,7 @@ pub fn fail(how: &str) -> Result<(), TestFailure> {
             chain.node().kill()?;
             chain.tip()?;
         }
-        "an error of its own" => {
+        "a separate error type" => {
             let _chain = Regtest::start()?;
             "as it should".parse::<u32>()?;
         }

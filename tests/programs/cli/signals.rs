@@ -45,7 +45,7 @@ fn ends(arguments: &[&str], version: &str, signal: &str) {
     );
     let (bitcoind, called) = (programs.path().join("bitcoind"), programs.path().join("called"));
     write_program(&bitcoind, &hanging(version, &called));
-    // Whoever runs the tests in the background of a script has them ignore Ctrl-C, and so would the child.
+    // Tests that run in the background of a script ignore Ctrl-C, and so would the child.
     let mut run = Command::new("/usr/bin/env")
         .arg("--default-signal=INT,HUP")
         .arg(SPILMAN)

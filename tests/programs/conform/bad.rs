@@ -27,7 +27,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ),
     (r"printf '\377\377'; exec sleep 600", "opening", "announced a message of 65535 bytes"),
     (r"printf '\000\003abc'; exec sleep 600", "opening", "sent 3 bytes that do not decode as a message"),
-    (r"printf '\000\003ab'", "opening", "ended its output inside a frame, after 2 of 3 bytes"),
+    (r"printf '\000\003ab'", "opening", "closed its output in the middle of a frame, after 2 of 3 bytes"),
     // 1 GB of empty frames, and 1 GB of a message in its wrong place.
     ("head -c 1000000000 /dev/zero; exec sleep 600", "opening", "sent 0 bytes that do not decode as a message"),
     (

@@ -1,4 +1,4 @@
-//! Channels with a script of their own: both keys, or the payer alone after a lock (BIP 65, BIP 112).
+//! Channels with a separate script: both keys, or the payer alone after a lock (BIP 65, BIP 112).
 
 use std::str::FromStr;
 

@@ -349,7 +349,7 @@ fn wrong_commitments_are_marked() {
     let text = channel.page("refund with the wrong leaf", &wrong);
     assert_has(
         &text,
-        "WARNING   leaf and control block do not commit to the output key of the spent output",
+        "WARNING   the leaf and the control block do not commit to the output key of the spent output",
     );
     insta::assert_snapshot!("wrong_leaf", text);
     assert!(channel.read(&wrong).lacks_signatures());

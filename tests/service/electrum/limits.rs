@@ -102,7 +102,7 @@ async fn without_both_the_view_is_an_error_and_the_rest_works() {
         let words = refusal["message"].as_str().or(refusal.as_str()).expect("words");
         for part in [
             format!("does not tell whether {funding} is spent"),
-            "use a server without this limit".to_owned(),
+            "Use a server without this limit".to_owned(),
             format!("{UNSPENT} with error"),
             format!("{HISTORY} with error"),
             words.to_owned(),

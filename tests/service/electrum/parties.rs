@@ -33,7 +33,7 @@ fn serve(server: &Server, refused: &'static [&'static str]) -> mpsc::UnboundedRe
         if call == BROADCAST {
             let tx: Transaction = deserialize_hex(params[0].as_str().expect("hex")).expect("a transaction");
             let txid = tx.compute_txid();
-            // Nobody may be waiting for it.
+            // Perhaps no one is waiting for it.
             let _ = given.send(tx);
             return Some(Reply::Result(json!(txid)));
         }

@@ -287,7 +287,7 @@ fn serve(peer: &TcpStream, world: &Mutex<World>, lie: &Mutex<Lie>, asked: &Mutex
             }
             Reply::Silence => Ok(()),
             Reply::HangUp => {
-                // Whoever hung up first is no matter.
+                // It does not matter which side hung up first.
                 let _ = peer.shutdown(std::net::Shutdown::Both);
                 return;
             }

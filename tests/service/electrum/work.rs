@@ -21,7 +21,7 @@ async fn a_server_that_goes_back_is_not_believed() {
             (world.height(), world.tip().block_hash())
         };
         let expected = format!(
-            "went back from block {last} at height 40 to block {now} at height {height}, whose chain has less work"
+            "switched from block {last} at height 40 to block {now} at height {height}, whose chain has less work"
         );
         let errors = [
             told(&chain.tip().await.expect_err("back")),
