@@ -212,6 +212,9 @@ pub enum Notice {
     /// This side no longer has anything at stake, and ends: the payer never handed over the funding transaction; or the
     /// payee holds no payment worth settling, and the peer is gone or the refund's lock has passed.
     Abandoned,
+    /// The funding transaction of a channel that the payer had abandoned is with the network after all. The payer follows
+    /// the channel again, and refunds at the lock.
+    FundedAfterAll,
 }
 
 /// How a channel ended on chain.

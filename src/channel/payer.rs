@@ -147,7 +147,7 @@ impl Payer {
 
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
         match (self.state, message) {
-            (State::Protected, Message::FundingRequest) => {
+            (State::Protected | State::AwaitingReady, Message::FundingRequest) if self.awaits_request() => {
                 // Too late, the money would be locked for a channel that has no time for a payment.
                 check_room(self.params.terms(), self.seen.tip, self.params.confirmations())?;
                 self.state = State::AwaitingReady;
@@ -178,12 +178,17 @@ impl Payer {
         }
     }
 
+    /// The user may have broadcast the funding transaction before the payee requested it.
+    fn awaits_request(&self) -> bool {
+        self.params.terms().protocol == Protocol::Bond && self.custody.is_kept()
+    }
+
     fn on_payment_request(&mut self, paid: Amount) -> Result<Vec<Action>, Refusal> {
         match self.state {
             State::Open => {}
             // It crossed this side's wish to close, or the news that the funding transaction was lost.
             State::Suspended | State::AwaitingCooperativeClose | State::Closing => return Ok(Vec::new()),
-            State::Protected | State::AwaitingReady | State::Closed => {
+            State::Protected | State::AwaitingReady | State::Closed | State::Abandoned => {
                 return Err(Refusal::unexpected(self.stage(), MessageKind::PaymentRequest));
             }
         }
@@ -205,7 +210,7 @@ impl Payer {
     fn on_refuse(&mut self, reason: RefusalReason) -> Vec<Action> {
         let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
         match self.state {
-            State::Closed => {}
+            State::Closed | State::Abandoned => {}
             State::Protected => actions.push(self.abandon()),
             _ => self.state.start_closing(),
         }
@@ -288,7 +293,7 @@ impl Payer {
 
     /// The funding transaction never left this side.
     fn abandon(&mut self) -> Action {
-        self.state = State::Closed;
+        self.state = State::Abandoned;
         Action::Notify(Notice::Abandoned)
     }
 

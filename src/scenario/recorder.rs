@@ -212,6 +212,9 @@ fn describe(by: Side, notice: &Notice) -> Option<String> {
             "settles with its latest payment: the cooperative settlement did not confirm in time".to_owned()
         }
         Notice::Abandoned => "abandons the channel: it has nothing at stake".to_owned(),
+        Notice::FundedAfterAll => {
+            "follows the channel again: its funding transaction was broadcast after all".to_owned()
+        }
         Notice::Closed(outcome) => format!(
             "sees the channel closed: {} to the payer, {} to the payee",
             sat(outcome.to_payer),

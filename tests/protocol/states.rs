@@ -15,7 +15,7 @@ use Protocol::{Bond, Example7, SteppedLocktime};
 
 const PAYER: &str = "
                ready  accept wants  closed pay    ask    refuse close  relay  reject lost   deep   over   spent  ended
-protected      -      -      -      -      -      -      Xnn    Xn     Ps     Cn     P      P      Xn     C      Xn
+protected      -      -      -      -      -      -      Xnn    Xn     As     Cn     P      A      Cb     C      Xn
 funding        On     -      -      -      -      Cs     Cn     Cs     As     Cn     Ab     A      Cb     C      Xn
 awaiting       On     -      -      -      -      Cs     Cn     Cs     A      An     Anb    A      Cb     C      Xn
 open           O      On     On     Cn     Os     Cs     Cn     Cs     O      On     An     O      Cb     C      Xn
@@ -28,8 +28,10 @@ asked, spent   C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn
 asked, told    C      Cn     -      Cn     -      Cs     Cn     -      C      Cn     C      C      Cb     C      Xn
 closing        C      Cn     C      Cn     -      C      Cn     -      C      Cn     C      C      Cb     C      Xn
 unfunded       C      -      -      Cn     -      C      Cn     Xn     Cs     Cn     C      C      Cb     C      Xn
-abandoned      -      -      -      -      -      -      Xn     -      Cs     Xn     X      X      X      X      X
+unfunded, deep C      -      -      Cn     -      C      Cn     -      Cs     Cn     C      C      Cb     C      Xn
+abandoned      -      -      -      -      -      -      Xn     -      Cns    Xn     X      Cn     Cnb    Cn     Xnn
 closed         -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X      X
+closed, kept   -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X      X
 ";
 
 const PAYEE: &str = "
@@ -224,8 +226,10 @@ fn of_the_payer() {
         ("asked, told", || paying(taproot()), &[CLOSE, ASK]),
         ("closing", || paying(Case::new(Bond)), &[CLOSE]),
         ("unfunded", || released(SteppedLocktime), &[REJECT]),
+        ("unfunded, deep", || released(SteppedLocktime), &[REJECT, DEEP]),
         ("abandoned", || released(SteppedLocktime), &[REJECT, CLOSE]),
         ("closed", || paying(Case::new(Bond)), &[ENDED]),
+        ("closed, kept", || released(SteppedLocktime), &[ENDED]),
     ];
     let table = table(
         Side::Payer,
@@ -243,6 +247,16 @@ fn of_the_payer() {
         ],
     );
     assert!(table == PAYER, "{table}");
+}
+
+/// The user's wallet may broadcast the bond before the payee requests it.
+#[test]
+fn a_bond_that_is_in_the_chain_is_still_handed_over() {
+    let mut pair = after(Side::Payer, released(Bond), &[DEEP]);
+    let request = message(&pair, Message::FundingRequest);
+    assert_eq!(kinds(&pair.tell(Side::Payer, request).unwrap()), "s");
+    let again = message(&pair, Message::FundingRequest);
+    assert!(pair.tell(Side::Payer, again).is_err());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::channel::funding::FundingTx;
 use crate::channel::limits::Limits;
 use crate::channel::lock::Tip;
 use crate::channel::payment_template::PaymentTemplate;
+use crate::channel::stage::Stage;
 use crate::channel::transaction::{RefundTx, SpendRole, SpendTemplate};
 
 /// How the payer acts on the chain, with a view of the funding output or without.
@@ -18,6 +19,32 @@ impl Payer {
         }
         (self.seen.tip, self.seen.funding_parent) = (view.tip, view.funding_parent);
         if self.state == State::Closed {
+            return Vec::new();
+        }
+        let is_funded = view.confirmations > 0 || view.spend.is_some();
+        let mut actions = if is_funded { self.on_funded() } else { Vec::new() };
+        actions.extend(self.on_view(view));
+        actions
+    }
+
+    /// The network has the funding transaction, whoever gave it to it. From here on only a payer that watches takes its
+    /// money back.
+    fn on_funded(&mut self) -> Vec<Action> {
+        match self.state {
+            State::Protected => {
+                self.state = State::AwaitingReady;
+                Vec::new()
+            }
+            State::Abandoned => {
+                self.state = State::Closing;
+                vec![Action::Notify(Notice::FundedAfterAll)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_view(&mut self, view: &ChainView) -> Vec<Action> {
+        if self.state == State::Abandoned {
             return Vec::new();
         }
         if let Some(spend) = &view.spend {
@@ -53,7 +80,7 @@ impl Payer {
         self.seen.tip = tip;
         match self.state {
             State::Protected => self.abandon_if_late(),
-            State::Closed => Vec::new(),
+            State::Closed | State::Abandoned => Vec::new(),
             _ if self.may_refund() => self.start_refund(),
             _ => Vec::new(),
         }
@@ -168,7 +195,7 @@ impl Payer {
             return self.hand_over_kept(result.role);
         }
         let undecided = result.role == SpendRole::Funding && self.custody.is_kept();
-        if undecided && self.state != State::Closed {
+        if undecided && self.stage() != Stage::Closed {
             // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
             // lock, because a node may reject what the network has.
             self.state.start_closing();
@@ -180,12 +207,10 @@ impl Payer {
     /// The same holds if no node answered: the refund is safe, and a second holder of the funding transaction can only
     /// help it into the chain.
     pub(super) fn hand_over_kept(&mut self, broadcast: SpendRole) -> Vec<Action> {
-        if broadcast == SpendRole::Funding && self.custody.is_kept() {
-            if self.state == State::Closed {
-                // Abandoned too early: the money is locked, and only a payer that watches takes it back.
-                self.state = State::Closing;
-            }
-            vec![self.hand_over()]
+        if broadcast == SpendRole::Funding && self.custody.is_kept() && self.state != State::Closed {
+            let mut actions = self.on_funded();
+            actions.push(self.hand_over());
+            actions
         } else {
             Vec::new()
         }

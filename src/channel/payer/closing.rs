@@ -25,8 +25,12 @@ impl Payer {
             State::AwaitingCooperativeClose => self.params.check_wish(self.sums.paid, feerate)?,
             State::Protected => return Ok(vec![self.abandon()]),
             // The user has another use for the coins of a funding transaction that no one else has.
-            State::Closing if self.custody.is_kept() => return Ok(vec![self.abandon()]),
-            State::Closing | State::Closed => return Err(CommandError::wrong_stage(self.stage(), "close")),
+            State::Closing if self.custody.is_kept() && self.seen.confirmations == 0 => {
+                return Ok(vec![self.abandon()]);
+            }
+            State::Closing | State::Closed | State::Abandoned => {
+                return Err(CommandError::wrong_stage(self.stage(), "close"))
+            }
         }
         self.state = State::Closing;
         Ok(vec![self.settlement(feerate)])

@@ -24,6 +24,8 @@ pub(super) enum State {
     Closing,
     /// The spend is confirmed, or the channel was abandoned.
     Closed,
+    /// The funding transaction never left this side, as far as is known.
+    Abandoned,
 }
 
 impl State {
@@ -33,7 +35,7 @@ impl State {
             Self::AwaitingReady | Self::Suspended => Stage::AwaitingFunding,
             Self::Open => Stage::Open,
             Self::AwaitingCooperativeClose | Self::Closing => Stage::Closing,
-            Self::Closed => Stage::Closed,
+            Self::Closed | Self::Abandoned => Stage::Closed,
         }
     }
 
