@@ -111,7 +111,12 @@ impl Link {
         };
         tokio::spawn(wire.run(inbox));
         let greeting: Box<RawValue> = link.call("server.version", json!(["spilman", "1.4"])).await?;
-        if let Ok((software, _)) = serde_json::from_str::<(_, IgnoredAny)>(greeting.get()) {
+        // As values, a longer one could take much more memory than its text.
+        let greeting = Some(greeting.get()).filter(|text| text.len() <= MAX_MESSAGE);
+        let greeting: Vec<Value> = greeting
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        if let Some(Value::String(software)) = greeting.into_iter().next() {
             link.software = software;
         }
         Ok(link)
@@ -265,19 +270,22 @@ impl SocketTask {
 /// An error is an object, or just a string.
 fn refused(call: &'static str, error: &RawValue) -> ElectrumError {
     #[derive(Deserialize)]
-    struct Words {
-        #[serde(default)]
-        code: i64,
+    struct Words<'a> {
+        #[serde(borrow)]
+        code: Option<&'a RawValue>,
         message: String,
     }
     let Words { code, message } = serde_json::from_str(error.get()).unwrap_or_else(|_| {
         let text = serde_json::from_str(error.get());
         let message = text.unwrap_or_else(|_| error.get().to_owned());
-        Words { code: 0, message }
+        Words { code: None, message }
     });
     ElectrumError::Refused {
         call,
-        code,
+        // Some servers send none, or text.
+        code: code
+            .and_then(|code| serde_json::from_str(code.get()).ok())
+            .unwrap_or_default(),
         message: cut(message.trim(), MAX_MESSAGE),
     }
 }

@@ -41,6 +41,10 @@ async fn the_words_of_a_refusal() {
         (coded(1, "sendrawtransaction RPC error: {\"code\":-26,\"message\":\"non-final\"}"), Ok(Some("non-final"))),
         (coded(2, "sendrawtransaction RPC error -26: min relay fee not met, 14 < 141"), Ok(Some("min relay fee not met, 14 < 141"))),
         (coded(2, "sendrawtransaction RPC error -27: in the chain"), Ok(None)),
+        // Under a code that is no number, or none.
+        (json!({ "code": "1", "message": envelope("non-final") }), Ok(Some("non-final"))),
+        (json!({ "code": null, "message": envelope("non-final") }), Ok(Some("non-final"))),
+        (json!({ "message": envelope("non-final") }), Ok(Some("non-final"))),
         // Nothing that the node has said of the transaction.
         (esplora(-28, "Verifying blocks…"), Err("with error 0: sendrawtransaction RPC error: {\"code\":-28")),
         (coded(2, "sendrawtransaction RPC error -28: Verifying blocks…"), Err("with error 2: sendrawtransaction RPC error -28")),
