@@ -31,7 +31,7 @@ fn review(name: &str) {
     });
 }
 
-/// A node's own words, each in a line of its own, may differ between versions of Bitcoin Core; the rest may not.
+/// A node's own words, each on a separate line, may differ between versions of Bitcoin Core; the rest may not.
 fn json_hash(transcript: &Transcript) -> String {
     let json = format!("{:#}", to_json(transcript));
     let lines = json

@@ -5,6 +5,7 @@
 mod rows;
 mod scene;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 
 use bitcoin::{OutPoint, Transaction};
@@ -36,9 +37,17 @@ fn refuse(row: &Row, case: &Case) -> Refusal {
         params: params(case),
         pair: None,
     };
-    let spoiled = Spoiled { row, kind, world };
+    let delivered = Cell::new(None);
+    let spoiled = Spoiled {
+        row,
+        kind,
+        world,
+        delivered: &delivered,
+    };
     match sim::Pair::funded(case.setup(), spoiled, |output| case.funding(output)) {
-        Err(SimError::Refused { by, refusal, .. }) if by == row.by => refusal,
+        Err(SimError::Refused { by, kind, refusal }) if by == row.by && delivered.get() == Some(kind) => {
+            refusal
+        }
         other => panic!("{}: {other:?}", row.name),
     }
 }
@@ -49,6 +58,8 @@ struct Spoiled<'a> {
     row: &'a Row,
     kind: MessageKind,
     world: World,
+    /// What became of it: the refusal must be of this message, not of a later one.
+    delivered: &'a Cell<Option<MessageKind>>,
 }
 
 impl Network for Spoiled<'_> {
@@ -57,6 +68,7 @@ impl Network for Spoiled<'_> {
     fn deliver(&mut self, _: Side, mut envelope: Envelope) -> Result<Option<Envelope>, Infallible> {
         if envelope.message.kind() == self.kind {
             (self.row.mutation)(&mut self.world, &mut envelope);
+            self.delivered.set(Some(envelope.message.kind()));
         }
         Ok(Some(envelope))
     }
