@@ -10,7 +10,7 @@ use super::participant::{Participant, REST};
 use super::recorder::Recorder;
 use crate::channel::{ChannelParams, Outcome, Stage};
 use crate::regtest::Coin;
-use crate::service::{OpenError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError};
+use crate::service::{Chain, OpenError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError};
 use crate::transcript::{sat, Entry, Side};
 
 /// Two parties, the connection between them, and each one's view of the chain.
@@ -136,6 +136,15 @@ impl Channel {
             Ok(_) = tap.wait_for(|status| status.vanished.is_some()) => self.end_vanished(),
         }
         asked.await
+    }
+
+    /// Fixes what both parties see of the chain until the first announcement.
+    pub(super) async fn see(&self) {
+        let Ok(funding) = self.funding() else { return };
+        for chain in [&self.payer.chain, &self.payee.chain] {
+            // A party that cannot see the chain says so when it polls.
+            let _ = chain.view(funding).await;
+        }
     }
 
     /// Tells both parties to poll the chain, the payer first.

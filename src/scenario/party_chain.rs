@@ -1,5 +1,4 @@
-#[cfg(feature = "electrs")]
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::{OutPoint, Transaction};
 use tokio::sync::watch;
@@ -36,18 +35,66 @@ impl ChainSource {
     }
 }
 
-/// One party's view of the chain, which polls when told to.
+/// One party's view of the chain, which changes when told to, and at no other time. A party also polls by a timer, and on
+/// a machine that is busy enough that happens while a story mines: what the party then did would differ between two runs.
 #[derive(Clone)]
-pub(super) enum PartyChain {
+pub(super) struct PartyChain {
+    source: PartySource,
+    /// The view since the announcement of this number.
+    last: Arc<Mutex<Option<(u64, ChainView)>>>,
+}
+
+#[derive(Clone)]
+enum PartySource {
     Node(BitcoindChain),
     #[cfg(feature = "electrs")]
     Electrs(ElectrumChain, Arc<Electrs>),
+}
+
+/// Runs the same on whichever source it is.
+macro_rules! of_source {
+    ($self:ident, $chain:ident => $result:expr) => {
+        match &$self.source {
+            PartySource::Node($chain) => $result,
+            #[cfg(feature = "electrs")]
+            PartySource::Electrs($chain, _) => $result,
+        }
+    };
 }
 
 impl PartyChain {
     /// Returns the view of a chain that was started for it.
     #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
     pub fn of(chain: &Regtest) -> Result<Self, ScenarioError> {
+        Ok(Self {
+            source: PartySource::of(chain)?,
+            last: Arc::default(),
+        })
+    }
+
+    /// Tells the party to poll, once its source has caught up with the node.
+    #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
+    pub fn announce(&self) -> Result<(), ScenarioError> {
+        #[cfg(feature = "electrs")]
+        if let PartySource::Electrs(_, electrs) = &self.source {
+            electrs.catch_up()?;
+        }
+        of_source!(self, chain => chain.announce());
+        Ok(())
+    }
+
+    pub fn announced(&self) -> u64 {
+        of_source!(self, chain => chain.announced())
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(u64, ChainView)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartySource {
+    #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
+    fn of(chain: &Regtest) -> Result<Self, ScenarioError> {
         #[cfg(feature = "electrs")]
         if let Some(electrs) = chain.electrs() {
             let view = ElectrumChain::when_announced(electrs.address().to_string());
@@ -58,68 +105,61 @@ impl PartyChain {
             chain.node().new_client(),
         )))
     }
-
-    /// Tells the party to poll, once its source has caught up with the node.
-    #[cfg_attr(not(feature = "electrs"), allow(clippy::unnecessary_wraps))]
-    pub fn announce(&self) -> Result<(), ScenarioError> {
-        match self {
-            Self::Node(chain) => chain.announce(),
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, electrs) => {
-                electrs.catch_up()?;
-                chain.announce();
-            }
-        }
-        Ok(())
-    }
-
-    pub fn announced(&self) -> u64 {
-        match self {
-            Self::Node(chain) => chain.announced(),
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, _) => chain.announced(),
-        }
-    }
 }
 
 impl Chain for PartyChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
-        match self {
-            Self::Node(chain) => chain.tip().await,
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, _) => chain.tip().await,
-        }
+        of_source!(self, chain => chain.tip().await)
     }
 
     async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        match self {
-            Self::Node(chain) => chain.view(funding).await,
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, _) => chain.view(funding).await,
+        let announced = self.announced();
+        let last = self.last().clone().filter(|(since, _)| *since == announced);
+        if let Some((_, view)) = last {
+            return Ok(view);
         }
+        let view = of_source!(self, chain => chain.view(funding).await)?;
+        *self.last() = Some((announced, view.clone()));
+        Ok(view)
     }
 
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
-        match self {
-            Self::Node(chain) => chain.broadcast(tx).await,
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, _) => chain.broadcast(tx).await,
-        }
+        of_source!(self, chain => chain.broadcast(tx).await)
     }
 
     async fn broadcast_package(&self, package: &CpfpPackage) -> Result<Option<String>, ChainError> {
-        match self {
-            Self::Node(chain) => chain.broadcast_package(package).await,
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, _) => chain.broadcast_package(package).await,
-        }
+        of_source!(self, chain => chain.broadcast_package(package).await)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        match self {
-            Self::Node(chain) => chain.changes(),
-            #[cfg(feature = "electrs")]
-            Self::Electrs(chain, _) => chain.changes(),
-        }
+        of_source!(self, chain => chain.changes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::Amount;
+
+    use super::*;
+    use crate::regtest::CoinKind;
+
+    #[test]
+    fn a_party_sees_nothing_that_was_not_announced() {
+        let mut regtest = Regtest::start().unwrap();
+        let coin = regtest.fund(Amount::from_sat(10_000), CoinKind::Segwit).unwrap();
+        let chain = PartyChain::of(&regtest).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let seen = || {
+            let view = runtime.block_on(chain.view(coin.outpoint));
+            view.unwrap().confirmations
+        };
+        assert_eq!(seen(), 1);
+        regtest.mine(2).unwrap();
+        assert_eq!(seen(), 1);
+        chain.announce().unwrap();
+        assert_eq!(seen(), 3);
     }
 }

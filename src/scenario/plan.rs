@@ -123,6 +123,7 @@ impl World {
         };
         channel.note_failures();
         channel.rest().await?;
+        channel.see().await;
         Ok(channel)
     }
 
