@@ -70,10 +70,11 @@ async fn pay(run: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
                 .await?;
         } else {
             let answer = run.unless_cut(STAGE, &awaited, payer.pay(sum - paid)).await?;
-            answer.map_err(|error| {
-                let failure = run.missed(STAGE, &awaited);
-                CaseFailure::new(STAGE, awaited.clone(), format!("{error}; {}", failure.seen()))
-            })?;
+            if let Err(error) = answer {
+                let failure = run.missed(STAGE, &awaited).await;
+                let seen = format!("{error}; {}", failure.seen());
+                return Err(CaseFailure::new(STAGE, awaited, seen).into());
+            }
         }
         paid = sum;
     }
@@ -100,9 +101,9 @@ async fn aftermath(run: &Run<'_>, agreed: Option<AgreedChannel>) -> Result<(), C
     };
     match (rule.interference, agreed) {
         (Interference::Kill, Some(agreed)) => refund_holds(run, &agreed).await,
-        (Interference::Kill, None) => {
-            Err(run.missed("opening", "an open channel, before the program is killed"))
-        }
+        (Interference::Kill, None) => Err(run
+            .missed("opening", "an open channel, before the program is killed")
+            .await),
         (interference, agreed) => {
             if let Interference::Forge(forgery) = interference {
                 run.refused(forgery.reason).await?;

@@ -17,12 +17,16 @@ impl Run<'_> {
             // A program that is killed on purpose has signed before, so our side goes on without it.
             Ok(_) = heard.wait_for(|heard| heard.cut || heard.fault.is_some()) => {
                 if self.heard().fault.is_some() {
-                    Err(self.missed("opening", format!("{} and the messages after it", self.awaited(None))).into())
+                    let expected = format!("{} and the messages after it", self.awaited(None));
+                    Err(self.missed("opening", expected).await.into())
                 } else {
                     Err(Stop::Cut)
                 }
             }
-            opened = opening => opened.map_err(|error| self.not_opened(&error).into()),
+            opened = opening => match opened {
+                Ok(handle) => Ok(handle),
+                Err(error) => Err(self.not_opened(&error).await.into()),
+            },
         }
     }
 
@@ -51,16 +55,16 @@ impl Run<'_> {
                 Err(CaseFailure::new(STAGE, expected, format!("refuse with {said}")))
             }
             Some(message) => Err(CaseFailure::new(STAGE, expected, message.kind().to_string())),
-            None => Err(self.missed(STAGE, expected)),
+            None => Err(self.missed(STAGE, expected).await),
         }
     }
 
     /// Returns why there is no channel.
-    fn not_opened(&self, error: &OpenError) -> CaseFailure {
+    async fn not_opened(&self, error: &OpenError) -> CaseFailure {
         const STAGE: &str = "opening";
         match error {
             OpenError::Timeout { stage, .. } | OpenError::Disconnected { stage } => {
-                self.missed(STAGE, self.awaited(Some(*stage)).to_string())
+                self.missed(STAGE, self.awaited(Some(*stage)).to_string()).await
             }
             OpenError::Refused(refusal) => CaseFailure::new(
                 STAGE,

@@ -22,6 +22,9 @@ use crate::transcript::Side;
 /// The interval for polling the chain and the program.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long a program that closed its output may take to exit before it counts as running.
+const EXITING: Duration = Duration::from_secs(5);
+
 /// More than the agreed 2 sat/vB, and the most that a payer grants by default: 10 sat/vB.
 pub(super) const HIGHER: FeeRate = FeeRate::from_sat_per_kwu(2_500);
 
@@ -80,7 +83,12 @@ impl Run<'_> {
     }
 
     /// Returns a failure with what was seen instead.
-    pub fn missed(&self, stage: &'static str, expected: impl Into<String>) -> CaseFailure {
+    pub async fn missed(&self, stage: &'static str, expected: impl Into<String>) -> CaseFailure {
+        // The system closes the output of a process that exits, and reports its end somewhat later.
+        let begun = Instant::now();
+        while self.heard().ended && self.program.borrow().ended().is_none() && begun.elapsed() < EXITING {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
         CaseFailure::new(stage, expected, self.seen())
     }
 
@@ -135,15 +143,15 @@ impl Run<'_> {
         let mut heard = self.link.heard.clone();
         tokio::select! {
             biased;
-            Ok(_) = heard.wait_for(cut) => Err(self.halt(stage, expected)),
+            Ok(_) = heard.wait_for(cut) => Err(self.halt(stage, expected).await),
             value = awaited => Ok(value),
-            () = tokio::time::sleep(self.deadline) => Err(self.missed(stage, expected).into()),
+            () = tokio::time::sleep(self.deadline) => Err(self.missed(stage, expected).await.into()),
         }
     }
 
-    fn halt(&self, stage: &'static str, expected: &str) -> Stop {
+    async fn halt(&self, stage: &'static str, expected: &str) -> Stop {
         if self.heard().fault.is_some() {
-            self.missed(stage, expected).into()
+            self.missed(stage, expected).await.into()
         } else {
             Stop::Cut
         }
@@ -162,7 +170,7 @@ impl Run<'_> {
         if self.unless_cut(stage, expected, is_there).await? {
             Ok(())
         } else {
-            Err(self.missed(stage, expected).into())
+            Err(self.missed(stage, expected).await.into())
         }
     }
 
@@ -183,7 +191,7 @@ impl Run<'_> {
         } else if self.heard().killed {
             Err(Stop::Cut)
         } else {
-            Err(self.missed(stage, expected).into())
+            Err(self.missed(stage, expected).await.into())
         }
     }
 
@@ -203,7 +211,7 @@ impl Run<'_> {
                 return Ok(seen);
             }
             if gone || begun.elapsed() > self.deadline {
-                return Err(self.missed(stage, expected));
+                return Err(self.missed(stage, expected).await);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -365,7 +373,7 @@ impl Run<'_> {
                 return Ok(());
             }
             if failed || begun.elapsed() > self.deadline {
-                let failure = self.missed(STAGE, EXPECTED);
+                let failure = self.missed(STAGE, EXPECTED).await;
                 return Err(match exited {
                     Some(_) if !failed => failure.but("a child process keeps its output open"),
                     _ => failure,
