@@ -139,7 +139,7 @@ fn fail(heard: &watch::Sender<Observations>, fault: WireFault) {
     });
 }
 
-/// Says what the program may have printed, if its frame is no message.
+/// Decodes a frame. Of one that is not a message, the fault has the text that the program may have printed.
 fn decode(frame: &[u8]) -> Result<Envelope, WireFault> {
     wire::decode(frame).map_err(|error| {
         let len = frame.len();

@@ -252,7 +252,9 @@ impl CaseParties {
             Side::Payer => Assignment {
                 close_after,
                 channel: Some(1),
-                terms: Some(TermNumbers::from(&self.terms)),
+                terms: Some(
+                    TermNumbers::try_from(&self.terms).expect("the runner proposes feerates below 32 bits"),
+                ),
                 coin: Some((&self.coin).into()),
                 payments: Some(sums),
                 ..common

@@ -73,19 +73,23 @@ macro_rules! terms {
             }
         }
 
-        impl From<&Terms> for $name {
-            fn from(terms: &Terms) -> Self {
-                Self {
+        impl TryFrom<&Terms> for $name {
+            type Error = ImpossibleTerm;
+
+            /// # Errors
+            /// If a feerate has more than the 32 bits that the wire has for it.
+            fn try_from(terms: &Terms) -> Result<Self, ImpossibleTerm> {
+                Ok(Self {
                     $($kind: terms.$kind,)*
                     capacity: terms.capacity.to_amount().into(),
-                    feerate: sat_per_kwu(terms.feerate),
-                    dust_feerate: sat_per_kwu(terms.dust_feerate),
+                    feerate: sat_per_kwu("feerate", terms.feerate)?,
+                    dust_feerate: sat_per_kwu("dust_feerate", terms.dust_feerate)?,
                     expiry: terms.refund_lock.to_consensus_u32(),
                     payment_expiry: terms.payment_expiry.map(|lock| lock.to_lock_time().to_consensus_u32()),
                     closing_margin: terms.closing_margin.to_blocks(),
                     minimum_payment: terms.minimum_payment.into(),
                     reserve: terms.reserve.into(),
-                }
+                })
             }
         }
     };
@@ -138,6 +142,31 @@ fn feerate(sat_per_kwu: u32) -> FeeRate {
     FeeRate::from_sat_per_kwu(sat_per_kwu.into())
 }
 
-fn sat_per_kwu(feerate: FeeRate) -> u32 {
-    u32::try_from(feerate.to_sat_per_kwu()).expect("what goes over the wire has 32 bits")
+fn sat_per_kwu(field: &'static str, feerate: FeeRate) -> Result<u32, ImpossibleTerm> {
+    let feerate = feerate.to_sat_per_kwu();
+    u32::try_from(feerate).map_err(|_| ImpossibleTerm {
+        field,
+        error: format!("{feerate} sat/kwu exceed the limit of {}", u32::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feerate_beyond_the_wire_is_an_error() {
+        let terms = TermNumbers {
+            capacity: Sat(1_000_000),
+            expiry: 800_144,
+            ..TermNumbers::default()
+        };
+        let mut terms = terms.to_terms(Protocol::Example7, Construction::P2wsh).unwrap();
+        terms.dust_feerate = FeeRate::from_sat_per_kwu(1 << 32);
+        let error = TermNumbers::try_from(&terms).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "dust_feerate: 4294967296 sat/kwu exceed the limit of 4294967295"
+        );
+    }
 }

@@ -128,7 +128,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
     }
 }
 
-pub(super) async fn open_as_payer<IO, C, W>(
+async fn open_as_payer<IO, C, W>(
     io: IO,
     chain: C,
     setup: Setup,
@@ -202,7 +202,7 @@ where
     Ok(opening)
 }
 
-pub(super) async fn open_as_payee<IO, C>(io: IO, chain: C, mut setup: Setup) -> Result<PayeeHandle, OpenError>
+async fn open_as_payee<IO, C>(io: IO, chain: C, mut setup: Setup) -> Result<PayeeHandle, OpenError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,

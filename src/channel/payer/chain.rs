@@ -27,8 +27,7 @@ impl Payer {
         actions
     }
 
-    /// The network has the funding transaction, whoever gave it to it. From here on only a payer that watches takes its
-    /// money back.
+    /// The network has the funding transaction. From here on, only a payer that watches the chain gets its money back.
     fn on_funded(&mut self) -> Vec<Action> {
         match self.state {
             State::Protected => {
