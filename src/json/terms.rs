@@ -161,7 +161,7 @@ mod tests {
             expiry: 800_144,
             ..TermNumbers::default()
         };
-        let mut terms = terms.to_terms(Protocol::Example7, Construction::P2wsh).unwrap();
+        let mut terms = terms.to_terms(Protocol::Example7, Construction::ALL[0]).unwrap();
         terms.dust_feerate = FeeRate::from_sat_per_kwu(1 << 32);
         let error = TermNumbers::try_from(&terms).unwrap_err().to_string();
         assert_eq!(
