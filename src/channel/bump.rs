@@ -231,6 +231,29 @@ impl CpfpPackage {
         &self.child
     }
 
+    /// Takes a child that was stored, of this parent with this fee.
+    pub(super) fn restore(
+        parent: Transaction,
+        parent_fee: Amount,
+        child: Transaction,
+    ) -> Result<Self, CpfpError> {
+        let txid = parent.compute_txid();
+        let spent = match &child.input[..] {
+            [input] if input.previous_output.txid == txid => input.previous_output.vout as usize,
+            _ => return Err(CpfpError::NotAChild { txid }),
+        };
+        let prevout = parent.output.get(spent).ok_or(CpfpError::NotAChild { txid })?;
+        verify_input(&child, 0, std::slice::from_ref(prevout))?;
+        let mut outputs = child.output.iter().map(|output| output.value);
+        let fee = outputs.try_fold(prevout.value, Amount::checked_sub);
+        let fee = fee.ok_or(CpfpError::NotAChild { txid })?;
+        Ok(Self {
+            fee: parent_fee + fee,
+            parent,
+            child,
+        })
+    }
+
     /// Whether this is a package for the transaction that a party broadcasts.
     pub(super) fn check_parent(&self, broadcast: &Transaction) -> Result<(), CommandError> {
         let (expected, received) = (broadcast.compute_txid(), self.parent.compute_txid());
@@ -376,6 +399,12 @@ pub enum CpfpError {
         expected: Txid,
         /// The received id, without signatures.
         received: Txid,
+    },
+    /// A stored child does not spend its parent alone, or spends more than there is.
+    #[error("it is not a child of {txid}")]
+    NotAChild {
+        /// The parent.
+        txid: Txid,
     },
     /// The wallet's signature does not satisfy the script.
     #[error(transparent)]

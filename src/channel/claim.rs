@@ -1,6 +1,6 @@
-use bitcoin::Transaction;
+use bitcoin::{Amount, Transaction};
 
-use super::bump::CpfpPackage;
+use super::bump::{CpfpError, CpfpPackage};
 use super::error::CommandError;
 use super::event::Action;
 use super::transaction::{RefundTx, SettlementTx, SpendRole};
@@ -44,8 +44,20 @@ impl<T: Claimable> Claim<T> {
         Self { spend, raised: None }
     }
 
+    /// Takes a claim that was stored: what its transaction pays, and its child.
+    pub fn restore(spend: T, fee: Amount, child: Option<Transaction>) -> Result<Self, CpfpError> {
+        let raised = child.map(|child| CpfpPackage::restore(spend.tx().clone(), fee, child));
+        let raised = raised.transpose()?;
+        Ok(Self { spend, raised })
+    }
+
     pub const fn spend(&self) -> &T {
         &self.spend
+    }
+
+    /// Returns the child that pays for it.
+    pub fn child(&self) -> Option<&Transaction> {
+        self.raised.as_ref().map(CpfpPackage::child)
     }
 
     pub fn broadcast(&self) -> Action {

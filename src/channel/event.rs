@@ -2,6 +2,7 @@ use bitcoin::{Amount, FeeRate, OutPoint, Script, Transaction, Txid};
 
 use super::amount::Balance;
 use super::bump::CpfpPackage;
+use super::durable::Change;
 use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::{ChannelId, ChannelParams};
@@ -122,6 +123,9 @@ impl BroadcastResult {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
+    /// Store this, and do nothing that follows before it is durable: neither what comes behind it in this list, nor what
+    /// later events ask for. At most one in a list, always the first. If it cannot be stored, the party must end.
+    Persist(Change),
     /// Send this to the peer, if it is still connected.
     Send(Envelope),
     /// Broadcast this, and answer with [`Event::Broadcast`].

@@ -39,7 +39,7 @@ impl FundingTx {
         })
     }
 
-    /// Checks a transaction that the peer handed over against the output that the refund spends.
+    /// Checks that this output of the transaction is the agreed one.
     pub(crate) fn check(
         params: &ChannelParams,
         outpoint: OutPoint,

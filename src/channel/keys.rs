@@ -176,11 +176,14 @@ impl UnverifiedSignature {
         key: &XOnlyPublicKey,
         signer: &Signer,
     ) -> Result<schnorr::Signature, SignatureError> {
-        let signature = schnorr::Signature::from_slice(&self.0)
-            .map_err(|_| SignatureError::OutOfRange { signature: self })?;
+        let signature = self.to_schnorr()?;
         SECP.verify_schnorr(&signature, digest, key)
             .map_err(|_| self.wrong(&signer.key))?;
         Ok(signature)
+    }
+
+    pub(super) fn to_schnorr(self) -> Result<schnorr::Signature, SignatureError> {
+        schnorr::Signature::from_slice(&self.0).map_err(|_| SignatureError::OutOfRange { signature: self })
     }
 
     const fn wrong(self, signer: &PublicKey) -> SignatureError {

@@ -53,7 +53,7 @@
 //!     to_payer = !to_payer;
 //! }
 //! let payment = payer.apply(Event::Pay(Amount::from_sat(5_000)))?;
-//! let [Action::Send(message)] = &payment[..] else { panic!("a payment is one message") };
+//! let [Action::Persist(_), Action::Send(message)] = &payment[..] else { panic!("stored, then sent") };
 //! payee.apply(Event::Message(message.clone()))?;
 //! assert_eq!(payee.paid(), Amount::from_sat(5_000));
 //! assert!(payee.redeemable()?.expect("a payment").balance().is_enforceable());
@@ -71,6 +71,7 @@ mod channel_keys;
 mod claim;
 mod construction;
 mod digest;
+mod durable;
 mod error;
 mod event;
 mod feerate;
@@ -100,6 +101,10 @@ pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use channel_keys::{ChannelKeys, KeyId, KeyRole};
 pub use construction::Construction;
 pub(crate) use construction::SpendPath;
+pub use durable::{
+    Change, ChannelState, PayeePhase, PayeeProgress, PayeeState, PayerPhase, PayerProgress, PayerState,
+    Progress, RestoreError, SettlementForm, SignedPayment, SignedSettlement,
+};
 pub use error::{ApplyError, CommandError, PaymentError, RefundError, Refusal};
 pub use event::{
     Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, BLIND_BLOCKS, SETTLED_DEPTH,

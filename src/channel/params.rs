@@ -209,6 +209,11 @@ impl ChannelParams {
         self.divide(paid, fee_at(feerate, self.fees.payment)?)
     }
 
+    /// As [`Self::balance`], with this fee.
+    pub(super) fn balance_with_fee(&self, paid: Amount, fee: Amount) -> Option<Balance> {
+        self.divide(paid, fee)
+    }
+
     /// The same for a settlement with one signature, which is smaller.
     pub(crate) fn cooperative_balance(&self, paid: Amount, feerate: FeeRate) -> Option<Balance> {
         self.divide(paid, fee_at(feerate, self.fees.cooperative)?)

@@ -1,18 +1,20 @@
 mod chain;
 mod closing;
+mod durable;
 mod opening;
 mod state;
 
 use bitcoin::Amount;
 
 use super::claim::Claim;
+use super::durable::{Change, Progress};
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
-use super::event::{Action, Event, Notice};
+use super::event::{Action, Event, Notice, Outcome};
 use super::funding::FundingTx;
 use super::keys::{ChannelKey, UnverifiedSignature};
 use super::lock::{Expiry, Tip};
 use super::message::Message;
-use super::musig::NonceSource;
+use super::musig::{NonceSource, SecretNonce};
 use super::params::ChannelParams;
 use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
@@ -33,12 +35,16 @@ pub struct Payee {
     /// The tip at the opening.
     opened: Tip,
     // How far it has come.
+    version: u64,
     state: State,
     payments: Payments,
+    outcome: Option<Outcome>,
     // What follows from the parameters and the funding output. On the heap, because futures move the parties.
     template: Box<PaymentTemplate>,
     // What ends with the process: secrets that must not be used twice, and the connection.
     nonces: Option<NonceSource>,
+    /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
+    asked_with: Option<Box<SecretNonce>>,
     peer_gone: bool,
     // State that the next poll restores.
     sight: Sight,
@@ -53,9 +59,12 @@ impl Payee {
             params,
             funding,
             opened: tip,
+            version: 0,
             state: State::AwaitingFunding,
             payments: Payments::default(),
+            outcome: None,
             nonces: None,
+            asked_with: None,
             peer_gone: false,
             sight: Sight::new(tip),
             broadcasts: Broadcasts {
@@ -121,6 +130,17 @@ impl Payee {
     /// If the peer's message is refused, or the user's command is impossible. The state is then unchanged, except that a
     /// secret nonce that met a wrong partial signature is not used again.
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
+        let before = self.progress();
+        let mut actions = self.answer(event)?;
+        if self.progress() != before {
+            self.version += 1;
+            let update = Change::Update(Progress::Payee(self.progress()));
+            actions.insert(0, Action::Persist(update));
+        }
+        Ok(actions)
+    }
+
+    fn answer(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
                 let message = envelope.for_channel(self.params.id())?;
@@ -194,7 +214,7 @@ impl Payee {
 
     /// Whether this side asked to close with one signature.
     const fn awaits_partial(&self) -> bool {
-        matches!(self.state, State::AwaitingSettlement { nonce: Some(_), .. })
+        matches!(self.state, State::AwaitingSettlement { asked: true, .. }) && self.asked_with.is_some()
     }
 
     /// Whether payments up to this sum count: not before the first view, and not once a spend is on its way, because

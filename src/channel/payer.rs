@@ -1,5 +1,6 @@
 mod chain;
 mod closing;
+mod durable;
 mod opening;
 mod state;
 
@@ -7,8 +8,9 @@ use bitcoin::Amount;
 
 use super::amount::Balance;
 use super::claim::Claim;
+use super::durable::{Change, ChannelState, PayerPhase, Progress};
 use super::error::{ApplyError, CommandError, PaymentError, Refusal};
-use super::event::{Action, Event, Notice};
+use super::event::{Action, Event, Notice, Outcome};
 use super::funding::FundingTx;
 use super::keys::ChannelKey;
 use super::limits::check_room;
@@ -22,7 +24,7 @@ use super::stage::Stage;
 use super::transaction::{RefundTx, SpendRole};
 
 pub use opening::*;
-use state::{Custody, Promises, Rebroadcast, Seen, State, Sums};
+use state::{Custody, Promises, Rebroadcast, Seen, Sums};
 
 /// The payer of a channel, with a safe refund.
 #[derive(Debug)]
@@ -31,11 +33,19 @@ pub struct Payer {
     key: ChannelKey,
     params: ChannelParams,
     funding: FundingTx,
-    refund: Claim<RefundTx>,
-    promises: Promises,
+    /// The tip at the opening.
+    opened: Tip,
     // How far it has come.
-    state: State,
+    version: u64,
+    promises: Promises,
+    refund: Claim<RefundTx>,
+    /// The funding transaction in the form in which it was mined, under another id.
+    malleated: Option<FundingTx>,
+    outcome: Option<Outcome>,
+    phase: PayerPhase,
     custody: Custody,
+    /// The funding transaction had enough confirmations when it was last seen.
+    confirmed: bool,
     sums: Sums,
     // What follows from the parameters and the funding output. On the heap, because futures move the parties.
     template: Box<PaymentTemplate>,
@@ -50,9 +60,9 @@ impl Payer {
         &self.params
     }
 
-    /// Returns the funding transaction.
-    pub const fn funding(&self) -> &FundingTx {
-        &self.funding
+    /// Returns the funding transaction, in the form in which it was mined if others changed its id.
+    pub fn funding(&self) -> &FundingTx {
+        self.malleated.as_ref().unwrap_or(&self.funding)
     }
 
     /// Returns the refund.
@@ -62,7 +72,7 @@ impl Payer {
 
     /// Returns the stage of the channel.
     pub const fn stage(&self) -> Stage {
-        self.state.stage()
+        self.phase.stage()
     }
 
     /// Returns what has been paid in total, acknowledged or not.
@@ -75,45 +85,20 @@ impl Payer {
         self.sums.acknowledged.unwrap_or(Amount::ZERO)
     }
 
-    /// Makes the payer, and hands over the funding transaction or waits for a request, as the protocol wants it.
-    fn start(
-        key: ChannelKey,
-        params: ChannelParams,
-        funding: FundingTx,
-        refund: RefundTx,
-        promises: Promises,
-        tip: Tip,
-    ) -> (Self, Vec<Action>) {
-        let mut payer = Self {
-            template: Box::new(PaymentTemplate::new(&params, funding.outpoint())),
-            key,
-            params,
-            funding,
-            refund: Claim::new(refund),
-            promises,
-            state: State::AwaitingReady,
-            custody: Custody::Kept,
-            sums: Sums::default(),
-            seen: Seen {
-                tip,
-                funding_parent: None,
-                confirmations: 0,
-            },
-            rebroadcast: Rebroadcast {
-                offered: tip,
-                overdue: false,
-            },
-        };
+    /// Hands over the funding transaction or waits for a request, as the protocol wants it.
+    fn start(mut self) -> (Self, Vec<Action>) {
         let mut actions = Vec::new();
-        if payer.funding.is_malleable() {
+        if self.funding.is_malleable() {
             actions.push(Action::Notify(Notice::MalleableFunding));
         }
-        match payer.params.terms().protocol {
-            Protocol::SteppedLocktime => actions.push(payer.broadcast_funding()),
-            Protocol::Example7 => actions.push(payer.hand_over()),
-            Protocol::Bond => payer.state = State::Protected,
+        match self.params.terms().protocol {
+            Protocol::SteppedLocktime => actions.push(self.broadcast_funding()),
+            Protocol::Example7 => actions.push(self.hand_over()),
+            Protocol::Bond => self.phase = PayerPhase::Protected,
         }
-        (payer, actions)
+        let state = Box::new(ChannelState::Payer(self.state()));
+        actions.insert(0, Action::Persist(Change::Insert(state)));
+        (self, actions)
     }
 
     /// Applies one event: the only way to change the state.
@@ -121,6 +106,17 @@ impl Payer {
     /// # Errors
     /// If the peer's message is refused, or the user's command is impossible. The state is then unchanged.
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
+        let before = self.progress();
+        let mut actions = self.answer(event)?;
+        if self.progress().must_follow(&before) {
+            self.version += 1;
+            let update = Change::Update(Progress::Payer(self.progress()));
+            actions.insert(0, Action::Persist(update));
+        }
+        Ok(actions)
+    }
+
+    fn answer(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
                 let message = envelope.for_channel(self.params.id())?;
@@ -146,35 +142,44 @@ impl Payer {
     }
 
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
-        match (self.state, message) {
-            (State::Protected | State::AwaitingReady, Message::FundingRequest) if self.awaits_request() => {
+        match (self.phase, message) {
+            (PayerPhase::Protected | PayerPhase::AwaitingReady, Message::FundingRequest)
+                if self.awaits_request() =>
+            {
                 // Too late, the money would be locked for a channel that has no time for a payment.
                 check_room(self.params.terms(), self.seen.tip, self.params.confirmations())?;
-                self.state = State::AwaitingReady;
+                self.phase = PayerPhase::AwaitingReady;
                 Ok(vec![self.hand_over()])
             }
-            (State::AwaitingReady | State::Suspended, Message::Ready) => Ok(self.on_ready()),
+            (PayerPhase::AwaitingReady | PayerPhase::Suspended, Message::Ready) => Ok(self.on_ready()),
             // After a reorganisation the payee says it again, and it may cross this side's wish to close.
-            (State::Open | State::AwaitingCooperativeClose | State::Closing, Message::Ready) => {
-                Ok(Vec::new())
-            }
+            (
+                PayerPhase::Open | PayerPhase::AwaitingCooperativeClose | PayerPhase::Closing,
+                Message::Ready,
+            ) => Ok(Vec::new()),
             (_, Message::PaymentRequest { paid }) if self.params.terms().protocol == Protocol::Bond => {
                 self.on_payment_request(paid)
             }
             (
-                State::Open | State::Suspended | State::AwaitingCooperativeClose | State::Closing,
+                PayerPhase::Open
+                | PayerPhase::Suspended
+                | PayerPhase::AwaitingCooperativeClose
+                | PayerPhase::Closing,
                 Message::PaymentAccepted { paid },
             ) => self.on_accepted(paid),
             (_, Message::CloseRequest { feerate, nonce }) => self.on_close_request(feerate, nonce),
             (
-                State::Open | State::Suspended | State::AwaitingCooperativeClose | State::Closing,
+                PayerPhase::Open
+                | PayerPhase::Suspended
+                | PayerPhase::AwaitingCooperativeClose
+                | PayerPhase::Closing,
                 Message::Closed { txid },
             ) => {
-                self.state.start_closing();
+                self.phase.start_closing();
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])
             }
             (_, Message::Refuse { reason }) => Ok(self.on_refuse(reason)),
-            (state, message) => Err(Refusal::unexpected(state.stage(), message.kind())),
+            (phase, message) => Err(Refusal::unexpected(phase.stage(), message.kind())),
         }
     }
 
@@ -184,11 +189,16 @@ impl Payer {
     }
 
     fn on_payment_request(&mut self, paid: Amount) -> Result<Vec<Action>, Refusal> {
-        match self.state {
-            State::Open => {}
+        match self.phase {
+            PayerPhase::Open => {}
             // It crossed this side's wish to close, or the news that the funding transaction was lost.
-            State::Suspended | State::AwaitingCooperativeClose | State::Closing => return Ok(Vec::new()),
-            State::Protected | State::AwaitingReady | State::Closed | State::Abandoned => {
+            PayerPhase::Suspended | PayerPhase::AwaitingCooperativeClose | PayerPhase::Closing => {
+                return Ok(Vec::new())
+            }
+            PayerPhase::Protected
+            | PayerPhase::AwaitingReady
+            | PayerPhase::Closed
+            | PayerPhase::Abandoned => {
                 return Err(Refusal::unexpected(self.stage(), MessageKind::PaymentRequest));
             }
         }
@@ -209,17 +219,17 @@ impl Payer {
 
     fn on_refuse(&mut self, reason: RefusalReason) -> Vec<Action> {
         let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
-        match self.state {
-            State::Closed | State::Abandoned => {}
-            State::Protected => actions.push(self.abandon()),
-            _ => self.state.start_closing(),
+        match self.phase {
+            PayerPhase::Closed | PayerPhase::Abandoned => {}
+            PayerPhase::Protected => actions.push(self.abandon()),
+            _ => self.phase.start_closing(),
         }
         actions
     }
 
     fn on_ready(&mut self) -> Vec<Action> {
-        let first = self.state == State::AwaitingReady;
-        self.state = State::Open;
+        let first = self.phase == PayerPhase::AwaitingReady;
+        self.phase = PayerPhase::Open;
         let mut actions = vec![Action::Notify(Notice::Ready)];
         // Example 7 starts with everything on K1's output: the payee holds a way to give the payer its
         // money back before the lock, even if it is never paid.
@@ -247,7 +257,7 @@ impl Payer {
     }
 
     fn pay(&mut self, amount: Amount) -> Result<Vec<Action>, CommandError> {
-        if self.state != State::Open {
+        if self.phase != PayerPhase::Open {
             return Err(CommandError::wrong_stage(self.stage(), "pay"));
         }
         let minimum = self.params.terms().minimum_payment;
@@ -293,7 +303,7 @@ impl Payer {
 
     /// The funding transaction never left this side.
     fn abandon(&mut self) -> Action {
-        self.state = State::Abandoned;
+        self.phase = PayerPhase::Abandoned;
         Action::Notify(Notice::Abandoned)
     }
 
@@ -313,12 +323,12 @@ impl Payer {
     }
 
     fn broadcast_funding(&self) -> Action {
-        Action::broadcast(SpendRole::Funding, self.funding.tx())
+        Action::broadcast(SpendRole::Funding, self.funding().tx())
     }
 
     fn hand_over(&mut self) -> Action {
         self.custody = Custody::HandedOver(self.seen.tip);
-        let tx = self.funding.tx().clone();
+        let tx = self.funding().tx().clone();
         self.send(Message::Funding { tx })
     }
 

@@ -12,7 +12,7 @@ use super::musig::AggregateKey;
 use super::params::ChannelParams;
 use super::payee::Payee;
 use super::payer::Payer;
-use super::transaction::{PaymentTx, RefundTx, SettlementTx, Signatures, SpendRole, SpendTemplate};
+use super::transaction::{PaymentTx, RefundTx, SettlementTx, Signatures, SpendTemplate};
 
 impl Payer {
     /// Returns the refund (T2) with every signature that it needs, not finalised.
@@ -50,12 +50,8 @@ impl PaymentTx {
 
 impl SettlementTx {
     fn psbt(&self, params: &ChannelParams, funding: &FundingTx) -> Psbt {
-        let make = match (self.signatures(), self.role()) {
-            (Signatures::Cooperative(_), _) => SpendTemplate::cooperative,
-            (Signatures::Each { .. }, SpendRole::Payment) => SpendTemplate::payment,
-            (Signatures::Each { .. }, _) => SpendTemplate::settlement,
-        };
-        make(params, funding.outpoint(), self.balance()).psbt(funding, self.signatures())
+        let spend = SpendTemplate::in_form(self.form(), params, funding.outpoint(), self.balance());
+        spend.psbt(funding, self.signatures())
     }
 }
 

@@ -5,6 +5,7 @@ use bitcoin::{Amount, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, 
 
 use super::amount::Balance;
 use super::construction::SpendPath;
+use super::durable::{SettlementForm, SignedPayment, SignedSettlement};
 use super::keys::{ChannelKey, SignatureError, Signer, UnverifiedSignature, VerifiedSignature};
 use super::lock::LOCKED_SEQUENCE;
 use super::params::ChannelParams;
@@ -66,6 +67,20 @@ impl<'a> SpendTemplate<'a> {
             fields,
             outputs(params, balance),
         )
+    }
+
+    /// Returns one of the three.
+    pub fn in_form(
+        form: SettlementForm,
+        params: &'a ChannelParams,
+        funding: OutPoint,
+        balance: &Balance,
+    ) -> Self {
+        match form {
+            SettlementForm::Payment => Self::payment(params, funding, balance),
+            SettlementForm::Separate => Self::settlement(params, funding, balance),
+            SettlementForm::Cooperative => Self::cooperative(params, funding, balance),
+        }
     }
 
     fn new(
@@ -212,6 +227,14 @@ impl RefundTx {
     pub(crate) fn signatures(&self) -> &Signatures {
         &self.signatures
     }
+
+    /// K2's, where the refund needs one.
+    pub(super) fn payee_signature(&self) -> Option<UnverifiedSignature> {
+        match *self.signatures {
+            Signatures::Each { payee, .. } => payee.map(VerifiedSignature::to_unverified),
+            Signatures::Cooperative(_) => None,
+        }
+    }
 }
 
 /// A payment that the payee holds: the payer's signature, verified, over a division of the capacity.
@@ -235,6 +258,13 @@ impl PaymentTx {
         Signatures::Each {
             payer: self.payer,
             payee: None,
+        }
+    }
+
+    pub(super) fn signed(&self) -> SignedPayment {
+        SignedPayment {
+            paid: self.balance.paid,
+            signature: self.payer.to_unverified(),
         }
     }
 
@@ -310,6 +340,28 @@ impl SettlementTx {
 
     pub(crate) const fn signatures(&self) -> &Signatures {
         &self.signatures
+    }
+
+    /// Which transaction this is, and who signed it.
+    pub(super) const fn form(&self) -> SettlementForm {
+        match (&self.signatures, self.role) {
+            (Signatures::Cooperative(_), _) => SettlementForm::Cooperative,
+            (Signatures::Each { .. }, SpendRole::Payment) => SettlementForm::Payment,
+            (Signatures::Each { .. }, _) => SettlementForm::Separate,
+        }
+    }
+
+    pub(super) fn signed(&self, child: Option<&Transaction>) -> SignedSettlement {
+        SignedSettlement {
+            form: self.form(),
+            paid: self.balance.paid,
+            fee: self.balance.fee,
+            signature: match self.signatures {
+                Signatures::Each { payer, .. } => payer.to_unverified(),
+                Signatures::Cooperative(both) => UnverifiedSignature::from_compact(both.serialize()),
+            },
+            child: child.cloned(),
+        }
     }
 
     /// Ready to broadcast (in the stepped protocol a payment only once its own lock is final).

@@ -295,7 +295,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         }
         match result {
             Ok(actions) => {
-                if is_payment && actions.is_empty() {
+                let is_answered = actions.iter().any(|action| matches!(action, Action::Send(_)));
+                if is_payment && !is_answered {
                     // It waits until payments count again, and that may be so by now.
                     self.polls.poll_soon();
                 }

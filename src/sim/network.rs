@@ -2,7 +2,7 @@ use std::convert::Infallible;
 
 use bitcoin::{Transaction, Txid};
 
-use crate::channel::{BroadcastResult, CpfpPackage, Envelope, Event, Notice, SpendRole};
+use crate::channel::{BroadcastResult, Change, CpfpPackage, Envelope, Event, Notice, SpendRole};
 use crate::transcript::Side;
 
 /// What lies between two parties in memory: the connection, the node that both broadcast through, and their users' eyes.
@@ -37,6 +37,11 @@ pub trait Network {
     fn notify(&mut self, to: Side, notice: &Notice) {
         let _ = (to, notice);
     }
+
+    /// One side's store has this from now on, whatever becomes of the process.
+    fn persist(&mut self, of: Side, change: &Change) {
+        let _ = (of, change);
+    }
 }
 
 /// A borrowed network, which its owner can still examine after a step that failed.
@@ -57,6 +62,10 @@ impl<N: Network> Network for &mut N {
 
     fn notify(&mut self, to: Side, notice: &Notice) {
         (**self).notify(to, notice);
+    }
+
+    fn persist(&mut self, of: Side, change: &Change) {
+        (**self).persist(of, change);
     }
 }
 

@@ -222,6 +222,10 @@ fn release<N: Network>(
     let mut funding = None;
     while let Some(action) = actions.pop_front() {
         let event = match action {
+            Action::Persist(change) => {
+                network.persist(Side::Payer, &change);
+                continue;
+            }
             Action::Send(envelope) => {
                 funding = Some(envelope);
                 continue;

@@ -38,16 +38,21 @@ impl<N: Network> Pair<N> {
         }
     }
 
-    /// Applies an event to one side and hands back what that side would do. No one does it until it is
-    /// [queued](Self::queue).
+    /// Applies an event to one side, has its store keep what changed, and hands back what that side would do then. No one
+    /// does it until it is [queued](Self::queue).
     ///
     /// # Errors
     /// If that side refuses the event.
     pub fn tell(&mut self, side: Side, event: Event) -> Result<Vec<Action>, ApplyError> {
-        match side {
-            Side::Payer => self.payer.apply(event),
-            Side::Payee => self.payee.apply(event),
+        let mut actions = match side {
+            Side::Payer => self.payer.apply(event)?,
+            Side::Payee => self.payee.apply(event)?,
+        };
+        if let Some(Action::Persist(change)) = actions.first() {
+            self.network.persist(side, change);
+            actions.remove(0);
         }
+        Ok(actions)
     }
 
     /// Applies an event to one side, and carries out everything that follows on both.
@@ -79,6 +84,10 @@ impl<N: Network> Pair<N> {
             return Ok(());
         };
         match action {
+            Action::Persist(change) => {
+                self.network.persist(side, &change);
+                Ok(())
+            }
             Action::Send(envelope) => {
                 let heard = self.network.deliver(side, envelope).map_err(SimError::Network)?;
                 heard.map_or(Ok(()), |envelope| {

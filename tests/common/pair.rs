@@ -7,7 +7,8 @@ mod spends;
 
 use bitcoin::{Amount, Transaction};
 use spilman::channel::{
-    Action, ChainView, ChannelId, ChannelKey, Envelope, Event, Message, SettlementTx, Stage, Tip,
+    Action, ChainView, ChannelId, ChannelKey, Envelope, Event, Message, Payee, Payer, SettlementTx, Stage,
+    Tip,
 };
 pub use spilman::sim::{sim_key as secret, sim_payout as payout, sim_tip as tip};
 pub use spilman::transcript::Side;
@@ -49,10 +50,10 @@ pub trait Inspect {
 impl<N> Inspect for spilman::sim::Pair<N> {
     fn state(&self) -> String {
         let state = format!("{:?} {:?}", self.payer, self.payee);
-        let Some((before, rest)) = state.split_once("nonce: ") else {
+        let Some((before, rest)) = state.split_once("asked_with: ") else {
             return state;
         };
-        let (_, after) = rest.split_once("was_open: ").expect("the field behind it");
+        let (_, after) = rest.split_once("peer_gone: ").expect("the field behind it");
         format!("{before}{after}")
     }
 
@@ -67,6 +68,21 @@ impl<N> Inspect for spilman::sim::Pair<N> {
     fn at(&mut self, tip: Tip) -> &mut Self {
         self.tip = tip;
         self
+    }
+}
+
+/// This side's process dies, and another one makes the party of what the store holds.
+pub fn restart(pair: &mut Pair, side: Side) {
+    pair.crash(side);
+    match side {
+        Side::Payer => {
+            let stored = pair.network.payer.clone().unwrap();
+            pair.payer = Payer::restore(stored, key("payer")).unwrap();
+        }
+        Side::Payee => {
+            let stored = pair.network.payee.clone().unwrap();
+            pair.payee = Payee::restore(stored, key("payee")).unwrap();
+        }
     }
 }
 
@@ -90,6 +106,14 @@ pub fn sees_nothing(tip: Tip) -> Event {
         funding_parent: None,
         spend: None,
     })
+}
+
+/// What a party does once its store has what must not be forgotten.
+pub fn once_stored(mut actions: Vec<Action>) -> Vec<Action> {
+    if matches!(actions.first(), Some(Action::Persist(_))) {
+        actions.remove(0);
+    }
+    actions
 }
 
 /// What a party says, among what it does.

@@ -4,7 +4,8 @@ use bitcoin::Transaction;
 use spilman::channel::{Action, BroadcastResult, ChainView, Event, Notice, Protocol, SpendRole, Stage};
 
 use crate::pair::{
-    amounts, assert_spends, channels, co_signed, sat, tip, Case, Inspect, Pair, Side, HEIGHT, MTP, SETTLES,
+    amounts, assert_spends, channels, co_signed, once_stored, sat, tip, Case, Inspect, Pair, Side, HEIGHT,
+    MTP, SETTLES,
 };
 
 #[track_caller]
@@ -346,6 +347,7 @@ fn a_legacy_input_is_warned_of() {
 #[test]
 fn a_rejected_funding_transaction_is_not_handed_over() {
     let (mut payer, actions) = Case::new(Protocol::SteppedLocktime).released();
+    let actions = once_stored(actions);
     let Action::Broadcast { role, tx } = &actions[0] else {
         panic!("{actions:?}")
     };
@@ -356,7 +358,7 @@ fn a_rejected_funding_transaction_is_not_handed_over() {
         rejected,
     };
     // 1. The payee is told nothing, and the payer does not offer it again.
-    let actions = payer.apply(Event::Broadcast(result.clone())).unwrap();
+    let actions = once_stored(payer.apply(Event::Broadcast(result.clone())).unwrap());
     assert_eq!(actions, [Action::Notify(Notice::BroadcastRejected(result))]);
     assert_eq!(payer.stage(), Stage::Closing);
     let view = |height, confirmations| {
@@ -376,6 +378,9 @@ fn a_rejected_funding_transaction_is_not_handed_over() {
     assert_eq!(payer.apply(view(HEIGHT + 144, 100)).unwrap(), [refund]);
     // 3. It is not in the chain when the lock has passed: nothing is at stake.
     let abandoned = [Action::Notify(Notice::Abandoned)];
-    assert_eq!(payer.apply(view(HEIGHT + 145, 0)).unwrap(), abandoned);
+    assert_eq!(
+        once_stored(payer.apply(view(HEIGHT + 145, 0)).unwrap()),
+        abandoned
+    );
     assert_eq!(payer.stage(), Stage::Closed);
 }

@@ -3,12 +3,13 @@
 use bitcoin::{Amount, FeeRate, Sequence, Transaction};
 use proptest::prelude::*;
 use spilman::channel::{
-    Action, ApplyError, ChannelId, Envelope, Event, Message, Protocol, PublicNonce, RefusalReason, SpendRole,
-    Stage, UnverifiedSignature,
+    Action, ApplyError, ChannelId, Envelope, Event, Message, NonceSource, Protocol, PublicNonce,
+    RefusalReason, SpendRole, Stage, UnverifiedSignature,
 };
 
 use crate::pair::{
-    assert_spends, channels, hears, sat, signature, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP,
+    assert_spends, channels, hears, restart, sat, signature, tip, Case, Inspect, Pair, Side, Sign, HEIGHT,
+    MTP,
 };
 
 /// Every protocol on every construction that has it.
@@ -66,6 +67,8 @@ enum Step {
     },
     Accepted(u64),
     Refuse(Side),
+    /// The process dies, and another one goes on with what was stored. It sees the chain first.
+    Restart(Side),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -87,6 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(index, to, foreign)| Step::Replay { index, to, foreign }),
         1 => (0_u64..1_100_000).prop_map(Step::Accepted),
         1 => side().prop_map(Step::Refuse),
+        2 => side().prop_map(Step::Restart),
     ]
 }
 
@@ -95,6 +99,7 @@ struct Walk {
     said: Vec<Envelope>,
     /// The largest sum that the payee ever acknowledged.
     acknowledged: Amount,
+    restarts: u8,
 }
 
 impl Walk {
@@ -102,6 +107,7 @@ impl Walk {
         let channel = self.pair.payer.params().id();
         let message = |message| hears(channel, message);
         let (side, event) = match step {
+            Step::Restart(side) => return self.restart(*side),
             Step::Pay(amount) => (Side::Payer, Event::Pay(sat(*amount))),
             Step::Request(amount) => (Side::Payee, Event::RequestPayment(sat(*amount))),
             Step::Close(side) => (*side, Event::Close),
@@ -179,6 +185,23 @@ impl Walk {
         self.apply(side, event);
     }
 
+    /// Whatever the store holds is what the party was, so its death costs nothing that was acknowledged or signed.
+    fn restart(&mut self, side: Side) {
+        let paid = [self.pair.payer.paid(), self.pair.payee.paid()];
+        let (stages, held) = (self.pair.stages(), self.pair.redeemable());
+        restart(&mut self.pair, side);
+        assert_eq!([self.pair.payer.paid(), self.pair.payee.paid()], paid);
+        assert_eq!(self.pair.stages(), stages);
+        assert_eq!(self.pair.redeemable(), held);
+        if side == Side::Payee {
+            // Drawn anew, as each process must.
+            self.restarts += 1;
+            self.pair
+                .payee
+                .provide_nonces(NonceSource::new([self.restarts; 32]));
+        }
+    }
+
     /// One with which the payee asked.
     fn nonce(&self, index: usize) -> Option<PublicNonce> {
         let nonces: Vec<_> = self
@@ -223,6 +246,7 @@ impl Walk {
                 assert_eq!(self.pair.redeemable(), held);
             }
             Ok(actions) => {
+                self.is_stored();
                 for action in actions {
                     self.carry_out(side, action);
                 }
@@ -239,7 +263,17 @@ impl Walk {
             self.pair.payer.paid()
         );
         assert!(!was_closed || self.pair.payee.stage() == Stage::Closed);
+        self.is_stored();
         self.can_settle();
+    }
+
+    /// Nothing leaves a party before its store holds what the party has become. Only what the payee tells again may lag.
+    fn is_stored(&self) {
+        let mut payer = self.pair.payer.state();
+        let stored = self.pair.network.payer.as_ref().unwrap();
+        payer.progress.acknowledged = stored.progress.acknowledged;
+        assert_eq!(&payer, stored);
+        assert_eq!(Some(&self.pair.payee.state()), self.pair.network.payee.as_ref());
     }
 
     fn carry_out(&mut self, side: Side, action: Action) {
@@ -306,7 +340,7 @@ proptest! {
         case in case(),
         steps in prop::collection::vec(step(), 1..40),
     ) {
-        let mut walk = Walk { pair: case.open(), said: vec![case.propose().1], acknowledged: Amount::ZERO };
+        let mut walk = Walk { pair: case.open(), said: vec![case.propose().1], acknowledged: Amount::ZERO, restarts: 0 };
         for step in &steps {
             walk.take(step);
         }

@@ -7,7 +7,9 @@ use spilman::channel::{
 };
 
 use crate::common::assert_matches;
-use crate::pair::{channels, hears, sat, sees_nothing, tip, Case, Inspect, Pair, Side, HEIGHT, MTP, SETTLES};
+use crate::pair::{
+    channels, hears, once_stored, sat, sees_nothing, tip, Case, Inspect, Pair, Side, HEIGHT, MTP, SETTLES,
+};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 fn say(pair: &mut Pair, expected: &[&str]) {
@@ -104,7 +106,7 @@ fn a_funding_transaction_of_unknown_fate_is_handed_over() {
         role: SpendRole::Funding,
         txid,
     };
-    let actions = payer.apply(unknown()).unwrap();
+    let actions = once_stored(payer.apply(unknown()).unwrap());
     assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
     // 1. Once is enough.
     assert_eq!(payer.apply(unknown()).unwrap(), []);
@@ -303,12 +305,12 @@ fn a_channel_that_was_never_funded_is_abandoned() {
     let (mut payer, ..) = Case::new(Bond).released();
     assert_eq!(payer.apply(sees_nothing(tip(HEIGHT, MTP + 64_799))).unwrap(), []);
     assert_eq!(
-        payer.apply(sees_nothing(tip(HEIGHT, MTP + 64_800))).unwrap(),
+        once_stored(payer.apply(sees_nothing(tip(HEIGHT, MTP + 64_800))).unwrap()),
         [Action::Notify(Notice::Abandoned)]
     );
     let (mut payer, ..) = Case::new(Bond).released();
     assert_eq!(
-        payer.apply(Event::Close).unwrap(),
+        once_stored(payer.apply(Event::Close).unwrap()),
         [Action::Notify(Notice::Abandoned)]
     );
 }

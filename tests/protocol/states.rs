@@ -10,7 +10,7 @@ use spilman::channel::{
     SeenSpend, SpendRole, Stage, Terms, SETTLED_DEPTH,
 };
 
-use crate::pair::{sat, says, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP};
+use crate::pair::{restart, sat, says, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 const PAYER: &str = "
@@ -195,6 +195,7 @@ fn released(protocol: Protocol) -> Pair {
     let case = Case::new(protocol);
     let mut pair = case.funded();
     pair.payer = case.released().0;
+    pair.network.payer = Some(pair.payer.state());
     pair
 }
 
@@ -210,9 +211,8 @@ fn paying(case: Case) -> Pair {
     pair
 }
 
-#[test]
-fn of_the_payer() {
-    let rows: &[Row] = &[
+fn payer_rows() -> Vec<Row> {
+    vec![
         ("protected", || released(Bond), &[]),
         ("funding", || released(SteppedLocktime), &[]),
         ("awaiting", || Case::new(Bond).funded(), &[]),
@@ -230,23 +230,64 @@ fn of_the_payer() {
         ("abandoned", || released(SteppedLocktime), &[REJECT, CLOSE]),
         ("closed", || paying(Case::new(Bond)), &[ENDED]),
         ("closed, kept", || released(SteppedLocktime), &[ENDED]),
-    ];
-    let table = table(
-        Side::Payer,
-        rows,
-        &[
-            ("ready", |p| message(p, Message::Ready)),
-            ("accept", |p| {
-                message(p, Message::PaymentAccepted { paid: sat(2_000) })
-            }),
-            ("wants", |p| {
-                message(p, Message::PaymentRequest { paid: sat(3_000) })
-            }),
-            ("closed", CLOSED),
-            ("pay", |_| Event::Pay(sat(1_000))),
-        ],
-    );
+    ]
+}
+
+const PAYER_COLUMNS: [Column; 5] = [
+    ("ready", |p| message(p, Message::Ready)),
+    ("accept", |p| {
+        message(p, Message::PaymentAccepted { paid: sat(2_000) })
+    }),
+    ("wants", |p| {
+        message(p, Message::PaymentRequest { paid: sat(3_000) })
+    }),
+    ("closed", CLOSED),
+    ("pay", |_| Event::Pay(sat(1_000))),
+];
+
+#[test]
+fn of_the_payer() {
+    let table = table(Side::Payer, &payer_rows(), &PAYER_COLUMNS);
     assert!(table == PAYER, "{table}");
+}
+
+/// A process that goes on with what was stored answers every event as the one before it would have, once both see the same
+/// chain. But a nonce dies with its process: the payee asks again, where the one before it waited for an answer.
+#[test]
+fn a_restored_party_answers_as_the_one_that_died() {
+    let mut differences = Vec::new();
+    for (side, rows, columns) in [
+        (Side::Payer, payer_rows(), &PAYER_COLUMNS),
+        (Side::Payee, payee_rows(), &PAYEE_COLUMNS),
+    ] {
+        for (name, begin, steps) in &rows {
+            for (chain, look) in [("lost", LOST), ("deep", DEEP), ("spent", SPENT), ("ended", ENDED)] {
+                for (event, step) in columns.iter().chain(&COMMON) {
+                    let mut survivor = after(side, begin(), steps);
+                    let mut restored = after(side, begin(), steps);
+                    restart(&mut restored, side);
+                    let answer = |pair: &mut Pair| {
+                        let seen = look(pair);
+                        pair.tell(side, seen).unwrap();
+                        let event = step(pair);
+                        pair.tell(side, event)
+                    };
+                    let answers = [answer(&mut survivor), answer(&mut restored)];
+                    let awaits_partial = format!("{:?}", survivor.payee).contains("SecretNonce");
+                    if awaits_partial && *event == "ask" {
+                        assert_eq!(kinds(answers[1].as_ref().unwrap()), "s", "{name}, {chain}");
+                    } else if answers[0] != answers[1] {
+                        differences.push(format!("{name}, {chain}, {event}: {answers:?}"));
+                    }
+                    let stored = [survivor, restored].map(|pair| (pair.network.payer, pair.network.payee));
+                    if stored[0] != stored[1] {
+                        differences.push(format!("{name}, {chain}, {event}: {stored:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// The user's wallet may broadcast the bond before the payee requests it.
@@ -259,11 +300,11 @@ fn a_bond_that_is_in_the_chain_is_still_handed_over() {
     assert!(pair.tell(Side::Payer, again).is_err());
 }
 
-#[test]
-fn of_the_payee() {
-    const BLIND: Step = |_| Event::Blind(None);
-    const PAID: Step = |p| message(p, p.payment(held(p) + 1_000, "payer"));
-    let rows: &[Row] = &[
+const BLIND: Step = |_| Event::Blind(None);
+const PAID: Step = |p| message(p, p.payment(held(p) + 1_000, "payer"));
+
+fn payee_rows() -> Vec<Row> {
+    vec![
         ("awaiting", || Case::new(Bond).funded(), &[]),
         ("open", || open(Case::new(Bond)), &[]),
         ("suspended", || open(Case::new(Bond)), &[LOST]),
@@ -277,18 +318,20 @@ fn of_the_payee() {
         ("settling", || open(Case::new(Example7)), &[CLOSE]),
         ("cooperative", cooperative, &[]),
         ("closed", || open(Case::new(Bond)), &[ENDED]),
-    ];
-    let table = table(
-        Side::Payee,
-        rows,
-        &[
-            ("paid", PAID),
-            ("settle", |p| message(p, p.settlement(held(p), "payer"))),
-            ("wants", |_| Event::RequestPayment(sat(1_000))),
-            ("gone", |_| Event::PeerGone),
-            ("blind", BLIND),
-        ],
-    );
+    ]
+}
+
+const PAYEE_COLUMNS: [Column; 5] = [
+    ("paid", PAID),
+    ("settle", |p| message(p, p.settlement(held(p), "payer"))),
+    ("wants", |_| Event::RequestPayment(sat(1_000))),
+    ("gone", |_| Event::PeerGone),
+    ("blind", BLIND),
+];
+
+#[test]
+fn of_the_payee() {
+    let table = table(Side::Payee, &payee_rows(), &PAYEE_COLUMNS);
     assert!(table == PAYEE, "{table}");
 }
 

@@ -16,7 +16,7 @@ use crate::hand::{
     garbled, loses_peer, opening, opening_over, opens, pay_at_once, payee_and_hand, payer_and_hand, ready,
     settles, setup, soon, until, Hand,
 };
-use crate::pair::{amounts, sat, Case, HEIGHT, MTP};
+use crate::pair::{amounts, once_stored, sat, Case, HEIGHT, MTP};
 
 /// Both sides have more to say than the connection holds, and neither waits for the other to read.
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ async fn a_payee_that_asks_without_end_is_cut_off() {
     let (case, chain) = (Case::new(Example7).on(Construction::Taproot), FakeChain::new());
     let (payer, mut hand, mut payee) = payer_and_hand(&case, (&chain, &chain), 4_096).await;
     payee.provide_nonces(NonceSource::new([7; 32]));
-    let actions = payee.apply(Event::Close).unwrap();
+    let actions = once_stored(payee.apply(Event::Close).unwrap());
     let [Action::Send(request)] = &actions[..] else {
         panic!("{actions:?}");
     };

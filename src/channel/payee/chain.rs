@@ -95,8 +95,13 @@ impl Payee {
         !held && !settled && !self.sight.spend_seen() && (self.peer_gone || expired)
     }
 
-    fn abandon(&mut self) -> Vec<Action> {
+    fn close_for_good(&mut self) {
         self.state.close();
+        self.asked_with = None;
+    }
+
+    fn abandon(&mut self) -> Vec<Action> {
+        self.close_for_good();
         vec![Action::Notify(Notice::Abandoned)]
     }
 
@@ -167,8 +172,10 @@ impl Payee {
             self.state.end_payments();
             return Vec::new();
         }
-        self.state.close();
-        vec![Action::Notify(Notice::Closed(Outcome::of(&self.params, tx)))]
+        self.close_for_good();
+        let outcome = Outcome::of(&self.params, tx);
+        self.outcome = Some(outcome);
+        vec![Action::Notify(Notice::Closed(outcome))]
     }
 
     /// Follows the funding transaction into the chain, out of it, and back; and its spend into the mempool.

@@ -59,7 +59,8 @@ impl Payee {
             SecretNonce::generate(nonces.seed(), &self.key, output, self.funding.outpoint())
         });
         let public = nonce.as_ref().map(SecretNonce::public);
-        self.state.await_settlement(nonce);
+        self.state.await_settlement(true);
+        self.asked_with = nonce.map(Box::new);
         vec![self.send(Message::CloseRequest {
             feerate,
             nonce: public,
@@ -79,6 +80,7 @@ impl Payee {
         let claim = Claim::new(settlement);
         let action = claim.broadcast();
         self.state = State::Settling(Box::new(claim));
+        self.asked_with = None;
         action
     }
 
@@ -120,11 +122,7 @@ impl Payee {
             .cooperative_balance(paid, feerate)
             .ok_or(PaymentError::FeeAboveChange { paid, feerate })?;
         let spend = SpendTemplate::cooperative(&self.params, self.funding.outpoint(), &balance);
-        let own = match &mut self.state {
-            State::AwaitingSettlement { nonce, .. } => nonce.take(),
-            _ => None,
-        };
-        let Some((own, key)) = own.zip(self.params.aggregate_key()) else {
+        let Some((own, key)) = self.asked_with.take().zip(self.params.aggregate_key()) else {
             // A nonce is only made where there is such a key.
             return Err(Refusal::unexpected(
                 self.stage(),

@@ -1,6 +1,7 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 
 use super::Payee;
+use crate::channel::durable::{Change, ChannelState};
 use crate::channel::error::{RefundError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::funding::FundingTx;
@@ -279,6 +280,8 @@ impl PayeeOpening<AwaitsFunding> {
             actions.push(Action::broadcast(SpendRole::Funding, funding.tx()));
         }
         let payee = Payee::new(self.key, self.params, funding, self.state.tip);
+        let state = Box::new(ChannelState::Payee(payee.state()));
+        actions.insert(0, Action::Persist(Change::Insert(state)));
         Ok((payee, actions))
     }
 }

@@ -2,9 +2,9 @@ use bitcoin::{Amount, Txid};
 
 use crate::channel::amount::Balance;
 use crate::channel::claim::Claim;
+use crate::channel::durable::{PayeePhase, RestoreError};
 use crate::channel::event::ChainView;
 use crate::channel::lock::Tip;
-use crate::channel::musig::SecretNonce;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{PaymentTx, SettlementTx};
 
@@ -19,14 +19,14 @@ pub(super) enum State {
     Suspended,
     /// The payer was asked for a settlement, or another spend of the funding output was seen. No settlement is signed.
     AwaitingSettlement {
-        /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
-        nonce: Option<Box<SecretNonce>>,
+        /// The payer was asked.
+        asked: bool,
         /// The channel was open: the settlement will be for every payment that comes before it.
         was_open: bool,
     },
     /// This side broadcasts a settlement until it is confirmed.
     Settling(Box<Claim<SettlementTx>>),
-    /// The spend is confirmed, or the channel was abandoned; with this side's settlement, if it had one.
+    /// The spend is confirmed, or the channel was abandoned. The settlement is this side's, if it had one.
     Closed(Option<Box<Claim<SettlementTx>>>),
 }
 
@@ -63,15 +63,43 @@ impl State {
     /// Another spend of the funding output was seen, so that no payment counts any more.
     pub fn end_payments(&mut self) {
         if self.stage() != Stage::Closing {
-            self.await_settlement(None);
+            self.await_settlement(false);
         }
     }
 
-    pub fn await_settlement(&mut self, nonce: Option<SecretNonce>) {
-        *self = Self::AwaitingSettlement {
-            nonce: nonce.map(Box::new),
-            was_open: self.was_open(),
-        };
+    pub fn await_settlement(&mut self, asked: bool) {
+        let was_open = self.was_open();
+        *self = Self::AwaitingSettlement { asked, was_open };
+    }
+
+    pub const fn phase(&self) -> PayeePhase {
+        match *self {
+            Self::AwaitingFunding => PayeePhase::AwaitingFunding,
+            Self::Open => PayeePhase::Open,
+            Self::Suspended => PayeePhase::Suspended,
+            Self::AwaitingSettlement { asked, was_open } => {
+                PayeePhase::AwaitingSettlement { asked, was_open }
+            }
+            Self::Settling(_) => PayeePhase::Settling,
+            Self::Closed(_) => PayeePhase::Closed,
+        }
+    }
+
+    pub fn restore(phase: PayeePhase, settlement: Option<Claim<SettlementTx>>) -> Result<Self, RestoreError> {
+        Ok(match (phase, settlement.map(Box::new)) {
+            (PayeePhase::Settling, Some(settlement)) => Self::Settling(settlement),
+            (PayeePhase::Closed, settlement) => Self::Closed(settlement),
+            (PayeePhase::AwaitingFunding, None) => Self::AwaitingFunding,
+            (PayeePhase::Open, None) => Self::Open,
+            (PayeePhase::Suspended, None) => Self::Suspended,
+            (PayeePhase::AwaitingSettlement { asked, was_open }, None) => {
+                Self::AwaitingSettlement { asked, was_open }
+            }
+            (phase, _) => {
+                let settling = phase == PayeePhase::Settling;
+                return Err(RestoreError::Settlement { settling });
+            }
+        })
     }
 
     pub fn close(&mut self) {

@@ -1,7 +1,8 @@
 use bitcoin::{Amount, Transaction};
 
-use super::{Payer, Seen, State};
+use super::{Payer, Seen};
 use crate::channel::claim::Claim;
+use crate::channel::durable::PayerPhase;
 use crate::channel::error::CommandError;
 use crate::channel::event::{Action, BroadcastResult, ChainView, Notice, Outcome, SETTLED_DEPTH};
 use crate::channel::funding::FundingTx;
@@ -14,11 +15,15 @@ use crate::channel::transaction::{RefundTx, SpendRole, SpendTemplate};
 /// How the payer acts on the chain, with a view of the funding output or without.
 impl Payer {
     pub(super) fn on_chain(&mut self, view: &ChainView) -> Vec<Action> {
-        if !view.is_possible(&self.params, self.funding.outpoint()) {
+        if !view.is_possible(&self.params, self.funding().outpoint()) {
             return self.on_blind(Some(view.tip));
         }
-        (self.seen.tip, self.seen.funding_parent) = (view.tip, view.funding_parent);
-        if self.state == State::Closed {
+        self.seen = Seen {
+            tip: view.tip,
+            funding_parent: view.funding_parent,
+            confirmations: view.confirmations,
+        };
+        if self.phase == PayerPhase::Closed {
             return Vec::new();
         }
         let is_funded = view.confirmations > 0 || view.spend.is_some();
@@ -29,13 +34,13 @@ impl Payer {
 
     /// The network has the funding transaction. From here on, only a payer that watches the chain gets its money back.
     fn on_funded(&mut self) -> Vec<Action> {
-        match self.state {
-            State::Protected => {
-                self.state = State::AwaitingReady;
+        match self.phase {
+            PayerPhase::Protected => {
+                self.phase = PayerPhase::AwaitingReady;
                 Vec::new()
             }
-            State::Abandoned => {
-                self.state = State::Closing;
+            PayerPhase::Abandoned => {
+                self.phase = PayerPhase::Closing;
                 vec![Action::Notify(Notice::FundedAfterAll)]
             }
             _ => Vec::new(),
@@ -43,21 +48,20 @@ impl Payer {
     }
 
     fn on_view(&mut self, view: &ChainView) -> Vec<Action> {
-        if self.state == State::Abandoned {
+        if self.phase == PayerPhase::Abandoned {
             return Vec::new();
         }
         if let Some(spend) = &view.spend {
-            self.state.start_closing();
+            self.phase.start_closing();
             if spend.confirmations >= SETTLED_DEPTH {
-                self.state = State::Closed;
-                return vec![Action::Notify(Notice::Closed(Outcome::of(
-                    &self.params,
-                    &spend.tx,
-                )))];
+                self.phase = PayerPhase::Closed;
+                let outcome = Outcome::of(&self.params, &spend.tx);
+                self.outcome = Some(outcome);
+                return vec![Action::Notify(Notice::Closed(outcome))];
             }
             return Vec::new();
         }
-        if self.state == State::Protected {
+        if self.phase == PayerPhase::Protected {
             return self.abandon_if_late();
         }
         if self.may_refund() {
@@ -77,9 +81,9 @@ impl Payer {
     pub(super) fn on_blind(&mut self, tip: Option<Tip>) -> Vec<Action> {
         let Some(tip) = tip else { return Vec::new() };
         self.seen.tip = tip;
-        match self.state {
-            State::Protected => self.abandon_if_late(),
-            State::Closed | State::Abandoned => Vec::new(),
+        match self.phase {
+            PayerPhase::Protected => self.abandon_if_late(),
+            PayerPhase::Closed | PayerPhase::Abandoned => Vec::new(),
             _ if self.may_refund() => self.start_refund(),
             _ => Vec::new(),
         }
@@ -98,7 +102,7 @@ impl Payer {
     }
 
     fn start_refund(&mut self) -> Vec<Action> {
-        self.state.start_closing();
+        self.phase.start_closing();
         vec![self.refund.broadcast()]
     }
 
@@ -106,10 +110,10 @@ impl Payer {
     pub(super) fn follow(&mut self, tx: Transaction) -> Result<Vec<Action>, CommandError> {
         let construction = self.params.terms().construction;
         if !construction.has_script_refund() {
-            let signed = self.funding.outpoint().txid;
+            let signed = self.funding().outpoint().txid;
             return Err(CommandError::RefundCoSigned { signed, construction });
         }
-        if self.state == State::Closed {
+        if self.phase == PayerPhase::Closed {
             let command = "refund a malleated funding transaction";
             return Err(CommandError::wrong_stage(self.stage(), command));
         }
@@ -118,9 +122,9 @@ impl Payer {
         let signature = spend.sign(&self.key);
         let refund = RefundTx::complete(spend, signature, None).map_err(CommandError::Refund)?;
         *self.template = PaymentTemplate::new(&self.params, funding.outpoint());
-        (self.funding, self.refund) = (funding, Claim::new(refund));
+        (self.malleated, self.refund) = (Some(funding), Claim::new(refund));
         self.seen.funding_parent = None;
-        self.state.start_closing();
+        self.phase.start_closing();
         Ok(if self.may_refund() {
             vec![self.refund.broadcast()]
         } else {
@@ -130,13 +134,12 @@ impl Payer {
 
     /// Follows the funding transaction into the chain, out of it, and back.
     fn on_confirmations(&mut self, view: &ChainView) -> Vec<Action> {
-        let before = std::mem::replace(&mut self.seen.confirmations, view.confirmations);
-        let required = self.params.confirmations();
-        let confirmed = view.confirmations >= required;
-        match self.state {
+        let confirmed = view.confirmations >= self.params.confirmations();
+        let was_confirmed = std::mem::replace(&mut self.confirmed, confirmed);
+        match self.phase {
             // Only if it had enough confirmations before: the payee may see a block earlier than the payer does.
-            State::Open if !confirmed && !self.counts_early() && before >= required => {
-                self.state = State::Suspended;
+            PayerPhase::Open if !confirmed && !self.counts_early() && was_confirmed => {
+                self.phase = PayerPhase::Suspended;
                 let confirmations = view.confirmations;
                 let mut actions = vec![Action::Notify(Notice::FundingLost { confirmations })];
                 if confirmations == 0 {
@@ -144,11 +147,13 @@ impl Payer {
                 }
                 actions
             }
-            State::Suspended if confirmed => {
-                self.state = State::Open;
+            PayerPhase::Suspended if confirmed => {
+                self.phase = PayerPhase::Open;
                 vec![Action::Notify(Notice::Ready)]
             }
-            State::AwaitingReady | State::Open | State::Suspended if view.confirmations == 0 => {
+            PayerPhase::AwaitingReady | PayerPhase::Open | PayerPhase::Suspended
+                if view.confirmations == 0 =>
+            {
                 let mut actions = self.tell_overdue();
                 actions.extend(self.broadcast_funding_again(view));
                 actions
@@ -181,11 +186,11 @@ impl Payer {
         let terms = self.params.terms();
         let overdue = self.rebroadcast.overdue && self.promises.broadcast_funding_after.is_some();
         let mine = terms.protocol.payer_broadcasts_funding() || overdue;
-        let offered = self.rebroadcast.offered == view.tip;
+        let offered = self.rebroadcast.offered == Some(view.tip);
         if !mine || offered || terms.must_settle(view.tip, view.funding_parent) {
             return Vec::new();
         }
-        self.rebroadcast.offered = view.tip;
+        self.rebroadcast.offered = Some(view.tip);
         vec![self.broadcast_funding()]
     }
 
@@ -197,7 +202,7 @@ impl Payer {
         if undecided && self.stage() != Stage::Closed {
             // A later attempt would lock money for a payee that has stopped waiting. This side watches on until the
             // lock, because a node may reject what the network has.
-            self.state.start_closing();
+            self.phase.start_closing();
         }
         vec![Action::Notify(Notice::BroadcastRejected(result))]
     }
@@ -206,7 +211,7 @@ impl Payer {
     /// The same holds if no node answered: the refund is safe, and a second holder of the funding transaction can only
     /// help it into the chain.
     pub(super) fn hand_over_kept(&mut self, broadcast: SpendRole) -> Vec<Action> {
-        if broadcast == SpendRole::Funding && self.custody.is_kept() && self.state != State::Closed {
+        if broadcast == SpendRole::Funding && self.custody.is_kept() && self.phase != PayerPhase::Closed {
             let mut actions = self.on_funded();
             actions.push(self.hand_over());
             actions

@@ -1,7 +1,8 @@
 use bitcoin::FeeRate;
 
-use super::{Payer, State};
+use super::Payer;
 use crate::channel::bump::CpfpPackage;
+use crate::channel::durable::PayerPhase;
 use crate::channel::error::{CommandError, PaymentError, Refusal};
 use crate::channel::event::Action;
 use crate::channel::message::{Message, MessageKind};
@@ -12,27 +13,27 @@ use crate::channel::transaction::SpendTemplate;
 /// How the payer ends a channel: with a settlement, alone or as its part of one signature, or with the refund.
 impl Payer {
     pub(super) fn close(&mut self, feerate: FeeRate) -> Result<Vec<Action>, CommandError> {
-        match self.state {
-            State::AwaitingReady | State::Open | State::Suspended => {
+        match self.phase {
+            PayerPhase::AwaitingReady | PayerPhase::Open | PayerPhase::Suspended => {
                 self.params.check_wish(self.sums.paid, feerate)?;
                 if self.params.aggregate_key().is_some() {
                     self.promises.max_feerate = self.promises.max_feerate.max(feerate);
-                    self.state = State::AwaitingCooperativeClose;
+                    self.phase = PayerPhase::AwaitingCooperativeClose;
                     return Ok(vec![self.send(Message::CloseRequest { feerate, nonce: None })]);
                 }
             }
             // The payee does not answer, so it gets the settlement that takes two signatures.
-            State::AwaitingCooperativeClose => self.params.check_wish(self.sums.paid, feerate)?,
-            State::Protected => return Ok(vec![self.abandon()]),
+            PayerPhase::AwaitingCooperativeClose => self.params.check_wish(self.sums.paid, feerate)?,
+            PayerPhase::Protected => return Ok(vec![self.abandon()]),
             // The user has another use for the coins of a funding transaction that no one else has.
-            State::Closing if self.custody.is_kept() && self.seen.confirmations == 0 => {
+            PayerPhase::Closing if self.custody.is_kept() && self.seen.confirmations == 0 => {
                 return Ok(vec![self.abandon()]);
             }
-            State::Closing | State::Closed | State::Abandoned => {
+            PayerPhase::Closing | PayerPhase::Closed | PayerPhase::Abandoned => {
                 return Err(CommandError::wrong_stage(self.stage(), "close"))
             }
         }
-        self.state = State::Closing;
+        self.phase = PayerPhase::Closing;
         Ok(vec![self.settlement(feerate)])
     }
 
@@ -56,7 +57,7 @@ impl Payer {
             (Stage::Closing, None) => return Ok(Vec::new()),
             (stage, _) => return Err(Refusal::unexpected(stage, MessageKind::CloseRequest)),
         };
-        self.state = State::Closing;
+        self.phase = PayerPhase::Closing;
         Ok(vec![settlement])
     }
 
@@ -74,7 +75,7 @@ impl Payer {
             .params
             .balance_at(self.sums.paid, feerate)
             .expect("the change was asked before");
-        let spend = SpendTemplate::settlement(&self.params, self.funding.outpoint(), &balance);
+        let spend = SpendTemplate::settlement(&self.params, self.funding().outpoint(), &balance);
         self.send(Message::Settlement {
             paid: self.sums.paid,
             feerate,
@@ -93,7 +94,7 @@ impl Payer {
             .params
             .cooperative_balance(self.sums.paid, feerate)
             .expect("it costs less than a settlement with two signatures, and that can be paid");
-        let spend = SpendTemplate::cooperative(&self.params, self.funding.outpoint(), &balance);
+        let spend = SpendTemplate::cooperative(&self.params, self.funding().outpoint(), &balance);
         let (nonce, partial) = key.sign_with(&self.key, &nonce, spend.digest())?;
         Ok(self.send(Message::CooperativeSettlement {
             paid: self.sums.paid,

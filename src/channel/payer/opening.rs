@@ -2,6 +2,7 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
 use thiserror::Error;
 
 use super::{Payer, Promises};
+use crate::channel::claim::Claim;
 use crate::channel::construction::Construction;
 use crate::channel::error::Refusal;
 use crate::channel::event::Action;
@@ -337,6 +338,6 @@ impl PayerOpening<Protected> {
             funding,
             refund,
         } = self.state;
-        Payer::start(self.key, params, funding, refund, promises, tip)
+        Payer::new(self.key, params, funding, Claim::new(refund), promises, tip).start()
     }
 }

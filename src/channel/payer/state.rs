@@ -1,35 +1,12 @@
 use bitcoin::{Amount, FeeRate};
 
+use crate::channel::durable::PayerPhase;
 use crate::channel::limits::Limits;
 use crate::channel::lock::Tip;
 use crate::channel::stage::Stage;
 
-/// The life of a channel after the opening. Several states are one [`Stage`] to the user.
-///
-/// Whether the payee has the funding transaction is not part of it: see [`Custody`]. The user may close, and a payee may
-/// say ready, before this side's node has answered, so that most states are possible on both sides of the hand-over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// The payee has not requested the funding transaction (`bond`).
-    Protected,
-    /// The payee has not said that payments count.
-    AwaitingReady,
-    /// Payments count.
-    Open,
-    /// Payments counted until the funding transaction lost its confirmations.
-    Suspended,
-    /// The payee was asked to close with one signature, and has not answered.
-    AwaitingCooperativeClose,
-    /// A settlement is signed, the funding output is spent, or only the refund is left.
-    Closing,
-    /// The spend is confirmed, or the channel was abandoned.
-    Closed,
-    /// The funding transaction never left this side, as far as is known.
-    Abandoned,
-}
-
-impl State {
-    pub const fn stage(self) -> Stage {
+impl PayerPhase {
+    pub(super) const fn stage(self) -> Stage {
         match self {
             Self::Protected => Stage::Protected,
             Self::AwaitingReady | Self::Suspended => Stage::AwaitingFunding,
@@ -40,7 +17,7 @@ impl State {
     }
 
     /// Ends payments. An unanswered request for a cooperative close stays one.
-    pub fn start_closing(&mut self) {
+    pub(super) fn start_closing(&mut self) {
         if *self != Self::AwaitingCooperativeClose {
             *self = Self::Closing;
         }
@@ -59,6 +36,14 @@ pub(super) enum Custody {
 impl Custody {
     pub fn is_kept(self) -> bool {
         self == Self::Kept
+    }
+
+    /// The tip at which the payee got it.
+    pub const fn handed_over(self) -> Option<Tip> {
+        match self {
+            Self::Kept => None,
+            Self::HandedOver(since) => Some(since),
+        }
     }
 
     /// For how many blocks the payee has had it.
@@ -115,7 +100,7 @@ pub(super) struct Seen {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rebroadcast {
     /// The tip at which the network last received it from here: once a block is enough.
-    pub offered: Tip,
+    pub offered: Option<Tip>,
     /// The user was told that the payee withholds it.
     pub overdue: bool,
 }

@@ -17,6 +17,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
+                // What lives in this process alone dies with it.
+                Action::Persist(_) => {}
                 Action::Send(envelope) => self.connection.send(&envelope),
                 Action::Notify(notice) => self.on_notice(&notice),
                 Action::Broadcast { role, tx } => {

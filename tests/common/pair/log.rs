@@ -1,14 +1,19 @@
 use std::convert::Infallible;
 
 use bitcoin::Transaction;
-use spilman::channel::{Envelope, Message, Notice, SpendRole};
+use spilman::channel::{
+    Change, ChannelState, Envelope, Message, Notice, PayeeState, PayerState, Progress, SpendRole,
+};
 use spilman::sim::{BroadcastAnswer, Network};
 
 use super::Side;
 
-/// Delivers and accepts everything, and remembers it.
+/// Delivers and accepts everything, and remembers it. The store of each side is perfect.
 #[derive(Debug, Default)]
 pub struct Log {
+    /// What each side's store holds.
+    pub payer: Option<PayerState>,
+    pub payee: Option<PayeeState>,
     /// What happened, in order: one line for each action.
     pub lines: Vec<String>,
     pub broadcast: Vec<(SpendRole, Transaction)>,
@@ -35,6 +40,33 @@ impl Network for Log {
             .push(format!("{} broadcasts {}", name(by), role.name()));
         self.broadcast.push((role, tx.clone()));
         BroadcastAnswer::Accepted
+    }
+
+    fn persist(&mut self, _: Side, change: &Change) {
+        match change {
+            Change::Insert(new) => match &**new {
+                ChannelState::Payer(state) => assert_eq!(self.payer.replace(state.clone()), None),
+                ChannelState::Payee(state) => assert_eq!(self.payee.replace(state.clone()), None),
+            },
+            Change::Update(Progress::Payer(next)) => {
+                let held = &mut self
+                    .payer
+                    .as_mut()
+                    .expect("it was stored at the opening")
+                    .progress;
+                assert_eq!(next.version, held.version + 1);
+                *held = next.clone();
+            }
+            Change::Update(Progress::Payee(next)) => {
+                let held = &mut self
+                    .payee
+                    .as_mut()
+                    .expect("it was stored at the opening")
+                    .progress;
+                assert_eq!(next.version, held.version + 1);
+                *held = next.clone();
+            }
+        }
     }
 
     fn notify(&mut self, to: Side, notice: &Notice) {

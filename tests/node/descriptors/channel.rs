@@ -3,6 +3,7 @@
 use bitcoin::{Address, Amount, Network, Transaction};
 use spilman::channel::{Action, Construction, Event, LockKind, Protocol};
 use spilman::regtest::Regtest;
+use spilman::transcript::Side;
 
 use crate::common::cast::Cast;
 use crate::common::channel::Channel;
@@ -26,17 +27,12 @@ pub fn locked(chain: &Regtest, construction: Construction, kind: LockKind) -> Ch
 
 /// The payee closes; what it would broadcast stays here.
 pub fn close(channel: &mut Channel) -> Transaction {
-    let mut said = channel.pair.payee.apply(Event::Close).unwrap();
-    let mut to_payer = true;
+    let mut said = channel.pair.tell(Side::Payee, Event::Close).unwrap();
+    let mut by = Side::Payee;
     while let Some(Action::Send(envelope)) = said.first() {
-        let event = Event::Message(envelope.clone());
-        let party = if to_payer {
-            channel.pair.payer.apply(event)
-        } else {
-            channel.pair.payee.apply(event)
-        };
-        said = party.unwrap();
-        to_payer = !to_payer;
+        by = by.peer();
+        let heard = Event::Message(envelope.clone());
+        said = channel.pair.tell(by, heard).unwrap();
     }
     let settlement = channel.pair.payee.settlement();
     settlement.expect("the payer answers at once").tx().clone()

@@ -156,21 +156,15 @@ fn no_one_settles_below_the_agreed_feerate() {
 
 /// What a payer sends that has agreed to less: the messages of one that was told other terms.
 fn signed_low(channel: &mut Channel, low: FeeRate) -> Vec<Message> {
-    let asked = channel
-        .pair
-        .payee
-        .apply(Event::CloseAt(per_vb(3)))
-        .expect("asked");
+    let asked = channel.pair.tell(Side::Payee, Event::CloseAt(per_vb(3)));
+    let asked = asked.expect("asked");
     let mut messages = Vec::new();
     for action in asked {
         let spilman::channel::Action::Send(envelope) = action else {
             panic!("asked: {action:?}")
         };
-        let answers = channel
-            .pair
-            .payer
-            .apply(Event::Message(envelope))
-            .expect("signed");
+        let answers = channel.pair.tell(Side::Payer, Event::Message(envelope));
+        let answers = answers.expect("signed");
         messages.extend(answers.into_iter().map(|answer| match answer {
             spilman::channel::Action::Send(envelope) => envelope.message,
             other => panic!("signed: {other:?}"),
