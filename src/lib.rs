@@ -112,6 +112,8 @@ pub mod regtest;
 pub mod scenario;
 #[cfg(feature = "service")]
 pub mod service;
+#[cfg(feature = "service")]
+pub mod store;
 
 /// The README's examples are compiled and run with the others.
 #[cfg(all(doctest, feature = "regtest"))]

@@ -24,7 +24,7 @@ impl KeyId {
 }
 
 /// Whose key it is in the channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyRole {
     /// The payer's, K1.
     Payer,

@@ -5,6 +5,7 @@ use bitcoin::{Amount, FeeRate, Transaction};
 use thiserror::Error;
 
 use super::bump::CpfpError;
+use super::channel_keys::KeyRole;
 use super::construction::Construction;
 use super::event::Outcome;
 use super::funding::{FundingError, FundingTx};
@@ -196,6 +197,68 @@ pub enum Progress {
     Payer(PayerProgress),
     /// The payee's.
     Payee(PayeeProgress),
+}
+
+impl ChannelState {
+    /// Returns whose it is.
+    pub const fn role(&self) -> KeyRole {
+        match self {
+            Self::Payer(_) => KeyRole::Payer,
+            Self::Payee(_) => KeyRole::Payee,
+        }
+    }
+
+    /// Returns what both sides agreed on.
+    pub const fn params(&self) -> &ChannelParams {
+        match self {
+            Self::Payer(state) => &state.params,
+            Self::Payee(state) => &state.params,
+        }
+    }
+
+    /// Returns the funding transaction, as it was signed.
+    pub const fn funding(&self) -> &FundingTx {
+        match self {
+            Self::Payer(state) => &state.funding,
+            Self::Payee(state) => &state.funding,
+        }
+    }
+
+    /// Returns the number of changes since the opening.
+    pub const fn version(&self) -> u64 {
+        match self {
+            Self::Payer(state) => state.progress.version,
+            Self::Payee(state) => state.progress.version,
+        }
+    }
+
+    /// Takes a later version of the same party.
+    #[cfg(feature = "service")]
+    pub(crate) fn replace(&mut self, progress: Progress) {
+        match (self, progress) {
+            (Self::Payer(state), Progress::Payer(next)) => state.progress = next,
+            (Self::Payee(state), Progress::Payee(next)) => state.progress = next,
+            (Self::Payer(_) | Self::Payee(_), _) => debug_assert!(false, "a channel's name has its role"),
+        }
+    }
+}
+
+impl Progress {
+    /// Returns whose it is.
+    pub const fn role(&self) -> KeyRole {
+        match self {
+            Self::Payer(_) => KeyRole::Payer,
+            Self::Payee(_) => KeyRole::Payee,
+        }
+    }
+
+    /// Returns the number of changes since the opening.
+    pub const fn version(&self) -> u64 {
+        match self {
+            Self::Payer(progress) => progress.version,
+            Self::Payee(progress) => progress.version,
+        }
+    }
 }
 
 /// What a store must hold before anything that follows is done.
