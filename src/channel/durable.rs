@@ -224,6 +224,14 @@ impl ChannelState {
         }
     }
 
+    /// Whether the channel has ended, on chain or before it began.
+    pub const fn is_over(&self) -> bool {
+        match self {
+            Self::Payer(state) => matches!(state.progress.phase, PayerPhase::Closed | PayerPhase::Abandoned),
+            Self::Payee(state) => matches!(state.progress.phase, PayeePhase::Closed),
+        }
+    }
+
     /// Returns the number of changes since the opening.
     pub const fn version(&self) -> u64 {
         match self {

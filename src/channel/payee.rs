@@ -264,6 +264,18 @@ impl Payee {
         self.params.terms().too_late(self.sight.tip, funding_parent)
     }
 
+    /// Returns the latest tip that this side has heard of.
+    #[cfg(feature = "service")]
+    pub(crate) const fn tip(&self) -> Tip {
+        self.sight.tip
+    }
+
+    /// Whether the closing margin has begun, so that no payment is accepted any more.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.too_late().is_some()
+    }
+
     fn unconfirmed(&self) -> PaymentError {
         PaymentError::Unconfirmed {
             unconfirmed: self.params.zero_conf_limit(),

@@ -295,6 +295,18 @@ impl Payer {
         Ok(vec![self.payment()])
     }
 
+    /// Returns the latest tip that this side has heard of.
+    #[cfg(feature = "service")]
+    pub(crate) const fn tip(&self) -> Tip {
+        self.seen.tip
+    }
+
+    /// Returns the funding transaction as it was signed, whatever became of its id.
+    #[cfg(feature = "service")]
+    pub(crate) const fn signed_funding(&self) -> &FundingTx {
+        &self.funding
+    }
+
     /// Whether this side's node rejected the funding transaction, so that the payee was not told of it.
     #[cfg(feature = "service")]
     pub(crate) fn is_unfunded(&self) -> bool {

@@ -63,10 +63,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     pub fn new(io: IO) -> Self {
         Self {
             framed: Some(FramedRead::new(io, codec())),
+            deaf: false,
+            ..Self::none()
+        }
+    }
+
+    /// Returns what stands for a peer that is not there.
+    pub fn none() -> Self {
+        Self {
+            framed: None,
             queue: BytesMut::new(),
             stall: None,
             unflushed: false,
-            deaf: false,
+            deaf: true,
             received: 0,
             sent: 0,
         }

@@ -86,7 +86,7 @@ impl<S> Handle<S> {
     /// If the channel was abandoned, or the party's task ended early.
     pub async fn outcome(&self) -> Result<Outcome, OutcomeError> {
         let mut status = self.status.clone();
-        let is_over = |status: &Status| status.stage == Stage::Closed || status.panicked.is_some();
+        let is_over = |status: &Status| status.outcome.is_some() || status.panicked.is_some();
         // An error means that the task is gone. What it said last still stands.
         let _ = status.wait_for(is_over).await;
         let last = status.borrow();
@@ -95,8 +95,13 @@ impl<S> Handle<S> {
             (None, Some(message)) => Err(OutcomeError::Panicked {
                 message: message.clone(),
             }),
-            (None, None) if last.stage == Stage::Closed => Err(OutcomeError::Abandoned),
-            (None, None) => Err(OutcomeError::Aborted),
+            (None, None) => Err(match &last.store_failed {
+                Some(reason) => OutcomeError::StoreFailed {
+                    reason: reason.clone(),
+                },
+                None if last.stage == Stage::Closed => OutcomeError::Abandoned,
+                None => OutcomeError::Aborted,
+            }),
         }
     }
 
@@ -125,10 +130,14 @@ impl<S> Handle<S> {
     }
 
     async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| RequestError::Ended)?;
-        answer.await.map_err(|_| RequestError::Ended)
+        // If the party has ended, `answer` is gone with the request.
+        let _ = self.requests.send(request).await;
+        answer.await.map_err(|_| self.ended())
+    }
+
+    /// Why the party gives no answer.
+    fn ended(&self) -> RequestError {
+        let reason = self.status.borrow().store_failed.clone();
+        reason.map_or(RequestError::Ended, |reason| RequestError::StoreFailed { reason })
     }
 }

@@ -27,15 +27,19 @@ static USED: Mutex<BTreeSet<[u8; 33]>> = Mutex::new(BTreeSet::new());
 impl KeyReuse {
     /// Records a key before it is sent to the peer, or refuses it.
     pub(super) fn claim(self, key: PublicKey) -> Result<(), OpenError> {
-        // A set of keys is whole whatever became of the thread that changed it last.
-        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = used.insert(key.serialize());
-        if is_new || self == Self::Allow {
+        if record(key) || self == Self::Allow {
             Ok(())
         } else {
             Err(OpenError::KeyReused { key })
         }
     }
+}
+
+/// Records a key, and returns whether it is new.
+pub(super) fn record(key: PublicKey) -> bool {
+    // A set of keys is whole whatever became of the thread that changed it last.
+    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    used.insert(key.serialize())
 }
 
 /// Draws a fresh key for one channel: a random [`KeyId`], and the key that [`ChannelKeys::derive`] makes of it.

@@ -7,6 +7,8 @@
 //! - **Payments are cumulative.** [`PayerHandle::pay_up_to`] takes the total and never pays twice. An error after a
 //!   signature names the sum that the payee may hold.
 //! - **A key serves one channel.** [`fresh_key`] draws one from a seed; a key that this process has used before is refused.
+//! - **A channel may outlive its process.** With a store ([`Setup::store`]), nothing leaves a party before the store holds what it
+//!   follows from, and [`Restart`] starts the party again. If the store fails, the party takes no more payments.
 //! - **Failures around a party do not end it**: a view of the chain that fails, hangs or panics ([`Chain`]), an observer
 //!   or a connection that panics. It goes on with what it knows, and [`Status`] says what is wrong. A wallet that fails,
 //!   hangs or panics ([`Wallet`]) ends the opening, with nothing locked.
@@ -60,6 +62,7 @@ mod open_error;
 mod party;
 mod report;
 mod request;
+mod restart;
 mod session;
 mod setup;
 mod teller;
@@ -88,6 +91,7 @@ pub use keys::{fresh_key, KeyReuse, RandomnessError};
 pub use open_error::OpenError;
 pub use report::{no_observer, Observer, ObserverPanic, Report, Status};
 pub use request::PayError;
+pub use restart::{Restart, RestartError, Restarted};
 pub use setup::{Proposal, Setup};
 pub use timing::{ACKNOWLEDGE_TIMEOUT, OPENING_TIMEOUT, WALLET_TIMEOUT};
 pub use wallet::{wallet_fn, ChildSigner, Wallet, WalletError, WalletFn};

@@ -7,7 +7,7 @@ use super::connection::{Connection, Received};
 use super::handle::{spawn, PayeeHandle, PayeeSide, PayerHandle, PayerSide};
 use super::open_error::OpenError;
 use super::report::Report;
-use super::session::{Pace, Session};
+use super::session::{Launched, Pace, Session};
 use super::setup::{Proposal, Setup};
 use super::teller::Teller;
 use super::trace::in_opening;
@@ -140,7 +140,7 @@ where
     C: Chain,
     W: Wallet,
 {
-    let (pace, wallet_timeout) = (Pace::of(&setup), setup.wallet_timeout);
+    let (pace, wallet_timeout, shelf) = (Pace::of(&setup), setup.wallet_timeout, setup.shelf.clone());
     let mut peer = Opening {
         connection: Connection::new(io),
         channel: Some(id),
@@ -158,15 +158,19 @@ where
     // awaited before that has begun.
     let refund = opening.refund().clone();
     let (payer, actions) = opening.into_payer();
-    let session = Session::new(payer, peer.connection, chain, peer.teller, (pace, tip));
+    let session = Session::new(payer, peer.connection, chain, peer.teller, shelf, (pace, tip));
     let side = PayerSide::new(refund.clone());
     let (handle, mut launch) = spawn(session, actions, (side, wallet_timeout));
-    if let Some(reason) = launch.is_under_way().await {
-        return Err(OpenError::FundingRejected {
-            txid: handle.funding().tx().compute_txid(),
-            reason,
-            refund: Box::new(refund),
-        });
+    match launch.is_under_way().await {
+        Launched::UnderWay => {}
+        Launched::NotStored(error) => return Err(error.into()),
+        Launched::Rejected(reason) => {
+            return Err(OpenError::FundingRejected {
+                txid: handle.funding().tx().compute_txid(),
+                reason,
+                refund: Box::new(refund),
+            });
+        }
     }
     launch.keep();
     Ok(handle)
@@ -207,7 +211,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
-    let (pace, wallet_timeout) = (Pace::of(&setup), setup.wallet_timeout);
+    let (pace, wallet_timeout, shelf) = (Pace::of(&setup), setup.wallet_timeout, setup.shelf.clone());
     let nonces = setup.nonces.take();
     let mut peer = Opening {
         connection: Connection::new(io),
@@ -221,10 +225,12 @@ where
     if let Some(nonces) = nonces {
         payee.provide_nonces(nonces);
     }
-    let session = Session::new(payee, peer.connection, chain, peer.teller, (pace, tip));
+    let session = Session::new(payee, peer.connection, chain, peer.teller, shelf, (pace, tip));
     let (handle, mut launch) = spawn(session, actions, (PayeeSide::new(), wallet_timeout));
     // If the node rejected the funding transaction, the state machine offers it again, and the observer knows.
-    launch.is_under_way().await;
+    if let Launched::NotStored(error) = launch.is_under_way().await {
+        return Err(error.into());
+    }
     launch.keep();
     Ok(handle)
 }

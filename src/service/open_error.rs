@@ -8,6 +8,7 @@ use super::chain::ChainError;
 use super::connection::ConnectionError;
 use super::wallet::WalletError;
 use crate::channel::{FundError, RefundTx, Refusal, RefusalReason, Stage, TermsError};
+use crate::store::StoreError;
 
 /// Why a channel was not opened.
 #[derive(Debug, Error)]
@@ -76,4 +77,7 @@ pub enum OpenError {
     /// This side's own view of the chain failed.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// The channel could not be stored. The funding transaction has not left this side.
+    #[error("the channel was not stored, and is given up before its funding transaction has left: {0}")]
+    Store(#[from] StoreError),
 }

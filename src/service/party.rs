@@ -1,4 +1,4 @@
-use bitcoin::Amount;
+use bitcoin::{Amount, OutPoint};
 
 use crate::channel::{
     Action, ApplyError, Balance, ChannelParams, Event, FundingTx, Payee, Payer, RefundTx, SettlementTx,
@@ -29,6 +29,14 @@ pub(super) trait Party: Send + 'static {
     /// The payer's refund.
     fn refund(&self) -> Option<RefundTx> {
         None
+    }
+    /// What names the channel in a store: the funding output as it was signed.
+    fn stored_as(&self) -> OutPoint {
+        self.funding().outpoint()
+    }
+    /// The payee: whether it accepts no more payments, because the refund may win.
+    fn is_too_late(&self) -> bool {
+        false
     }
     /// The payer: whether its node rejected the funding transaction.
     fn is_unfunded(&self) -> bool {
@@ -72,6 +80,9 @@ party!(Payer {
     fn is_unfunded(&self) -> bool {
         self.is_unfunded()
     }
+    fn stored_as(&self) -> OutPoint {
+        self.signed_funding().outpoint()
+    }
 });
 
 party!(Payee {
@@ -85,5 +96,8 @@ party!(Payee {
     }
     fn settlement(&self) -> Option<SettlementTx> {
         self.settlement().cloned()
+    }
+    fn is_too_late(&self) -> bool {
+        self.is_too_late()
     }
 });

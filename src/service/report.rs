@@ -9,6 +9,7 @@ use crate::channel::{
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
+use crate::store::StoreError;
 
 /// What a party reports to its user, in order.
 #[derive(Debug)]
@@ -50,6 +51,10 @@ pub enum Report<'a> {
     NoMoreNews,
     /// This side's view of the chain failed; it is polled again shortly.
     ChainFailed(&'a ChainError),
+    /// The store failed, and this process has lost the channel. It sends and signs nothing more, and takes no more payments.
+    /// It watches on: a payer refunds at the lock, and a payee settles from the closing margin on, unless another process
+    /// has taken the channel over.
+    StoreFailed(&'a StoreError),
     /// No new block was seen for a long time: the node or server may be stuck, or withhold blocks. Reported once for
     /// each tip; no decision depends on it.
     StaleTip {
@@ -92,6 +97,8 @@ pub struct Status {
     pub outcome: Option<Outcome>,
     /// Panics of the observer, or of a subscriber of `tracing`, if there were any.
     pub fault: Option<ObserverPanic>,
+    /// Why the store failed, if it did: see [`Report::StoreFailed`].
+    pub store_failed: Option<String>,
     /// The message of the panic that ended the party's task, a bug in this crate: no one watches the channel any more.
     pub panicked: Option<String>,
 }

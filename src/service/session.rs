@@ -1,3 +1,4 @@
+mod outbox;
 mod perform;
 mod poll_schedule;
 
@@ -20,6 +21,9 @@ use super::party::Party;
 use super::report::{Report, Status};
 use super::request::{PayError, Payment, Request};
 use super::teller::Teller;
+use crate::store::StoreError;
+use outbox::Outbox;
+pub(super) use outbox::Shelf;
 pub(super) use poll_schedule::Pace;
 use poll_schedule::PollSchedule;
 
@@ -33,6 +37,12 @@ pub(super) struct Session<P, IO, C> {
     chain: C,
     teller: Teller,
     status: watch::Sender<Status>,
+    outbox: Outbox,
+    /// Why the store failed. This process has lost the channel then: it takes no message and no order any more, and only
+    /// watches the chain.
+    store_failed: Option<StoreError>,
+    /// What the payee's user was told to have been accepted: never more than the store holds.
+    paid: Amount,
     /// By the sum that each of them waits for.
     unacknowledged: BTreeMap<Amount, Vec<oneshot::Sender<Result<Balance, PayError>>>>,
     seen: u64,
@@ -44,6 +54,15 @@ pub(super) struct Session<P, IO, C> {
     alone: bool,
     /// What this side's node said when it last rejected the funding transaction.
     funding_rejected: Option<String>,
+}
+
+/// What became of the first actions.
+pub(super) enum Launched {
+    UnderWay,
+    /// The node rejected the funding transaction. The party goes on.
+    Rejected(String),
+    /// The channel was not stored, so nothing was done, and the party has ended.
+    NotStored(StoreError),
 }
 
 /// What a session hears from its side.
@@ -67,8 +86,8 @@ struct Ended {
 /// What a session does first.
 pub(super) struct Start {
     pub actions: Vec<Action>,
-    /// Told when they are carried out, with the reason if the node rejected the funding transaction.
-    pub carried_out: oneshot::Sender<Option<String>>,
+    /// Told when they are carried out.
+    pub carried_out: oneshot::Sender<Launched>,
 }
 
 impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Session<P, IO, C> {
@@ -77,11 +96,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         connection: Connection<IO>,
         chain: C,
         teller: Teller,
+        shelf: Option<Shelf>,
         (pace, tip): (Pace, Tip),
     ) -> Self {
+        let paid = party.paid();
         let status = watch::Sender::new(Status {
             stage: party.stage(),
-            paid: party.paid(),
+            paid,
             connected: true,
             blind: false,
             received: connection.received,
@@ -89,9 +110,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             seen: 0,
             outcome: None,
             fault: None,
+            store_failed: None,
             panicked: None,
         });
         Self {
+            outbox: Outbox::new(shelf),
+            store_failed: None,
+            paid,
             party,
             connection,
             chain,
@@ -107,6 +132,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         }
     }
 
+    /// Begins without a peer: not one that is gone, but one that may come back.
+    pub fn alone(mut self) -> Self {
+        (self.alone, self.hung_up) = (true, true);
+        self.status.send_modify(|status| status.connected = false);
+        self
+    }
+
     pub const fn party(&self) -> &P {
         &self.party
     }
@@ -118,9 +150,15 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     /// Deals with one thing after the other until the funding output is spent for good.
     pub async fn run(mut self, start: Start, mut inbox: Inbox) {
         self.perform(start.actions).await;
+        self.catch_up_with_store().await;
         // The one who opened it may have stopped waiting; `kept` tells.
+        if let Some(error) = self.store_failed.clone() {
+            let _ = start.carried_out.send(Launched::NotStored(error));
+            return self.publish();
+        }
         let rejected = self.funding_rejected.take().filter(|_| self.party.is_unfunded());
-        let _ = start.carried_out.send(rejected);
+        let launched = rejected.map_or(Launched::UnderWay, Launched::Rejected);
+        let _ = start.carried_out.send(launched);
         let mut changes = self.changes();
         let mut ended = Ended::default();
         loop {
@@ -129,7 +167,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
                 self.on_end_of_connection().await;
             }
             self.publish();
-            if self.party.stage() == Stage::Closed {
+            let closed = self.party.stage() == Stage::Closed && self.outbox.is_empty();
+            if closed || self.store_failed.as_ref().is_some_and(StoreError::is_conflict) {
                 break;
             }
             self.next(&mut inbox, &mut changes, &mut ended).await;
@@ -140,7 +179,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     /// Waits for the next thing, and deals with it.
     async fn next(&mut self, inbox: &mut Inbox, changes: &mut watch::Receiver<u64>, ended: &mut Ended) {
-        let takes_payments = !ended.payments && !self.connection.is_long();
+        let keeps_up = !self.outbox.is_full();
+        let takes_payments = !ended.payments && !self.connection.is_long() && keeps_up;
         tokio::select! {
             // In this order when several are ready: what the chain says decides over money, one's own user comes
             // before a peer that talks without pause, and a fixed order makes a run repeatable.
@@ -158,6 +198,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
                 self.poll(changes).await;
                 self.catch_up(inbox).await;
             }
+            next = self.outbox.next(), if !self.outbox.is_empty() => {
+                self.do_next(next).await;
+                self.do_what_is_stored().await;
+            }
             kept = &mut inbox.kept, if !ended.opener => {
                 ended.opener = true;
                 if kept.is_err() {
@@ -173,7 +217,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
                 Some(payment) => self.on_payment(payment).await,
                 None => ended.payments = true,
             },
-            received = self.connection.receive(P::IS_PAID), if self.connection.is_open() => {
+            received = self.connection.receive(P::IS_PAID), if self.connection.is_open() && keeps_up => {
                 self.on_received(received).await;
             }
         }
@@ -203,7 +247,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             self.on_request(request).await;
         }
         for _ in 0..TURN {
-            if self.connection.is_long() {
+            if self.connection.is_long() || self.outbox.is_full() {
                 break;
             }
             let Ok(payment) = inbox.payments.try_recv() else {
@@ -212,7 +256,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             self.on_payment(payment).await;
         }
         for _ in 0..TURN {
-            if !self.connection.is_open() || self.party.stage() == Stage::Closed {
+            let is_deaf = !self.connection.is_open() || self.outbox.is_full();
+            if is_deaf || self.party.stage() == Stage::Closed {
                 break;
             }
             let Some(received) = self.connection.receive(P::IS_PAID).now_or_never() else {
@@ -230,7 +275,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             self.teller.tell(Report::Disconnected);
         }
         self.give_up_waiting(None);
-        self.on_event(Event::PeerGone).await;
+        if self.store_failed.is_none() {
+            self.on_event(Event::PeerGone).await;
+        }
     }
 
     /// The opener dropped the handle, so the channel is closed to free its money soon.
@@ -239,6 +286,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         if self.party.is_unfunded() {
             return self.close();
         }
+        if self.store_failed.is_some() {
+            return;
+        }
         if let Err(error) = self.apply(Event::Close).await {
             self.teller.tell(Report::Failed(&error));
         }
@@ -246,6 +296,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     async fn on_request(&mut self, request: Request) {
         match request {
+            // The handle says why, when no answer comes.
+            Request::Apply(..) if self.store_failed.is_some() => {}
             Request::Apply(event, reply) => {
                 let result = self.apply(event).await;
                 // The caller may have stopped waiting.
@@ -280,6 +332,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             Received::Message(envelope) => self.on_message(envelope).await,
             Received::Garbled(error) => {
                 self.teller.tell(Report::Garbled(&error));
+                self.catch_up_with_store().await;
                 self.hang_up(RefusalReason::Malformed);
             }
         }
@@ -304,6 +357,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             }
             Err(ApplyError::Refused(refusal)) => {
                 self.teller.tell(Report::Refused(&refusal));
+                // What was acknowledged before is said before.
+                self.catch_up_with_store().await;
                 self.hang_up(refusal.reason());
             }
             Err(error) => self.teller.tell(Report::Failed(&error)),
@@ -388,7 +443,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     fn publish(&self) {
         self.status.send_replace(Status {
             stage: self.party.stage(),
-            paid: self.party.paid(),
+            paid: if P::IS_PAID { self.paid } else { self.party.paid() },
             connected: self.connection.is_open(),
             blind: self.polls.blind,
             received: self.connection.received,
@@ -396,6 +451,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             seen: self.seen,
             outcome: self.outcome,
             fault: self.teller.fault.clone(),
+            store_failed: self.store_failed.as_ref().map(ToString::to_string),
             panicked: None,
         });
     }

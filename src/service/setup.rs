@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::ScriptBuf;
@@ -5,8 +6,10 @@ use bitcoin::ScriptBuf;
 use super::backoff::Backoff;
 use super::keys::KeyReuse;
 use super::report::{no_observer, Observer};
+use super::session::Shelf;
 use super::timing::{OPENING_TIMEOUT, STALE, WALLET_TIMEOUT};
-use crate::channel::{ChannelId, ChannelKey, Limits, NonceSource, Terms};
+use crate::channel::{ChannelId, ChannelKey, KeyId, Limits, NonceSource, Terms};
+use crate::store::Store;
 
 /// What a party brings to one channel, and the way to [open](Setup::open) or to [accept](Setup::accept) it.
 ///
@@ -39,6 +42,7 @@ pub struct Setup {
     pub(super) backoff: Backoff,
     pub(super) stale_after: Duration,
     pub(super) nonces: Option<NonceSource>,
+    pub(super) shelf: Option<Shelf>,
 }
 
 impl Setup {
@@ -57,6 +61,7 @@ impl Setup {
             backoff: Backoff::default(),
             stale_after: STALE,
             nonces: random_nonces(),
+            shelf: None,
         }
     }
 
@@ -108,6 +113,14 @@ impl Setup {
         Self { stale_after, ..self }
     }
 
+    /// Sets where the channel outlives the process, and the id of its key ([`fresh_key`](super::fresh_key)). By default it
+    /// dies with the process: what it held then is lost, a payee's payments and a payer's refund.
+    #[must_use]
+    pub fn store(self, store: Arc<dyn Store>, key_id: KeyId) -> Self {
+        let shelf = Some(Shelf { store, key_id });
+        Self { shelf, ..self }
+    }
+
     /// Sets the payee's source of nonces, for a cooperative close. With `None`, a close takes two signatures. The default is
     /// the operating system's random numbers.
     #[must_use]
@@ -117,7 +130,7 @@ impl Setup {
 }
 
 /// None if the system has no random numbers to give: two signatures need none.
-fn random_nonces() -> Option<NonceSource> {
+pub(super) fn random_nonces() -> Option<NonceSource> {
     let mut fresh = [0; 32];
     getrandom::fill(&mut fresh).ok()?;
     Some(NonceSource::new(fresh))

@@ -27,6 +27,9 @@ pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(TWO_POLLS + BROADC
 /// more before it can take the payment.
 pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(2 * TWO_POLLS + BROADCASTS + NETWORK);
 
+/// How long a store may take to make a change durable. After that nobody knows what it holds.
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long the last messages may take after this side has hung up.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 

@@ -96,6 +96,9 @@ mod enabled {
                 let source = source.map(ToString::to_string).unwrap_or_default();
                 warn!(target: TARGET, report = "chain-failed", %error, source, "no view of the chain");
             }
+            Report::StoreFailed(error) => {
+                error!(target: TARGET, report = "store-failed", %error, "the store failed: no more payments");
+            }
             Report::StaleTip { tip, unchanged } => {
                 let height = tip.height.to_consensus_u32();
                 warn!(target: TARGET, report = "stale-tip", height, ?unchanged, "no new block for a long time");

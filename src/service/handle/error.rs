@@ -14,6 +14,13 @@ pub enum RequestError {
     /// It was sent, and not acknowledged.
     #[error(transparent)]
     Pay(#[from] PayError),
+    /// The store has failed, so that the party signs and closes nothing any more
+    /// ([`Report::StoreFailed`](crate::service::Report::StoreFailed)).
+    #[error("the store failed, and this process no longer owns the channel: {reason}")]
+    StoreFailed {
+        /// What the store said.
+        reason: String,
+    },
     /// The party's task has ended.
     #[error("the channel is closed, or its task was ended")]
     Ended,
@@ -26,6 +33,13 @@ pub enum OutcomeError {
     /// The channel was abandoned: this side had nothing left at stake.
     #[error("the channel was abandoned: this side had nothing left at stake")]
     Abandoned,
+    /// The store failed ([`Report::StoreFailed`](crate::service::Report::StoreFailed)), and this process no longer follows
+    /// the channel.
+    #[error("the store failed, and this process no longer follows the channel: {reason}")]
+    StoreFailed {
+        /// What the store said.
+        reason: String,
+    },
     /// The party's task was ended, by [`Handle::abort`](super::Handle::abort) or with its runtime.
     /// No one settles or refunds for this side.
     #[error("the party's task was aborted: no one watches the channel any more")]

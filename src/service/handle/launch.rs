@@ -8,20 +8,20 @@ use crate::channel::Action;
 use crate::service::chain::Chain;
 use crate::service::guard::{catch_async, Panicked};
 use crate::service::party::Party;
-use crate::service::session::{Inbox, Session, Start};
+use crate::service::session::{Inbox, Launched, Session, Start};
 use crate::service::trace::in_channel;
 
 /// A party whose task has begun, and whose opener still waits for the first things that it does.
 pub(in crate::service) struct Launch {
-    carried_out: oneshot::Receiver<Option<String>>,
+    carried_out: oneshot::Receiver<Launched>,
     kept: oneshot::Sender<()>,
 }
 
 impl Launch {
-    /// Waits until the first actions are carried out; the reason if the node rejected the funding transaction.
-    pub async fn is_under_way(&mut self) -> Option<String> {
+    /// Waits until the first actions are carried out.
+    pub async fn is_under_way(&mut self) -> Launched {
         // A task that has ended by now says so in its outcome.
-        (&mut self.carried_out).await.ok().flatten()
+        (&mut self.carried_out).await.unwrap_or(Launched::UnderWay)
     }
 
     /// Says that the opener takes the handle. A party that is never told so asks to close.

@@ -115,7 +115,7 @@ impl Handle<PayerSide> {
         Err(match (answered, is_signed) {
             (_, true) => PayError::Unacknowledged { paid }.into(),
             (Err(_), false) => PayError::NotSigned { paid }.into(),
-            (Ok(_), false) => RequestError::Ended,
+            (Ok(_), false) => self.ended(),
         })
     }
 }

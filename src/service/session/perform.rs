@@ -1,6 +1,5 @@
-use std::collections::VecDeque;
-
 use bitcoin::{Amount, Txid};
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
@@ -9,48 +8,107 @@ use crate::service::chain::{in_time, Chain, ChainError};
 use crate::service::party::Party;
 use crate::service::report::Report;
 use crate::service::request::{PayError, Payment, Sum};
+use crate::store::StoreError;
 
 /// What a party does: it carries out actions, and signs payments.
 impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Session<P, IO, C> {
-    /// Carries out actions, and what follows from the network's answers.
+    /// Carries out actions once what must be stored is, and what follows from the network's answers.
     pub(super) async fn perform(&mut self, actions: Vec<Action>) {
-        let mut actions = VecDeque::from(actions);
-        while let Some(action) = actions.pop_front() {
-            match action {
-                // What lives in this process alone dies with it.
-                Action::Persist(_) => {}
-                Action::Send(envelope) => self.connection.send(&envelope),
-                Action::Notify(notice) => self.on_notice(&notice),
-                Action::Broadcast { role, tx } => {
-                    let chain = &self.chain;
-                    let asked = in_time("broadcast a transaction", async { chain.broadcast(&tx).await });
-                    let answer = self.connection.write_during(asked).await;
-                    if let Ok(rejected) = &answer {
-                        let rejected = rejected.as_deref();
-                        self.teller.tell(Report::Broadcast {
-                            role,
-                            tx: &tx,
-                            rejected,
-                        });
-                    }
-                    actions.extend(self.answered(role, tx.compute_txid(), answer));
-                }
-                Action::BroadcastPackage { role, package } => {
-                    let chain = &self.chain;
-                    let asked = in_time("submit a package", async {
-                        chain.broadcast_package(&package).await
+        self.queue(actions);
+        self.do_what_is_stored().await;
+    }
+
+    fn queue(&mut self, mut actions: Vec<Action>) {
+        if self.store_failed.is_some() {
+            actions.retain(|action| self.is_safe_unstored(action));
+        }
+        self.outbox.put(self.party.stored_as(), actions);
+    }
+
+    /// Does everything that waits for nothing.
+    pub(super) async fn do_what_is_stored(&mut self) {
+        while !self.outbox.is_empty() {
+            let Some(next) = self.outbox.next().now_or_never() else {
+                break;
+            };
+            self.do_next(next).await;
+        }
+    }
+
+    /// Waits for the store, and does everything.
+    pub(super) async fn catch_up_with_store(&mut self) {
+        while !self.outbox.is_empty() {
+            let next = self.connection.write_during(self.outbox.next()).await;
+            self.do_next(next).await;
+        }
+    }
+
+    pub(super) async fn do_next(&mut self, next: Option<Result<Action, StoreError>>) {
+        match next {
+            Some(Ok(action)) => self.carry_out(action).await,
+            Some(Err(error)) => self.on_store_failed(error),
+            None => {}
+        }
+    }
+
+    /// Nobody knows what the store holds, so nothing may depend on it any more: no acknowledgement, no payment, no close.
+    fn on_store_failed(&mut self, error: StoreError) {
+        self.teller.tell(Report::StoreFailed(&error));
+        self.store_failed = Some(error);
+        self.close();
+        self.give_up_waiting(None);
+    }
+
+    /// What a party still does when its store has failed. A payer's refund is always safe, and a funding transaction that
+    /// left is out. A payee's settlement is safe from the closing margin on: no later process accepts a payment after that,
+    /// which a settlement that nobody stored could take back.
+    fn is_safe_unstored(&self, action: &Action) -> bool {
+        match action {
+            Action::Persist(_) | Action::Send(_) => false,
+            Action::Broadcast { role, .. } | Action::BroadcastPackage { role, .. } => {
+                matches!(role, SpendRole::Funding | SpendRole::Refund) || self.party.is_too_late()
+            }
+            _ => true,
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        match action {
+            // The outbox has dealt with it.
+            Action::Persist(_) => {}
+            Action::Send(envelope) => self.connection.send(&envelope),
+            Action::Notify(notice) => self.on_notice(&notice),
+            Action::Broadcast { role, tx } => {
+                let chain = &self.chain;
+                let asked = in_time("broadcast a transaction", async { chain.broadcast(&tx).await });
+                let answer = self.connection.write_during(asked).await;
+                if let Ok(rejected) = &answer {
+                    let rejected = rejected.as_deref();
+                    self.teller.tell(Report::Broadcast {
+                        role,
+                        tx: &tx,
+                        rejected,
                     });
-                    let answer = self.connection.write_during(asked).await;
-                    if let Ok(rejected) = &answer {
-                        let (package, rejected) = (&package, rejected.as_deref());
-                        self.teller.tell(Report::BroadcastPackage {
-                            role,
-                            package,
-                            rejected,
-                        });
-                    }
-                    actions.extend(self.answered(role, package.parent().compute_txid(), answer));
                 }
+                let actions = self.answered(role, tx.compute_txid(), answer);
+                self.queue(actions);
+            }
+            Action::BroadcastPackage { role, package } => {
+                let chain = &self.chain;
+                let asked = in_time("submit a package", async {
+                    chain.broadcast_package(&package).await
+                });
+                let answer = self.connection.write_during(asked).await;
+                if let Ok(rejected) = &answer {
+                    let (package, rejected) = (&package, rejected.as_deref());
+                    self.teller.tell(Report::BroadcastPackage {
+                        role,
+                        package,
+                        rejected,
+                    });
+                }
+                let actions = self.answered(role, package.parent().compute_txid(), answer);
+                self.queue(actions);
             }
         }
     }
@@ -84,6 +142,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         self.teller.tell(Report::Notice(notice));
         match notice {
             Notice::PaymentAccepted(balance) => {
+                self.paid = balance.paid;
                 while let Some(waiting) = self.unacknowledged.first_entry() {
                     if *waiting.key() > balance.paid {
                         break;

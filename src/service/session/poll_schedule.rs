@@ -11,16 +11,17 @@ use crate::service::timing::POLL_INTERVAL;
 /// How often a party polls the chain, and when it complains.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::service) struct Pace {
-    backoff: Backoff,
-    stale_after: Duration,
+    pub backoff: Backoff,
+    pub stale_after: Duration,
 }
 
 impl Pace {
+    pub const fn new(backoff: Backoff, stale_after: Duration) -> Self {
+        Self { backoff, stale_after }
+    }
+
     pub const fn of(setup: &Setup) -> Self {
-        Self {
-            backoff: setup.backoff,
-            stale_after: setup.stale_after,
-        }
+        Self::new(setup.backoff, setup.stale_after)
     }
 }
 

@@ -1,0 +1,112 @@
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
+
+use bitcoin::OutPoint;
+use tokio::time::{timeout, Timeout};
+
+use crate::channel::{Action, Change, KeyId};
+use crate::service::guard::catch;
+use crate::service::timing::STORE_TIMEOUT;
+use crate::store::{Store, StoreError, StoredChannel, Ticket};
+
+/// With more than this to be done, a session reads nothing and signs nothing: its store does not keep up.
+const FULL: usize = 256;
+
+/// Where one channel is stored.
+#[derive(Clone)]
+pub(in crate::service) struct Shelf {
+    pub store: Arc<dyn Store>,
+    pub key_id: KeyId,
+}
+
+impl Shelf {
+    fn keep(&self, funding: OutPoint, change: Change) -> Ticket {
+        let ticket = catch(|| match change {
+            Change::Insert(state) => self.store.insert(StoredChannel {
+                key_id: self.key_id,
+                state: *state,
+            }),
+            Change::Update(progress) => self.store.update(funding, progress),
+        });
+        // A store that panics is the user's code, and has not kept the change.
+        ticket.unwrap_or_else(|panicked| {
+            let error = std::io::Error::other(panicked);
+            Ticket::resolved(Err(StoreError::Other(Arc::new(error))))
+        })
+    }
+}
+
+/// What a party has to do, in order, held back until its store has what it follows from.
+///
+/// Without a store nothing is held back: what lives in this process alone dies with it.
+pub(super) struct Outbox {
+    shelf: Option<Shelf>,
+    queue: VecDeque<Held>,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are actions, and the queue is short"
+)]
+enum Held {
+    /// Nothing behind it is done before this is durable.
+    Until(Pin<Box<Timeout<Ticket>>>),
+    Act(Action),
+}
+
+impl Outbox {
+    pub const fn new(shelf: Option<Shelf>) -> Self {
+        Self {
+            shelf,
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// Hands what must be stored to the store, and queues the rest behind it.
+    pub fn put(&mut self, funding: OutPoint, actions: Vec<Action>) {
+        for action in actions {
+            match (action, &self.shelf) {
+                (Action::Persist(change), Some(shelf)) => {
+                    let ticket = timeout(STORE_TIMEOUT, shelf.keep(funding, change));
+                    self.queue.push_back(Held::Until(Box::pin(ticket)));
+                }
+                (Action::Persist(_), None) => {}
+                (action, _) => self.queue.push_back(Held::Act(action)),
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.queue.len() > FULL
+    }
+
+    /// Returns what may be done next; `None` if nothing is left. Cancel safe.
+    ///
+    /// # Errors
+    /// If the store failed. What is queued will never be done, and is gone.
+    pub async fn next(&mut self) -> Option<Result<Action, StoreError>> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Action, StoreError>>> {
+        while let Some(Held::Until(ticket)) = self.queue.front_mut() {
+            let stored = ready!(ticket.as_mut().poll(context));
+            if let Err(error) = stored.unwrap_or(Err(StoreError::Timeout(STORE_TIMEOUT))) {
+                self.queue.clear();
+                return Poll::Ready(Some(Err(error)));
+            }
+            self.queue.pop_front();
+        }
+        Poll::Ready(match self.queue.pop_front() {
+            Some(Held::Act(action)) => Some(Ok(action)),
+            Some(Held::Until(_)) | None => None,
+        })
+    }
+}
