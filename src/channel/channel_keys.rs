@@ -2,6 +2,7 @@ use std::fmt;
 
 use bitcoin::hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
 use bitcoin::secp256k1::SecretKey;
+use zeroize::Zeroizing;
 
 use super::keys::ChannelKey;
 
@@ -48,13 +49,14 @@ pub enum KeyRole {
 /// ```
 #[derive(Clone)]
 pub struct ChannelKeys {
-    seed: [u8; 32],
+    seed: Zeroizing<[u8; 32]>,
 }
 
 impl ChannelKeys {
     /// Takes a secret seed of 32 random bytes.
     #[must_use]
-    pub const fn new(seed: [u8; 32]) -> Self {
+    pub fn new(seed: [u8; 32]) -> Self {
+        let seed = Zeroizing::new(seed);
         Self { seed }
     }
 
@@ -65,7 +67,7 @@ impl ChannelKeys {
         reason = "one digest in 2^128 is not a valid secret key"
     )]
     pub fn derive(&self, role: KeyRole, id: KeyId) -> ChannelKey {
-        let mut engine = HmacEngine::<sha256::Hash>::new(&self.seed);
+        let mut engine = HmacEngine::<sha256::Hash>::new(&*self.seed);
         engine.input(match role {
             KeyRole::Payer => b"spilman/payer",
             KeyRole::Payee => b"spilman/payee",

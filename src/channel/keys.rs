@@ -115,6 +115,14 @@ impl ChannelKey {
     }
 }
 
+/// The memory of a key that has served is overwritten, as far as a program can: copies that the compiler made stay.
+impl Drop for ChannelKey {
+    fn drop(&mut self) {
+        self.pair.non_secure_erase();
+        self.secret.non_secure_erase();
+    }
+}
+
 impl fmt::Debug for ChannelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ChannelKey({})", self.public)

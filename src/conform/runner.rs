@@ -157,7 +157,7 @@ impl Runner {
     ) -> Result<(), CaseFailure> {
         let ours = run.ours();
         let key = parties.key(ours);
-        let nonces = NonceSource::new(run.world.key(&format!("{ours}/nonces")).secret_bytes());
+        let nonces = NonceSource::fixed(run.world.key(&format!("{ours}/nonces")).secret_bytes());
         let setup = Setup::new(ChannelKey::new(key), payout(&key))
             // Published: the same in every run.
             .key_reuse(KeyReuse::Allow)

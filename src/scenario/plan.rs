@@ -104,7 +104,7 @@ impl World {
                 .key_reuse(KeyReuse::Allow)
                 .limits(limits.clone())
                 .observer(self.recorder.observer(side, &label))
-                .nonces(Some(NonceSource::new(nonces)))
+                .nonces(Some(NonceSource::fixed(nonces)))
         };
         let feerate = terms.feerate;
         let wallet = wallet_fn(|output: &TxOut| fund(&coin, output, feerate, &payout(&payer_key)));

@@ -140,9 +140,7 @@ impl Restart {
                 Restarted::Payer(handle)
             }
             Restored::Payee(mut payee) => {
-                if let Some(nonces) = random_nonces() {
-                    payee.provide_nonces(nonces);
-                }
+                payee.provide_nonces(random_nonces());
                 let (tip, side) = (payee.tip(), PayeeSide::new());
                 let session = Session::new(payee, alone(), chain, teller, Some(shelf), (self.pace, tip));
                 let (handle, launch) = spawn(session.alone(), Vec::new(), (side, self.wallet_timeout));

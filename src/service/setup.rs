@@ -60,7 +60,7 @@ impl Setup {
             wallet_timeout: WALLET_TIMEOUT,
             backoff: Backoff::default(),
             stale_after: STALE,
-            nonces: random_nonces(),
+            nonces: Some(random_nonces()),
             shelf: None,
         }
     }
@@ -122,18 +122,19 @@ impl Setup {
     }
 
     /// Sets the payee's source of nonces, for a cooperative close. With `None`, a close takes two signatures. The default is
-    /// the operating system's random numbers.
+    /// the operating system's random numbers, drawn for each close.
     #[must_use]
     pub fn nonces(self, nonces: Option<NonceSource>) -> Self {
         Self { nonces, ..self }
     }
 }
 
-/// None if the system has no random numbers to give: two signatures need none.
-pub(super) fn random_nonces() -> Option<NonceSource> {
-    let mut fresh = [0; 32];
-    getrandom::fill(&mut fresh).ok()?;
-    Some(NonceSource::new(fresh))
+pub(super) const fn random_nonces() -> NonceSource {
+    NonceSource::new(|| {
+        let mut fresh = [0; 32];
+        getrandom::fill(&mut fresh).ok()?;
+        Some(fresh)
+    })
 }
 
 /// What a payer proposes.

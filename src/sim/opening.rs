@@ -167,7 +167,7 @@ impl<N: Network> Opening<AtHandover, N> {
         let received = self.state.payee.receive_funding(funding);
         let (mut payee, actions) = received.map_err(SimError::refused(Side::Payee, MessageKind::Funding))?;
         if let Some(seed) = setup.nonce_seed {
-            payee.provide_nonces(NonceSource::new(seed));
+            payee.provide_nonces(NonceSource::fixed(seed));
         }
         let mut pair = Pair::new(payer, payee, network, setup.tip);
         pair.queue(Side::Payee, actions);

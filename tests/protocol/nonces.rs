@@ -1,11 +1,12 @@
 //! A nonce signs once, whatever the peer asks for: the settlement with one signature of both.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bitcoin::FeeRate;
 use spilman::channel::{
-    Action, ApplyError, Construction, Event, Message, Protocol, PublicNonce, RefusalReason, SpendRole, Stage,
-    Terms,
+    Action, ApplyError, Construction, Event, Message, NonceSource, Protocol, PublicNonce, RefusalReason,
+    SpendRole, Stage, Terms,
 };
 
 use crate::pair::{amounts, assert_spends, hears, key, sat, Case, Inspect, Pair, Side, Sign};
@@ -48,6 +49,24 @@ fn reason(refused: Result<Vec<Action>, ApplyError>) -> RefusalReason {
         Err(ApplyError::Refused(refusal)) => refusal.reason(),
         other => panic!("refused, not {other:?}"),
     }
+}
+
+/// A snapshot of a running machine has everything that the payee had in memory. What it draws when it closes, it had not.
+#[test]
+fn two_copies_of_a_running_payee_close_with_different_nonces() {
+    static DRAWN: AtomicU8 = AtomicU8::new(0);
+    let copy = |draw| {
+        let mut pair = case().open();
+        pair.payee.provide_nonces(NonceSource::new(draw));
+        pair
+    };
+    let fresh = || Some([DRAWN.fetch_add(1, Ordering::Relaxed); 32]);
+    let [one, other] = [(); 2].map(|()| asked(&copy(fresh).tell(Payee, Event::Close).unwrap()));
+    assert_ne!(one, other);
+    // Without random numbers there is no nonce, and the close takes two signatures.
+    let mut pair = copy(|| None);
+    pair.apply(Payee, Event::Close).unwrap();
+    assert!(!pair.payee.settlement().unwrap().is_cooperative());
 }
 
 /// 1. The same question has the same answer.

@@ -198,7 +198,7 @@ impl Walk {
             self.restarts += 1;
             self.pair
                 .payee
-                .provide_nonces(NonceSource::new([self.restarts; 32]));
+                .provide_nonces(NonceSource::fixed([self.restarts; 32]));
         }
     }
 

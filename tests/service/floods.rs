@@ -129,7 +129,7 @@ async fn a_payee_that_never_reads_is_cut_off() {
 async fn a_payee_that_asks_without_end_is_cut_off() {
     let (case, chain) = (Case::new(Example7).on(Construction::Taproot), FakeChain::new());
     let (payer, mut hand, mut payee) = payer_and_hand(&case, (&chain, &chain), 4_096).await;
-    payee.provide_nonces(NonceSource::new([7; 32]));
+    payee.provide_nonces(NonceSource::fixed([7; 32]));
     let actions = once_stored(payee.apply(Event::Close).unwrap());
     let [Action::Send(request)] = &actions[..] else {
         panic!("{actions:?}");

@@ -7,6 +7,7 @@ use bitcoin::secp256k1::{Message, PublicKey};
 use bitcoin::OutPoint;
 use musig2::secp::{MaybeScalar, Point, Scalar};
 use musig2::{PubNonce, SecNonce};
+use zeroize::Zeroizing;
 
 use super::{to_point, to_scalar, AggregateOutputKey, ChannelKey, MusigError};
 
@@ -30,13 +31,13 @@ use super::{to_point, to_scalar, AggregateOutputKey, ChannelKey, MusigError};
 /// let first = SecretNonce::generate(seed, &k2, &output, outpoint);
 /// let second = SecretNonce::generate(seed, &k2, &output, outpoint); // use of moved value
 /// ```
-pub struct NonceSeed([u8; 32]);
+pub struct NonceSeed(Zeroizing<[u8; 32]>);
 
 impl NonceSeed {
     /// Marks the bytes as fresh, which the caller must guarantee.
     #[must_use]
-    pub const fn new(fresh: [u8; 32]) -> Self {
-        Self(fresh)
+    pub fn new(fresh: [u8; 32]) -> Self {
+        Self(Zeroizing::new(fresh))
     }
 }
 
@@ -87,7 +88,7 @@ impl SecretNonce {
         output: &AggregateOutputKey,
         funding: OutPoint,
     ) -> Self {
-        let nonce = SecNonce::build_with_seckey(seed.0, to_scalar(key))
+        let nonce = SecNonce::build_with_seckey(*seed.0, to_scalar(key))
             .with_aggregated_pubkey(output.context.aggregated_pubkey::<Point>())
             .with_extra_input(&encode::serialize(&funding))
             .build();

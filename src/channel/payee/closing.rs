@@ -55,8 +55,14 @@ impl Payee {
     /// Asks for a settlement, with a fresh nonce where both can sign as one.
     fn answer_close(&mut self, feerate: FeeRate) -> Vec<Action> {
         let key = self.params.aggregate_key();
-        let nonce = self.nonces.as_mut().zip(key).map(|(nonces, output)| {
-            SecretNonce::generate(nonces.seed(), &self.key, output, self.funding.outpoint())
+        let nonce = self.nonces.as_mut().zip(key).and_then(|(nonces, output)| {
+            let seed = nonces.seed()?;
+            Some(SecretNonce::generate(
+                seed,
+                &self.key,
+                output,
+                self.funding.outpoint(),
+            ))
         });
         let public = nonce.as_ref().map(SecretNonce::public);
         self.state.await_settlement(true);

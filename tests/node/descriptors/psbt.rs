@@ -175,7 +175,7 @@ fn a_signer_that_knows_nothing_of_channels_completes_a_payment() {
 fn the_node_completes_a_settlement_with_one_signature() {
     let chain = start();
     let mut channel = open(&chain, Construction::Taproot);
-    channel.pair.payee.provide_nonces(NonceSource::new([7; 32]));
+    channel.pair.payee.provide_nonces(NonceSource::fixed([7; 32]));
     let settlement = close(&mut channel);
     assert_eq!(
         settlement.input[0].witness.len(),
