@@ -7,9 +7,12 @@ use miniscript::{DefiniteDescriptorKey, Descriptor};
 
 use super::amount::{dust_limit, Balance};
 use super::construction::{Construction, Scripts, SpendPath};
+use super::error::Refusal;
 use super::keys::{PayeeKey, PayerKey};
+use super::message::{Envelope, Message};
 use super::musig::AggregateOutputKey;
 use super::params_error::ParamsError;
+use super::stage::Stage;
 use super::terms::Terms;
 
 /// Identifies one channel on one connection. The payer chooses it; every message has it.
@@ -104,6 +107,56 @@ impl ChannelParams {
             scripts: Arc::new(scripts),
             fees,
         })
+    }
+
+    /// Returns `open` and `accept`, from which all of this follows.
+    pub fn to_messages(&self) -> [Envelope; 2] {
+        let open = Message::Open {
+            terms: self.terms.clone(),
+            payer_key: self.payer_key,
+            payer_payout: self.payer_payout.clone(),
+        };
+        let accept = Message::Accept {
+            payee_key: self.payee_key,
+            payee_payout: self.payee_payout.clone(),
+            confirmation: self.confirmation,
+        };
+        [open, accept].map(|message| Envelope {
+            channel: self.id,
+            message,
+        })
+    }
+
+    /// Makes the parameters of `open` and `accept` again. Whether they are within anyone's limits was decided when they
+    /// were said.
+    ///
+    /// # Errors
+    /// If they are other messages, of two channels, or do not make a channel.
+    pub fn from_messages(open: Envelope, accept: Envelope) -> Result<Self, Refusal> {
+        let id = open.channel;
+        let (terms, payer_key, payer_payout) = match open.message {
+            Message::Open {
+                terms,
+                payer_key,
+                payer_payout,
+            } => (terms, payer_key, payer_payout),
+            other => return Err(Refusal::unexpected(Stage::Proposing, other.kind())),
+        };
+        let (payee_key, payee_payout, confirmation) = match accept.for_channel(id)? {
+            Message::Accept {
+                payee_key,
+                payee_payout,
+                confirmation,
+            } => (payee_key, payee_payout, confirmation),
+            other => return Err(Refusal::unexpected(Stage::Proposing, other.kind())),
+        };
+        let parties = Parties {
+            payer_key,
+            payee_key,
+            payer_payout,
+            payee_payout,
+        };
+        Ok(Self::new(id, terms, parties, confirmation)?)
     }
 
     /// Returns the channel's name on its connection.
