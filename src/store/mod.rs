@@ -21,6 +21,7 @@
 
 mod error;
 mod memory;
+mod record;
 mod ticket;
 
 use std::fmt;
@@ -33,6 +34,9 @@ use crate::channel::{ChannelState, KeyId, KeyRole, Progress};
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use record::{
+    progress_row, ChannelRow, DamagedRow, ProgressRow, Value, CHANNEL_COLUMNS, PROGRESS_COLUMNS,
+};
 pub use ticket::{Ticket, TicketHolder};
 
 /// What a store holds of one channel.

@@ -18,6 +18,8 @@ mod module_dependencies;
 mod nonces;
 mod overpaying;
 mod properties;
+#[cfg(feature = "service")]
+mod records;
 mod refusal_keeps_state;
 mod refusals;
 mod relative;

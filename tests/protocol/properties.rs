@@ -343,6 +343,8 @@ proptest! {
         let mut walk = Walk { pair: case.open(), said: vec![case.propose().1], acknowledged: Amount::ZERO, restarts: 0 };
         for step in &steps {
             walk.take(step);
+            #[cfg(feature = "service")]
+            crate::records::survives_as_rows(&walk.pair);
         }
     }
 

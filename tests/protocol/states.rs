@@ -233,6 +233,29 @@ fn payer_rows() -> Vec<Row> {
     ]
 }
 
+/// Every state of these tables, and what each becomes by each event.
+#[cfg(feature = "service")]
+pub fn every_state() -> impl Iterator<Item = (String, Side, Pair)> {
+    let payer = payer_rows()
+        .into_iter()
+        .map(|row| (Side::Payer, row, PAYER_COLUMNS));
+    let payee = payee_rows()
+        .into_iter()
+        .map(|row| (Side::Payee, row, PAYEE_COLUMNS));
+    payer
+        .chain(payee)
+        .flat_map(|(side, (name, begin, steps), columns)| {
+            let begins = std::iter::once((name.to_owned(), side, after(side, begin(), steps)));
+            begins.chain(columns.into_iter().chain(COMMON).map(move |(event, step)| {
+                let mut pair = after(side, begin(), steps);
+                let event_of = step(&pair);
+                // A refused event leaves the state as it was.
+                let _ = pair.tell(side, event_of);
+                (format!("{name}, {event}"), side, pair)
+            }))
+        })
+}
+
 const PAYER_COLUMNS: [Column; 5] = [
     ("ready", |p| message(p, Message::Ready)),
     ("accept", |p| {
