@@ -128,6 +128,8 @@ impl Recorder {
                 self.built(by, &format!("{label}refund"), refund.tx());
                 return;
             }
+            // What a party keeps for itself is no part of the story.
+            Report::Stored(_) => return,
             Report::Broadcast { role, tx, rejected } => {
                 return self.broadcast(by, label, *role, tx, rejected.map(refusal));
             }

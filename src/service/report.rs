@@ -9,7 +9,7 @@ use crate::channel::{
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoredChannel};
 
 /// What a party reports to its user, in order.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub enum Report<'a> {
     FundingHeld(&'a FundingTx),
     /// The payer's refund is complete and verified.
     Refundable(&'a RefundTx),
+    /// The store has the new channel, and nothing that depends on it has left yet. The place to write a payer's
+    /// [`RefundBackup`](crate::store::RefundBackup).
+    Stored(&'a StoredChannel),
     /// A transaction was broadcast; `rejected` has the reason if it was not accepted.
     Broadcast {
         /// What it is for.

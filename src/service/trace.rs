@@ -45,6 +45,10 @@ mod enabled {
                 let txid = refund.tx().compute_txid();
                 info!(target: TARGET, report = "refundable", %txid, "the refund is signed and verified");
             }
+            Report::Stored(channel) => {
+                let channel = channel.name();
+                info!(target: TARGET, report = "stored", funding = %channel.funding, "the channel is stored");
+            }
             Report::Broadcast { role, tx, rejected } => {
                 let (role, txid) = (role.name(), tx.compute_txid());
                 match rejected {

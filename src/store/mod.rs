@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod backup;
 mod error;
 mod memory;
 mod record;
@@ -32,6 +33,7 @@ use bitcoin::OutPoint;
 
 use crate::channel::{ChannelState, KeyId, KeyRole, Progress};
 
+pub use backup::{BackupError, RefundBackup};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use record::{

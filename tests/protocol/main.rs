@@ -3,6 +3,7 @@
 
 mod adversary;
 mod allocations;
+mod backup;
 mod blind;
 mod boundaries;
 #[path = "../common/mod.rs"]

@@ -8,11 +8,11 @@ use bitcoin::{OutPoint, TxOut};
 use spilman::channel::Protocol::Example7;
 use spilman::channel::{ChannelKeys, Construction, KeyId, KeyRole, Progress, Stage};
 use spilman::service::{
-    wallet_fn, OpenError, OutcomeError, PayError, PayeeHandle, PayerHandle, Proposal, RequestError, Restart,
-    RestartError, Restarted, Setup,
+    wallet_fn, Observer, OpenError, OutcomeError, PayError, PayeeHandle, PayerHandle, Proposal, Report,
+    RequestError, Restart, RestartError, Restarted, Setup,
 };
 use spilman::store::{
-    ChannelName, Loading, MemoryStore, Store, StoreError, StoredChannel, Ticket, TicketHolder,
+    ChannelName, Loading, MemoryStore, RefundBackup, Store, StoreError, StoredChannel, Ticket, TicketHolder,
 };
 use tokio::io::duplex;
 use tokio::time::sleep;
@@ -353,6 +353,44 @@ async fn a_channel_that_cannot_be_stored_is_not_opened() {
     let (_payer, payee) = opening(&case, &chain, &prompt, &full).await;
     assert!(matches!(payee, Err(OpenError::Store(_))));
     assert_eq!(chain.broadcast_so_far(), []);
+}
+
+/// The user hears of the stored channel before anything depends on it, so that a backup is never late.
+#[tokio::test(start_paused = true)]
+async fn the_backup_can_be_written_before_the_money_is_locked() {
+    for case in channels() {
+        let (at, chain) = (case.name(), FakeChain::new());
+        let [payers, payees] = [Disk::default(), Disk::default()];
+        let backup = Arc::new(Mutex::new(None));
+        let observer: Observer = Arc::new({
+            let (chain, backup) = (chain.clone(), Arc::clone(&backup));
+            move |report| {
+                if let Report::Stored(channel) = report {
+                    assert_eq!(chain.broadcast_so_far(), [], "it has left");
+                    *backup.lock().unwrap() = RefundBackup::of(channel);
+                }
+            }
+        });
+        let (a, b) = duplex(64 * 1024);
+        let wallet = wallet_fn(|output: &TxOut| Ok::<_, Infallible>(case.funding(output.clone())));
+        let proposal = Proposal {
+            id: case.id,
+            terms: case.terms.clone(),
+        };
+        let payer = setup(KeyRole::Payer, 1, &payers)
+            .limits(case.limits.clone())
+            .observer(observer);
+        let payee = setup(KeyRole::Payee, 2, &payees).limits(case.limits.clone());
+        let (payer, payee) = tokio::join!(
+            payer.open(a, chain.clone(), proposal, wallet),
+            payee.accept(b, chain.clone())
+        );
+        let (payer, _payee) = (payer.unwrap(), payee.unwrap());
+        assert_eq!(payer.status().borrow().fault, None, "{at}");
+        let backup = backup.lock().unwrap().take().expect("a report");
+        let key = keys().derive(KeyRole::Payer, backup.key_id());
+        assert_eq!(backup.refund(&key).unwrap().tx(), payer.refund().tx(), "{at}");
+    }
 }
 
 /// Both processes die after three payments. Each goes on alone, and gets what is its own.

@@ -89,13 +89,12 @@ impl Payer {
             broadcast_funding_after,
             progress,
         } = state;
-        check_key(&key, params.payer_key().to_public_key())?;
         check_sum(&params, Some(progress.signed))?;
         check_sum(&params, progress.acknowledged)?;
         let malleated = progress.malleated.map(|tx| FundingTx::find(&params, *tx));
         let malleated = malleated.transpose()?;
         let mined = malleated.as_ref().unwrap_or(&funding).outpoint();
-        let refund = restore_refund(&params, mined, refund_signature, &key)?;
+        let refund = RefundTx::restore(&params, mined, refund_signature, &key)?;
         let fee = params.terms().capacity.to_amount() - params.refund_amount();
         let refund = Claim::restore(refund, fee, progress.child.map(|child| *child))?;
         let template = Box::new(PaymentTemplate::new(&params, mined));
@@ -116,23 +115,27 @@ impl Payer {
     }
 }
 
-fn restore_refund(
-    params: &ChannelParams,
-    funding: OutPoint,
-    signature: Option<UnverifiedSignature>,
-    key: &ChannelKey,
-) -> Result<RefundTx, RestoreError> {
-    if signature.is_none() != params.terms().construction.has_script_refund() {
-        return Err(RestoreError::RefundSignature {
-            construction: params.terms().construction,
-            stored: signature.is_some(),
-        });
+impl RefundTx {
+    /// Makes the refund again of what follows from nothing else: K2's signature, where both sign.
+    pub(crate) fn restore(
+        params: &ChannelParams,
+        funding: OutPoint,
+        signature: Option<UnverifiedSignature>,
+        key: &ChannelKey,
+    ) -> Result<Self, RestoreError> {
+        check_key(key, params.payer_key().to_public_key())?;
+        if signature.is_none() != params.terms().construction.has_script_refund() {
+            return Err(RestoreError::RefundSignature {
+                construction: params.terms().construction,
+                stored: signature.is_some(),
+            });
+        }
+        let spend = SpendTemplate::refund(params, funding);
+        let payee = signature.map(|signature| spend.verify_payee(signature));
+        let payee = payee
+            .transpose()
+            .map_err(|error| RestoreError::Signature { of: "refund", error })?;
+        let payer = spend.sign(key);
+        Ok(Self::complete(spend, payer, payee)?)
     }
-    let spend = SpendTemplate::refund(params, funding);
-    let payee = signature.map(|signature| spend.verify_payee(signature));
-    let payee = payee
-        .transpose()
-        .map_err(|error| RestoreError::Signature { of: "refund", error })?;
-    let payer = spend.sign(key);
-    Ok(RefundTx::complete(spend, payer, payee)?)
 }

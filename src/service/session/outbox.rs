@@ -23,6 +23,16 @@ pub(in crate::service) struct Shelf {
 }
 
 impl Shelf {
+    fn inserted(&self, change: &Change) -> Option<Box<StoredChannel>> {
+        match change {
+            Change::Insert(state) => Some(Box::new(StoredChannel {
+                key_id: self.key_id,
+                state: (**state).clone(),
+            })),
+            Change::Update(_) => None,
+        }
+    }
+
     fn keep(&self, funding: OutPoint, change: Change) -> Ticket {
         let ticket = catch(|| match change {
             Change::Insert(state) => self.store.insert(StoredChannel {
@@ -54,7 +64,15 @@ pub(super) struct Outbox {
 enum Held {
     /// Nothing behind it is done before this is durable.
     Until(Pin<Box<Timeout<Ticket>>>),
+    Do(Due),
+}
+
+/// What may be done now.
+#[expect(clippy::large_enum_variant, reason = "most are actions")]
+pub(super) enum Due {
     Act(Action),
+    /// The new channel is stored: tell the user, before anything else.
+    Tell(Box<StoredChannel>),
 }
 
 impl Outbox {
@@ -70,11 +88,14 @@ impl Outbox {
         for action in actions {
             match (action, &self.shelf) {
                 (Action::Persist(change), Some(shelf)) => {
+                    let inserted = shelf.inserted(&change);
                     let ticket = timeout(STORE_TIMEOUT, shelf.keep(funding, change));
                     self.queue.push_back(Held::Until(Box::pin(ticket)));
+                    let told = inserted.map(Due::Tell).map(Held::Do);
+                    self.queue.extend(told);
                 }
                 (Action::Persist(_), None) => {}
-                (action, _) => self.queue.push_back(Held::Act(action)),
+                (action, _) => self.queue.push_back(Held::Do(Due::Act(action))),
             }
         }
     }
@@ -91,11 +112,11 @@ impl Outbox {
     ///
     /// # Errors
     /// If the store failed. What is queued will never be done, and is gone.
-    pub async fn next(&mut self) -> Option<Result<Action, StoreError>> {
+    pub async fn next(&mut self) -> Option<Result<Due, StoreError>> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Action, StoreError>>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Due, StoreError>>> {
         while let Some(Held::Until(ticket)) = self.queue.front_mut() {
             let stored = ready!(ticket.as_mut().poll(context));
             if let Err(error) = stored.unwrap_or(Err(StoreError::Timeout(STORE_TIMEOUT))) {
@@ -105,7 +126,7 @@ impl Outbox {
             self.queue.pop_front();
         }
         Poll::Ready(match self.queue.pop_front() {
-            Some(Held::Act(action)) => Some(Ok(action)),
+            Some(Held::Do(due)) => Some(Ok(due)),
             Some(Held::Until(_)) | None => None,
         })
     }

@@ -2,6 +2,7 @@ use bitcoin::{Amount, Txid};
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::outbox::Due;
 use super::Session;
 use crate::channel::{Action, BroadcastResult, Event, Notice, RefusalReason, SpendRole};
 use crate::service::chain::{in_time, Chain, ChainError};
@@ -43,9 +44,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         }
     }
 
-    pub(super) async fn do_next(&mut self, next: Option<Result<Action, StoreError>>) {
+    pub(super) async fn do_next(&mut self, next: Option<Result<Due, StoreError>>) {
         match next {
-            Some(Ok(action)) => self.carry_out(action).await,
+            Some(Ok(Due::Act(action))) => self.carry_out(action).await,
+            Some(Ok(Due::Tell(channel))) => self.teller.tell(Report::Stored(&channel)),
             Some(Err(error)) => self.on_store_failed(error),
             None => {}
         }
