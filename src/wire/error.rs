@@ -25,7 +25,7 @@ pub enum WireError {
         error: String,
     },
     /// A kind of message that this version does not know.
-    #[error("unknown message kind {number}, the last known is {}", MessageKind::ALL.len() - 1)]
+    #[error("unknown message kind {number}, the last known is {}", MessageKind::ALL[MessageKind::ALL.len() - 1] as u8)]
     UnknownKind {
         /// The kind's number.
         number: u8,

@@ -19,9 +19,8 @@ impl<'b> Reader<'b> {
         let received = self.0.array().map_err(|e| self.cbor("array", &e))?;
         let received = received.ok_or(WireError::NotCanonical { position: 0 })?;
         let number = self.number::<u8>("kind")?;
-        let kind = *MessageKind::ALL
-            .get(usize::from(number))
-            .ok_or(WireError::UnknownKind { number })?;
+        let kind = MessageKind::ALL.into_iter().find(|kind| *kind as u8 == number);
+        let kind = kind.ok_or(WireError::UnknownKind { number })?;
         let expected = elements(kind);
         if received != expected {
             return Err(WireError::FieldCount {
@@ -88,7 +87,7 @@ impl<'b> Reader<'b> {
                 txid: Txid::from_byte_array(self.array("txid")?),
             },
             MessageKind::Refuse => Message::Refuse {
-                reason: self.one_of("reason", RefusalReason::OF_MESSAGES)?,
+                reason: self.one_of("reason", RefusalReason::OF_MESSAGES, |reason| reason as u8)?,
             },
         })
     }
@@ -101,8 +100,10 @@ impl<'b> Reader<'b> {
                 received: version,
             });
         }
-        let protocol = self.one_of("protocol", &Protocol::ALL)?;
-        let construction = self.one_of("construction", &Construction::ALL)?;
+        let protocol = self.one_of("protocol", &Protocol::ALL, |protocol| protocol as u8)?;
+        let construction = self.one_of("construction", &Construction::ALL, |construction| {
+            construction as u8
+        })?;
         let terms = Terms {
             protocol,
             construction,
@@ -145,16 +146,24 @@ impl<'b> Reader<'b> {
         })
     }
 
-    fn one_of<T: Copy>(&mut self, field: &'static str, all: &[T]) -> Result<T, WireError> {
+    /// One of a closed list, whose numbers may have gaps.
+    fn one_of<T: Copy>(
+        &mut self,
+        field: &'static str,
+        all: &[T],
+        number_of: fn(T) -> u8,
+    ) -> Result<T, WireError> {
         let position = self.0.position();
         let number = self.number::<u8>(field)?;
-        all.get(usize::from(number))
-            .copied()
-            .ok_or_else(|| WireError::Value {
+        let found = all.iter().copied().find(|one| number_of(*one) == number);
+        found.ok_or_else(|| {
+            let last = all.last().map_or(0, |last| number_of(*last));
+            WireError::Value {
                 field,
                 position,
-                error: format!("{number} is unknown, the last known is {}", all.len() - 1),
-            })
+                error: format!("{number} is unknown, the last known is {last}"),
+            }
+        })
     }
 
     fn amount(&mut self, field: &'static str) -> Result<Amount, WireError> {
