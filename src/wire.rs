@@ -21,6 +21,9 @@
 //! | 12 | closed | txid |
 //! | 13 | refuse | reason |
 //! | 14 | joint-settlement | paid, feerate, nonce, partial signature |
+//! | 16 | hello | least version, greatest version, features, random |
+//! | 17 | resume | txid, vout, signed, acknowledged or null, proof |
+//! | 18 | resumed | paid or null, signature or null, state, txid or null, proof |
 //!
 //! Unsigned integers: channel (16 bits), amounts in satoshi, feerates in sat/kwu (32 bits), locks as in `nLockTime`
 //! (the expiry of a construction with a relative lock as in `nSequence`, BIP 68), confirmations (32 bits), the closing
@@ -28,7 +31,8 @@
 //! [`Construction`](crate::channel::Construction) and [`RefusalReason`](crate::channel::RefusalReason). Byte strings:
 //! compressed keys (33), compact signatures (64, `r` then `s`, always for `SIGHASH_ALL`; for Taproot those of BIP 340,
 //! always for the default), public nonces (66) and partial signatures (32) of BIP 327, output scripts, transactions in
-//! consensus encoding, txids in the order of their hash. `paid` is always the sum so far.
+//! consensus encoding, txids in the order of their hash, a proof (64, a signature), features (8, big endian) and random
+//! bytes (32). `paid` is always the sum so far.
 //!
 //! ```
 //! use bitcoin::Amount;
@@ -113,7 +117,8 @@ pub fn decode(bytes: &[u8]) -> Result<Envelope, WireError> {
 const fn elements(kind: MessageKind) -> u64 {
     2 + match kind {
         MessageKind::Open => 13,
-        MessageKind::Accept | MessageKind::CooperativeSettlement => 4,
+        MessageKind::Accept | MessageKind::CooperativeSettlement | MessageKind::Hello => 4,
+        MessageKind::Resume | MessageKind::Resumed => 5,
         MessageKind::Settlement => 3,
         MessageKind::Payment | MessageKind::CloseRequest => 2,
         MessageKind::FundingRequest | MessageKind::Ready => 0,

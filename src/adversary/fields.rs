@@ -58,7 +58,7 @@ const REPLIES: &[Forgery] = &[
     garbled("refund-signature-short", "a signature of 63 bytes", SIGNED, &["signature at byte 3", "64 bytes", "got 63"], |b| string(b, 2, |s| s.truncate(s.len() - 1))).on(co_signed),
     garbled("accepted-above-all-money", "acknowledges more than 21 million bitcoin", ACCEPTED, &["paid at byte 3", "21000000.00000001 BTC"], |b| item(b, PAID, number(ABOVE_ALL_MONEY))),
     garbled("accepted-trailing", "a byte after the message", ACCEPTED, &["byte 6", "7 bytes"], |b| b.push(0)),
-    garbled("accepted-unknown-kind", "a kind that the format does not have", ACCEPTED, &["kind 23", "14"], |b| item(b, KIND, number(23))),
+    garbled("accepted-unknown-kind", "a kind that the format does not have", ACCEPTED, &["kind 23", "18"], |b| item(b, KIND, number(23))),
     garbled("accepted-too-long", "a message of 60,000 bytes", ACCEPTED, &["60006 bytes", "4096"], |b| item(b, PAID, bytes(&[0; 60_000]))),
     garbled("request-above-all-money", "asks for more than 21 million bitcoin", REQUEST, &["paid at byte 3", "21000000.00000001 BTC"], |b| item(b, PAID, number(ABOVE_ALL_MONEY))),
     garbled("nonce-infinite", "a nonce with the point at infinity", NONCE, &["nonce at byte 6", "not two"], |b| string(b, 3, |s| s[33..].fill(0))),

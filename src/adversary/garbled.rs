@@ -50,7 +50,7 @@ const ENCODINGS: &[Forgery] = &[
 
 #[rustfmt::skip]
 const VALUES: &[Forgery] = &[
-    garbled("payment-unknown-kind", "a kind that the format does not have", PAYMENT, &["kind 15", "14"], |b| item(b, KIND, number(15))),
+    garbled("payment-unknown-kind", "a kind that the format does not have", PAYMENT, &["kind 15", "18"], |b| item(b, KIND, number(15))),
     garbled("payment-huge-kind", "a kind of more than 8 bits", PAYMENT, &["kind at byte 1", "256"], |b| item(b, KIND, number(256))),
     garbled("payment-channel-out-of-range", "a channel of more than 16 bits", PAYMENT, &["channel at byte 2", "65536"], |b| item(b, CHANNEL, number(1 << 16))),
     garbled("payment-signature-missing", "an array of three", PAYMENT, &["4 elements", "got 3"], |b| items(b, |items| items.truncate(SIGNATURE))),

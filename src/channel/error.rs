@@ -13,6 +13,7 @@ use super::musig::MusigError;
 use super::params::ChannelId;
 use super::params_error::ParamsError;
 use super::reason::RefusalReason;
+use super::resume::ProofError;
 use super::script_check::SpendError;
 use super::stage::Stage;
 
@@ -61,6 +62,9 @@ pub enum Refusal {
     /// The payment's amount or time is wrong.
     #[error(transparent)]
     Payment(#[from] PaymentError),
+    /// The peer did not prove that it holds its key.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
 }
 
 /// The refund that the payer asked the payee to sign differs from the one that follows from the terms.
@@ -391,6 +395,7 @@ impl Refusal {
             Self::Signature(SignatureError::Wrong { .. }) => RefusalReason::SignatureWrong,
             Self::Musig(_) => RefusalReason::PartialSignatureWrong,
             Self::Spend(_) => RefusalReason::SpendInvalid,
+            Self::Proof(_) => RefusalReason::ProofWrong,
             Self::Payment(error) => match error {
                 PaymentError::Decreased { .. } => RefusalReason::PaidDecreased,
                 PaymentError::Repeated { .. } => RefusalReason::PaidRepeated,

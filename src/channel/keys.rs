@@ -82,6 +82,10 @@ impl Signer {
         };
         Self { key, xonly }
     }
+
+    pub const fn public_key(&self) -> PublicKey {
+        self.key
+    }
 }
 
 impl ChannelKey {

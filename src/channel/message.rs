@@ -3,11 +3,13 @@ use std::fmt;
 use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
 
 use super::construction::Construction;
+use super::hello::{Features, VersionRange};
 use super::keys::{PayeeKey, PayerKey, UnverifiedSignature};
 use super::musig::{PartialSignature, PublicNonce};
 use super::params::{ChannelId, Confirmation};
 use super::protocol::Protocol;
 use super::reason::RefusalReason;
+use super::resume::{Resume, Resumed, Unverified};
 use super::terms::Terms;
 
 /// A message and the channel that it belongs to.
@@ -115,6 +117,19 @@ pub enum Message {
         /// Why.
         reason: RefusalReason,
     },
+    /// Either, first on a connection: this is what I speak.
+    Hello {
+        /// Of the conversation.
+        versions: VersionRange,
+        /// Besides it.
+        features: Features,
+        /// Fresh for this connection, so that proofs of another one are worthless here.
+        random: [u8; 32],
+    },
+    /// Payer: let us go on with this channel.
+    Resume(Unverified<Resume>),
+    /// Payee: agreed, and this is what I hold.
+    Resumed(Unverified<Resumed>),
 }
 
 impl Message {
@@ -136,6 +151,9 @@ impl Message {
             Self::CooperativeSettlement { .. } => MessageKind::CooperativeSettlement,
             Self::Closed { .. } => MessageKind::Closed,
             Self::Refuse { .. } => MessageKind::Refuse,
+            Self::Hello { .. } => MessageKind::Hello,
+            Self::Resume(_) => MessageKind::Resume,
+            Self::Resumed(_) => MessageKind::Resumed,
         }
     }
 }
@@ -160,11 +178,15 @@ pub enum MessageKind {
     Closed = 12,
     Refuse = 13,
     CooperativeSettlement = 14,
+    // 15 and 23 stay undefined: published fixtures have them as unknown.
+    Hello = 16,
+    Resume = 17,
+    Resumed = 18,
 }
 
 impl MessageKind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Open,
         Self::Accept,
         Self::RefundRequest,
@@ -180,6 +202,9 @@ impl MessageKind {
         Self::Closed,
         Self::Refuse,
         Self::CooperativeSettlement,
+        Self::Hello,
+        Self::Resume,
+        Self::Resumed,
     ];
 
     /// Returns the published name.
@@ -201,6 +226,9 @@ impl MessageKind {
             Self::Closed => "closed",
             Self::Refuse => "refuse",
             Self::CooperativeSettlement => "joint-settlement",
+            Self::Hello => "hello",
+            Self::Resume => "resume",
+            Self::Resumed => "resumed",
         }
     }
 
@@ -209,7 +237,7 @@ impl MessageKind {
     #[must_use]
     pub const fn is_said(self, protocol: Protocol, construction: Construction) -> bool {
         match self {
-            Self::Refuse => false,
+            Self::Refuse | Self::Hello | Self::Resume | Self::Resumed => false,
             Self::RefundRequest | Self::RefundSignature => !construction.has_script_refund(),
             Self::FundingRequest | Self::PaymentRequest => matches!(protocol, Protocol::Bond),
             Self::Settlement => !construction.closes_with_one_key(),

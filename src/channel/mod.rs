@@ -76,6 +76,7 @@ mod error;
 mod event;
 mod feerate;
 mod funding;
+mod hello;
 mod keys;
 mod limits;
 mod lock;
@@ -89,6 +90,7 @@ mod payment_template;
 mod protocol;
 mod psbt;
 mod reason;
+mod resume;
 mod script_check;
 mod stage;
 mod terms;
@@ -110,6 +112,7 @@ pub use event::{
     Action, BroadcastResult, ChainView, Event, Notice, Outcome, SeenSpend, BLIND_BLOCKS, SETTLED_DEPTH,
 };
 pub use funding::{FundingError, FundingTx};
+pub use hello::{Features, VersionRange, VersionRangeError};
 pub(crate) use keys::Scheme;
 pub use keys::{ChannelKey, PayeeKey, PayerKey, SignatureError, UnverifiedSignature, VerifiedSignature};
 #[cfg(feature = "fixtures")]
@@ -132,6 +135,7 @@ pub use payer::{
 };
 pub use protocol::Protocol;
 pub use reason::RefusalReason;
+pub use resume::{HelloRandoms, LatestPayment, ProofError, Resume, Resumed, ResumedState, Unverified};
 #[cfg(feature = "electrum")]
 pub(crate) use script_check::verify_input;
 pub use script_check::SpendError;

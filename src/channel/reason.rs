@@ -72,6 +72,12 @@ reasons! {
         PaidBelowMinimum = 20, "paid-below-minimum";
         SettlementFeerate = 21, "settlement-feerate";
         PartialSignatureWrong = 22, "partial-signature-wrong";
+        // 23 stays undefined: a published fixture has it as unknown.
+        NoCommonVersion = 24, "no-common-version";
+        UnknownChannel = 25, "unknown-channel";
+        ChannelBusy = 26, "channel-busy";
+        ProofWrong = 27, "proof-wrong";
+        ResumeDiffers = 28, "resume-differs";
     }
     transactions {
         NonFinal = 64, "non-final";

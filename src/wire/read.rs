@@ -1,14 +1,15 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use minicbor::Decoder;
 
 use super::{elements, WireError, VERSION};
 use crate::channel::{
-    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Message, MessageKind,
-    PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce, RefundLock, RefusalReason, Terms,
-    UnverifiedSignature,
+    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Features,
+    LatestPayment, Message, MessageKind, PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce,
+    RefundLock, RefusalReason, Resume, Resumed, ResumedState, Terms, Unverified, UnverifiedSignature,
+    VersionRange,
 };
 
 /// Reads field after field; what is not the one encoding of a message is told from what it would have been.
@@ -51,7 +52,7 @@ impl<'b> Reader<'b> {
                 tx: self.transaction()?,
             },
             MessageKind::RefundSignature => Message::RefundSignature {
-                signature: self.signature()?,
+                signature: self.signature("signature")?,
             },
             MessageKind::FundingRequest => Message::FundingRequest,
             MessageKind::Funding => Message::Funding {
@@ -63,7 +64,7 @@ impl<'b> Reader<'b> {
             },
             MessageKind::Payment => Message::Payment {
                 paid: self.amount("paid")?,
-                signature: self.signature()?,
+                signature: self.signature("signature")?,
             },
             MessageKind::PaymentAccepted => Message::PaymentAccepted {
                 paid: self.amount("paid")?,
@@ -81,14 +82,34 @@ impl<'b> Reader<'b> {
             MessageKind::Settlement => Message::Settlement {
                 paid: self.amount("paid")?,
                 feerate: self.feerate("feerate")?,
-                signature: self.signature()?,
+                signature: self.signature("signature")?,
             },
             MessageKind::Closed => Message::Closed {
-                txid: Txid::from_byte_array(self.array("txid")?),
+                txid: self.txid("txid")?,
             },
             MessageKind::Refuse => Message::Refuse {
                 reason: self.one_of("reason", RefusalReason::OF_MESSAGES, |reason| reason as u8)?,
             },
+            MessageKind::Hello => Message::Hello {
+                versions: self.versions()?,
+                features: Features::from_bits(u64::from_be_bytes(self.array("features")?)),
+                random: self.array("random")?,
+            },
+            MessageKind::Resume => Message::Resume(Unverified {
+                claim: Resume {
+                    funding: OutPoint::new(self.txid("txid")?, self.number("vout")?),
+                    signed: self.amount("signed")?,
+                    acknowledged: self.optional("acknowledged", Self::amount)?,
+                },
+                proof: self.signature("proof")?,
+            }),
+            MessageKind::Resumed => Message::Resumed(Unverified {
+                claim: Resumed {
+                    latest_payment: self.latest_payment()?,
+                    state: self.state()?,
+                },
+                proof: self.signature("proof")?,
+            }),
         })
     }
 
@@ -132,6 +153,47 @@ impl<'b> Reader<'b> {
             terms,
             payer_key: PayerKey::new(self.key("payer key")?),
             payer_payout: self.script("payer payout")?,
+        })
+    }
+
+    fn versions(&mut self) -> Result<VersionRange, WireError> {
+        let position = self.0.position();
+        let (least, greatest) = (self.number("least version")?, self.number("greatest version")?);
+        VersionRange::new(least, greatest).map_err(|e| WireError::Value {
+            field: "least version",
+            position,
+            error: e.to_string(),
+        })
+    }
+
+    fn latest_payment(&mut self) -> Result<Option<LatestPayment>, WireError> {
+        let paid = self.optional("paid", Self::amount)?;
+        let position = self.0.position();
+        let signature = self.optional("signature", Self::signature)?;
+        match (paid, signature) {
+            (Some(paid), Some(signature)) => Ok(Some(LatestPayment { paid, signature })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err("expected 64 bytes beside a sum, got null"),
+            (None, Some(_)) => Err("expected null beside a sum of null, got 64 bytes"),
+        }
+        .map_err(|error| WireError::Value {
+            field: "signature",
+            position,
+            error: error.to_owned(),
+        })
+    }
+
+    fn state(&mut self) -> Result<ResumedState, WireError> {
+        let position = self.0.position();
+        let number = self.number("state")?;
+        let txid = self.optional("txid", Self::txid)?;
+        ResumedState::from_parts(number, txid).ok_or_else(|| WireError::Value {
+            field: "state",
+            position,
+            error: match txid {
+                Some(txid) => format!("there is no state {number} with a txid, got {txid}"),
+                None => format!("there is no state {number} without a txid"),
+            },
         })
     }
 
@@ -247,8 +309,12 @@ impl<'b> Reader<'b> {
         })
     }
 
-    fn signature(&mut self) -> Result<UnverifiedSignature, WireError> {
-        self.array("signature").map(UnverifiedSignature::from_compact)
+    fn signature(&mut self, field: &'static str) -> Result<UnverifiedSignature, WireError> {
+        self.array(field).map(UnverifiedSignature::from_compact)
+    }
+
+    fn txid(&mut self, field: &'static str) -> Result<Txid, WireError> {
+        self.array(field).map(Txid::from_byte_array)
     }
 
     fn key(&mut self, field: &'static str) -> Result<PublicKey, WireError> {

@@ -2,10 +2,11 @@ use std::convert::Infallible;
 
 use bitcoin::consensus::encode::serialize as consensus_bytes;
 use bitcoin::hashes::Hash;
+use bitcoin::{Amount, Txid};
 use minicbor::Encoder;
 
 use super::{elements, VERSION};
-use crate::channel::{Envelope, Message, Terms};
+use crate::channel::{Envelope, Message, PublicNonce, Terms, Unverified};
 
 pub(super) type Write = Encoder<Vec<u8>>;
 type Written = Result<(), minicbor::encode::Error<Infallible>>;
@@ -47,10 +48,7 @@ pub(super) fn write(e: &mut Write, envelope: &Envelope) -> Written {
         }
         Message::CloseRequest { feerate, nonce } => {
             e.u64(feerate.to_sat_per_kwu())?;
-            match nonce {
-                Some(nonce) => e.bytes(&nonce.to_bytes())?,
-                None => e.null()?,
-            };
+            write_optional_bytes(e, nonce.map(PublicNonce::to_bytes))?;
         }
         Message::Settlement {
             paid,
@@ -76,8 +74,49 @@ pub(super) fn write(e: &mut Write, envelope: &Envelope) -> Written {
         Message::Refuse { reason } => {
             e.u8(*reason as u8)?;
         }
+        Message::Hello {
+            versions,
+            features,
+            random,
+        } => {
+            e.u8(versions.least())?.u8(versions.greatest())?;
+            e.bytes(&features.to_bits().to_be_bytes())?.bytes(random)?;
+        }
+        Message::Resume(Unverified { claim, proof }) => {
+            e.bytes(claim.funding.txid.as_byte_array())?;
+            e.u32(claim.funding.vout)?.u64(claim.signed.to_sat())?;
+            write_optional_amount(e, claim.acknowledged)?;
+            e.bytes(&proof.to_compact())?;
+        }
+        Message::Resumed(Unverified { claim, proof }) => {
+            let (state, txid) = claim.state.to_parts();
+            write_optional_amount(e, claim.latest_payment.map(|payment| payment.paid))?;
+            write_optional_bytes(
+                e,
+                claim.latest_payment.map(|payment| payment.signature.to_compact()),
+            )?;
+            e.u8(state)?;
+            write_optional_bytes(e, txid.map(Txid::to_byte_array))?;
+            e.bytes(&proof.to_compact())?;
+        }
         Message::FundingRequest | Message::Ready => {}
     }
+    Ok(())
+}
+
+fn write_optional_bytes<const N: usize>(e: &mut Write, bytes: Option<[u8; N]>) -> Written {
+    match bytes {
+        Some(bytes) => e.bytes(&bytes)?,
+        None => e.null()?,
+    };
+    Ok(())
+}
+
+fn write_optional_amount(e: &mut Write, amount: Option<Amount>) -> Written {
+    match amount {
+        Some(amount) => e.u64(amount.to_sat())?,
+        None => e.null()?,
+    };
     Ok(())
 }
 

@@ -4,10 +4,11 @@
 //! closed: X), and what the party does: sends, broadcasts, notifies.
 
 use bitcoin::hashes::Hash;
-use bitcoin::Txid;
+use bitcoin::{OutPoint, Txid};
 use spilman::channel::{
-    Action, BroadcastResult, ChainView, Construction, Envelope, Event, Message, Protocol, RefusalReason,
-    SeenSpend, SpendRole, Stage, Terms, SETTLED_DEPTH,
+    Action, ApplyError, BroadcastResult, ChainView, Construction, Envelope, Event, Features, Message,
+    Protocol, RefusalReason, Resume, Resumed, ResumedState, SeenSpend, SpendRole, Stage, Terms, Unverified,
+    UnverifiedSignature, VersionRange, SETTLED_DEPTH,
 };
 
 use crate::pair::{restart, sat, says, tip, Case, Inspect, Pair, Side, Sign, HEIGHT, MTP};
@@ -373,4 +374,66 @@ fn a_spend_does_not_cost_the_payee_its_nonce() {
     let mut pair = after(Side::Payee, pair, &[|p| view(p, 5, 3, Some(1)), DEEP]);
     pair.apply(Side::Payer, Event::Message(asked[0].clone())).unwrap();
     assert!(pair.payee.settlement().unwrap().is_cooperative());
+}
+
+/// A channel is not resumed yet: every state refuses what would resume it.
+#[test]
+fn hello_resume_and_resumed_are_unexpected() {
+    let signature = UnverifiedSignature::from_compact([1; 64]);
+    let resume = Resume {
+        funding: OutPoint::null(),
+        signed: sat(0),
+        acknowledged: None,
+    };
+    let resumed = Resumed {
+        latest_payment: None,
+        state: ResumedState::Open,
+    };
+    let messages = [
+        Message::Hello {
+            versions: VersionRange::new(1, 1).unwrap(),
+            features: Features::RESUME,
+            random: [1; 32],
+        },
+        Message::Resume(Unverified {
+            claim: resume,
+            proof: signature,
+        }),
+        Message::Resumed(Unverified {
+            claim: resumed,
+            proof: signature,
+        }),
+    ];
+    let states: [fn() -> Pair; 6] = [
+        || released(Bond),
+        || Case::new(Bond).funded(),
+        || open(Case::new(Bond)),
+        || {
+            after(
+                Side::Payee,
+                after(Side::Payer, open(taproot()), &[CLOSE]),
+                &[CLOSE],
+            )
+        },
+        || after(Side::Payee, open(Case::new(Example7)), &[CLOSE]),
+        || {
+            after(
+                Side::Payee,
+                after(Side::Payer, open(Case::new(Bond)), &[ENDED]),
+                &[ENDED],
+            )
+        },
+    ];
+    for begin in states {
+        for sent in &messages {
+            for side in [Side::Payer, Side::Payee] {
+                let mut pair = begin();
+                let event = message(&pair, sent.clone());
+                let Err(ApplyError::Refused(refusal)) = pair.tell(side, event) else {
+                    panic!("{side:?} accepts {}", sent.kind());
+                };
+                assert_eq!(refusal.reason(), RefusalReason::UnexpectedMessage, "{refusal}");
+            }
+        }
+    }
 }

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use crate::pair::{key, payout, sat, Case};
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
-use bitcoin::{Amount, FeeRate, ScriptBuf, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
 use proptest::prelude::*;
 use spilman::channel::{
-    Capacity, ChannelId, Confirmation, Envelope, Message, MessageKind, PartialSignature, PayeeKey, Protocol,
-    PublicNonce, RefusalReason, Terms, UnverifiedSignature,
+    Capacity, ChannelId, Confirmation, Envelope, Features, LatestPayment, Message, MessageKind,
+    PartialSignature, PayeeKey, Protocol, PublicNonce, RefusalReason, Resume, Resumed, ResumedState, Terms,
+    Unverified, UnverifiedSignature, VersionRange,
 };
 use spilman::wire::{decode, encode, WireError, FRAME_HEADER};
 
@@ -27,8 +28,32 @@ fn signature() -> UnverifiedSignature {
     UnverifiedSignature::from_compact(bytes)
 }
 
-/// One message of each kind, in the order of their numbers; two proposals, with the payments' lock and
-/// without.
+fn txid() -> Txid {
+    Txid::from_byte_array(std::array::from_fn(|i| u8::try_from(i).unwrap()))
+}
+
+/// Without a payment, and with all that there can be.
+fn resumed() -> [Message; 2] {
+    let payment = LatestPayment {
+        paid: sat(100),
+        signature: signature(),
+    };
+    let claims = [
+        (None, ResumedState::AwaitsFunding),
+        (Some(payment), ResumedState::Settled(txid())),
+    ];
+    claims.map(|(latest_payment, state)| {
+        Message::Resumed(Unverified {
+            claim: Resumed {
+                latest_payment,
+                state,
+            },
+            proof: signature(),
+        })
+    })
+}
+
+/// One message of each kind, in the order of their numbers; two where a field may be null.
 fn golden() -> Vec<Envelope> {
     let case = Case::story(Protocol::SteppedLocktime);
     let (payer, _, request) = case.held();
@@ -82,13 +107,25 @@ fn golden() -> Vec<Envelope> {
             nonce: nonce(),
             partial: PartialSignature::from_bytes([1; 32]).unwrap(),
         },
-        Message::Closed {
-            txid: Txid::from_byte_array(std::array::from_fn(|i| u8::try_from(i).unwrap())),
-        },
+        Message::Closed { txid: txid() },
         Message::Refuse {
             reason: RefusalReason::ChannelExpiring,
         },
+        Message::Hello {
+            versions: VersionRange::new(1, 2).unwrap(),
+            features: Features::RESUME | Features::from_bits(1 << 63),
+            random: [0x33; 32],
+        },
+        Message::Resume(Unverified {
+            claim: Resume {
+                funding: OutPoint::new(txid(), 1),
+                signed: sat(200),
+                acknowledged: Some(sat(100)),
+            },
+            proof: signature(),
+        }),
     ]);
+    messages.extend(resumed());
     messages
         .into_iter()
         .map(|message| Envelope {

@@ -64,8 +64,14 @@ fn each_defect_is_named_with_both_values() {
     says(&[0; MAX_MESSAGE + 1], &["4097 bytes", "4096"]);
     says(&[&honest[..], &[0]].concat(), &["ends at byte 71", "72"]);
     says(&[&honest[..], &honest].concat(), &["ends at byte 71", "142"]);
-    says(&hex("820f07"), &["unknown message kind 15", "14"]);
-    says(&hex("8218ff07"), &["unknown message kind 255", "14"]);
+    for (bytes, kind) in [
+        ("820f07", "kind 15"),
+        ("821307", "kind 19"),
+        ("821707", "kind 23"),
+        ("8218ff07", "kind 255"),
+    ] {
+        says(&hex(bytes), &["unknown message", kind, "the last known is 18"]);
+    }
     says(&hex("8219010007"), &["kind", "256 is out of range"]);
     says(&hex("820807"), &["payment", "4 elements", "got 2"]);
     says(&hex("83060700"), &["ready", "2 elements", "got 3"]);
@@ -82,7 +88,9 @@ fn each_defect_is_named_with_both_values() {
         &["paid at byte 3", "21000000"],
     );
     says(&payment("07", "1bffffffffffffffff"), &["paid at byte 3"]);
-    says(&hex("830d0717"), &["reason at byte 3", "23 is unknown", "22"]);
+    says(&hex("830d0717"), &["reason at byte 3", "23 is unknown", "28"]);
+    says(&hex("830d07181d"), &["reason at byte 3", "29 is unknown", "28"]);
+    says(&hex("830d071840"), &["reason at byte 3", "64 is unknown", "28"]);
     says(
         &hex("8303074111"),
         &["signature at byte 3", "expected 64 bytes, got 1"],
@@ -234,6 +242,52 @@ fn a_nonce_of_another_size_or_off_the_curve() {
         assert!(
             error.contains(words) && error.contains("partial"),
             "{error}, not {words}"
+        );
+    }
+}
+
+/// `[16, 7, 1, 2, features, random]` and the others, each with one field that does not go with its neighbour.
+#[test]
+fn fields_of_a_resume_that_contradict_each_other() {
+    let (random, signature, txid) = ("33".repeat(32), "11".repeat(64), "77".repeat(32));
+    let hello = |versions: &str, features: &str| format!("861007{versions}{features}5820{random}");
+    let features = "488000000000000001";
+    let resumed = |payment: &str, state: &str| format!("871207{payment}{state}5840{signature}");
+    let (paid, null) = (format!("18645840{signature}"), "f6f6");
+    let some = |state: u8| format!("{state:02x}5820{txid}");
+    let decoded = |hex: &str| decode(&Vec::from_hex(hex).unwrap());
+    for right in [
+        hello("0101", features),
+        hello("0118ff", "480000000000000000"),
+        resumed(null, "00f6"),
+        resumed(&paid, "01f6"),
+        resumed(null, "02f6"),
+        resumed(&paid, &some(3)),
+        resumed(null, &some(4)),
+        resumed(&paid, "04f6"),
+    ] {
+        decoded(&right).unwrap_or_else(|error| panic!("{right}: {error}"));
+    }
+    #[rustfmt::skip]
+    let rows = [
+        (hello("0001", features), &["least version at byte 3", "versions 0 to 1", "1 or more"][..]),
+        (hello("0201", features), &["least version at byte 3", "versions 2 to 1", "not above the greatest"]),
+        (hello("01190100", features), &["greatest version at byte 4", "256 is out of range"]),
+        (hello("0101", "4780000000000001"), &["features at byte 5", "expected 8 bytes, got 7"]),
+        (hello("0101", "1b8000000000000001"), &["features at byte 5"]),
+        (resumed(&format!("f65840{signature}"), "00f6"), &["signature at byte 4", "null", "got 64 bytes"]),
+        (resumed("1864f6", "00f6"), &["signature at byte 5", "64 bytes", "got null"]),
+        (resumed(null, &some(0)), &["state at byte 5", "state 0 with a txid", "7777"]),
+        (resumed(null, &some(2)), &["state at byte 5", "state 2 with a txid"]),
+        (resumed(null, "03f6"), &["state at byte 5", "state 3 without a txid"]),
+        (resumed(null, "05f6"), &["state at byte 5", "state 5 without a txid"]),
+        (resumed(null, &some(5)), &["state at byte 5", "state 5 with a txid"]),
+    ];
+    for (bytes, words) in rows {
+        let error = decoded(&bytes).expect_err(&bytes).to_string();
+        assert!(
+            words.iter().all(|word| error.contains(word)),
+            "{error}: {words:?}"
         );
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{sha256, Hash};
 use bitcoin::hex::FromHex;
+use bitcoin::secp256k1::{self, ecdsa, Secp256k1, SecretKey};
 use bitcoin::{consensus, FeeRate, Transaction};
 use spilman::channel::{
-    Construction, Envelope, Event, Expiry, Message, MessageKind, Protocol, RefusalReason,
+    ChannelKey, ChannelParams, Construction, Envelope, Event, Expiry, Features, HelloRandoms, LatestPayment,
+    Limits, Message, MessageKind, PayerOpening, Protocol, RefusalReason, VersionRange,
 };
-use spilman::wire::{decode, encode};
+use spilman::wire::{decode, encode, VERSION};
 
-use crate::pair::{sat, Case, Inspect, Side, MTP};
+use crate::pair::{sat, tip, Case, Inspect, Side, MTP};
 
 const SPEC: &str = include_str!("../../../fixtures/WIRE.md");
 const CDDL: &str = include_str!("../../../fixtures/wire.cddl");
@@ -161,10 +163,14 @@ fn the_weight_of_a_cooperative_settlement_matches_the_library() {
     assert_eq!(measured(settlement.tx()), weight(&row[3], 0));
 }
 
-/// The blocks of hex in the last section, without what is said beside them.
-fn example() -> Vec<Vec<u8>> {
-    let (_, section) = SPEC.split_once("\n## 12. ").unwrap();
-    let blocks = section.split("```").skip(1).step_by(2);
+fn section(number: &str) -> &'static str {
+    let mut sections = SPEC.split("\n## ");
+    sections.find(|section| section.starts_with(number)).unwrap()
+}
+
+/// The blocks of hex in a section, without what is said beside them.
+fn blocks(number: &str) -> Vec<Vec<u8>> {
+    let blocks = section(number).split("```").skip(1).step_by(2);
     let hex = |block: &str| {
         let lines = block.lines().skip(1);
         let words = lines
@@ -177,7 +183,7 @@ fn example() -> Vec<Vec<u8>> {
 
 #[test]
 fn the_conversation_in_full_decodes() {
-    let blocks = example();
+    let blocks = blocks("13. ");
     let messages: Vec<Envelope> = blocks.iter().filter_map(|block| decode(block).ok()).collect();
     let kinds: Vec<_> = messages.iter().map(|envelope| envelope.message.kind()).collect();
     let mut expected = vec![
@@ -209,4 +215,111 @@ fn the_conversation_in_full_decodes() {
         txids.collect::<Vec<_>>(),
         [settlement.compute_txid().to_byte_array()]
     );
+}
+
+/// The channel of the conversation in full, and the keys of its payer and its payee.
+fn channel() -> (ChannelParams, [ChannelKey; 2]) {
+    let key = |side: &str| {
+        let line = section("13. ").lines().find_map(|line| line.strip_prefix(side));
+        ChannelKey::new(line.unwrap().trim().parse::<SecretKey>().unwrap())
+    };
+    let mut messages = blocks("13. ").into_iter().filter_map(|block| decode(&block).ok());
+    let open = messages.next().unwrap();
+    let Message::Open {
+        terms, payer_payout, ..
+    } = open.message.clone()
+    else {
+        panic!("{open:?} begins the conversation");
+    };
+    let limits = Limits::default();
+    let begun = PayerOpening::propose(
+        open.channel,
+        terms,
+        key("payer  "),
+        payer_payout,
+        limits,
+        tip(102, MTP),
+    );
+    let (payer, proposal) = begun.unwrap();
+    assert_eq!(proposal, open);
+    let agreed = payer.accept(messages.next().unwrap()).unwrap();
+    (agreed.params().clone(), [key("payer  "), key("payee  ")])
+}
+
+#[test]
+fn the_example_of_a_connection_matches_the_library() {
+    let (blocks, conversation) = (blocks("12. "), blocks("13. "));
+    let [payer_hello, payee_hello, resume_bytes, resume, resumed_bytes, resumed] = &blocks[..] else {
+        panic!("{} blocks of hex", blocks.len());
+    };
+    let (params, [k1, k2]) = channel();
+    let message = |bytes: &[u8]| {
+        let envelope = decode(bytes).unwrap();
+        assert_eq!(encode(&envelope), bytes);
+        envelope.message
+    };
+    let random = |bytes| match message(bytes) {
+        Message::Hello {
+            versions,
+            features: Features::RESUME,
+            random,
+        } if versions.common(VersionRange::new(VERSION, VERSION).unwrap()) == Some(VERSION) => random,
+        other => panic!("{other:?}"),
+    };
+    let randoms = HelloRandoms {
+        payer: random(payer_hello),
+        payee: random(payee_hello),
+    };
+
+    // 1. The library makes the same proofs, and verifies them.
+    let (Message::Resume(resume), Message::Resumed(resumed)) = (message(resume), message(resumed)) else {
+        panic!("two other messages");
+    };
+    let claim = resume.verify(&randoms, &params).unwrap();
+    assert_eq!(claim.sign(&randoms, &params, &k1), resume);
+    let answer = resumed.verify(&randoms, claim.funding, &params).unwrap();
+    assert_eq!(answer.sign(&randoms, claim.funding, &params, &k2), resumed);
+
+    // 2. What is signed is what is shown.
+    let tag = sha256::Hash::hash(b"spilman/resume").to_byte_array();
+    for (bytes, proof, key) in [
+        (resume_bytes, resume.proof, &k1),
+        (resumed_bytes, resumed.proof, &k2),
+    ] {
+        let digest = sha256::Hash::hash(&[&tag[..], &tag, bytes].concat());
+        assert!(section("12. ").contains(&format!("`{digest}`")), "{digest}");
+        let proof = ecdsa::Signature::from_compact(&proof.to_compact()).unwrap();
+        let digest = secp256k1::Message::from_digest(digest.to_byte_array());
+        let verified = Secp256k1::new().verify_ecdsa(&digest, &proof, &key.public_key());
+        assert_eq!(verified, Ok(()));
+    }
+
+    // 3. It is the channel of the conversation, and the latest payment in it.
+    let said = conversation.iter().filter_map(|block| decode(block).ok());
+    let mut payments = said.filter_map(|envelope| match envelope.message {
+        Message::Payment { paid, signature } => Some(LatestPayment { paid, signature }),
+        _ => None,
+    });
+    assert_eq!(answer.latest_payment, payments.next_back());
+}
+
+#[test]
+fn the_features_match_the_library() {
+    let named = [
+        ("resume", Features::RESUME),
+        ("many channels", Features::MANY_CHANNELS),
+        ("latest acknowledgement", Features::LATEST_ACKNOWLEDGEMENT),
+        ("recover", Features::RECOVER),
+    ];
+    let expected = named.map(|(name, feature)| {
+        let bits = feature.to_bits();
+        [
+            bits.trailing_zeros().to_string(),
+            bits.to_string(),
+            name.to_owned(),
+        ]
+    });
+    let rows = table("| bit | value | feature |");
+    let rows: Vec<_> = rows.iter().map(|row| row[..3].to_vec()).collect();
+    assert_eq!(rows, expected);
 }
