@@ -240,7 +240,7 @@ fn verify(
 }
 
 /// BIP 340's tagged hash.
-fn digest(preimage: &[u8]) -> Digest {
+pub(crate) fn digest(preimage: &[u8]) -> Digest {
     let tag = sha256::Hash::hash(TAG);
     let mut engine = sha256::Hash::engine();
     for part in [tag.as_byte_array(), tag.as_byte_array(), preimage] {
