@@ -62,6 +62,22 @@ pub enum Refusal {
     /// The payment's amount or time is wrong.
     #[error(transparent)]
     Payment(#[from] PaymentError),
+    /// The payee claims a payment that this payer did not make.
+    #[error("the payee claims to hold {held}, and the payer has signed {signed} at most: {error}")]
+    ResumeDiffers {
+        /// The highest sum that this side knows of.
+        signed: Amount,
+        /// The claimed sum.
+        held: Amount,
+        /// What is wrong with the signature.
+        error: SignatureError,
+    },
+    /// The payer wants to resume another channel.
+    #[error("no channel here has the funding output {funding}")]
+    UnknownChannel {
+        /// What the payer named.
+        funding: OutPoint,
+    },
     /// The peer did not prove that it holds its key.
     #[error(transparent)]
     Proof(#[from] ProofError),
@@ -296,6 +312,9 @@ pub enum CommandError {
         /// What is not paid.
         change: Amount,
     },
+    /// The payee has not said yet what it holds.
+    #[error("the channel is being resumed: repeat this when the payee has answered")]
+    Resuming,
     /// The child does not spend the transaction that this side broadcasts.
     #[error("wrong parent transaction: expected {expected}, got {received}")]
     AnotherParent {
@@ -396,6 +415,8 @@ impl Refusal {
             Self::Musig(_) => RefusalReason::PartialSignatureWrong,
             Self::Spend(_) => RefusalReason::SpendInvalid,
             Self::Proof(_) => RefusalReason::ProofWrong,
+            Self::ResumeDiffers { .. } => RefusalReason::ResumeDiffers,
+            Self::UnknownChannel { .. } => RefusalReason::UnknownChannel,
             Self::Payment(error) => match error {
                 PaymentError::Decreased { .. } => RefusalReason::PaidDecreased,
                 PaymentError::Repeated { .. } => RefusalReason::PaidRepeated,

@@ -7,6 +7,7 @@ use super::lock::Tip;
 use super::message::{Envelope, Message};
 use super::params::{ChannelId, ChannelParams};
 use super::reason::RefusalReason;
+use super::resume::HelloRandoms;
 use super::transaction::SpendRole;
 
 /// How many confirmations the spend of the funding output needs before a channel counts as closed.
@@ -57,6 +58,9 @@ pub enum Event {
     Bump(CpfpPackage),
     /// The peer disconnected, and will not answer.
     PeerGone,
+    /// The peer is back on a new connection, on which both have said hello with these random bytes. The payer resumes the
+    /// channel, and pays nothing before the payee has answered.
+    Reconnected(HelloRandoms),
 }
 
 /// The chain, as one channel sees it.
@@ -199,6 +203,20 @@ pub enum Notice {
     },
     /// A payment is checked and kept (payee), or acknowledged (payer).
     PaymentAccepted(Balance),
+    /// The payee holds a payment that this payer made and forgot: its store was an older copy. The payer goes on from there,
+    /// and what it believes to have paid since that copy is counted once more.
+    Recovered {
+        /// Cumulative.
+        paid: Amount,
+    },
+    /// The payee has forgotten payments that it acknowledged: its store was an older copy. The payer sends the latest one
+    /// again, and nothing is lost.
+    PeerRolledBack {
+        /// What it had acknowledged.
+        acknowledged: Amount,
+        /// What it still holds.
+        held: Amount,
+    },
     /// The peer refused what this side sent, and will send nothing more.
     PeerRefused {
         /// Why.

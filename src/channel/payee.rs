@@ -2,6 +2,7 @@ mod chain;
 mod closing;
 mod durable;
 mod opening;
+mod resuming;
 mod state;
 
 use bitcoin::Amount;
@@ -13,11 +14,12 @@ use super::event::{Action, Event, Notice, Outcome};
 use super::funding::FundingTx;
 use super::keys::{ChannelKey, UnverifiedSignature};
 use super::lock::{Expiry, Tip};
-use super::message::Message;
+use super::message::{Message, MessageKind};
 use super::musig::{NonceSource, SecretNonce};
 use super::params::ChannelParams;
 use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
+use super::resume::HelloRandoms;
 use super::script_check::SpendError;
 use super::stage::Stage;
 use super::transaction::{PaymentTx, SettlementTx};
@@ -46,6 +48,10 @@ pub struct Payee {
     /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
     asked_with: Option<Box<SecretNonce>>,
     peer_gone: bool,
+    /// The payer is back, and has not resumed the channel yet.
+    resuming: Option<HelloRandoms>,
+    /// The payer has resumed the channel, so it may say again what was lost on the way.
+    resumed: bool,
     // State that the next poll restores.
     sight: Sight,
     broadcasts: Broadcasts,
@@ -66,6 +72,8 @@ impl Payee {
             nonces: None,
             asked_with: None,
             peer_gone: false,
+            resuming: None,
+            resumed: false,
             sight: Sight::new(tip),
             broadcasts: Broadcasts {
                 accepted: false,
@@ -155,6 +163,10 @@ impl Payee {
             Event::CloseAt(feerate) => self.close(Some(feerate)),
             Event::Bump(package) => Ok(vec![self.bump(package)?]),
             Event::PeerGone => Ok(self.on_peer_gone()?),
+            Event::Reconnected(randoms) => {
+                self.on_reconnected(randoms);
+                Ok(Vec::new())
+            }
             Event::Pay(_) | Event::PayUpTo(_) => {
                 Err(CommandError::wrong_stage(self.stage(), "pay as the payee").into())
             }
@@ -166,6 +178,10 @@ impl Payee {
 
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
         match (self.stage(), message) {
+            (_, Message::Resume(resume)) => self.on_resume(resume),
+            (stage, message) if self.resuming.is_some() && message.kind() != MessageKind::Refuse => {
+                Err(Refusal::unexpected(stage, message.kind()))
+            }
             (_, Message::Payment { paid, signature }) if self.takes_payments() => {
                 self.accept(paid, signature)
             }
@@ -230,6 +246,9 @@ impl Payee {
     fn accept(&mut self, paid: Amount, signature: UnverifiedSignature) -> Result<Vec<Action>, Refusal> {
         if let Some((expiry, left)) = self.too_late() {
             return Err(PaymentError::Expiring { expiry, left }.into());
+        }
+        if self.resumed && self.payments.is_parked(paid, signature) {
+            return Ok(self.acknowledge());
         }
         self.check_increase(paid)?;
         if self.counts(self.paid()) && !self.counts(paid) {

@@ -2,6 +2,7 @@ mod chain;
 mod closing;
 mod durable;
 mod opening;
+mod resuming;
 mod state;
 
 use bitcoin::Amount;
@@ -20,6 +21,7 @@ use super::params::ChannelParams;
 use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
 use super::reason::RefusalReason;
+use super::resume::HelloRandoms;
 use super::stage::Stage;
 use super::transaction::{RefundTx, SpendRole};
 
@@ -49,6 +51,11 @@ pub struct Payer {
     sums: Sums,
     // What follows from the parameters and the funding output. On the heap, because futures move the parties.
     template: Box<PaymentTemplate>,
+    // What ends with the connection.
+    /// The payee was asked to resume, and has not answered.
+    resuming: Option<HelloRandoms>,
+    /// The payee does not hold the latest payment, and gets it when payments count.
+    pays_when_ready: bool,
     // State that the next poll restores.
     seen: Seen,
     rebroadcast: Rebroadcast,
@@ -118,6 +125,11 @@ impl Payer {
 
     fn answer(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
+            Event::Pay(_) | Event::PayUpTo(_) | Event::Close | Event::CloseAt(_)
+                if self.resuming.is_some() =>
+            {
+                Err(CommandError::Resuming.into())
+            }
             Event::Message(envelope) => {
                 let message = envelope.for_channel(self.params.id())?;
                 Ok(self.on_message(message)?)
@@ -134,7 +146,11 @@ impl Payer {
             Event::CloseAt(feerate) => Ok(self.close(feerate)?),
             Event::Bump(package) => Ok(vec![self.bump(package)?]),
             // The payer always has the refund.
-            Event::PeerGone => Ok(Vec::new()),
+            Event::PeerGone => {
+                (self.resuming, self.pays_when_ready) = (None, false);
+                Ok(Vec::new())
+            }
+            Event::Reconnected(randoms) => Ok(self.on_reconnected(randoms)),
             Event::RequestPayment(_) => {
                 Err(CommandError::wrong_stage(self.stage(), "request a payment as the payer").into())
             }
@@ -143,6 +159,12 @@ impl Payer {
 
     fn on_message(&mut self, message: Message) -> Result<Vec<Action>, Refusal> {
         match (self.phase, message) {
+            (_, Message::Resumed(resumed)) => self.on_resumed(resumed),
+            (_, Message::Refuse { reason }) => Ok(self.on_refuse(reason)),
+            // Nothing is said in between.
+            (phase, message) if self.resuming.is_some() => {
+                Err(Refusal::unexpected(phase.stage(), message.kind()))
+            }
             (PayerPhase::Protected | PayerPhase::AwaitingReady, Message::FundingRequest)
                 if self.awaits_request() =>
             {
@@ -156,7 +178,7 @@ impl Payer {
             (
                 PayerPhase::Open | PayerPhase::AwaitingCooperativeClose | PayerPhase::Closing,
                 Message::Ready,
-            ) => Ok(Vec::new()),
+            ) => Ok(self.pay_when_ready()),
             (_, Message::PaymentRequest { paid }) if self.params.terms().protocol == Protocol::Bond => {
                 self.on_payment_request(paid)
             }
@@ -178,7 +200,6 @@ impl Payer {
                 self.phase.start_closing();
                 Ok(vec![Action::Notify(Notice::PeerSettled { txid })])
             }
-            (_, Message::Refuse { reason }) => Ok(self.on_refuse(reason)),
             (phase, message) => Err(Refusal::unexpected(phase.stage(), message.kind())),
         }
     }
@@ -221,6 +242,8 @@ impl Payer {
         let mut actions = vec![Action::Notify(Notice::PeerRefused { reason })];
         match self.phase {
             PayerPhase::Closed | PayerPhase::Abandoned => {}
+            // Another connection or process serves the channel, and this side can try again.
+            _ if reason == RefusalReason::ChannelBusy => {}
             PayerPhase::Protected => actions.push(self.abandon()),
             _ => self.phase.start_closing(),
         }
@@ -233,7 +256,8 @@ impl Payer {
         let mut actions = vec![Action::Notify(Notice::Ready)];
         // Example 7 starts with everything on K1's output: the payee holds a way to give the payer its
         // money back before the lock, even if it is never paid.
-        if self.params.terms().protocol == Protocol::Example7 && first {
+        let begins = self.params.terms().protocol == Protocol::Example7 && first;
+        if begins || std::mem::take(&mut self.pays_when_ready) {
             actions.push(self.payment());
         }
         actions

@@ -25,6 +25,7 @@ mod refusal_keeps_state;
 mod refusals;
 mod relative;
 mod reorganisations;
+mod resume;
 mod states;
 mod wire;
 

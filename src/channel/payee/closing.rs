@@ -53,7 +53,7 @@ impl Payee {
     }
 
     /// Asks for a settlement, with a fresh nonce where both can sign as one.
-    fn answer_close(&mut self, feerate: FeeRate) -> Vec<Action> {
+    pub(super) fn answer_close(&mut self, feerate: FeeRate) -> Vec<Action> {
         let key = self.params.aggregate_key();
         let nonce = self.nonces.as_mut().zip(key).and_then(|(nonces, output)| {
             let seed = nonces.seed()?;

@@ -2,8 +2,9 @@ use bitcoin::{Amount, Txid};
 
 use crate::channel::amount::Balance;
 use crate::channel::claim::Claim;
-use crate::channel::durable::{PayeePhase, RestoreError};
+use crate::channel::durable::{PayeePhase, RestoreError, SignedPayment};
 use crate::channel::event::ChainView;
+use crate::channel::keys::UnverifiedSignature;
 use crate::channel::lock::Tip;
 use crate::channel::stage::Stage;
 use crate::channel::transaction::{PaymentTx, SettlementTx};
@@ -139,6 +140,12 @@ impl Payments {
     /// Returns the latest payment if the payee can claim it on chain.
     pub fn enforceable(&self) -> Option<PaymentTx> {
         self.held().filter(|payment| payment.balance().is_enforceable())
+    }
+
+    /// Whether this is the parked payment.
+    pub fn is_parked(&self, paid: Amount, signature: UnverifiedSignature) -> bool {
+        let parked = self.parked.as_ref().map(PaymentTx::signed);
+        parked == Some(SignedPayment { paid, signature })
     }
 
     /// The parked payment counts from now on, if payments up to its sum do.

@@ -70,7 +70,7 @@ impl Payer {
         Ok(if affordable { feerate } else { agreed })
     }
 
-    fn settlement(&self, feerate: FeeRate) -> Action {
+    pub(super) fn settlement(&self, feerate: FeeRate) -> Action {
         let balance = self
             .params
             .balance_at(self.sums.paid, feerate)

@@ -36,6 +36,8 @@ impl Payer {
             custody: Custody::Kept,
             confirmed: false,
             sums: Sums::default(),
+            resuming: None,
+            pays_when_ready: false,
             seen: Seen {
                 tip: opened,
                 funding_parent: None,

@@ -17,6 +17,8 @@ pub struct Log {
     /// What happened, in order: one line for each action.
     pub lines: Vec<String>,
     pub broadcast: Vec<(SpendRole, Transaction)>,
+    /// How many messages still arrive; all, if it is not set.
+    pub messages_left: Option<usize>,
 }
 
 impl Log {
@@ -32,6 +34,12 @@ impl Network for Log {
     fn deliver(&mut self, from: Side, envelope: Envelope) -> Result<Option<Envelope>, Infallible> {
         self.lines
             .push(format!("{} says {}", name(from), words(&envelope.message)));
+        if let Some(left) = &mut self.messages_left {
+            let Some(fewer) = left.checked_sub(1) else {
+                return Ok(None);
+            };
+            *left = fewer;
+        }
         Ok(Some(envelope))
     }
 
@@ -104,6 +112,10 @@ fn learns(notice: &Notice) -> String {
                 outcome.to_payer.to_sat(),
                 outcome.to_payee.to_sat()
             )
+        }
+        Notice::Recovered { paid } => format!("recovered {}", paid.to_sat()),
+        Notice::PeerRolledBack { acknowledged, held } => {
+            format!("peer rolled back {} {}", acknowledged.to_sat(), held.to_sat())
         }
         Notice::MalleableFunding => "malleable funding".to_owned(),
         Notice::Ready => "ready".to_owned(),

@@ -1,0 +1,293 @@
+//! A connection breaks at any message, and either process dies or not: on the next connection both agree again on what was
+//! paid, and the channel ends with that.
+
+use spilman::channel::{
+    ApplyError, CommandError, Construction, Event, HelloRandoms, LatestPayment, Message, Payee, PayeeState,
+    Payer, PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, Stage, UnverifiedSignature,
+};
+
+use crate::pair::{channels, hears, key, restart, sat, Case, Inspect, Pair, Side};
+use Protocol::Example7;
+
+const RANDOMS: HelloRandoms = HelloRandoms {
+    payer: [1; 32],
+    payee: [2; 32],
+};
+
+/// A new connection, after the old one has ended.
+fn reconnect(pair: &mut Pair) {
+    pair.network.messages_left = None;
+    for side in [Side::Payee, Side::Payer] {
+        pair.crash(side);
+        pair.apply(side, Event::Reconnected(RANDOMS)).unwrap();
+    }
+}
+
+/// The payer's user asks for each total until the payee has acknowledged it.
+fn pay(pair: &mut Pair, totals: &[u64]) -> Result<(), ApplyError> {
+    for total in totals {
+        let asked = pair.tell(Side::Payer, Event::PayUpTo(sat(*total)))?;
+        pair.queue(Side::Payer, asked);
+        pair.run().unwrap();
+    }
+    Ok(())
+}
+
+const DEATHS: [&[Side]; 4] = [&[], &[Side::Payer], &[Side::Payee], &[Side::Payee, Side::Payer]];
+
+/// In each channel: three payments and a close by the payer; after so many messages nothing arrives any more.
+#[test]
+fn a_connection_may_break_at_any_message() {
+    for case in channels() {
+        for (arrive, died) in (0..12).flat_map(|arrive| DEATHS.map(|died| (arrive, died))) {
+            let at = format!("{}, {arrive} messages, died: {died:?}", case.name());
+            let mut pair = case.open();
+            pair.poll(Side::Payer, 3, None).unwrap();
+            pair.network.messages_left = Some(arrive);
+            pay(&mut pair, &[1_000, 2_000, 3_000]).unwrap();
+            let acknowledged = pair.payer.acknowledged();
+            // 1. Whoever died sees the chain before its peer is there.
+            for side in died {
+                restart(&mut pair, *side);
+            }
+            pair.poll_both(3, None).unwrap();
+            reconnect(&mut pair);
+            assert!(pair.payer.acknowledged() >= acknowledged, "{at}");
+            assert_eq!(pair.payee.paid(), sat(3_000), "{at}");
+            assert_eq!(pair.payer.acknowledged(), sat(3_000), "{at}");
+            // 2. It goes on as if nothing had happened.
+            pay(&mut pair, &[4_000]).unwrap();
+            assert_eq!(pair.payer.acknowledged(), sat(4_000), "{at}");
+            // 3. The close breaks as well.
+            for left in 0..3 {
+                pair.network.messages_left = Some(left);
+                // It may be closing since the last round.
+                if let Ok(actions) = pair.tell(Side::Payer, Event::Close) {
+                    pair.queue(Side::Payer, actions);
+                    pair.run().unwrap();
+                }
+                for side in died {
+                    restart(&mut pair, *side);
+                }
+                pair.poll_both(3, None).unwrap();
+                reconnect(&mut pair);
+            }
+            let settlement = pair
+                .payee
+                .settlement()
+                .unwrap_or_else(|| panic!("{at}: a settlement"));
+            assert_eq!(settlement.balance().paid, sat(4_000), "{at}");
+            assert_eq!(pair.stages(), [Stage::Closing; 2], "{at}");
+        }
+    }
+}
+
+/// The payee asked for a settlement with a nonce. It asks again with another, because the first died with its process.
+#[test]
+fn a_payee_that_asked_asks_again() {
+    for case in channels() {
+        for (arrive, died) in (0..3).flat_map(|arrive| DEATHS.map(|died| (arrive, died))) {
+            let at = format!("{}, {arrive} messages, died: {died:?}", case.name());
+            let mut pair = case.clone().paying(&[1_000]).open();
+            pair.poll(Side::Payer, 3, None).unwrap();
+            pair.network.messages_left = Some(arrive);
+            pair.apply(
+                Side::Payee,
+                Event::CloseAt(bitcoin::FeeRate::from_sat_per_kwu(600)),
+            )
+            .unwrap();
+            for side in died {
+                restart(&mut pair, *side);
+            }
+            pair.poll_both(3, None).unwrap();
+            reconnect(&mut pair);
+            let settlement = pair
+                .payee
+                .settlement()
+                .unwrap_or_else(|| panic!("{at}: a settlement"));
+            assert_eq!(settlement.balance().paid, sat(1_000), "{at}");
+        }
+    }
+}
+
+/// An older copy of a store is restored. A payee gets the latest payment again; a payer learns what it signed.
+#[test]
+fn the_later_copy_heals_the_earlier_one() {
+    for case in channels() {
+        let at = case.name();
+        let copy = || -> (Pair, PayerState, PayeeState) {
+            let mut pair = case.clone().paying(&[1_000]).open();
+            pair.poll(Side::Payer, 3, None).unwrap();
+            let copies = (pair.payer.state(), pair.payee.state());
+            pay(&mut pair, &[2_000, 3_000]).unwrap();
+            (pair, copies.0, copies.1)
+        };
+        let (mut pair, _, older) = copy();
+        pair.payee = Payee::restore(older.clone(), key("payee")).unwrap();
+        pair.network.payee = Some(older);
+        pair.poll(Side::Payee, 3, None).unwrap();
+        assert_eq!(pair.payee.paid(), sat(1_000), "{at}");
+        pair.network.news();
+        reconnect(&mut pair);
+        assert_eq!(pair.payee.paid(), sat(3_000), "{at}");
+        let news = pair.network.news().join("\n");
+        assert!(
+            news.contains("payer learns peer rolled back 3000 1000"),
+            "{at}: {news}"
+        );
+
+        let (mut pair, older, _) = copy();
+        pair.payer = Payer::restore(older.clone(), key("payer")).unwrap();
+        pair.network.payer = Some(older);
+        pair.poll(Side::Payer, 3, None).unwrap();
+        assert_eq!(pair.payer.paid(), sat(1_000), "{at}");
+        pair.network.news();
+        reconnect(&mut pair);
+        assert_eq!(
+            [pair.payer.paid(), pair.payer.acknowledged()],
+            [sat(3_000); 2],
+            "{at}"
+        );
+        let news = pair.network.news().join("\n");
+        assert!(news.contains("payer learns recovered 3000"), "{at}: {news}");
+        pay(&mut pair, &[4_000]).unwrap();
+        assert_eq!(pair.payee.paid(), sat(4_000), "{at}");
+    }
+}
+
+/// Both were away while the funding transaction was reorganised, and the payment that is on its way waits for it.
+#[test]
+fn a_reorganisation_may_come_between() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.clone().paying(&[1_000]).open();
+        pair.poll(Side::Payer, 3, None).unwrap();
+        pair.network.messages_left = Some(0);
+        pay(&mut pair, &[2_000]).unwrap();
+        restart(&mut pair, Side::Payee);
+        restart(&mut pair, Side::Payer);
+        pair.poll_both(0, None).unwrap();
+        reconnect(&mut pair);
+        assert_eq!(pair.payer.acknowledged(), sat(1_000), "{at}");
+        pair.poll_both(3, None).unwrap();
+        assert_eq!(pair.payer.acknowledged(), sat(2_000), "{at}");
+    }
+}
+
+/// The same for a payer that was closing: the payee gets the payment, and then the settlement for it.
+#[test]
+fn a_close_may_wait_for_the_funding_transaction() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.clone().paying(&[1_000]).open();
+        pair.poll(Side::Payer, 3, None).unwrap();
+        pair.network.messages_left = Some(0);
+        pay(&mut pair, &[2_000]).unwrap();
+        for _ in 0..2 {
+            // Where both can close with one signature, the second close gives that up.
+            if let Ok(actions) = pair.tell(Side::Payer, Event::Close) {
+                pair.queue(Side::Payer, actions);
+                pair.run().unwrap();
+            }
+        }
+        restart(&mut pair, Side::Payee);
+        pair.poll_both(0, None).unwrap();
+        reconnect(&mut pair);
+        pair.poll_both(3, None).unwrap();
+        let settlement = pair
+            .payee
+            .settlement()
+            .unwrap_or_else(|| panic!("{at}: a settlement"));
+        assert_eq!(settlement.balance().paid, sat(2_000), "{at}");
+    }
+}
+
+/// Between *resume* and *resumed* nothing else is said, and nothing is signed.
+#[test]
+fn nothing_is_said_in_between() {
+    let mut pair = Case::new(Example7).paying(&[1_000]).open();
+    pair.poll(Side::Payer, 3, None).unwrap();
+    let id = pair.payer.params().id();
+    pair.tell(Side::Payer, Event::Reconnected(RANDOMS)).unwrap();
+    for command in [Event::Pay(sat(1)), Event::Close] {
+        let refused = pair.tell(Side::Payer, command).unwrap_err();
+        assert_eq!(refused, ApplyError::Command(CommandError::Resuming));
+    }
+    let reason = |refused: ApplyError| match refused {
+        ApplyError::Refused(refusal) => refusal.reason(),
+        other => panic!("{other}"),
+    };
+    let early = pair.tell(Side::Payer, hears(id, Message::Ready)).unwrap_err();
+    assert_eq!(reason(early), RefusalReason::UnexpectedMessage);
+    pair.tell(Side::Payee, Event::Reconnected(RANDOMS)).unwrap();
+    let payment = Message::Payment {
+        paid: sat(2_000),
+        signature: UnverifiedSignature::from_compact([1; 64]),
+    };
+    let early = pair.tell(Side::Payee, hears(id, payment)).unwrap_err();
+    assert_eq!(reason(early), RefusalReason::UnexpectedMessage);
+    // A peer that is gone again is not waited for.
+    pair.tell(Side::Payer, Event::PeerGone).unwrap();
+    pair.tell(Side::Payer, Event::Pay(sat(1))).unwrap();
+}
+
+/// The funding outpoint is public: who knows no more gets no answer, and nobody is thrown out.
+#[test]
+fn a_stranger_resumes_nothing() {
+    for construction in [Construction::P2wsh, Construction::Taproot] {
+        let mut pair = Case::new(Example7).on(construction).paying(&[1_000]).open();
+        let params = pair.payee.params().clone();
+        let resume = |randoms: &HelloRandoms, label: &str| {
+            let resume = Resume {
+                funding: pair.payer.funding().outpoint(),
+                signed: sat(1_000),
+                acknowledged: None,
+            };
+            Message::Resume(resume.sign(randoms, &params, &key(label)))
+        };
+        let other = HelloRandoms {
+            payer: [3; 32],
+            ..RANDOMS
+        };
+        let [forged, replayed] = [resume(&RANDOMS, "stranger"), resume(&other, "payer")];
+        pair.tell(Side::Payee, Event::Reconnected(RANDOMS)).unwrap();
+        for message in [forged, replayed] {
+            let before = pair.state();
+            let refused = pair.tell(Side::Payee, hears(params.id(), message)).unwrap_err();
+            let ApplyError::Refused(refusal) = refused else {
+                panic!("{refused}")
+            };
+            assert_eq!(refusal.reason(), RefusalReason::ProofWrong, "{construction}");
+            assert_eq!(pair.state(), before);
+        }
+    }
+}
+
+/// A payee cannot invent a payment.
+#[test]
+fn a_payee_that_claims_more_than_was_signed_is_refused() {
+    let mut pair = Case::new(Example7).paying(&[1_000]).open();
+    pair.poll(Side::Payer, 3, None).unwrap();
+    let mut state = pair.payee.state();
+    let latest = state.progress.latest.as_mut().unwrap();
+    latest.paid = sat(2_000);
+    // Its own code would not even start.
+    Payee::restore(state, key("payee")).unwrap_err();
+    pair.tell(Side::Payer, Event::Reconnected(RANDOMS)).unwrap();
+    let forged = Resumed {
+        latest_payment: Some(LatestPayment {
+            paid: sat(2_000),
+            signature: pair.payee.state().progress.latest.unwrap().signature,
+        }),
+        state: ResumedState::Open,
+    };
+    let params = pair.payer.params().clone();
+    let forged = forged.sign(&RANDOMS, pair.outpoint(), &params, &key("payee"));
+    let refused = pair.tell(Side::Payer, hears(params.id(), Message::Resumed(forged)));
+    let Err(ApplyError::Refused(refusal)) = refused else {
+        panic!("accepted")
+    };
+    assert_eq!(refusal.reason(), RefusalReason::ResumeDiffers);
+    let words = "claims to hold 0.00002000 BTC, and the payer has signed 0.00001000 BTC";
+    assert!(refusal.to_string().contains(words), "{refusal}");
+}
