@@ -8,6 +8,7 @@
 //! | `transcript` | `channel` | what happened, decoded from raw bytes, as text, and with `json` as JSON |
 //! | `json` | `json` | the JSON forms that fixtures, conformance tests and transcripts share |
 //! | `service` | `service` | a payer or a payee on a connection, and their view of the chain: with `bitcoind-rpc` by a node's RPC, with `electrum` through an electrum server |
+//! | `store` | `service` | where channels outlive the process: a trait, a store in memory, and with `sqlite` one in a file |
 //! | `adversary` | `channel` | the messages of a dishonest side, each one change away from an honest one |
 //! | `regtest` | `regtest` | the harness: nodes, mining, time, funds, and with `electrs` an electrum server; independent of channels |
 //! | `scenario` | `scenario` | the documented stories and the attacks, each on a separate node |

@@ -95,7 +95,7 @@ mod script_check;
 mod stage;
 mod terms;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod transaction;
 
 pub use amount::{dust_limit, Balance, Capacity, CapacityError};

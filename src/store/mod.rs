@@ -1,4 +1,4 @@
-//! Where channels outlive the process: a small trait, and one store in memory.
+//! Where channels outlive the process: a small trait, one store in memory, and with the feature `sqlite` one in a file.
 //!
 //! A party never acts on what its store does not hold yet. It hands each change to the store, in the order in which the
 //! changes happened, and waits for the [`Ticket`] before anything leaves that depends on it: a payee acknowledges no
@@ -23,6 +23,8 @@ mod backup;
 mod error;
 mod memory;
 mod record;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod ticket;
 
 use std::fmt;
@@ -39,6 +41,8 @@ pub use memory::MemoryStore;
 pub use record::{
     progress_row, ChannelRow, DamagedRow, ProgressRow, Value, CHANNEL_COLUMNS, PROGRESS_COLUMNS,
 };
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteError, SqliteStore};
 pub use ticket::{Ticket, TicketHolder};
 
 /// What a store holds of one channel.

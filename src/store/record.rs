@@ -178,7 +178,7 @@ pub fn progress_row(channel: ChannelName, progress: &Progress) -> ProgressRow {
     row
 }
 
-fn name_values(ChannelName { funding, role }: ChannelName) -> [Value; 2] {
+pub(super) fn name_values(ChannelName { funding, role }: ChannelName) -> [Value; 2] {
     [
         Value::Blob(serialize(&funding)),
         Value::Integer(number_of_role(role)),
