@@ -49,3 +49,14 @@ pub fn write_program(path: &Path, script: &str) {
     let wrote = wrote.expect("a shell");
     assert!(wrote.success(), "{}: {wrote}", path.display());
 }
+
+/// The command in separate namespaces, as their root, after what a shell does `before`; the next argument is its `$0`.
+pub fn isolated(spaces: &[&str], before: &str, child: &Command) -> Command {
+    let run = std::iter::once(child.get_program()).chain(child.get_args());
+    let run: Vec<_> = run.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).args(spaces);
+    command.args(["sh", "-c", &format!("{before}exec {}", run.join(" "))]);
+    command.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}

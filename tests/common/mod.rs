@@ -25,7 +25,6 @@ pub(crate) use assert_matches;
 pub mod cast;
 #[cfg(feature = "scenario")]
 pub mod channel;
-#[cfg(feature = "regtest")]
 pub mod child;
 #[cfg(feature = "regtest")]
 pub mod judge;

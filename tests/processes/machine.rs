@@ -8,7 +8,7 @@ use std::process::Command;
 use spilman::regtest::{find_bitcoind, Regtest};
 
 use super::TIMEOUT;
-use crate::common::child::{child_of, is_child, write_program};
+use crate::common::child::{child_of, is_child, isolated, write_program};
 use crate::common::proc::entries;
 use crate::common::wait::until;
 
@@ -158,15 +158,4 @@ fn lacks(spaces: &[&str], before: &str, test: impl Fn(), (variable, place): (&st
             "no {part:?} in: {said}"
         );
     }
-}
-
-/// A command in separate namespaces.
-fn isolated(spaces: &[&str], before: &str, child: &Command) -> Command {
-    let run = std::iter::once(child.get_program()).chain(child.get_args());
-    let run: Vec<_> = run.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user"]).args(spaces);
-    command.args(["sh", "-c", &format!("{before}exec {}", run.join(" "))]);
-    command.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command
 }

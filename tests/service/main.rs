@@ -13,6 +13,8 @@ mod floods;
 mod hand;
 mod panics;
 mod peers;
+#[cfg(feature = "sqlite")]
+mod store;
 mod sums;
 mod surroundings;
 mod wallets;
