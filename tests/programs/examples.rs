@@ -10,6 +10,8 @@ mod lock;
 mod refund;
 #[path = "../../examples/reorg.rs"]
 mod reorg;
+#[path = "../../examples/restart.rs"]
+mod restart;
 #[path = "../../examples/tcp.rs"]
 mod tcp;
 #[path = "../../examples/transcript.rs"]
@@ -40,4 +42,4 @@ macro_rules! runs {
     };
 }
 
-runs!(channel, fixture, lock, refund, reorg, tcp, transcript);
+runs!(channel, fixture, lock, refund, reorg, restart, tcp, transcript);
