@@ -7,6 +7,7 @@ use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use spilman::channel::{
@@ -143,6 +144,24 @@ fn dropping_a_store_waits_for_what_was_queued() {
     assert_eq!(load(&path), [at(channel, 1_000)]);
     for ticket in tickets {
         wait(ticket).unwrap();
+    }
+}
+
+/// Without a request that would make it do so. The file is not opened here to see it: closing it would unlock it.
+#[test]
+fn an_idle_store_moves_the_wal_into_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = SqliteStore::open(&path).unwrap();
+    let len = || fs::metadata(&path).unwrap().len();
+    let before = len();
+    for channel in Construction::ALL.into_iter().flat_map(channels) {
+        insert(&store, &channel).unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while len() == before {
+        assert!(Instant::now() < deadline, "the file did not grow");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -206,7 +206,7 @@ impl File {
         Ok(id)
     }
 
-    /// Returns all channels, in the order in which they were added.
+    /// Returns all channels, in the order in which they were written.
     pub fn load(&self) -> Result<Vec<StoredChannel>, SqliteError> {
         let failed = |error| SqliteError::new(&self.path, &error);
         let mut select = self.connection.prepare(&self.sql.load).map_err(failed)?;

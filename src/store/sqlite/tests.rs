@@ -134,7 +134,18 @@ fn a_version_that_does_not_follow_is_refused_and_so_is_every_later_one() {
     let requests = vec![update(name, 2), update(unknown, 1), update(unknown, 2)];
     let results = said(serve(&mut writer, requests));
     assert_eq!(results, ["1 not before 3", "unknown Payee", "unknown Payee"]);
-    // 3. Against the file: a process that begins anew is served, as long as it goes on from there.
+    // 3. What was lost is not found again by a version that fits, because its owner may be another process.
+    drop(writer);
+    writer = Writer::new(file(&folder));
+    assert_eq!(
+        said(serve(&mut writer, vec![update(name, 3)])),
+        ["1 not before 3"]
+    );
+    assert_eq!(
+        said(serve(&mut writer, vec![update(name, 2)])),
+        ["1 not before 3"]
+    );
+    // 4. Against the file: a process that begins anew is served, as long as it goes on from there.
     for (requests, expected) in [
         (vec![update(name, 3), update(name, 4)], vec!["1 not before 3"; 2]),
         (vec![again(), update(name, 1)], vec!["duplicate"; 2]),

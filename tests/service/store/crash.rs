@@ -108,7 +108,7 @@ fn a_killed_process_loses_nothing_that_was_durable() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let path = folder.path().join("store.sqlite");
     let mut all = 0;
     for seed in 0..KILLS {
         // At first the store is being made.
@@ -146,6 +146,9 @@ fn pay_until_failure(path: &Path, expected: &str) {
     ] {
         assert_eq!(result.unwrap_err().to_string(), error);
     }
+    // Closing it writes nothing, either.
+    drop(store);
+    assert!(path.with_extension("sqlite-wal").exists());
 }
 
 /// Whatever a limit of this process or a disk that is full leaves of it.
@@ -163,7 +166,7 @@ fn a_file_that_may_not_grow_is_the_end() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let path = folder.path().join("store.sqlite");
     let [_, channel] = channels(Construction::P2wsh);
     insert(&SqliteStore::open(&path).unwrap(), &channel).unwrap();
     let child = child_of(a_file_that_may_not_grow_is_the_end, path.to_str().unwrap());
@@ -176,7 +179,7 @@ fn a_file_that_may_not_grow_is_the_end() {
 fn a_full_disk_is_the_end_until_there_is_room_again() {
     if is_child(|folder| {
         let folder = Path::new(folder);
-        let path = folder.join("store");
+        let path = folder.join("store.sqlite");
         let [_, channel] = channels(Construction::P2wsh);
         insert(&SqliteStore::open(&path).unwrap(), &channel).unwrap();
         pay_until_failure(&path, &format!("no room left for {}: free some", path.display()));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bitcoin::consensus::serialize;
 use rusqlite::Connection;
 use spilman::channel::Construction;
 use spilman::store::{SqliteError, SqliteStore, Store};
@@ -155,6 +156,28 @@ fn a_file_that_was_cut_is_refused() {
             bytes.len()
         );
     }
+}
+
+/// The funding output is in the table, and in the index that finds a channel. Loading reads only the first.
+#[test]
+fn a_damaged_index_is_refused_when_the_file_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let outpoint = serialize(&fill(&path)[1].name().funding);
+    let bytes = fs::read(&path).unwrap();
+    let places = (0..bytes.len()).filter(|place| bytes[*place..].starts_with(&outpoint));
+    let is_refused = |place: &usize| {
+        let mut damaged = bytes.clone();
+        damaged[*place] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        match SqliteStore::open(&path) {
+            // What the file no longer uses.
+            Ok(_) => false,
+            Err(SqliteError::Damaged { .. }) => true,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(places.filter(is_refused).count(), 4, "two sides, two places each");
 }
 
 #[test]
