@@ -169,20 +169,17 @@ fn any_damage_to_a_row_is_an_error() {
             }
         }
     }
-    for construction in Construction::ALL {
+    // A payee has no more columns than a payer.
+    let payers = Construction::ALL.map(|construction| (construction, Side::Payer));
+    for (construction, side) in payers.into_iter().chain([(Construction::Taproot, Side::Payee)]) {
         let pair = Case::new(Protocol::Example7).on(construction).open();
-        for side in [Side::Payer, Side::Payee] {
-            let (channel, progress) = stored(side, &pair).to_rows();
-            for (at, column) in CHANNEL_COLUMNS.into_iter().enumerate() {
-                for value in damaged(&channel[at]) {
-                    let mut channel = channel.clone();
-                    channel[at] = value;
-                    refused(
-                        &channel,
-                        &progress,
-                        &format!("{construction}, {column}: {:?}", channel[at]),
-                    );
-                }
+        let (channel, progress) = stored(side, &pair).to_rows();
+        for (at, column) in CHANNEL_COLUMNS.into_iter().enumerate() {
+            for value in damaged(&channel[at]) {
+                let mut channel = channel.clone();
+                channel[at] = value;
+                let what = format!("{construction}, {column}: {:?}", channel[at]);
+                refused(&channel, &progress, &what);
             }
         }
     }
