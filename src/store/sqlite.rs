@@ -56,6 +56,9 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
 /// `sqlite3 channels.sqlite "VACUUM INTO 'backup.sqlite'"`, or `.backup`, makes a copy that is complete in itself. Never
 /// copy a file without the `-wal` beside it, which a killed process leaves behind: the newest payments are there.
 ///
+/// **Damage.** A changed bit in the file is an error when it is opened. A changed bit in the `-wal` looks to `SQLite` like the
+/// end of it, so that the store goes back to an older state, as if an older copy had been restored.
+///
 /// **An older copy** forgets the payments after it. A payer whose copy is older signs lower sums, never higher ones. A
 /// payee whose copy is older can settle for less, until its payer sends the latest payment again. No key is used twice,
 /// because the ids of keys are random, not counted. A copy that other processes have gone on from must not be opened
@@ -68,8 +71,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, or creates it, readable by this user alone. Blocks until it is checked from end to end, which takes
-    /// about a second for each 100 MB.
+    /// Opens the file, or creates it, readable by this user alone. Blocks until it is checked from end to end: the time grows
+    /// with the file.
     ///
     /// # Errors
     /// If another process or another store of this one has it open, it is not a store of this program or of a version that
