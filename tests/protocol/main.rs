@@ -3,6 +3,7 @@
 
 mod adversary;
 mod allocations;
+#[cfg(feature = "service")]
 mod backup;
 mod blind;
 mod boundaries;
