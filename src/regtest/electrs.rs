@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,6 +117,7 @@ impl ElectrsBuilder {
             folder,
         };
         electrs.wait_for_tip(node.tip()?.hash)?;
+        wait_for_index(&electrs.client, electrs.timeout)?;
         Ok(electrs)
     }
 }
@@ -229,7 +231,7 @@ impl Electrs {
     /// If electrs fails.
     pub fn history(&self, script: &Script) -> Result<Vec<HistoryEntry>, Error> {
         let history = self.client.script_get_history(script);
-        let history = history.map_err(|error| unexpected("blockchain.scripthash.get_history", &error))?;
+        let history = history.map_err(|error| unexpected(HISTORY, &error))?;
         let entries = history.iter().map(|entry| HistoryEntry {
             txid: entry.tx_hash,
             height: u32::try_from(entry.height).ok().filter(|height| *height > 0),
@@ -323,6 +325,21 @@ impl Electrs {
     }
 }
 
+/// electrs names the tip once it has the last block, and answers about scripts once it has looked for another one in vain.
+/// A request that comes in between is refused.
+fn wait_for_index<S: Read + Write>(client: &RawClient<S>, timeout: Duration) -> Result<(), Error> {
+    wait_until("the index of electrs to be complete", timeout, || {
+        match client.script_get_history(Script::new()) {
+            Ok(_) => Ok(Poll::Ready(())),
+            Err(electrum_client::Error::Protocol(words)) if words["message"] == "unavailable index" => {
+                Ok(Poll::Pending(words.to_string()))
+            }
+            Err(error) => Err(unexpected(HISTORY, &error)),
+        }
+    })
+}
+
+const HISTORY: &str = "blockchain.scripthash.get_history";
 const MERKLE: &str = "blockchain.transaction.get_merkle";
 
 /// Starts electrs and waits until it answers.
@@ -411,5 +428,41 @@ impl fmt::Debug for Electrs {
         f.debug_struct("Electrs")
             .field("address", &self.address)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that is not ready twice, and then is.
+    #[test]
+    fn an_index_that_is_not_complete_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("the client");
+            let requests = BufReader::new(stream.try_clone().expect("a clone")).lines();
+            let mut asked = 0;
+            for request in requests {
+                let request: serde_json::Value =
+                    serde_json::from_str(&request.expect("a line")).expect("a request");
+                let answer = if asked < 2 {
+                    json!({ "id": request["id"], "error": { "code": -32603, "message": "unavailable index" } })
+                } else {
+                    json!({ "id": request["id"], "result": [] })
+                };
+                writeln!(stream, "{answer}").expect("it is read");
+                asked += 1;
+            }
+            asked
+        });
+        let client = RawClient::from(client);
+        wait_for_index(&client, Duration::from_secs(60)).expect("it is ready in the end");
+        drop(client);
+        assert_eq!(server.join().expect("no panic"), 3);
     }
 }
