@@ -72,6 +72,14 @@ pub enum Refusal {
         /// What is wrong with the signature.
         error: SignatureError,
     },
+    /// The payer claims that more was acknowledged than it has signed.
+    #[error("the payer says that {acknowledged} was acknowledged, and that it has signed {signed} at most")]
+    AcknowledgedUnsigned {
+        /// What it says was acknowledged.
+        acknowledged: Amount,
+        /// What it says it has signed.
+        signed: Amount,
+    },
     /// The payer wants to resume another channel.
     #[error("no channel here has the funding output {funding}")]
     UnknownChannel {
@@ -415,7 +423,7 @@ impl Refusal {
             Self::Musig(_) => RefusalReason::PartialSignatureWrong,
             Self::Spend(_) => RefusalReason::SpendInvalid,
             Self::Proof(_) => RefusalReason::ProofWrong,
-            Self::ResumeDiffers { .. } => RefusalReason::ResumeDiffers,
+            Self::ResumeDiffers { .. } | Self::AcknowledgedUnsigned { .. } => RefusalReason::ResumeDiffers,
             Self::UnknownChannel { .. } => RefusalReason::UnknownChannel,
             Self::Payment(error) => match error {
                 PaymentError::Decreased { .. } => RefusalReason::PaidDecreased,

@@ -33,6 +33,14 @@ fn pay(pair: &mut Pair, totals: &[u64]) -> Result<(), ApplyError> {
     Ok(())
 }
 
+/// The payer's user asks for the end, which may be on its way.
+fn close(pair: &mut Pair) {
+    if let Ok(actions) = pair.tell(Side::Payer, Event::Close) {
+        pair.queue(Side::Payer, actions);
+        pair.run().unwrap();
+    }
+}
+
 const DEATHS: [&[Side]; 4] = [&[], &[Side::Payer], &[Side::Payee], &[Side::Payee, Side::Payer]];
 
 /// In each channel: three payments and a close by the payer; after so many messages nothing arrives any more.
@@ -61,11 +69,7 @@ fn a_connection_may_break_at_any_message() {
             // 3. The close breaks as well.
             for left in 0..3 {
                 pair.network.messages_left = Some(left);
-                // It may be closing since the last round.
-                if let Ok(actions) = pair.tell(Side::Payer, Event::Close) {
-                    pair.queue(Side::Payer, actions);
-                    pair.run().unwrap();
-                }
+                close(&mut pair);
                 for side in died {
                     restart(&mut pair, *side);
                 }
@@ -155,22 +159,30 @@ fn the_later_copy_heals_the_earlier_one() {
     }
 }
 
-/// Both were away while the funding transaction was reorganised, and the payment that is on its way waits for it.
+/// A payer has paid once more, which never arrived, and does what `then` says before its processes or its peer's die.
+/// Meanwhile the funding transaction was reorganised away; it comes back after the channel was resumed.
+fn back_after_a_reorganisation(case: &Case, died: &[Side], then: impl FnOnce(&mut Pair)) -> Pair {
+    let mut pair = case.clone().paying(&[1_000]).open();
+    pair.poll(Side::Payer, 3, None).unwrap();
+    pair.network.messages_left = Some(0);
+    pay(&mut pair, &[2_000]).unwrap();
+    then(&mut pair);
+    for side in died {
+        restart(&mut pair, *side);
+    }
+    pair.poll_both(0, None).unwrap();
+    reconnect(&mut pair);
+    assert_eq!(pair.payer.acknowledged(), sat(1_000), "{}", case.name());
+    pair.poll_both(3, None).unwrap();
+    pair
+}
+
+/// The payment that is on its way waits for the funding transaction.
 #[test]
 fn a_reorganisation_may_come_between() {
     for case in channels() {
-        let at = case.name();
-        let mut pair = case.clone().paying(&[1_000]).open();
-        pair.poll(Side::Payer, 3, None).unwrap();
-        pair.network.messages_left = Some(0);
-        pay(&mut pair, &[2_000]).unwrap();
-        restart(&mut pair, Side::Payee);
-        restart(&mut pair, Side::Payer);
-        pair.poll_both(0, None).unwrap();
-        reconnect(&mut pair);
-        assert_eq!(pair.payer.acknowledged(), sat(1_000), "{at}");
-        pair.poll_both(3, None).unwrap();
-        assert_eq!(pair.payer.acknowledged(), sat(2_000), "{at}");
+        let pair = back_after_a_reorganisation(&case, &[Side::Payee, Side::Payer], |_| {});
+        assert_eq!(pair.payer.acknowledged(), sat(2_000), "{}", case.name());
     }
 }
 
@@ -178,22 +190,13 @@ fn a_reorganisation_may_come_between() {
 #[test]
 fn a_close_may_wait_for_the_funding_transaction() {
     for case in channels() {
-        let at = case.name();
-        let mut pair = case.clone().paying(&[1_000]).open();
-        pair.poll(Side::Payer, 3, None).unwrap();
-        pair.network.messages_left = Some(0);
-        pay(&mut pair, &[2_000]).unwrap();
-        for _ in 0..2 {
-            // Where both can close with one signature, the second close gives that up.
-            if let Ok(actions) = pair.tell(Side::Payer, Event::Close) {
-                pair.queue(Side::Payer, actions);
-                pair.run().unwrap();
+        let pair = back_after_a_reorganisation(&case, &[Side::Payee], |pair| {
+            for _ in 0..2 {
+                // Where both can close with one signature, the second close gives that up.
+                close(pair);
             }
-        }
-        restart(&mut pair, Side::Payee);
-        pair.poll_both(0, None).unwrap();
-        reconnect(&mut pair);
-        pair.poll_both(3, None).unwrap();
+        });
+        let at = case.name();
         let settlement = pair
             .payee
             .settlement()
@@ -261,6 +264,25 @@ fn a_stranger_resumes_nothing() {
             assert_eq!(pair.state(), before);
         }
     }
+}
+
+#[test]
+fn a_payer_that_contradicts_itself_is_refused() {
+    let mut pair = Case::new(Example7).paying(&[1_000]).open();
+    let params = pair.payee.params().clone();
+    let resume = Resume {
+        funding: pair.outpoint(),
+        signed: sat(1_000),
+        acknowledged: Some(sat(1_001)),
+    };
+    let message = Message::Resume(resume.sign(&RANDOMS, &params, &key("payer")));
+    pair.tell(Side::Payee, Event::Reconnected(RANDOMS)).unwrap();
+    let Err(ApplyError::Refused(refusal)) = pair.tell(Side::Payee, hears(params.id(), message)) else {
+        panic!("accepted")
+    };
+    assert_eq!(refusal.reason(), RefusalReason::ResumeDiffers);
+    let words = "0.00001001 BTC was acknowledged, and that it has signed 0.00001000 BTC at most";
+    assert!(refusal.to_string().contains(words), "{refusal}");
 }
 
 /// A payee cannot invent a payment.

@@ -24,6 +24,10 @@ impl Payee {
                 funding: resume.funding,
             });
         }
+        let signed = resume.signed;
+        if let Some(acknowledged) = resume.acknowledged.filter(|acknowledged| *acknowledged > signed) {
+            return Err(Refusal::AcknowledgedUnsigned { acknowledged, signed });
+        }
         (self.resuming, self.resumed) = (None, true);
         let state = self.resumed_state();
         let held = self.payments.held().map(|payment| payment.signed());
