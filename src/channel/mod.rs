@@ -137,7 +137,7 @@ pub use protocol::Protocol;
 pub use reason::RefusalReason;
 #[cfg(feature = "fixtures")]
 pub(crate) use resume::digest as proof_digest;
-pub use resume::{HelloRandoms, LatestPayment, ProofError, Resume, Resumed, ResumedState, Unverified};
+pub use resume::{HelloRandoms, ProofError, Resume, Resumed, ResumedState, Unverified};
 #[cfg(feature = "electrum")]
 pub(crate) use script_check::verify_input;
 pub use script_check::SpendError;

@@ -6,10 +6,9 @@ use minicbor::Decoder;
 
 use super::{elements, WireError, VERSION};
 use crate::channel::{
-    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Features,
-    LatestPayment, Message, MessageKind, PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce,
-    RefundLock, RefusalReason, Resume, Resumed, ResumedState, Terms, Unverified, UnverifiedSignature,
-    VersionRange,
+    Capacity, ChannelId, ClosingMargin, Confirmation, Construction, Envelope, Expiry, Features, Message,
+    MessageKind, PartialSignature, PayeeKey, PayerKey, Protocol, PublicNonce, RefundLock, RefusalReason,
+    Resume, Resumed, ResumedState, SignedPayment, Terms, Unverified, UnverifiedSignature, VersionRange,
 };
 
 /// Reads field after field; what is not the one encoding of a message is told from what it would have been.
@@ -166,12 +165,12 @@ impl<'b> Reader<'b> {
         })
     }
 
-    fn latest_payment(&mut self) -> Result<Option<LatestPayment>, WireError> {
+    fn latest_payment(&mut self) -> Result<Option<SignedPayment>, WireError> {
         let paid = self.optional("paid", Self::amount)?;
         let position = self.0.position();
         let signature = self.optional("signature", Self::signature)?;
         match (paid, signature) {
-            (Some(paid), Some(signature)) => Ok(Some(LatestPayment { paid, signature })),
+            (Some(paid), Some(signature)) => Ok(Some(SignedPayment { paid, signature })),
             (None, None) => Ok(None),
             (Some(_), None) => Err("expected 64 bytes beside a sum, got null"),
             (None, Some(_)) => Err("expected null beside a sum of null, got 64 bytes"),

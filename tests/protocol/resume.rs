@@ -2,8 +2,9 @@
 //! paid, and the channel ends with that.
 
 use spilman::channel::{
-    ApplyError, CommandError, Construction, Event, HelloRandoms, LatestPayment, Message, Payee, PayeeState,
-    Payer, PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, Stage, UnverifiedSignature,
+    ApplyError, CommandError, Construction, Event, HelloRandoms, Message, Payee, PayeeState, Payer,
+    PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, SignedPayment, Stage,
+    UnverifiedSignature,
 };
 
 use crate::pair::{channels, hears, key, restart, sat, Case, Inspect, Pair, Side};
@@ -297,7 +298,7 @@ fn a_payee_that_claims_more_than_was_signed_is_refused() {
     Payee::restore(state, key("payee")).unwrap_err();
     pair.tell(Side::Payer, Event::Reconnected(RANDOMS)).unwrap();
     let forged = Resumed {
-        latest_payment: Some(LatestPayment {
+        latest_payment: Some(SignedPayment {
             paid: sat(2_000),
             signature: pair.payee.state().progress.latest.unwrap().signature,
         }),

@@ -11,9 +11,9 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Txid};
 use proptest::prelude::*;
 use spilman::channel::{
-    Capacity, ChannelId, Confirmation, Envelope, Features, LatestPayment, Message, MessageKind,
-    PartialSignature, PayeeKey, Protocol, PublicNonce, RefusalReason, Resume, Resumed, ResumedState, Terms,
-    Unverified, UnverifiedSignature, VersionRange,
+    Capacity, ChannelId, Confirmation, Envelope, Features, Message, MessageKind, PartialSignature, PayeeKey,
+    Protocol, PublicNonce, RefusalReason, Resume, Resumed, ResumedState, SignedPayment, Terms, Unverified,
+    UnverifiedSignature, VersionRange,
 };
 use spilman::wire::{decode, encode, WireError, FRAME_HEADER};
 
@@ -34,7 +34,7 @@ fn txid() -> Txid {
 
 /// Without a payment, and with all that there can be.
 fn resumed() -> [Message; 2] {
-    let payment = LatestPayment {
+    let payment = SignedPayment {
         paid: sat(100),
         signature: signature(),
     };

@@ -2,7 +2,7 @@ use super::{Payee, State};
 use crate::channel::error::Refusal;
 use crate::channel::event::Action;
 use crate::channel::message::{Message, MessageKind};
-use crate::channel::resume::{HelloRandoms, LatestPayment, Resume, Resumed, ResumedState, Unverified};
+use crate::channel::resume::{HelloRandoms, Resume, Resumed, ResumedState, Unverified};
 
 /// How the payee goes on with a channel on a new connection.
 impl Payee {
@@ -30,12 +30,9 @@ impl Payee {
         }
         (self.resuming, self.resumed) = (None, true);
         let state = self.resumed_state();
-        let held = self.payments.held().map(|payment| payment.signed());
+        let latest_payment = self.payments.held().map(|payment| payment.signed());
         let resumed = Resumed {
-            latest_payment: held.map(|held| LatestPayment {
-                paid: held.paid,
-                signature: held.signature,
-            }),
+            latest_payment,
             state,
         };
         let resumed = resumed.sign(&randoms, funding, &self.params, &self.key);

@@ -1,12 +1,12 @@
 use bitcoin::Amount;
 
 use super::Payer;
-use crate::channel::durable::PayerPhase;
+use crate::channel::durable::{PayerPhase, SignedPayment};
 use crate::channel::error::{PaymentError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::message::{Message, MessageKind};
 use crate::channel::protocol::Protocol;
-use crate::channel::resume::{HelloRandoms, LatestPayment, Resume, Resumed, ResumedState, Unverified};
+use crate::channel::resume::{HelloRandoms, Resume, Resumed, ResumedState, Unverified};
 
 /// How the payer goes on with a channel on a new connection.
 impl Payer {
@@ -46,7 +46,7 @@ impl Payer {
     }
 
     /// A payment that this side has forgotten, if it made it: nobody else could.
-    fn check_own(&self, LatestPayment { paid, signature }: LatestPayment) -> Result<(), Refusal> {
+    fn check_own(&self, SignedPayment { paid, signature }: SignedPayment) -> Result<(), Refusal> {
         let balance = self.params.balance(paid);
         let balance = balance.ok_or_else(|| PaymentError::ExceedsCapacity {
             spendable: self.params.spendable(),

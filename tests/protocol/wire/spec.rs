@@ -7,8 +7,8 @@ use bitcoin::hex::FromHex;
 use bitcoin::secp256k1::{self, ecdsa, Secp256k1, SecretKey};
 use bitcoin::{consensus, FeeRate, Transaction};
 use spilman::channel::{
-    ChannelKey, ChannelParams, Construction, Envelope, Event, Expiry, Features, HelloRandoms, LatestPayment,
-    Limits, Message, MessageKind, PayerOpening, Protocol, RefusalReason, VersionRange,
+    ChannelKey, ChannelParams, Construction, Envelope, Event, Expiry, Features, HelloRandoms, Limits,
+    Message, MessageKind, PayerOpening, Protocol, RefusalReason, SignedPayment, VersionRange,
 };
 use spilman::wire::{decode, encode, VERSION};
 
@@ -297,7 +297,7 @@ fn the_example_of_a_connection_matches_the_library() {
     // 3. It is the channel of the conversation, and the latest payment in it.
     let said = conversation.iter().filter_map(|block| decode(block).ok());
     let mut payments = said.filter_map(|envelope| match envelope.message {
-        Message::Payment { paid, signature } => Some(LatestPayment { paid, signature }),
+        Message::Payment { paid, signature } => Some(SignedPayment { paid, signature }),
         _ => None,
     });
     assert_eq!(answer.latest_payment, payments.next_back());
