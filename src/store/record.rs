@@ -4,24 +4,26 @@
 //! the latest payment as its sum and its signature. The rest has columns, and what a channel rarely has is one CBOR array.
 //! A row has one form, so reading it makes it again and compares: no damage passes for another state.
 
+mod rest;
+mod value;
+
 use std::fmt::Display;
 
 use bitcoin::absolute::{Height, Time};
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::{siphash24, Hash, HashEngine};
-use bitcoin::hex::DisplayHex;
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
-use minicbor::bytes::{ByteArray, ByteVec};
-use minicbor::Decoder;
+use bitcoin::{Amount, OutPoint, Transaction};
 use thiserror::Error;
 
 use super::{ChannelName, StoredChannel};
 use crate::channel::{
-    ChannelParams, ChannelState, FundingTx, KeyId, KeyRole, Outcome, PayeePhase, PayeeProgress, PayeeState,
-    PayerPhase, PayerProgress, PayerState, Progress, SettlementForm, SignedPayment, SignedSettlement, Tip,
-    UnverifiedSignature,
+    ChannelParams, ChannelState, FundingTx, KeyId, KeyRole, PayeePhase, PayeeState, PayerPhase, PayerState,
+    Progress, SignedPayment, Tip,
 };
 use crate::wire;
+
+use rest::{payee_rest, payer_rest, read_payee, read_payer, read_rest};
+pub use value::Value;
 
 /// What is written once of a channel.
 pub const CHANNEL_COLUMNS: [&str; 11] = [
@@ -47,15 +49,6 @@ pub type ChannelRow = [Value; CHANNEL_COLUMNS.len()];
 /// The values of [`PROGRESS_COLUMNS`].
 pub type ProgressRow = [Value; PROGRESS_COLUMNS.len()];
 
-/// A value in a column. Unsigned numbers of 64 bits are stored as the signed ones with the same bits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the words of SQL")]
-pub enum Value {
-    Null,
-    Integer(i64),
-    Blob(Vec<u8>),
-}
-
 /// A row that no channel could have been stored as.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{channel} is damaged in the store, in column {column}: {error}; restore a backup, and change no row by hand")]
@@ -70,28 +63,6 @@ pub struct DamagedRow {
 
 /// The same before it is known whose row it is: column and error.
 type Fault = (&'static str, String);
-
-/// The first element of the column `rest`.
-const FORMAT: u8 = 1;
-
-type RawTip = (u32, u32);
-type RawPayment = (u64, ByteArray<64>);
-type RawOutcome = (ByteArray<32>, u64, u64);
-/// Form, paid, fee, signature, child.
-type RawSettlement = (u8, u64, u64, ByteArray<64>, Option<ByteVec>);
-/// Format, handed over, confirmed, acknowledged, greatest feerate, child, malleated, outcome.
-type PayerRest = (
-    u8,
-    Option<RawTip>,
-    bool,
-    Option<u64>,
-    u64,
-    Option<ByteVec>,
-    Option<ByteVec>,
-    Option<RawOutcome>,
-);
-/// Format, parked, settlement, outcome.
-type PayeeRest = (u8, Option<RawPayment>, Option<RawSettlement>, Option<RawOutcome>);
 
 impl StoredChannel {
     /// Returns the two rows.
@@ -310,153 +281,8 @@ fn read_progress(role: KeyRole, row: &ProgressRow) -> Result<Progress, Fault> {
     })
 }
 
-fn payer_rest(payer: &PayerProgress) -> Vec<u8> {
-    let raw_tip = |tip: Tip| (tip.height.to_consensus_u32(), tip.mtp.to_consensus_u32());
-    let bytes = |tx: &Option<Box<Transaction>>| tx.as_deref().map(tx_bytes);
-    let rest: PayerRest = (
-        FORMAT,
-        payer.handed_over.map(raw_tip),
-        payer.confirmed,
-        payer.acknowledged.map(Amount::to_sat),
-        payer.max_feerate.to_sat_per_kwu(),
-        bytes(&payer.child),
-        bytes(&payer.malleated),
-        payer.outcome.map(raw_outcome),
-    );
-    to_cbor(rest)
-}
-
-fn read_payer(
-    version: u64,
-    phase: PayerPhase,
-    signed: Amount,
-    rest: PayerRest,
-) -> Result<PayerProgress, String> {
-    let (_, handed_over, confirmed, acknowledged, max_feerate, child, malleated, outcome) = rest;
-    let tip = |(height, mtp)| -> Result<Tip, String> {
-        Ok(Tip {
-            height: read_height(height)?,
-            mtp: read_time(mtp)?,
-        })
-    };
-    let boxed = |bytes: ByteVec| transaction(&bytes).map(Box::new);
-    Ok(PayerProgress {
-        version,
-        phase,
-        handed_over: handed_over.map(tip).transpose()?,
-        confirmed,
-        signed,
-        acknowledged: acknowledged.map(Amount::from_sat),
-        max_feerate: FeeRate::from_sat_per_kwu(max_feerate),
-        child: child.map(boxed).transpose()?,
-        malleated: malleated.map(boxed).transpose()?,
-        outcome: outcome.map(read_outcome),
-    })
-}
-
-/// Nothing while the channel is in use, so that the row of a payment is small.
-fn payee_rest(payee: &PayeeProgress) -> Option<Vec<u8>> {
-    let rest: PayeeRest = (
-        FORMAT,
-        payee
-            .parked
-            .map(|parked| (parked.paid.to_sat(), parked.signature.to_compact().into())),
-        payee.settlement.as_deref().map(raw_settlement),
-        payee.outcome.map(raw_outcome),
-    );
-    let is_empty = matches!(rest, (_, None, None, None));
-    (!is_empty).then(|| to_cbor(rest))
-}
-
-fn read_payee(
-    version: u64,
-    phase: PayeePhase,
-    latest: Option<SignedPayment>,
-    rest: Option<&[u8]>,
-) -> Result<PayeeProgress, String> {
-    let rest = rest.map(read_rest::<PayeeRest>).transpose()?;
-    let (_, parked, settlement, outcome) = rest.unwrap_or((FORMAT, None, None, None));
-    let settlement = settlement.map(read_settlement).transpose()?;
-    Ok(PayeeProgress {
-        version,
-        phase,
-        latest,
-        parked: parked.map(|(paid, signature)| SignedPayment {
-            paid: Amount::from_sat(paid),
-            signature: UnverifiedSignature::from_compact(signature.into()),
-        }),
-        settlement: settlement.map(Box::new),
-        outcome: outcome.map(read_outcome),
-    })
-}
-
-fn raw_settlement(settlement: &SignedSettlement) -> RawSettlement {
-    let form = match settlement.form {
-        SettlementForm::Payment => 0,
-        SettlementForm::Separate => 1,
-        SettlementForm::Cooperative => 2,
-    };
-    let (paid, fee) = (settlement.paid.to_sat(), settlement.fee.to_sat());
-    let signature = settlement.signature.to_compact().into();
-    (
-        form,
-        paid,
-        fee,
-        signature,
-        settlement.child.as_ref().map(tx_bytes),
-    )
-}
-
-fn read_settlement((form, paid, fee, signature, child): RawSettlement) -> Result<SignedSettlement, String> {
-    Ok(SignedSettlement {
-        form: match form {
-            0 => SettlementForm::Payment,
-            1 => SettlementForm::Separate,
-            2 => SettlementForm::Cooperative,
-            other => return Err(unknown("settlement form", other, 2)),
-        },
-        paid: Amount::from_sat(paid),
-        fee: Amount::from_sat(fee),
-        signature: UnverifiedSignature::from_compact(signature.into()),
-        child: child.map(|bytes| transaction(&bytes)).transpose()?,
-    })
-}
-
-fn raw_outcome(outcome: Outcome) -> RawOutcome {
-    let (to_payer, to_payee) = (outcome.to_payer.to_sat(), outcome.to_payee.to_sat());
-    (outcome.txid.to_byte_array().into(), to_payer, to_payee)
-}
-
-fn read_outcome((txid, to_payer, to_payee): RawOutcome) -> Outcome {
-    Outcome {
-        txid: Txid::from_byte_array(txid.into()),
-        to_payer: Amount::from_sat(to_payer),
-        to_payee: Amount::from_sat(to_payee),
-    }
-}
-
-fn to_cbor<T: minicbor::Encode<()>>(rest: T) -> Vec<u8> {
-    minicbor::to_vec(rest).expect("a Vec takes every byte, and every element has an encoding")
-}
-
-/// Another format may have another length, so the format is read first.
-fn read_rest<'b, T: minicbor::Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, String> {
-    let read = |e: minicbor::decode::Error| e.to_string();
-    let mut first = Decoder::new(bytes);
-    first.array().map_err(read)?;
-    let format = first.u8().map_err(read)?;
-    if format != FORMAT {
-        return Err(unknown("format", format, FORMAT));
-    }
-    minicbor::decode(bytes).map_err(read)
-}
-
 fn unknown(what: &str, number: impl Display, last: u8) -> String {
     format!("the {what} {number} is unknown, the last known is {last}")
-}
-
-fn tx_bytes(tx: &Transaction) -> ByteVec {
-    serialize(tx).into()
 }
 
 fn transaction(bytes: &[u8]) -> Result<Transaction, String> {
@@ -541,63 +367,4 @@ fn read_payee_phase(number: u8) -> Result<PayeePhase, String> {
         },
         other => return Err(unknown("phase", other, 8)),
     })
-}
-
-impl Value {
-    const fn unsigned(number: u64) -> Self {
-        Self::Integer(number.cast_signed())
-    }
-
-    fn signature(signature: Option<UnverifiedSignature>) -> Self {
-        signature.map_or(Self::Null, |signature| {
-            Self::Blob(signature.to_compact().to_vec())
-        })
-    }
-
-    fn describe(&self) -> String {
-        match self {
-            Self::Null => "nothing".to_owned(),
-            Self::Integer(number) => number.to_string(),
-            Self::Blob(bytes) => bytes.as_hex().to_string(),
-        }
-    }
-
-    fn blob(&self) -> Result<&[u8], String> {
-        match self {
-            Self::Blob(bytes) => Ok(bytes),
-            other => Err(format!("expected bytes, got {}", other.describe())),
-        }
-    }
-
-    fn array<const N: usize>(&self) -> Result<[u8; N], String> {
-        let bytes = self.blob()?;
-        let error = |_| format!("expected {N} bytes, got {}", bytes.len());
-        bytes.try_into().map_err(error)
-    }
-
-    fn to_signature(&self) -> Result<UnverifiedSignature, String> {
-        self.array().map(UnverifiedSignature::from_compact)
-    }
-
-    fn to_u64(&self) -> Result<u64, String> {
-        match self {
-            Self::Integer(number) => Ok(number.cast_unsigned()),
-            other => Err(format!("expected a number, got {}", other.describe())),
-        }
-    }
-
-    fn number<T: TryFrom<u64>>(&self) -> Result<T, String> {
-        let number = self.to_u64()?;
-        T::try_from(number).map_err(|_| format!("{} is out of range", number.cast_signed()))
-    }
-
-    fn optional<'v, T>(
-        &'v self,
-        read: impl FnOnce(&'v Self) -> Result<T, String>,
-    ) -> Result<Option<T>, String> {
-        match self {
-            Self::Null => Ok(None),
-            value => read(value).map(Some),
-        }
-    }
 }
