@@ -8,7 +8,7 @@ use crate::channel::Progress;
 
 /// Keeps channels as long as the process lives. Clones share what they hold.
 ///
-/// For tests, and for channels that need not survive: whoever uses it loses nothing but the channels.
+/// For tests, and for channels that need not survive the process.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<BTreeMap<ChannelName, StoredChannel>>>);
 

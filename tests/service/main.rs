@@ -5,6 +5,7 @@ mod cancel;
 mod chains;
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod durable;
 mod electrum;
 #[cfg(feature = "tracing")]

@@ -113,7 +113,7 @@ impl Writer {
         self.write(batch);
         for load in loads {
             let channels = self.failure.clone().map_or_else(|| Ok(self.file.load()?), Err);
-            // Whoever asked may have gone.
+            // The caller may have stopped waiting.
             let _ = load.send(channels);
         }
     }
