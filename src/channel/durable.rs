@@ -59,13 +59,9 @@ pub struct PayerProgress {
 
 impl PayerProgress {
     /// Whether this must be stored before anything else is done.
-    pub(super) fn must_follow(&self, before: &Self) -> bool {
-        let acknowledged = self.acknowledged;
-        *self
-            != Self {
-                acknowledged,
-                ..before.clone()
-            }
+    pub(super) fn must_follow(&self, mut before: Self) -> bool {
+        before.acknowledged = self.acknowledged;
+        *self != before
     }
 }
 

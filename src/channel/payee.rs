@@ -140,10 +140,11 @@ impl Payee {
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         let before = self.progress();
         let mut actions = self.answer(event)?;
-        if self.progress() != before {
+        let mut after = self.progress();
+        if after != before {
             self.version += 1;
-            let update = Change::Update(Progress::Payee(self.progress()));
-            actions.insert(0, Action::Persist(update));
+            after.version = self.version;
+            actions.insert(0, Action::Persist(Change::Update(Progress::Payee(after))));
         }
         Ok(actions)
     }

@@ -115,10 +115,11 @@ impl Payer {
     pub fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         let before = self.progress();
         let mut actions = self.answer(event)?;
-        if self.progress().must_follow(&before) {
+        let mut after = self.progress();
+        if after.must_follow(before) {
             self.version += 1;
-            let update = Change::Update(Progress::Payer(self.progress()));
-            actions.insert(0, Action::Persist(update));
+            after.version = self.version;
+            actions.insert(0, Action::Persist(Change::Update(Progress::Payer(after))));
         }
         Ok(actions)
     }
