@@ -387,7 +387,7 @@ pub enum ApplyError {
 
 impl Envelope {
     /// Returns the message, if it is for this channel.
-    pub(super) fn for_channel(self, expected: ChannelId) -> Result<Message, Refusal> {
+    pub(crate) fn for_channel(self, expected: ChannelId) -> Result<Message, Refusal> {
         if self.channel == expected {
             Ok(self.message)
         } else {
@@ -400,7 +400,7 @@ impl Envelope {
 }
 
 impl Refusal {
-    pub(super) const fn unexpected(stage: Stage, received: MessageKind) -> Self {
+    pub(crate) const fn unexpected(stage: Stage, received: MessageKind) -> Self {
         Self::Unexpected { stage, received }
     }
 

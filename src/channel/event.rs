@@ -56,11 +56,17 @@ pub enum Event {
     /// The user: broadcast this side's settlement (payee) or refund (payer) with a child that pays for it, now and at every
     /// rebroadcast.
     Bump(CpfpPackage),
-    /// The peer disconnected, and will not answer.
+    /// The peer disconnected, and will not come back. A payee that holds nothing gives the channel up.
     PeerGone,
-    /// The peer is back on a new connection, on which both have said hello with these random bytes. The payer resumes the
-    /// channel, and pays nothing before the payee has answered.
-    Reconnected(HelloRandoms),
+    /// The peer disconnected, and may come back ([`Event::Reconnected`]).
+    PeerAway,
+    /// The peer is back on a new connection. The payer resumes the channel, and pays nothing before the payee has answered.
+    Reconnected {
+        /// The channel's number on this connection, in place of the one that it was opened with.
+        channel: ChannelId,
+        /// What both said hello with.
+        randoms: HelloRandoms,
+    },
 }
 
 /// The chain, as one channel sees it.

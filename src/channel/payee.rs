@@ -16,7 +16,7 @@ use super::keys::{ChannelKey, UnverifiedSignature};
 use super::lock::{Expiry, Tip};
 use super::message::{Message, MessageKind};
 use super::musig::{NonceSource, SecretNonce};
-use super::params::ChannelParams;
+use super::params::{ChannelId, ChannelParams};
 use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
 use super::resume::HelloRandoms;
@@ -47,6 +47,8 @@ pub struct Payee {
     nonces: Option<NonceSource>,
     /// This side asked to close with one signature, and will use this nonce for that and for nothing else.
     asked_with: Option<Box<SecretNonce>>,
+    /// The channel's number on the connection.
+    channel: ChannelId,
     peer_gone: bool,
     /// The payer is back, and has not resumed the channel yet.
     resuming: Option<HelloRandoms>,
@@ -61,6 +63,7 @@ impl Payee {
     fn new(key: ChannelKey, params: ChannelParams, funding: FundingTx, tip: Tip) -> Self {
         Self {
             template: Box::new(PaymentTemplate::new(&params, funding.outpoint())),
+            channel: params.id(),
             key,
             params,
             funding,
@@ -152,7 +155,7 @@ impl Payee {
     fn answer(&mut self, event: Event) -> Result<Vec<Action>, ApplyError> {
         match event {
             Event::Message(envelope) => {
-                let message = envelope.for_channel(self.params.id())?;
+                let message = envelope.for_channel(self.channel)?;
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(view)?),
@@ -164,8 +167,9 @@ impl Payee {
             Event::CloseAt(feerate) => self.close(Some(feerate)),
             Event::Bump(package) => Ok(vec![self.bump(package)?]),
             Event::PeerGone => Ok(self.on_peer_gone()?),
-            Event::Reconnected(randoms) => {
-                self.on_reconnected(randoms);
+            Event::PeerAway => Ok(self.on_peer_away()?),
+            Event::Reconnected { channel, randoms } => {
+                self.on_reconnected(channel, randoms);
                 Ok(Vec::new())
             }
             Event::Pay(_) | Event::PayUpTo(_) => {
@@ -284,6 +288,12 @@ impl Payee {
         self.params.terms().too_late(self.sight.tip, funding_parent)
     }
 
+    /// Returns the channel's number on the latest connection.
+    #[cfg(feature = "service")]
+    pub(crate) const fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
     /// Returns the latest tip that this side has heard of.
     #[cfg(feature = "service")]
     pub(crate) const fn tip(&self) -> Tip {
@@ -352,6 +362,6 @@ impl Payee {
     }
 
     const fn send(&self, message: Message) -> Action {
-        Action::send(self.params.id(), message)
+        Action::send(self.channel, message)
     }
 }

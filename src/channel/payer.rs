@@ -17,7 +17,7 @@ use super::keys::ChannelKey;
 use super::limits::check_room;
 use super::lock::Tip;
 use super::message::{Message, MessageKind};
-use super::params::ChannelParams;
+use super::params::{ChannelId, ChannelParams};
 use super::payment_template::PaymentTemplate;
 use super::protocol::Protocol;
 use super::reason::RefusalReason;
@@ -52,6 +52,8 @@ pub struct Payer {
     // What follows from the parameters and the funding output. On the heap, because futures move the parties.
     template: Box<PaymentTemplate>,
     // What ends with the connection.
+    /// The channel's number on it.
+    channel: ChannelId,
     /// The payee was asked to resume, and has not answered.
     resuming: Option<HelloRandoms>,
     /// The payee does not hold the latest payment, and gets it when payments count.
@@ -132,7 +134,7 @@ impl Payer {
                 Err(CommandError::Resuming.into())
             }
             Event::Message(envelope) => {
-                let message = envelope.for_channel(self.params.id())?;
+                let message = envelope.for_channel(self.channel)?;
                 Ok(self.on_message(message)?)
             }
             Event::Chain(view) => Ok(self.on_chain(&view)),
@@ -147,11 +149,11 @@ impl Payer {
             Event::CloseAt(feerate) => Ok(self.close(feerate)?),
             Event::Bump(package) => Ok(vec![self.bump(package)?]),
             // The payer always has the refund.
-            Event::PeerGone => {
+            Event::PeerGone | Event::PeerAway => {
                 (self.resuming, self.pays_when_ready) = (None, false);
                 Ok(Vec::new())
             }
-            Event::Reconnected(randoms) => Ok(self.on_reconnected(randoms)),
+            Event::Reconnected { channel, randoms } => Ok(self.on_reconnected(channel, randoms)),
             Event::RequestPayment(_) => {
                 Err(CommandError::wrong_stage(self.stage(), "request a payment as the payer").into())
             }
@@ -246,6 +248,8 @@ impl Payer {
             // Another connection or process serves the channel, and this side can try again.
             _ if reason == RefusalReason::ChannelBusy => {}
             PayerPhase::Protected => actions.push(self.abandon()),
+            // Whoever answers has proved nothing yet, and may be a stranger at a wrong address.
+            _ if self.resuming.is_some() => {}
             _ => self.phase.start_closing(),
         }
         actions
@@ -320,6 +324,12 @@ impl Payer {
         Ok(vec![self.payment()])
     }
 
+    /// Returns the channel's number on the latest connection.
+    #[cfg(feature = "service")]
+    pub(crate) const fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
     /// Returns the latest tip that this side has heard of.
     #[cfg(feature = "service")]
     pub(crate) const fn tip(&self) -> Tip {
@@ -370,6 +380,6 @@ impl Payer {
     }
 
     const fn send(&self, message: Message) -> Action {
-        Action::send(self.params.id(), message)
+        Action::send(self.channel, message)
     }
 }

@@ -2,8 +2,8 @@
 //! paid, and the channel ends with that.
 
 use spilman::channel::{
-    ApplyError, CommandError, Construction, Event, HelloRandoms, Message, Payee, PayeeState, Payer,
-    PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, SignedPayment, Stage,
+    ApplyError, ChannelId, CommandError, Construction, Event, HelloRandoms, Message, Payee, PayeeState,
+    Payer, PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, SignedPayment, Stage,
     UnverifiedSignature,
 };
 
@@ -15,12 +15,31 @@ const RANDOMS: HelloRandoms = HelloRandoms {
     payee: [2; 32],
 };
 
+/// The channel's number on the new connection, which is another than before.
+const CHANNEL: ChannelId = ChannelId(9);
+
+const fn back() -> Event {
+    Event::Reconnected {
+        channel: CHANNEL,
+        randoms: RANDOMS,
+    }
+}
+
+/// Nothing arrives any more; some processes die with the connection, and the others look at the chain.
+fn disconnect(pair: &mut Pair, died: &[Side]) {
+    pair.network.messages_left = Some(0);
+    for side in died {
+        restart(pair, *side);
+    }
+    pair.poll_both(3, None).unwrap();
+}
+
 /// A new connection, after the old one has ended.
 fn reconnect(pair: &mut Pair) {
     pair.network.messages_left = None;
     for side in [Side::Payee, Side::Payer] {
         pair.crash(side);
-        pair.apply(side, Event::Reconnected(RANDOMS)).unwrap();
+        pair.apply(side, back()).unwrap();
     }
 }
 
@@ -56,10 +75,7 @@ fn a_connection_may_break_at_any_message() {
             pay(&mut pair, &[1_000, 2_000, 3_000]).unwrap();
             let acknowledged = pair.payer.acknowledged();
             // 1. Whoever died sees the chain before its peer is there.
-            for side in died {
-                restart(&mut pair, *side);
-            }
-            pair.poll_both(3, None).unwrap();
+            disconnect(&mut pair, died);
             reconnect(&mut pair);
             assert!(pair.payer.acknowledged() >= acknowledged, "{at}");
             assert_eq!(pair.payee.paid(), sat(3_000), "{at}");
@@ -71,10 +87,7 @@ fn a_connection_may_break_at_any_message() {
             for left in 0..3 {
                 pair.network.messages_left = Some(left);
                 close(&mut pair);
-                for side in died {
-                    restart(&mut pair, *side);
-                }
-                pair.poll_both(3, None).unwrap();
+                disconnect(&mut pair, died);
                 reconnect(&mut pair);
             }
             let settlement = pair
@@ -101,10 +114,7 @@ fn a_payee_that_asked_asks_again() {
                 Event::CloseAt(bitcoin::FeeRate::from_sat_per_kwu(600)),
             )
             .unwrap();
-            for side in died {
-                restart(&mut pair, *side);
-            }
-            pair.poll_both(3, None).unwrap();
+            disconnect(&mut pair, died);
             reconnect(&mut pair);
             let settlement = pair
                 .payee
@@ -211,8 +221,8 @@ fn a_close_may_wait_for_the_funding_transaction() {
 fn nothing_is_said_in_between() {
     let mut pair = Case::new(Example7).paying(&[1_000]).open();
     pair.poll(Side::Payer, 3, None).unwrap();
-    let id = pair.payer.params().id();
-    pair.tell(Side::Payer, Event::Reconnected(RANDOMS)).unwrap();
+    let id = CHANNEL;
+    pair.tell(Side::Payer, back()).unwrap();
     for command in [Event::Pay(sat(1)), Event::Close] {
         let refused = pair.tell(Side::Payer, command).unwrap_err();
         assert_eq!(refused, ApplyError::Command(CommandError::Resuming));
@@ -223,7 +233,7 @@ fn nothing_is_said_in_between() {
     };
     let early = pair.tell(Side::Payer, hears(id, Message::Ready)).unwrap_err();
     assert_eq!(reason(early), RefusalReason::UnexpectedMessage);
-    pair.tell(Side::Payee, Event::Reconnected(RANDOMS)).unwrap();
+    pair.tell(Side::Payee, back()).unwrap();
     let payment = Message::Payment {
         paid: sat(2_000),
         signature: UnverifiedSignature::from_compact([1; 64]),
@@ -254,16 +264,46 @@ fn a_stranger_resumes_nothing() {
             ..RANDOMS
         };
         let [forged, replayed] = [resume(&RANDOMS, "stranger"), resume(&other, "payer")];
-        pair.tell(Side::Payee, Event::Reconnected(RANDOMS)).unwrap();
+        pair.tell(Side::Payee, back()).unwrap();
         for message in [forged, replayed] {
             let before = pair.state();
-            let refused = pair.tell(Side::Payee, hears(params.id(), message)).unwrap_err();
+            let refused = pair.tell(Side::Payee, hears(CHANNEL, message)).unwrap_err();
             let ApplyError::Refused(refusal) = refused else {
                 panic!("{refused}")
             };
             assert_eq!(refusal.reason(), RefusalReason::ProofWrong, "{construction}");
             assert_eq!(pair.state(), before);
         }
+    }
+}
+
+/// Who answers may be a stranger at a wrong address: only a proof, or the chain, ends the channel.
+#[test]
+fn a_refusal_before_the_proof_ends_nothing() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.clone().paying(&[1_000]).open();
+        pair.poll(Side::Payer, 3, None).unwrap();
+        disconnect(&mut pair, &[]);
+        for reason in [
+            RefusalReason::UnknownChannel,
+            RefusalReason::ChannelBusy,
+            RefusalReason::ProofWrong,
+        ] {
+            pair.tell(Side::Payer, back()).unwrap();
+            let refused = hears(CHANNEL, Message::Refuse { reason });
+            pair.tell(Side::Payer, refused).unwrap();
+            assert_eq!(pair.payer.stage(), Stage::Open, "{at}, {reason}");
+            pair.tell(Side::Payer, Event::PeerAway).unwrap();
+        }
+        reconnect(&mut pair);
+        pay(&mut pair, &[2_000]).unwrap();
+        assert_eq!(pair.payer.acknowledged(), sat(2_000), "{at}");
+        // From whoever has proved the key it does end the channel.
+        let reason = RefusalReason::ChannelExpiring;
+        pair.tell(Side::Payer, hears(CHANNEL, Message::Refuse { reason }))
+            .unwrap();
+        assert_eq!(pair.payer.stage(), Stage::Closing, "{at}");
     }
 }
 
@@ -277,8 +317,8 @@ fn a_payer_that_contradicts_itself_is_refused() {
         acknowledged: Some(sat(1_001)),
     };
     let message = Message::Resume(resume.sign(&RANDOMS, &params, &key("payer")));
-    pair.tell(Side::Payee, Event::Reconnected(RANDOMS)).unwrap();
-    let Err(ApplyError::Refused(refusal)) = pair.tell(Side::Payee, hears(params.id(), message)) else {
+    pair.tell(Side::Payee, back()).unwrap();
+    let Err(ApplyError::Refused(refusal)) = pair.tell(Side::Payee, hears(CHANNEL, message)) else {
         panic!("accepted")
     };
     assert_eq!(refusal.reason(), RefusalReason::ResumeDiffers);
@@ -296,7 +336,7 @@ fn a_payee_that_claims_more_than_was_signed_is_refused() {
     latest.paid = sat(2_000);
     // Its own code would not even start.
     Payee::restore(state, key("payee")).unwrap_err();
-    pair.tell(Side::Payer, Event::Reconnected(RANDOMS)).unwrap();
+    pair.tell(Side::Payer, back()).unwrap();
     let forged = Resumed {
         latest_payment: Some(SignedPayment {
             paid: sat(2_000),
@@ -306,7 +346,7 @@ fn a_payee_that_claims_more_than_was_signed_is_refused() {
     };
     let params = pair.payer.params().clone();
     let forged = forged.sign(&RANDOMS, pair.outpoint(), &params, &key("payee"));
-    let refused = pair.tell(Side::Payer, hears(params.id(), Message::Resumed(forged)));
+    let refused = pair.tell(Side::Payer, hears(CHANNEL, Message::Resumed(forged)));
     let Err(ApplyError::Refused(refusal)) = refused else {
         panic!("accepted")
     };

@@ -15,41 +15,41 @@ use crate::pair::{restart, sat, says, tip, Case, Inspect, Pair, Side, Sign, HEIG
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 const PAYER: &str = "
-               ready  accept wants  closed pay    ask    refuse close  relay  reject lost   deep   over   spent  ended
-protected      -      -      -      -      -      -      Xnn    Xn     As     Cn     P      A      Cb     C      Xn
-funding        On     -      -      -      -      Cs     Cn     Cs     As     Cn     Ab     A      Cb     C      Xn
-awaiting       On     -      -      -      -      Cs     Cn     Cs     A      An     Anb    A      Cb     C      Xn
-open           O      On     On     Cn     Os     Cs     Cn     Cs     O      On     An     O      Cb     C      Xn
-suspended      On     An     A      Cn     -      Cs     Cn     Cs     A      An     Anb    On     Cb     C      Xn
-suspended E    On     An     -      Cn     -      Cs     Cn     Cs     A      An     Anb    On     Cb     C      Xn
-suspended S    On     An     -      Cn     -      Cs     Cn     Cs     A      An     Ab     On     Cb     C      Xn
-asked          C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
-asked, closed  C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
-asked, spent   C      Cn     -      Cn     -      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
-asked, told    C      Cn     -      Cn     -      Cs     Cn     -      C      Cn     C      C      Cb     C      Xn
-closing        C      Cn     C      Cn     -      C      Cn     -      C      Cn     C      C      Cb     C      Xn
-unfunded       C      -      -      Cn     -      C      Cn     Xn     Cs     Cn     C      C      Cb     C      Xn
-unfunded, deep C      -      -      Cn     -      C      Cn     -      Cs     Cn     C      C      Cb     C      Xn
-abandoned      -      -      -      -      -      -      Xn     -      Cns    Xn     X      Cn     Cnb    Cn     Xnn
-closed         -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X      X
-closed, kept   -      -      -      -      -      -      Xn     -      X      Xn     X      X      X      X      X
+               ready  accept wants  closed pay    away   ask    refuse close  relay  reject lost   deep   over   spent  ended
+protected      -      -      -      -      -      P      -      Xnn    Xn     As     Cn     P      A      Cb     C      Xn
+funding        On     -      -      -      -      A      Cs     Cn     Cs     As     Cn     Ab     A      Cb     C      Xn
+awaiting       On     -      -      -      -      A      Cs     Cn     Cs     A      An     Anb    A      Cb     C      Xn
+open           O      On     On     Cn     Os     O      Cs     Cn     Cs     O      On     An     O      Cb     C      Xn
+suspended      On     An     A      Cn     -      A      Cs     Cn     Cs     A      An     Anb    On     Cb     C      Xn
+suspended E    On     An     -      Cn     -      A      Cs     Cn     Cs     A      An     Anb    On     Cb     C      Xn
+suspended S    On     An     -      Cn     -      A      Cs     Cn     Cs     A      An     Ab     On     Cb     C      Xn
+asked          C      Cn     -      Cn     -      C      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
+asked, closed  C      Cn     -      Cn     -      C      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
+asked, spent   C      Cn     -      Cn     -      C      Cs     Cn     Cs     C      Cn     C      C      Cb     C      Xn
+asked, told    C      Cn     -      Cn     -      C      Cs     Cn     -      C      Cn     C      C      Cb     C      Xn
+closing        C      Cn     C      Cn     -      C      C      Cn     -      C      Cn     C      C      Cb     C      Xn
+unfunded       C      -      -      Cn     -      C      C      Cn     Xn     Cs     Cn     C      C      Cb     C      Xn
+unfunded, deep C      -      -      Cn     -      C      C      Cn     -      Cs     Cn     C      C      Cb     C      Xn
+abandoned      -      -      -      -      -      X      -      Xn     -      Cns    Xn     X      Cn     Cnb    Cn     Xnn
+closed         -      -      -      -      -      X      -      Xn     -      X      Xn     X      X      X      X      X
+closed, kept   -      -      -      -      -      X      -      Xn     -      X      Xn     X      X      X      X      X
 ";
 
 const PAYEE: &str = "
-               paid   settle wants  gone   blind  ask    refuse close  relay  reject lost   deep   over   spent  ended
-awaiting       -      Cb     -      Xn     A      -      An     Cs     A      An     Ab     Osn    Xn     C      Xn
-open           Osn    Cb     Os     O      O      -      On     Cb     O      On     Anb    O      Cb     Cb     Xn
-suspended      A      Cb     -      A      A      -      An     Cb     A      An     Ab     Osn    Csnb   Cb     Xn
-asked          Csn    Cb     -      Cb     C      C      Cn     Cb     C      Cn     Cb     C      Cb     Cb     Xn
-asked, parked  C      Cb     -      Cb     C      C      Cn     Cb     C      Cn     Cb     Csn    Cb     Cb     Xn
-asked early    -      Cb     -      Xn     C      C      Cn     -      C      Cn     Cb     C      Xn     C      Xn
-asked for two  Csn    Cb     -      C      C      -      Cn     -      C      Cn     Cb     C      Cb     C      Xn
-spent          -      Cb     -      C      C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
-spared         Csn    Cb     -      Xn     C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
-spared early   -      Cb     -      Xn     C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
-settling       -      C      -      C      C      -      Cn     -      C      Cn     Cbb    Cb     Cb     Cb     Xn
-cooperative    -      C      -      C      C      C      Cn     Cb     C      Cn     Cbb    Cb     Cnb    Cb     Xn
-closed         -      -      -      X      X      -      Xn     -      X      Xn     X      X      X      X      X
+               paid   settle wants  gone   away   blind  ask    refuse close  relay  reject lost   deep   over   spent  ended
+awaiting       -      Cb     -      Xn     A      A      -      An     Cs     A      An     Ab     Osn    Xn     C      Xn
+open           Osn    Cb     Os     O      O      O      -      On     Cb     O      On     Anb    O      Cb     Cb     Xn
+suspended      A      Cb     -      A      A      A      -      An     Cb     A      An     Ab     Osn    Csnb   Cb     Xn
+asked          Csn    Cb     -      Cb     Cb     C      C      Cn     Cb     C      Cn     Cb     C      Cb     Cb     Xn
+asked, parked  C      Cb     -      Cb     Cb     C      C      Cn     Cb     C      Cn     Cb     Csn    Cb     Cb     Xn
+asked early    -      Cb     -      Xn     C      C      C      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+asked for two  Csn    Cb     -      C      C      C      -      Cn     -      C      Cn     Cb     C      Cb     C      Xn
+spent          -      Cb     -      C      C      C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+spared         Csn    Cb     -      Xn     C      C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+spared early   -      Cb     -      Xn     C      C      -      Cn     -      C      Cn     Cb     C      Xn     C      Xn
+settling       -      C      -      C      C      C      -      Cn     -      C      Cn     Cbb    Cb     Cb     Cb     Xn
+cooperative    -      C      -      C      C      C      C      Cn     Cb     C      Cn     Cbb    Cb     Cnb    Cb     Xn
+closed         -      -      -      X      X      X      -      Xn     -      X      Xn     X      X      X      X      X
 ";
 
 type Step = fn(&Pair) -> Event;
@@ -257,7 +257,7 @@ pub fn every_state() -> impl Iterator<Item = (String, Side, Pair)> {
         })
 }
 
-const PAYER_COLUMNS: [Column; 5] = [
+const PAYER_COLUMNS: [Column; 6] = [
     ("ready", |p| message(p, Message::Ready)),
     ("accept", |p| {
         message(p, Message::PaymentAccepted { paid: sat(2_000) })
@@ -267,6 +267,7 @@ const PAYER_COLUMNS: [Column; 5] = [
     }),
     ("closed", CLOSED),
     ("pay", |_| Event::Pay(sat(1_000))),
+    ("away", |_| Event::PeerAway),
 ];
 
 #[test]
@@ -345,11 +346,12 @@ fn payee_rows() -> Vec<Row> {
     ]
 }
 
-const PAYEE_COLUMNS: [Column; 5] = [
+const PAYEE_COLUMNS: [Column; 6] = [
     ("paid", PAID),
     ("settle", |p| message(p, p.settlement(held(p), "payer"))),
     ("wants", |_| Event::RequestPayment(sat(1_000))),
     ("gone", |_| Event::PeerGone),
+    ("away", |_| Event::PeerAway),
     ("blind", BLIND),
 ];
 

@@ -107,11 +107,16 @@ impl Payee {
 
     pub(super) fn on_peer_gone(&mut self) -> Result<Vec<Action>, SpendError> {
         self.peer_gone = true;
+        if !self.state.is_closed() && self.settlement().is_none() && self.is_pointless() {
+            return Ok(self.abandon());
+        }
+        self.on_peer_away()
+    }
+
+    /// What the peer was asked for does not come any more.
+    pub(super) fn on_peer_away(&mut self) -> Result<Vec<Action>, SpendError> {
         if self.state.is_closed() || self.settlement().is_some() {
             return Ok(Vec::new());
-        }
-        if self.is_pointless() {
-            return Ok(self.abandon());
         }
         Ok(self.settle_alone()?.into_iter().collect())
     }

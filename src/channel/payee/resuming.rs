@@ -2,11 +2,13 @@ use super::{Payee, State};
 use crate::channel::error::Refusal;
 use crate::channel::event::Action;
 use crate::channel::message::{Message, MessageKind};
+use crate::channel::params::ChannelId;
 use crate::channel::resume::{HelloRandoms, Resume, Resumed, ResumedState, Unverified};
 
 /// How the payee goes on with a channel on a new connection.
 impl Payee {
-    pub(super) fn on_reconnected(&mut self, randoms: HelloRandoms) {
+    pub(super) fn on_reconnected(&mut self, channel: ChannelId, randoms: HelloRandoms) {
+        self.channel = channel;
         self.peer_gone = false;
         self.resuming = Some(randoms);
         // The answer to it will not come any more, and a nonce is never told twice.

@@ -22,6 +22,7 @@ impl Payer {
         opened: Tip,
     ) -> Self {
         Self {
+            channel: params.id(),
             template: Box::new(PaymentTemplate::new(&params, funding.outpoint())),
             key,
             params,

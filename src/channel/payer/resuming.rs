@@ -5,12 +5,14 @@ use crate::channel::durable::{PayerPhase, SignedPayment};
 use crate::channel::error::{PaymentError, Refusal};
 use crate::channel::event::{Action, Notice};
 use crate::channel::message::{Message, MessageKind};
+use crate::channel::params::ChannelId;
 use crate::channel::protocol::Protocol;
 use crate::channel::resume::{HelloRandoms, Resume, Resumed, ResumedState, Unverified};
 
 /// How the payer goes on with a channel on a new connection.
 impl Payer {
-    pub(super) fn on_reconnected(&mut self, randoms: HelloRandoms) -> Vec<Action> {
+    pub(super) fn on_reconnected(&mut self, channel: ChannelId, randoms: HelloRandoms) -> Vec<Action> {
+        self.channel = channel;
         if matches!(self.phase, PayerPhase::Closed | PayerPhase::Abandoned) {
             return Vec::new();
         }
