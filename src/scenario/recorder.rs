@@ -150,6 +150,8 @@ impl Recorder {
             Report::Refused(refusal) => format!("refuses and disconnects: {refusal}"),
             Report::Garbled(error) => format!("refuses and disconnects: {error}"),
             Report::Disconnected => format!("notices that the {other} is gone"),
+            Report::Resumed => "goes on with the channel, on a new connection".to_owned(),
+            Report::NotOpened(error) => format!("opens no channel: {error}"),
             Report::Failed(error) => format!("cannot continue: {error}"),
             Report::NoMoreNews => "receives no more news of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),

@@ -30,12 +30,17 @@ pub fn codec() -> LengthDelimitedCodec {
         .new_codec()
 }
 
+/// A stream of bytes in both directions.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Stream for IO {}
+
 /// Messages over any stream of bytes.
 ///
 /// What is sent waits in a queue. The queue is written whenever this side reads, or waits for the chain, so that
 /// neither the peer's pace nor its silence ever holds a party up.
-pub(super) struct Connection<IO> {
-    framed: Option<FramedRead<IO, LengthDelimitedCodec>>,
+pub(super) struct Connection {
+    framed: Option<FramedRead<Box<dyn Stream>, LengthDelimitedCodec>>,
     /// Encoded frames; the first may be sent in part.
     queue: BytesMut,
     /// Runs while the peer makes no room for what is queued.
@@ -59,8 +64,9 @@ pub(super) enum Received {
     Room,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
-    pub fn new(io: IO) -> Self {
+impl Connection {
+    pub fn new(io: impl Stream + 'static) -> Self {
+        let io: Box<dyn Stream> = Box::new(io);
         Self {
             framed: Some(FramedRead::new(io, codec())),
             deaf: false,
@@ -98,10 +104,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Queues a message. If the peer is gone, the message is lost, which is not an error here.
     pub fn send(&mut self, envelope: &Envelope) {
+        self.send_frame(Bytes::from(wire::encode(envelope)));
+    }
+
+    /// The same with the bytes of a message.
+    pub fn send_frame(&mut self, frame: Bytes) {
         let Some(framed) = self.framed.as_mut().filter(|_| !self.deaf) else {
             return;
         };
-        let frame = Bytes::from(wire::encode(envelope));
         let encoded = framed.decoder_mut().encode(frame, &mut self.queue);
         if encoded.is_err() || self.queue.len() > TOO_LONG {
             return self.cut_off();
@@ -126,7 +136,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         .await
     }
 
-    fn poll_receive(&mut self, context: &mut Context<'_>, in_step: bool) -> Poll<Received> {
+    pub fn poll_receive(&mut self, context: &mut Context<'_>, in_step: bool) -> Poll<Received> {
         let was_long = self.is_long();
         // What is left wakes this task when there is room for it.
         let _ = self.poll_queue(context);
@@ -157,7 +167,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     /// Writes as much of the queue as the peer makes room for.
-    fn poll_queue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_queue(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let (Some(framed), true) = (&mut self.framed, self.queue.has_remaining() || self.unflushed) {
             let mut io = Pin::new(framed.get_mut());
             let written = catch(|| {
@@ -201,9 +211,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.deafen();
         self.framed = None;
     }
-}
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<IO> {
     /// Ends the connection. A separate task still sends what is queued, so that a peer that does not read
     /// cannot stop this side from watching the chain.
     pub fn close(&mut self) {
@@ -226,7 +234,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<IO> {
     }
 
     /// The connection with what is still to be sent over it, if anything is.
-    fn take(&mut self) -> Option<(IO, BytesMut)> {
+    fn take(&mut self) -> Option<(Box<dyn Stream>, BytesMut)> {
         let rests = self.queue.has_remaining() || self.unflushed;
         let framed = self.framed.take().filter(|_| rests)?;
         self.stall = None;
@@ -234,7 +242,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<IO> {
     }
 }
 
-async fn say<IO: AsyncWrite + Unpin>(mut io: IO, queue: BytesMut) -> Option<IO> {
+async fn say(mut io: Box<dyn Stream>, queue: BytesMut) -> Option<Box<dyn Stream>> {
     let said = async {
         io.write_all(&queue).await?;
         // Not every stream does this when it is shut down; standard output does not.
@@ -246,7 +254,7 @@ async fn say<IO: AsyncWrite + Unpin>(mut io: IO, queue: BytesMut) -> Option<IO> 
 }
 
 /// Closing a TCP connection with unread bytes resets it, and the peer may lose the last message.
-async fn drain<IO: AsyncRead + Unpin>(mut io: IO) {
+async fn drain(mut io: Box<dyn Stream>) {
     let mut nowhere = tokio::io::sink();
     // Nothing depends on how it ends.
     let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut io, &mut nowhere)).await;

@@ -6,16 +6,18 @@ mod payer;
 use std::time::Duration;
 
 use bitcoin::FeeRate;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::report::Status;
 use super::request::{Payment, Request};
+use super::session::Attachment;
 use super::wallet::{signed, ChildSigner};
 use crate::channel::{ChannelParams, ChildTx, CpfpError, CpfpPackage, Event, FundingTx, Outcome, Stage};
 
 pub use error::{BumpError, OutcomeError, RequestError};
-pub(super) use launch::spawn;
+pub(super) use launch::{spawn, HandleParts, Launch, OnEnd};
 pub use payee::{PayeeHandle, PayeeSide};
 pub use payer::{PayerHandle, PayerSide};
 
@@ -113,7 +115,7 @@ impl<S> Handle<S> {
 
     async fn apply(&self, event: Event) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
-        Ok(self.ask(Request::Apply(event, reply), answer).await??)
+        Ok(self.ask(Request::Apply(Box::new(event), reply), answer).await??)
     }
 
     /// Has the child signed, and broadcasts parent and child from now on.
@@ -133,6 +135,15 @@ impl<S> Handle<S> {
         // If the party has ended, `answer` is gone with the request.
         let _ = self.requests.send(request).await;
         answer.await.map_err(|_| self.ended())
+    }
+
+    /// Hands over a new connection; hands it back if the party has ended.
+    pub(super) async fn attach(&self, attachment: Attachment) -> Result<(), Attachment> {
+        let request = Request::Attach(Box::new(attachment));
+        match self.requests.send(request).await {
+            Err(SendError(Request::Attach(attachment))) => Err(*attachment),
+            _ => Ok(()),
+        }
     }
 
     /// Why the party gives no answer.

@@ -51,7 +51,7 @@ pub(super) fn record(key: PublicKey) -> bool {
 /// If the system provides no random numbers.
 pub fn fresh_key(keys: &ChannelKeys, role: KeyRole) -> Result<(KeyId, ChannelKey), RandomnessError> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(RandomnessError)?;
+    getrandom::fill(&mut id).map_err(RandomnessError::new)?;
     let id = KeyId::from_bytes(id);
     Ok((id, keys.derive(role, id)))
 }
@@ -60,3 +60,9 @@ pub fn fresh_key(keys: &ChannelKeys, role: KeyRole) -> Result<(KeyId, ChannelKey
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the operating system provides no random numbers: {0}")]
 pub struct RandomnessError(getrandom::Error);
+
+impl RandomnessError {
+    pub(super) const fn new(error: getrandom::Error) -> Self {
+        Self(error)
+    }
+}

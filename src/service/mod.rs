@@ -8,7 +8,9 @@
 //!   signature names the sum that the payee may hold.
 //! - **A key serves one channel.** [`fresh_key`] draws one from a seed; a key that this process has used before is refused.
 //! - **A channel may outlive its process.** With a store ([`Setup::store`]), nothing leaves a party before the store holds what it
-//!   follows from, and [`Restart`] starts the party again. If the store fails, the party takes no more payments.
+//!   follows from. [`ChannelManager`] starts all parties of a store again, and [`PayerHandle::resume`] goes on with a channel on
+//!   a new connection. If the store fails, the party takes no more payments.
+//! - **A peer costs what you allow**: the manager serves many connections, and several channels on each, within [`Bounds`].
 //! - **Failures around a party do not end it**: a view of the chain that fails, hangs or panics ([`Chain`]), an observer
 //!   or a connection that panics. It goes on with what it knows, and [`Status`] says what is wrong. A wallet that fails,
 //!   hangs or panics ([`Wallet`]) ends the opening, with nothing locked.
@@ -54,15 +56,19 @@ mod connection;
 mod electrum;
 mod guard;
 mod handle;
+mod hello;
 mod keys;
+mod manager;
+mod mux;
 #[cfg(any(feature = "bitcoind-rpc", feature = "electrum"))]
 mod node_verdict;
 mod open;
 mod open_error;
 mod party;
+mod payee_connection;
 mod report;
 mod request;
-mod restart;
+mod resume_error;
 mod session;
 mod setup;
 mod teller;
@@ -88,10 +94,12 @@ pub use handle::{
     BumpError, Handle, OutcomeError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError,
 };
 pub use keys::{fresh_key, KeyReuse, RandomnessError};
+pub use manager::{Bounds, ChannelManager, ChannelManagerBuilder, ManagerObserver, RestartError};
 pub use open_error::OpenError;
+pub use payee_connection::PayeeConnection;
 pub use report::{no_observer, Observer, ObserverPanic, Report, Status};
 pub use request::PayError;
-pub use restart::{Restart, RestartError, Restarted};
+pub use resume_error::{ChannelError, HelloError, ResumeError};
 pub use setup::{Proposal, Setup};
 pub use timing::{ACKNOWLEDGE_TIMEOUT, OPENING_TIMEOUT, WALLET_TIMEOUT};
 pub use wallet::{wallet_fn, ChildSigner, Wallet, WalletError, WalletFn};

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use bitcoin::OutPoint;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::chain::{in_time, Chain};
 use super::connection::{Connection, Received};
-use super::handle::{spawn, PayeeHandle, PayeeSide, PayerHandle, PayerSide};
+use super::handle::{spawn, HandleParts, Launch, OnEnd, PayeeHandle, PayeeSide, PayerHandle, PayerSide};
 use super::open_error::OpenError;
 use super::report::Report;
 use super::session::{Launched, Pace, Session};
@@ -13,8 +14,8 @@ use super::teller::Teller;
 use super::trace::in_opening;
 use super::wallet::{signed, Wallet};
 use crate::channel::{
-    AcceptedProposal, Action, ChannelId, Envelope, FundedOpening, Message, Payee, PayeeOpening, PayerOpening,
-    Proposed, Protected, Refusal, RefusalReason, Stage, Tip,
+    AcceptedProposal, Action, ChannelId, Envelope, FundedOpening, Message, Payee, PayeeOpening, Payer,
+    PayerOpening, Proposed, Protected, Refusal, RefusalReason, Stage, Tip,
 };
 
 impl Setup {
@@ -48,7 +49,14 @@ impl Setup {
     {
         // Large, and polled seldom.
         let id = proposal.id;
-        Box::pin(in_opening(id, open_as_payer(io, chain, self, proposal, wallet))).await
+        let opening = async {
+            let connection = Connection::new(io);
+            let opened = open_as_payer(connection, chain, self, proposal, wallet).await?;
+            let (handle, launch) = opened.spawn(OnEnd::nothing());
+            keep_payer(&handle, launch).await?;
+            Ok(handle)
+        };
+        Box::pin(in_opening(id, opening)).await
     }
 
     /// Accepts a channel as the payee and runs it in its own task.
@@ -65,19 +73,30 @@ impl Setup {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         C: Chain,
     {
-        Box::pin(open_as_payee(io, chain, self)).await
+        let connection = Connection::new(io);
+        Box::pin(async {
+            let opened = open_as_payee(connection, None, chain, self).await?;
+            let (handle, mut launch) = opened.spawn(OnEnd::nothing());
+            // If the node rejected the funding transaction, the state machine offers it again, and the observer knows.
+            if let Launched::NotStored(error) = launch.is_under_way().await {
+                return Err(error.into());
+            }
+            launch.keep();
+            Ok(handle)
+        })
+        .await
     }
 }
 
 /// A connection while the channel is being opened.
-struct Opening<IO> {
-    connection: Connection<IO>,
+struct Opening {
+    connection: Connection,
     channel: Option<ChannelId>,
     timeout: Duration,
     teller: Teller,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
+impl Opening {
     fn send(&mut self, envelope: &Envelope) {
         self.connection.send(envelope);
     }
@@ -128,21 +147,56 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Opening<IO> {
     }
 }
 
-async fn open_as_payer<IO, C, W>(
-    io: IO,
+/// A payer whose refund is safe, and whose task has not begun. From here on the funding transaction may be out, and only
+/// that task may hold the refund: nothing is awaited before it has begun.
+pub(super) struct OpenedPayer<C> {
+    session: Session<Payer, C>,
+    actions: Vec<Action>,
+    wallet_timeout: Duration,
+}
+
+impl<C: Chain> OpenedPayer<C> {
+    pub fn funding(&self) -> OutPoint {
+        self.session.party().funding().outpoint()
+    }
+
+    pub fn spawn(self, on_end: OnEnd) -> (PayerHandle, Launch) {
+        let parts = HandleParts {
+            side: PayerSide::new(self.session.party().refund().clone()),
+            wallet_timeout: self.wallet_timeout,
+            on_end,
+        };
+        spawn(self.session, self.actions, parts)
+    }
+}
+
+/// Waits until the funding transaction is on its way.
+pub(super) async fn keep_payer(handle: &PayerHandle, mut launch: Launch) -> Result<(), OpenError> {
+    match launch.is_under_way().await {
+        Launched::UnderWay => {}
+        Launched::NotStored(error) => return Err(error.into()),
+        Launched::Rejected(reason) => {
+            return Err(OpenError::FundingRejected {
+                txid: handle.funding().tx().compute_txid(),
+                reason,
+                refund: Box::new(handle.refund().clone()),
+            });
+        }
+    }
+    launch.keep();
+    Ok(())
+}
+
+pub(super) async fn open_as_payer<C: Chain, W: Wallet>(
+    connection: Connection,
     chain: C,
     setup: Setup,
     Proposal { id, terms }: Proposal,
     wallet: W,
-) -> Result<PayerHandle, OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C: Chain,
-    W: Wallet,
-{
+) -> Result<OpenedPayer<C>, OpenError> {
     let (pace, wallet_timeout, shelf) = (Pace::of(&setup), setup.wallet_timeout, setup.shelf.clone());
     let mut peer = Opening {
-        connection: Connection::new(io),
+        connection,
         channel: Some(id),
         timeout: setup.opening_timeout,
         teller: Teller::new(setup.observer),
@@ -153,39 +207,21 @@ where
     setup.key_reuse.claim(key)?;
     peer.send(&message);
     let opening = protect(&mut peer, opening, (wallet, wallet_timeout)).await?;
-
-    // From here on the funding transaction may be out, and only the party's own task may hold the refund: nothing is
-    // awaited before that has begun.
-    let refund = opening.refund().clone();
     let (payer, actions) = opening.into_payer();
     let session = Session::new(payer, peer.connection, chain, peer.teller, shelf, (pace, tip));
-    let side = PayerSide::new(refund.clone());
-    let (handle, mut launch) = spawn(session, actions, (side, wallet_timeout));
-    match launch.is_under_way().await {
-        Launched::UnderWay => {}
-        Launched::NotStored(error) => return Err(error.into()),
-        Launched::Rejected(reason) => {
-            return Err(OpenError::FundingRejected {
-                txid: handle.funding().tx().compute_txid(),
-                reason,
-                refund: Box::new(refund),
-            });
-        }
-    }
-    launch.keep();
-    Ok(handle)
+    Ok(OpenedPayer {
+        session,
+        actions,
+        wallet_timeout,
+    })
 }
 
 /// Agrees on the channel, has the funding transaction signed, and lets it go only when the refund is safe.
-async fn protect<IO, W>(
-    peer: &mut Opening<IO>,
+async fn protect<W: Wallet>(
+    peer: &mut Opening,
     opening: PayerOpening<Proposed>,
     (mut wallet, within): (W, Duration),
-) -> Result<PayerOpening<Protected>, OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    W: Wallet,
-{
+) -> Result<PayerOpening<Protected>, OpenError> {
     let accept = peer.receive(Stage::Proposing).await?;
     let opening = peer.check(opening.accept(accept)).await?;
     let output = opening.funding_output();
@@ -206,46 +242,67 @@ where
     Ok(opening)
 }
 
-async fn open_as_payee<IO, C>(io: IO, chain: C, mut setup: Setup) -> Result<PayeeHandle, OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C: Chain,
-{
+/// A payee that has the funding transaction, and whose task has not begun.
+pub(super) struct OpenedPayee<C> {
+    session: Session<Payee, C>,
+    actions: Vec<Action>,
+    wallet_timeout: Duration,
+}
+
+impl<C: Chain> OpenedPayee<C> {
+    pub fn funding(&self) -> OutPoint {
+        self.session.party().funding().outpoint()
+    }
+
+    pub fn spawn(self, on_end: OnEnd) -> (PayeeHandle, Launch) {
+        let parts = HandleParts {
+            side: PayeeSide::new(),
+            wallet_timeout: self.wallet_timeout,
+            on_end,
+        };
+        spawn(self.session, self.actions, parts)
+    }
+}
+
+/// `proposal` is the payer's first message, if it was read already.
+pub(super) async fn open_as_payee<C: Chain>(
+    connection: Connection,
+    proposal: Option<Envelope>,
+    chain: C,
+    mut setup: Setup,
+) -> Result<OpenedPayee<C>, OpenError> {
     let (pace, wallet_timeout, shelf) = (Pace::of(&setup), setup.wallet_timeout, setup.shelf.clone());
     let nonces = setup.nonces.take();
     let mut peer = Opening {
-        connection: Connection::new(io),
-        channel: None,
+        connection,
+        channel: proposal.as_ref().map(|proposal| proposal.channel),
         timeout: setup.opening_timeout,
         teller: Teller::new(setup.observer.clone()),
     };
-    let proposal = peer.receive(Stage::Proposing).await?;
+    let proposal = match proposal {
+        Some(proposal) => proposal,
+        None => peer.receive(Stage::Proposing).await?,
+    };
     let tip = in_time("read the tip", async { chain.tip().await }).await?;
     let (mut payee, actions) = take_funding(&mut peer, &chain, setup, (proposal, tip)).await?;
     if let Some(nonces) = nonces {
         payee.provide_nonces(nonces);
     }
     let session = Session::new(payee, peer.connection, chain, peer.teller, shelf, (pace, tip));
-    let (handle, mut launch) = spawn(session, actions, (PayeeSide::new(), wallet_timeout));
-    // If the node rejected the funding transaction, the state machine offers it again, and the observer knows.
-    if let Launched::NotStored(error) = launch.is_under_way().await {
-        return Err(error.into());
-    }
-    launch.keep();
-    Ok(handle)
+    Ok(OpenedPayee {
+        session,
+        actions,
+        wallet_timeout,
+    })
 }
 
 /// Answers the proposal, signs the refund if that is asked for, and takes the funding transaction.
-async fn take_funding<IO, C>(
-    peer: &mut Opening<IO>,
+async fn take_funding<C: Chain>(
+    peer: &mut Opening,
     chain: &C,
     setup: Setup,
     (proposal, tip): (Envelope, Tip),
-) -> Result<(Payee, Vec<Action>), OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C: Chain,
-{
+) -> Result<(Payee, Vec<Action>), OpenError> {
     let key = setup.key.public_key();
     let considered = PayeeOpening::accept(proposal, setup.key, setup.payout, setup.limits, tip);
     let (considered, message) = peer.check(considered).await?;

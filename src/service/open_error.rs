@@ -74,6 +74,12 @@ pub enum OpenError {
         /// How long it waited.
         after: Duration,
     },
+    /// The source of scripts for payouts panicked.
+    #[error("no script for the payout: its source panicked: {0}")]
+    Payout(String),
+    /// The operating system provides no random numbers for a key.
+    #[error(transparent)]
+    Randomness(#[from] super::keys::RandomnessError),
     /// This side's own view of the chain failed.
     #[error(transparent)]
     Chain(#[from] ChainError),

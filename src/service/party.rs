@@ -1,8 +1,8 @@
 use bitcoin::{Amount, OutPoint};
 
 use crate::channel::{
-    Action, ApplyError, Balance, ChannelParams, Event, FundingTx, Payee, Payer, RefundTx, SettlementTx,
-    SpendError, Stage,
+    Action, ApplyError, Balance, ChannelId, ChannelParams, Event, FundingTx, Payee, Payer, RefundTx,
+    SettlementTx, SpendError, Stage,
 };
 
 /// What a session needs of either side.
@@ -12,6 +12,8 @@ pub(super) trait Party: Send + 'static {
 
     fn apply(&mut self, event: Event) -> Result<Vec<Action>, ApplyError>;
     fn params(&self) -> &ChannelParams;
+    /// The channel's number on the latest connection.
+    fn channel(&self) -> ChannelId;
     fn funding(&self) -> &FundingTx;
     fn stage(&self) -> Stage;
     fn paid(&self) -> Amount;
@@ -54,6 +56,9 @@ macro_rules! party {
             }
             fn params(&self) -> &ChannelParams {
                 self.params()
+            }
+            fn channel(&self) -> ChannelId {
+                self.channel()
             }
             fn funding(&self) -> &FundingTx {
                 self.funding()

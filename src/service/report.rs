@@ -9,6 +9,7 @@ use crate::channel::{
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
+use super::open_error::OpenError;
 use crate::store::{StoreError, StoredChannel};
 
 /// What a party reports to its user, in order.
@@ -48,6 +49,10 @@ pub enum Report<'a> {
     Garbled(&'a ConnectionError),
     /// The peer disconnected. The channel still settles or refunds.
     Disconnected,
+    /// A peer proposed a channel, and it was not opened.
+    NotOpened(&'a OpenError),
+    /// Both sides go on with the channel, on a new connection.
+    Resumed,
     /// An event could not be applied; not the peer's fault. The state is unchanged.
     Failed(&'a ApplyError),
     /// The [`Chain`](super::Chain) sends no more news; this side still polls it.
@@ -90,9 +95,9 @@ pub struct Status {
     /// Whether the last poll of the funding output failed. A blind party still acts on its locks if it knows the tip, and a
     /// blind payee acknowledges no payment.
     pub blind: bool,
-    /// Messages received and processed.
+    /// Messages received and processed on the latest connection.
     pub received: u64,
-    /// Messages queued for the peer.
+    /// Messages queued for the peer on the latest connection.
     pub sent: u64,
     /// The latest [`Chain::changes`](super::Chain::changes) that was processed.
     pub seen: u64,

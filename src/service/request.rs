@@ -3,11 +3,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::Amount;
 use tokio::sync::oneshot;
 
+use super::session::Attachment;
 use crate::channel::{ApplyError, Balance, Event, RefundTx, RefusalReason, SettlementTx, SpendError};
 
 /// What a handle asks of its session.
 pub(super) enum Request {
-    Apply(Event, oneshot::Sender<Result<(), ApplyError>>),
+    // Boxed, because a channel of requests reserves room for several.
+    Apply(Box<Event>, oneshot::Sender<Result<(), ApplyError>>),
+    /// Goes on over a new connection.
+    Attach(Box<Attachment>),
     Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
     Settlement(oneshot::Sender<Option<SettlementTx>>),
     Refund(oneshot::Sender<Option<RefundTx>>),

@@ -1,3 +1,4 @@
+mod attach;
 mod outbox;
 mod perform;
 mod poll_schedule;
@@ -6,7 +7,6 @@ use std::collections::BTreeMap;
 
 use bitcoin::Amount;
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::channel::{
@@ -20,8 +20,11 @@ use super::guard::catch;
 use super::party::Party;
 use super::report::{Report, Status};
 use super::request::{PayError, Payment, Request};
+use super::resume_error::ResumeError;
 use super::teller::Teller;
 use crate::store::StoreError;
+pub(super) use attach::Attachment;
+use attach::Resuming;
 use outbox::Outbox;
 pub(super) use outbox::Shelf;
 pub(super) use poll_schedule::Pace;
@@ -31,9 +34,9 @@ use poll_schedule::PollSchedule;
 const TURN: usize = 64;
 
 /// One party on one connection, after the opening.
-pub(super) struct Session<P, IO, C> {
+pub(super) struct Session<P, C> {
     party: P,
-    connection: Connection<IO>,
+    connection: Connection,
     chain: C,
     teller: Teller,
     status: watch::Sender<Status>,
@@ -52,6 +55,8 @@ pub(super) struct Session<P, IO, C> {
     hung_up: bool,
     /// The end of the connection has been dealt with.
     alone: bool,
+    /// The channel is being resumed on this connection.
+    resuming: Option<Resuming>,
     /// What this side's node said when it last rejected the funding transaction.
     funding_rejected: Option<String>,
 }
@@ -90,10 +95,10 @@ pub(super) struct Start {
     pub carried_out: oneshot::Sender<Launched>,
 }
 
-impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Session<P, IO, C> {
+impl<P: Party, C: Chain> Session<P, C> {
     pub fn new(
         party: P,
-        connection: Connection<IO>,
+        connection: Connection,
         chain: C,
         teller: Teller,
         shelf: Option<Shelf>,
@@ -128,6 +133,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             polls: PollSchedule::new(pace, tip),
             hung_up: false,
             alone: false,
+            resuming: None,
             funding_rejected: None,
         }
     }
@@ -181,6 +187,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
     async fn next(&mut self, inbox: &mut Inbox, changes: &mut watch::Receiver<u64>, ended: &mut Ended) {
         let keeps_up = !self.outbox.is_full();
         let takes_payments = !ended.payments && !self.connection.is_long() && keeps_up;
+        let resumes_by = self.resuming.as_ref().map(Resuming::deadline);
         tokio::select! {
             // In this order when several are ready: what the chain says decides over money, one's own user comes
             // before a peer that talks without pause, and a fixed order makes a run repeatable.
@@ -197,6 +204,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             () = tokio::time::sleep_until(self.polls.next_poll) => {
                 self.poll(changes).await;
                 self.catch_up(inbox).await;
+            }
+            () = tokio::time::sleep_until(resumes_by.unwrap_or(self.polls.next_poll)), if resumes_by.is_some() => {
+                self.fail_to_resume(ResumeError::Timeout);
+                self.close();
             }
             next = self.outbox.next(), if !self.outbox.is_empty() => {
                 self.do_next(next).await;
@@ -274,9 +285,10 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         if !self.hung_up && !matches!(self.party.stage(), Stage::Closing | Stage::Closed) {
             self.teller.tell(Report::Disconnected);
         }
+        self.fail_to_resume(ResumeError::Disconnected);
         self.give_up_waiting(None);
         if self.store_failed.is_none() {
-            self.on_event(Event::PeerGone).await;
+            self.on_event(self.peer_is_off()).await;
         }
     }
 
@@ -298,8 +310,9 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         match request {
             // The handle says why, when no answer comes.
             Request::Apply(..) if self.store_failed.is_some() => {}
+            Request::Attach(attachment) => self.attach(*attachment).await,
             Request::Apply(event, reply) => {
-                let result = self.apply(event).await;
+                let result = self.apply(*event).await;
                 // The caller may have stopped waiting.
                 let _ = reply.send(result);
             }
@@ -320,9 +333,18 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
         self.perform(actions).await;
         if !self.connection.takes() {
             // What the peer was asked for will not come.
-            self.on_event(Event::PeerGone).await;
+            self.on_event(self.peer_is_off()).await;
         }
         Ok(())
+    }
+
+    /// A channel that is stored waits for its peer until it is told to close.
+    fn peer_is_off(&self) -> Event {
+        if self.outbox.is_stored() && self.party.stage() != Stage::Closing {
+            Event::PeerAway
+        } else {
+            Event::PeerGone
+        }
     }
 
     async fn on_received(&mut self, received: Received) {
@@ -340,6 +362,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     async fn on_message(&mut self, envelope: Envelope) {
         let is_payment = matches!(envelope.message, Message::Payment { .. });
+        let resumes = matches!(envelope.message, Message::Resume(_) | Message::Resumed(_));
         let mut result = self.party.apply(Event::Message(envelope.clone()));
         if let Err(ApplyError::Refused(Refusal::Payment(PaymentError::Unconfirmed { .. }))) = &result {
             // The payer may have heard of a block first.
@@ -354,9 +377,13 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
                     self.polls.poll_soon();
                 }
                 self.perform(actions).await;
+                if resumes {
+                    self.on_resumed();
+                }
             }
             Err(ApplyError::Refused(refusal)) => {
                 self.teller.tell(Report::Refused(&refusal));
+                self.fail_to_resume(ResumeError::Refused(Box::new(refusal.clone())));
                 // What was acknowledged before is said before.
                 self.catch_up_with_store().await;
                 self.hang_up(refusal.reason());
@@ -367,11 +394,8 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
 
     /// One wrong message ends the connection: what the peer sends next is not worth reading.
     fn hang_up(&mut self, reason: RefusalReason) {
-        let message = Message::Refuse { reason };
-        self.connection.send(&Envelope {
-            channel: self.party.params().id(),
-            message,
-        });
+        let (channel, message) = (self.party.channel(), Message::Refuse { reason });
+        self.connection.send(&Envelope { channel, message });
         self.close();
         self.give_up_waiting(None);
     }

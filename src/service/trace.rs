@@ -74,6 +74,9 @@ mod enabled {
                     }
                 }
             }
+            Report::Resumed => {
+                info!(target: TARGET, report = "resumed", "the channel goes on, on a new connection");
+            }
             Report::Notice(notice) => info!(target: TARGET, report = "notice", ?notice, "notice"),
             other => trouble(other),
         }
@@ -84,6 +87,9 @@ mod enabled {
         match report {
             Report::Refused(error) => {
                 warn!(target: TARGET, report = "refused", %error, "refused the peer's message, and hung up");
+            }
+            Report::NotOpened(error) => {
+                warn!(target: TARGET, report = "not-opened", %error, "a peer's channel was not opened");
             }
             Report::Garbled(error) => {
                 warn!(target: TARGET, report = "garbled", %error, "the peer's bytes are no message; hung up");

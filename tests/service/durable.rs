@@ -8,8 +8,8 @@ use bitcoin::TxOut;
 use spilman::channel::Protocol::Example7;
 use spilman::channel::{ChannelKeys, Construction, KeyId, KeyRole, Stage};
 use spilman::service::{
-    wallet_fn, Observer, OpenError, OutcomeError, PayError, PayeeHandle, PayerHandle, Proposal, Report,
-    RequestError, Restart, RestartError, Restarted, Setup,
+    wallet_fn, ChannelManager, ChannelManagerBuilder, Observer, OpenError, OutcomeError, PayError,
+    PayeeHandle, PayerHandle, Proposal, Report, RequestError, RestartError, Setup,
 };
 use spilman::store::{RefundBackup, Store};
 use tokio::io::duplex;
@@ -58,9 +58,27 @@ async fn open(case: &Case, chain: &FakeChain, payers: &Disk, payees: &Disk) -> (
     (payer, payee)
 }
 
-async fn restart(disk: &Disk, chain: &FakeChain) -> Vec<Restarted> {
-    let store = Arc::new(disk.clone());
-    Restart::new(store, keys()).all(chain).await.unwrap()
+async fn restart(disk: &Disk, chain: &FakeChain) -> ChannelManager<FakeChain> {
+    let builder = ChannelManagerBuilder::new(Arc::new(disk.clone()), keys(), payout("payee"));
+    builder.start(chain.clone()).await.unwrap()
+}
+
+async fn restarted_payee(disk: &Disk, chain: &FakeChain) -> Arc<PayeeHandle> {
+    let manager = restart(disk, chain).await;
+    let [payee] = &manager.payees()[..] else {
+        panic!("one payee")
+    };
+    assert_eq!(manager.payers().len(), 0);
+    Arc::clone(payee)
+}
+
+async fn restarted_payer(disk: &Disk, chain: &FakeChain) -> Arc<PayerHandle> {
+    let manager = restart(disk, chain).await;
+    let [payer] = &manager.payers()[..] else {
+        panic!("one payer")
+    };
+    assert_eq!(manager.payees().len(), 0);
+    Arc::clone(payer)
 }
 
 /// The payee acknowledges a payment, and tells its user, when the store has it, and not before.
@@ -161,8 +179,8 @@ async fn a_payee_whose_close_is_not_stored_does_not_settle() {
     .await;
     sleep(Duration::from_secs(600)).await;
     assert_eq!(chain.broadcast_so_far().len(), 1, "the funding transaction");
-    let next = restart(&payees, &chain).await;
-    assert!(matches!(&next[..], [Restarted::Payee(payee)] if payee.status().borrow().stage == Stage::Open));
+    let next = restarted_payee(&payees, &chain).await;
+    assert_eq!(next.status().borrow().stage, Stage::Open);
 }
 
 /// Another process has the channel, and may hold later payments: this one must not settle with what it knows.
@@ -285,33 +303,26 @@ async fn parties_that_start_again_get_what_is_theirs() {
             payer.abort();
             payee.abort();
             let before = chain.broadcast_so_far().len();
-            let [returned, at_lock] = if payee_returns {
-                [restart(&payees, &chain).await, Vec::new()]
+            if payee_returns {
+                let payee = restarted_payee(&payees, &chain).await;
+                assert_eq!(payee.status().borrow().paid, sat(30_000), "{at}");
+                chain.reach(HEIGHT + 110, MTP + 120 * 600);
+                settles(payee.status()).await;
+                sleep(Duration::from_secs(60)).await;
+                chain.confirm_the_spend();
+                let outcome = soon("the outcome", payee.outcome()).await.unwrap();
+                assert_eq!(outcome.to_payee, sat(30_000), "{at}");
+                assert_eq!(restart(&payees, &chain).await.payees().len(), 0, "{at}");
             } else {
-                [Vec::new(), restart(&payers, &chain).await]
-            };
-            match (&returned[..], &at_lock[..]) {
-                ([Restarted::Payee(payee)], []) => {
-                    assert_eq!(payee.status().borrow().paid, sat(30_000), "{at}");
-                    chain.reach(HEIGHT + 110, MTP + 120 * 600);
-                    settles(payee.status()).await;
-                    sleep(Duration::from_secs(60)).await;
-                    chain.confirm_the_spend();
-                    let outcome = soon("the outcome", payee.outcome()).await.unwrap();
-                    assert_eq!(outcome.to_payee, sat(30_000), "{at}");
-                    assert_eq!(restart(&payees, &chain).await.len(), 0, "{at}");
-                }
-                ([], [Restarted::Payer(payer)]) => {
-                    assert_eq!(payer.status().borrow().paid, sat(30_000), "{at}");
-                    let disconnected = payer.pay(sat(1)).await;
-                    assert_eq!(disconnected, Err(PayError::Disconnected.into()), "{at}");
-                    chain.reach(HEIGHT + 200, MTP + 200 * 600);
-                    settles(payer.status()).await;
-                    sleep(Duration::from_secs(60)).await;
-                    assert!(chain.broadcast_so_far().len() > before, "{at}");
-                    assert_eq!(chain.broadcast_so_far().last(), Some(payer.refund().tx()), "{at}");
-                }
-                _ => panic!("{at}: one party of this side"),
+                let payer = restarted_payer(&payers, &chain).await;
+                assert_eq!(payer.status().borrow().paid, sat(30_000), "{at}");
+                let disconnected = payer.pay(sat(1)).await;
+                assert_eq!(disconnected, Err(PayError::Disconnected.into()), "{at}");
+                chain.reach(HEIGHT + 200, MTP + 200 * 600);
+                settles(payer.status()).await;
+                sleep(Duration::from_secs(60)).await;
+                assert!(chain.broadcast_so_far().len() > before, "{at}");
+                assert_eq!(chain.broadcast_so_far().last(), Some(payer.refund().tx()), "{at}");
             }
         }
     }
@@ -350,8 +361,9 @@ async fn whatever_was_acknowledged_survives_a_death_at_any_change() {
             }
             sleep(Duration::from_secs(1)).await;
             let parties = restart(&payees, &chain).await;
-            let [Restarted::Payee(payee)] = &parties[..] else {
-                assert!(parties.is_empty());
+            let payees = parties.payees();
+            let [payee] = &payees[..] else {
+                assert!(payees.is_empty());
                 assert_eq!(
                     acknowledged,
                     sat(0),
@@ -384,8 +396,9 @@ async fn another_seed_is_named() {
     let (case, chain) = (Case::new(Example7), FakeChain::new());
     let [payers, payees] = [Disk::default(), Disk::default()];
     let _parties = open(&case, &chain, &payers, &payees).await;
-    let other = Restart::new(Arc::new(payees), ChannelKeys::new([8; 32]));
-    let Err(error) = other.all(&chain).await else {
+    let other = ChannelKeys::new([8; 32]);
+    let other = ChannelManagerBuilder::new(Arc::new(payees), other, payout("payee"));
+    let Err(error) = other.start(chain).await else {
         panic!("restored with another seed")
     };
     assert!(matches!(error, RestartError::Damaged { .. }));

@@ -12,6 +12,7 @@ mod electrum;
 mod events;
 mod floods;
 mod hand;
+mod manager;
 mod panics;
 mod peers;
 #[cfg(feature = "sqlite")]

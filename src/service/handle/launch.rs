@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Handle;
@@ -31,15 +30,46 @@ impl Launch {
     }
 }
 
+/// Called when the task of a party has ended, however it did.
+pub(in crate::service) struct OnEnd(Option<Box<dyn FnOnce() + Send>>);
+
+impl OnEnd {
+    pub fn new(call: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(call)))
+    }
+
+    pub const fn nothing() -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call();
+        }
+    }
+}
+
+/// What a handle has besides its session.
+pub(in crate::service) struct HandleParts<S> {
+    pub side: S,
+    pub wallet_timeout: Duration,
+    pub on_end: OnEnd,
+}
+
 /// Starts the task of a party, without waiting for anything.
-pub(in crate::service) fn spawn<P, IO, C, S>(
-    session: Session<P, IO, C>,
+pub(in crate::service) fn spawn<P, C, S>(
+    session: Session<P, C>,
     actions: Vec<Action>,
-    (side, wallet_timeout): (S, Duration),
+    HandleParts {
+        side,
+        wallet_timeout,
+        on_end,
+    }: HandleParts<S>,
 ) -> (Handle<S>, Launch)
 where
     P: Party,
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Chain,
 {
     let (carried_out, is_carried_out) = oneshot::channel();
@@ -60,6 +90,7 @@ where
     };
     let (channel, outpoint) = (params.id(), funding.outpoint());
     let task = async move {
+        let _on_end = on_end;
         if let Err(Panicked { message }) = catch_async(session.run(start, inbox)).await {
             status.send_modify(|status| status.panicked = Some(message));
         }

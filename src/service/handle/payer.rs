@@ -2,8 +2,12 @@ use bitcoin::{Amount, Transaction};
 use tokio::sync::oneshot;
 
 use super::{BumpError, Handle, RequestError};
-use crate::channel::{Balance, Cpfp, CpfpPackage, Event, RefundTx};
+use crate::channel::{Balance, Cpfp, CpfpPackage, Event, Features, RefundTx};
+use crate::service::connection::Connection;
+use crate::service::payee_connection::PayeeConnection;
 use crate::service::request::{PayError, Payment, Request, Signed, Sum};
+use crate::service::resume_error::{ChannelError, ResumeError};
+use crate::service::session::Attachment;
 use crate::service::timing::ACKNOWLEDGE_TIMEOUT;
 use crate::service::wallet::ChildSigner;
 
@@ -55,6 +59,32 @@ impl Handle<PayerSide> {
     pub async fn bump(&self, cpfp: &Cpfp, signer: impl ChildSigner) -> Result<CpfpPackage, BumpError> {
         let child = cpfp.refund(self.params(), &self.current_refund().await?);
         self.sign_and_bump(child, signer).await
+    }
+
+    /// Goes on with the channel on a new connection, in place of the one it had. Both sides compare what they hold, say
+    /// again what was lost on the way, and the later of two copies wins.
+    ///
+    /// Cancel safe: if the future is dropped, the channel is resumed all the same or not at all.
+    ///
+    /// # Errors
+    /// If the payee cannot resume channels, does not know this one, or contradicts what this side knows; or if the channel
+    /// is over. The payer then goes on alone: it refunds when the lock has passed.
+    pub async fn resume(&self, connection: &PayeeConnection) -> Result<(), ResumeError> {
+        let features = connection.features();
+        if !features.contains(Features::RESUME) {
+            let what = "resuming channels";
+            return Err(ChannelError::Unsupported { what, features }.into());
+        }
+        let (channel, stream) = connection.any_channel(self.params().id()).await?;
+        let (reply, answer) = oneshot::channel();
+        let attachment = Attachment {
+            connection: Connection::new(stream),
+            channel,
+            randoms: connection.randoms(),
+            resume: None,
+            reply,
+        };
+        self.ask(Request::Attach(Box::new(attachment)), answer).await?
     }
 
     /// Pays up to `total`, the total of all payments in this channel, and waits until the payee has acknowledged

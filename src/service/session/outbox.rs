@@ -100,6 +100,17 @@ impl Outbox {
         }
     }
 
+    /// Drops the messages that wait for the store: the connection they were for is gone, and the next one begins with what
+    /// both sides hold.
+    pub fn drop_messages(&mut self) {
+        let is_message = |held: &Held| matches!(held, Held::Do(Due::Act(Action::Send(_))));
+        self.queue.retain(|held| !is_message(held));
+    }
+
+    pub const fn is_stored(&self) -> bool {
+        self.shelf.is_some()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

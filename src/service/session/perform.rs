@@ -1,6 +1,5 @@
 use bitcoin::{Amount, Txid};
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::outbox::Due;
 use super::Session;
@@ -9,10 +8,11 @@ use crate::service::chain::{in_time, Chain, ChainError};
 use crate::service::party::Party;
 use crate::service::report::Report;
 use crate::service::request::{PayError, Payment, Sum};
+use crate::service::resume_error::ResumeError;
 use crate::store::StoreError;
 
 /// What a party does: it carries out actions, and signs payments.
-impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Session<P, IO, C> {
+impl<P: Party, C: Chain> Session<P, C> {
     /// Carries out actions once what must be stored is, and what follows from the network's answers.
     pub(super) async fn perform(&mut self, actions: Vec<Action>) {
         self.queue(actions);
@@ -156,6 +156,7 @@ impl<P: Party, IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, C: Chain> Se
             }
             Notice::PeerRefused { reason } => {
                 // It has said that it says nothing more.
+                self.fail_to_resume(ResumeError::PeerRefused { reason: *reason });
                 self.close();
                 self.give_up_waiting(Some(*reason));
             }
