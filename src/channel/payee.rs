@@ -294,6 +294,12 @@ impl Payee {
         self.channel
     }
 
+    /// Returns the tip when the channel was opened.
+    #[cfg(feature = "service")]
+    pub(crate) const fn opened(&self) -> Tip {
+        self.opened
+    }
+
     /// Returns the latest tip that this side has heard of.
     #[cfg(feature = "service")]
     pub(crate) const fn tip(&self) -> Tip {

@@ -143,7 +143,7 @@ impl Channel {
         let Ok(funding) = self.funding() else { return };
         for chain in [&self.payer.chain, &self.payee.chain] {
             // A party that cannot see the chain says so when it polls.
-            let _ = chain.view(funding).await;
+            let _ = chain.view(funding.into()).await;
         }
     }
 

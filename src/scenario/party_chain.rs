@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::Transaction;
 use tokio::sync::watch;
 
 use super::error::ScenarioError;
@@ -10,7 +10,7 @@ use crate::regtest::Electrs;
 use crate::regtest::{Regtest, RegtestBuilder};
 #[cfg(feature = "electrs")]
 use crate::service::ElectrumChain;
-use crate::service::{BitcoindChain, Chain, ChainError};
+use crate::service::{BitcoindChain, Chain, ChainError, Watched};
 
 /// How the parties of a scenario see the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,13 +112,13 @@ impl Chain for PartyChain {
         of_source!(self, chain => chain.tip().await)
     }
 
-    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+    async fn view(&self, watched: Watched) -> Result<ChainView, ChainError> {
         let announced = self.announced();
         let last = self.last().clone().filter(|(since, _)| *since == announced);
         if let Some((_, view)) = last {
             return Ok(view);
         }
-        let view = of_source!(self, chain => chain.view(funding).await)?;
+        let view = of_source!(self, chain => chain.view(watched).await)?;
         *self.last() = Some((announced, view.clone()));
         Ok(view)
     }
@@ -153,7 +153,7 @@ mod tests {
             .build()
             .unwrap();
         let seen = || {
-            let view = runtime.block_on(chain.view(coin.outpoint));
+            let view = runtime.block_on(chain.view(coin.outpoint.into()));
             view.unwrap().confirmations
         };
         assert_eq!(seen(), 1);

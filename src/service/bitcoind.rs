@@ -1,14 +1,14 @@
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bitcoin::absolute::Height;
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::Transaction;
 use bitcoincore_rpc::{Auth, Client};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::backoff::Backoff;
-use super::chain::{Chain, ChainError};
+use super::chain::{Chain, ChainError, Watched, TIP, VIEW};
 use crate::channel::{ChainView, CpfpPackage, Tip};
 use calls::{Failure, Rpc};
 use view::Viewer;
@@ -24,7 +24,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A Bitcoin Core node as a party's view of the chain, by RPC.
 ///
 /// The node needs no wallet and no transaction index. It must be version 28 or later, for `submitpackage`, and must not
-/// have pruned the blocks since the channel was opened.
+/// have pruned the blocks since the channel was opened. While it catches up with the network, its views are errors: what it
+/// shows is the past.
 ///
 /// ```no_run
 /// use spilman::service::bitcoincore_rpc::{self, Auth};
@@ -43,9 +44,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # What is searched
 ///
-/// While the funding output is unspent, a view takes the same few calls however long the channel has been open. When it is
-/// spent, the spend is searched in the mempool, and then in the blocks from the tip down to the first tip that this chain
-/// has seen, or to [`since`](Self::since). Each block is read once: those without a spend are remembered.
+/// While the funding output is unspent, a view takes the same few calls however long the channel has been open, and the views
+/// of many channels take few requests. When it is spent, the spend is searched in the mempool, and then in the blocks from the
+/// tip down to the opening of the channel ([`Watched::since`]). Each block is read once: those without a spend are remembered.
 ///
 /// Clones share the client and what they know. Every call is cancel safe; the client's own timeout ends a dropped call. A
 /// view is an error while blocks arrive faster than it can be read.
@@ -114,15 +115,6 @@ impl BitcoindChain {
         Self { backoff, ..self }
     }
 
-    /// Searches blocks for a spend down to this height, for a channel that an earlier process opened. Call it before the
-    /// chain is used; afterwards it has no effect.
-    #[must_use]
-    pub fn since(self, height: Height) -> Self {
-        // An error means that a tip was seen already.
-        let _ = self.shared.viewer.from_height.set(height.to_consensus_u32());
-        self
-    }
-
     /// Tells the party that the chain may have changed.
     pub fn announce(&self) {
         self.shared.announce();
@@ -160,12 +152,27 @@ impl BitcoindShared {
 
 impl Chain for BitcoindChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
-        self.ask("read the tip", Viewer::tip).await
+        self.ask(TIP, Viewer::tip).await
     }
 
-    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        self.ask("view the chain", move |viewer| viewer.view(funding))
-            .await
+    async fn view(&self, watched: Watched) -> Result<ChainView, ChainError> {
+        self.ask(VIEW, move |viewer| viewer.view(watched)).await
+    }
+
+    fn views(
+        &self,
+        watched: &[Watched],
+    ) -> Option<impl Future<Output = Vec<Result<ChainView, ChainError>>> + Send> {
+        let watched = watched.to_vec();
+        Some(async move {
+            let count = watched.len();
+            let views = self.ask(VIEW, move |viewer| viewer.views(&watched)).await;
+            let views = views.map(|views| {
+                let views = views.into_iter();
+                views.map(|view| view.map_err(|error| ChainError::new(VIEW, error)))
+            });
+            views.map_or_else(|error| error.repeated(count), Iterator::collect)
+        })
     }
 
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {

@@ -1,6 +1,8 @@
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, Ready};
+use std::sync::Arc;
 
+use bitcoin::absolute::Height;
 use bitcoin::{OutPoint, Transaction};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -22,7 +24,17 @@ pub trait Chain: Send + Sync + 'static {
 
     /// Returns the chain as the channel with this funding output sees it. If this fails and [`Chain::tip`] does not, the
     /// party still acts on its locks.
-    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send;
+    fn view(&self, watched: Watched) -> impl Future<Output = Result<ChainView, ChainError>> + Send;
+
+    /// Returns the same for many channels, in their order, with a few requests for all of them. `None` if this chain has to ask
+    /// for each, as it is by default: then each party asks for itself. A channel that fails costs the others nothing.
+    fn views(
+        &self,
+        watched: &[Watched],
+    ) -> Option<impl Future<Output = Vec<Result<ChainView, ChainError>>> + Send> {
+        let _ = watched;
+        None::<Ready<_>>
+    }
 
     /// Broadcasts a transaction: `None` if it was accepted (or already known), otherwise the reason in the node's
     /// words.
@@ -50,6 +62,22 @@ pub trait Chain: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
+/// A funding output whose spend a party waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Watched {
+    /// The funding output.
+    pub funding: OutPoint,
+    /// The height at which the channel was opened. The spend is in a later block, even if this process never saw one of those.
+    /// `None`: later than the first tip that this chain has seen.
+    pub since: Option<Height>,
+}
+
+impl From<OutPoint> for Watched {
+    fn from(funding: OutPoint) -> Self {
+        Self { funding, since: None }
+    }
+}
+
 /// This side's view of the chain failed: the node is down, slow, or gives invalid answers. Never the peer's fault.
 #[derive(Debug, Error)]
 #[error("cannot {task}")]
@@ -66,7 +94,18 @@ impl ChainError {
             source: source.into(),
         }
     }
+
+    /// Returns this error for each of so many who asked.
+    pub(super) fn repeated<T>(self, count: usize) -> Vec<Result<T, Self>> {
+        let source: Arc<dyn StdError + Send + Sync> = self.source.into();
+        let errors = std::iter::repeat_with(|| Self::new(self.task, Arc::clone(&source)));
+        errors.take(count).map(Err).collect()
+    }
 }
+
+/// The tasks of calls, for their errors.
+pub(super) const VIEW: &str = "view the chain";
+pub(super) const TIP: &str = "read the tip";
 
 /// Returns the answer of this side's node, or an error if it times out.
 pub(super) async fn in_time<T>(

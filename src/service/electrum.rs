@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{timeout_at, Instant};
 
 use super::backoff::Backoff;
-use super::chain::{Chain, ChainError};
+use super::chain::{Chain, ChainError, Watched, TIP, VIEW};
 use crate::channel::{ChainView, Tip};
 use error::ElectrumError;
 use link::{Link, Notifier};
@@ -235,14 +235,14 @@ struct Call {
 
 impl Chain for ElectrumChain {
     async fn tip(&self) -> Result<Tip, ChainError> {
-        let call = self.call("read the tip");
+        let call = self.call(TIP);
         let link = self.link(&call).await?;
         let poll = async { self.inner.poll(&link, link.best().await?, None).await };
         Ok(self.on_link(&call, &link, poll).await?.tip)
     }
 
-    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
-        let call = self.call("poll the chain");
+    async fn view(&self, Watched { funding, .. }: Watched) -> Result<ChainView, ChainError> {
+        let call = self.call(VIEW);
         let paused = self.inner.check_paused(funding);
         paused.map_err(|error| ChainError::new(call.task, error))?;
         let link = self.link(&call).await?;

@@ -22,6 +22,7 @@ use super::report::{Observer, Report};
 use super::setup::{Proposal, Setup};
 use super::trace::in_opening;
 use super::wallet::Wallet;
+use super::watcher::Watcher;
 use crate::channel::KeyRole;
 use crate::store::ChannelName;
 pub use bounds::Bounds;
@@ -70,7 +71,7 @@ impl<C> Clone for ChannelManager<C> {
 }
 
 struct Inner<C> {
-    chain: C,
+    chain: Watcher<C>,
     parts: ChannelManagerBuilder,
     registry: Arc<Registry>,
     connections: Arc<Room>,

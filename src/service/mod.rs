@@ -75,6 +75,7 @@ mod teller;
 mod timing;
 mod trace;
 mod wallet;
+mod watcher;
 
 pub mod hazards {
     #![doc = include_str!("hazards.md")]
@@ -86,7 +87,7 @@ pub use backoff::Backoff;
 pub use bitcoincore_rpc;
 #[cfg(feature = "bitcoind-rpc")]
 pub use bitcoind::BitcoindChain;
-pub use chain::{Chain, ChainError};
+pub use chain::{Chain, ChainError, Watched};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
 pub use electrum::ElectrumChain;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use bitcoin::OutPoint;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::chain::{in_time, Chain};
+use super::chain::{in_time, Chain, TIP};
 use super::connection::{Connection, Received};
 use super::handle::{spawn, HandleParts, Launch, OnEnd, PayeeHandle, PayeeSide, PayerHandle, PayerSide};
 use super::open_error::OpenError;
@@ -201,7 +201,7 @@ pub(super) async fn open_as_payer<C: Chain, W: Wallet>(
         timeout: setup.opening_timeout,
         teller: Teller::new(setup.observer),
     };
-    let tip = in_time("read the tip", async { chain.tip().await }).await?;
+    let tip = in_time(TIP, async { chain.tip().await }).await?;
     let key = setup.key.public_key();
     let (opening, message) = PayerOpening::propose(id, terms, setup.key, setup.payout, setup.limits, tip)?;
     setup.key_reuse.claim(key)?;
@@ -283,7 +283,7 @@ pub(super) async fn open_as_payee<C: Chain>(
         Some(proposal) => proposal,
         None => peer.receive(Stage::Proposing).await?,
     };
-    let tip = in_time("read the tip", async { chain.tip().await }).await?;
+    let tip = in_time(TIP, async { chain.tip().await }).await?;
     let (mut payee, actions) = take_funding(&mut peer, &chain, setup, (proposal, tip)).await?;
     if let Some(nonces) = nonces {
         payee.provide_nonces(nonces);
@@ -312,7 +312,7 @@ async fn take_funding<C: Chain>(
         AcceptedProposal::AwaitsFunding(opening) => opening,
         AcceptedProposal::SignsRefund(opening) => {
             let request = peer.receive(Stage::SigningRefund).await?;
-            let tip = in_time("read the tip", async { chain.tip().await }).await?;
+            let tip = in_time(TIP, async { chain.tip().await }).await?;
             let (opening, messages) = peer.check(opening.sign_refund(request, tip)).await?;
             for message in messages {
                 peer.send(&message);

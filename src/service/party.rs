@@ -2,7 +2,7 @@ use bitcoin::{Amount, OutPoint};
 
 use crate::channel::{
     Action, ApplyError, Balance, ChannelId, ChannelParams, Event, FundingTx, Payee, Payer, RefundTx,
-    SettlementTx, SpendError, Stage,
+    SettlementTx, SpendError, Stage, Tip,
 };
 
 /// What a session needs of either side.
@@ -32,6 +32,8 @@ pub(super) trait Party: Send + 'static {
     fn refund(&self) -> Option<RefundTx> {
         None
     }
+    /// The tip when the channel was opened.
+    fn opened(&self) -> Tip;
     /// What names the channel in a store: the funding output as it was signed.
     fn stored_as(&self) -> OutPoint {
         self.funding().outpoint()
@@ -68,6 +70,9 @@ macro_rules! party {
             }
             fn paid(&self) -> Amount {
                 self.paid()
+            }
+            fn opened(&self) -> Tip {
+                self.opened()
             }
         }
     };

@@ -14,7 +14,7 @@ use crate::channel::{
     Stage, Tip,
 };
 
-use super::chain::{in_time, Chain, ChainError};
+use super::chain::{in_time, Chain, ChainError, Watched, TIP, VIEW};
 use super::connection::{Connection, Received};
 use super::guard::catch;
 use super::party::Party;
@@ -422,8 +422,12 @@ impl<P: Party, C: Chain> Session<P, C> {
 
     async fn poll_again(&mut self) {
         self.polls.begin();
-        let (chain, funding) = (&self.chain, self.party.funding().outpoint());
-        let view = in_time("poll the chain", async { chain.view(funding).await });
+        let watched = Watched {
+            funding: self.party.funding().outpoint(),
+            since: Some(self.party.opened().height),
+        };
+        let chain = &self.chain;
+        let view = in_time(VIEW, async { chain.view(watched).await });
         let event = match self.connection.write_during(view).await {
             Ok(view) => {
                 self.polls.saw(view.tip);
@@ -446,7 +450,7 @@ impl<P: Party, C: Chain> Session<P, C> {
     /// With the tip alone a party still acts on its locks.
     async fn tip(&mut self) -> Option<Tip> {
         let chain = &self.chain;
-        let tip = in_time("read the tip", async { chain.tip().await });
+        let tip = in_time(TIP, async { chain.tip().await });
         match self.connection.write_during(tip).await {
             Ok(tip) => {
                 self.polls.saw(tip);

@@ -34,7 +34,7 @@ impl Relay {
     }
 
     pub fn view(&self, outpoint: OutPoint) -> ChainView {
-        let view = self.runtime.block_on(self.chain.view(outpoint));
+        let view = self.runtime.block_on(self.chain.view(outpoint.into()));
         view.expect("the node answers")
     }
 

@@ -6,9 +6,11 @@ use crate::common::assert_matches;
 use crate::common::cast::{sat, start, Cast};
 use crate::common::judge::Judge as _;
 use crate::common::parties::{open_payee, open_payer, opens, until, view, Parties, DEADLINE};
-use spilman::channel::{ApplyError, CommandError, Protocol, Stage, SETTLED_DEPTH};
-use spilman::regtest::{CoinKind, Node, Regtest, RejectReason};
-use spilman::service::{ConnectionError, OpenError, PayError, RequestError};
+use bitcoin::{OutPoint, TxOut};
+use spilman::channel::{ApplyError, ChainView, CommandError, Protocol, Stage, SETTLED_DEPTH};
+use spilman::regtest::{Coin, CoinKind, Node, Regtest, RejectReason, RPC_PASSWORD, RPC_USER};
+use spilman::service::bitcoincore_rpc::Auth;
+use spilman::service::{BitcoindChain, Chain, ConnectionError, OpenError, PayError, RequestError, Watched};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -255,4 +257,80 @@ async fn a_silent_peer_is_given_up() {
         .err()
         .expect("no channel");
     assert_matches!(error, OpenError::Disconnected { .. } | OpenError::Connection(_));
+}
+
+/// Many outputs are asked for together, over the client that users get: unspent, spent in a block and in the mempool, in the
+/// mempool themselves, and nowhere. A process that starts after the spend finds it.
+#[tokio::test]
+async fn many_outputs_are_viewed_together() {
+    let mut chain = start();
+    let coins: Vec<_> = (0..4)
+        .map(|_| chain.fund(sat(20_000), CoinKind::Segwit).expect("a coin"))
+        .collect();
+    let node = chain.node();
+    let opened = view(&chain).tip().await.expect("a tip").height;
+    let spend = |coin: &Coin, value: u64| {
+        let script = coin.output.script_pubkey.clone();
+        let spend = coin.spend(vec![TxOut {
+            value: sat(value),
+            script_pubkey: script,
+        }]);
+        let spend = spend.expect("a spend");
+        assert!(node.submit(&spend).expect("an answer").is_accepted());
+        spend
+    };
+    let in_block = spend(&coins[1], 19_000);
+    chain.mine(2).expect("blocks");
+    let in_mempool = spend(&coins[2], 18_000);
+    let fresh = OutPoint::new(in_mempool.compute_txid(), 0);
+    let nowhere = OutPoint { vout: 77, ..fresh };
+    let outputs = [
+        coins[0].outpoint,
+        coins[1].outpoint,
+        coins[2].outpoint,
+        coins[3].outpoint,
+        fresh,
+        nowhere,
+    ];
+    let watched = outputs.map(|funding| Watched {
+        funding,
+        since: Some(opened),
+    });
+    let late = BitcoindChain::connect(
+        &node.rpc_url(),
+        Auth::UserPass(RPC_USER.into(), RPC_PASSWORD.into()),
+    );
+    let late = late.expect("a client");
+    let together = late.views(&watched).expect("all at once").await;
+    let together: Vec<_> = together.into_iter().map(|view| view.expect("a view")).collect();
+    let seen: Vec<_> = together
+        .iter()
+        .map(|view| {
+            let spend = view
+                .spend
+                .as_ref()
+                .map(|spend| (spend.tx.compute_txid(), spend.confirmations));
+            (view.confirmations, spend)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (6, None),
+            (2, Some((in_block.compute_txid(), 2))),
+            (4, Some((in_mempool.compute_txid(), 0))),
+            (3, None),
+            (0, None),
+            (0, None),
+        ]
+    );
+    for (watched, view) in watched.iter().zip(together) {
+        let alone = view_of(&chain, *watched).await;
+        assert_eq!(alone, view, "{watched:?}");
+    }
+}
+
+/// What a chain says that is asked for this output alone.
+async fn view_of(chain: &Regtest, watched: Watched) -> ChainView {
+    view(chain).view(watched).await.expect("a view")
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::Transaction;
 use spilman::channel::{ChainView, SeenSpend, Tip};
-use spilman::service::{Chain, ChainError};
+use spilman::service::{Chain, ChainError, Watched};
 use tokio::sync::watch;
 
 use crate::pair::{tip, HEIGHT, MTP};
@@ -67,7 +67,7 @@ impl Chain for FakeChain {
         Ok(self.state.lock().unwrap().tip)
     }
 
-    async fn view(&self, _: OutPoint) -> Result<ChainView, ChainError> {
+    async fn view(&self, _: Watched) -> Result<ChainView, ChainError> {
         let state = self.state.lock().unwrap();
         Ok(ChainView {
             tip: state.tip,
@@ -107,8 +107,8 @@ impl Chain for Blind {
         self.0.tip()
     }
 
-    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
-        self.0.view(funding)
+    fn view(&self, watched: Watched) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
+        self.0.view(watched)
     }
 
     fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send {
@@ -143,12 +143,12 @@ impl Chain for Shaky {
         self.chain.tip()
     }
 
-    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+    async fn view(&self, watched: Watched) -> Result<ChainView, ChainError> {
         if self.down.load(Ordering::Relaxed) {
             self.failed_looks.send_modify(|looks| *looks += 1);
             return Err(ChainError::new("look at the chain", "the node is down"));
         }
-        self.chain.view(funding).await
+        self.chain.view(watched).await
     }
 
     fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send {
@@ -228,11 +228,11 @@ impl Chain for Odd {
         self.chain.tip().await
     }
 
-    async fn view(&self, funding: OutPoint) -> Result<ChainView, ChainError> {
+    async fn view(&self, watched: Watched) -> Result<ChainView, ChainError> {
         self.looks.send_modify(|looks| *looks += 1);
         tokio::time::sleep(self.mood().view_takes).await;
         self.mood().view.fail("look at the chain")?;
-        self.chain.view(funding).await
+        self.chain.view(watched).await
     }
 
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {

@@ -74,7 +74,7 @@ async fn height(chain: &ElectrumChain) -> u32 {
 }
 
 async fn view(chain: &ElectrumChain, funding: OutPoint) -> Result<ChainView, ChainError> {
-    let looked = tokio::time::timeout(DEADLINE, chain.view(funding)).await;
+    let looked = tokio::time::timeout(DEADLINE, chain.view(funding.into())).await;
     looked.expect("a poll ends on its own")
 }
 

@@ -20,6 +20,7 @@ mod store;
 mod sums;
 mod surroundings;
 mod wallets;
+mod watcher;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

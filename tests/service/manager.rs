@@ -23,19 +23,19 @@ use crate::disk::{Disk, Mood};
 use crate::hand::{opens, settles, setup, soon, until, Hand};
 use crate::pair::{channels, payout, sat, Case};
 
-type Manager = ChannelManager<FakeChain>;
+pub type Manager = ChannelManager<FakeChain>;
 
 /// Both sides, each with its store, on one chain.
-struct Sides {
+pub struct Sides {
     case: Case,
-    chain: FakeChain,
+    pub chain: FakeChain,
     disks: [Disk; 2],
     reports: Arc<Mutex<Vec<String>>>,
     bounds: Bounds,
 }
 
 impl Sides {
-    fn of(case: Case) -> Self {
+    pub fn of(case: Case) -> Self {
         Self {
             case,
             chain: FakeChain::new(),
@@ -45,7 +45,7 @@ impl Sides {
         }
     }
 
-    fn builder(&self, side: usize) -> ChannelManagerBuilder {
+    pub fn builder(&self, side: usize) -> ChannelManagerBuilder {
         let (label, reports) = (["payer", "payee"][side], Arc::clone(&self.reports));
         let keys = ChannelKeys::new([u8::try_from(side).unwrap(); 32]);
         ChannelManagerBuilder::new(Arc::new(self.disks[side].clone()), keys, payout(label))
@@ -63,11 +63,11 @@ impl Sides {
             }))
     }
 
-    async fn payers(&self) -> Manager {
+    pub async fn payers(&self) -> Manager {
         self.builder(0).start(self.chain.clone()).await.unwrap()
     }
 
-    async fn payees(&self) -> Manager {
+    pub async fn payees(&self) -> Manager {
         self.builder(1).start(self.chain.clone()).await.unwrap()
     }
 
@@ -91,7 +91,7 @@ impl Sides {
     }
 
     /// A channel on a connection of its own, as before there was *hello*.
-    async fn opened(
+    pub async fn opened(
         &self,
         payers: &Manager,
         payees: &Manager,
@@ -131,7 +131,7 @@ fn payee_of(payer: &PayerHandle, payees: &Manager) -> Arc<PayeeHandle> {
     payees.payee(payer.funding().outpoint()).expect("the payee runs")
 }
 
-async fn pays(payer: &PayerHandle, total: u64) {
+pub async fn pays(payer: &PayerHandle, total: u64) {
     let paid = soon("a payment", payer.pay_up_to(sat(total))).await;
     assert_eq!(paid.unwrap().paid, sat(total));
 }

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::Transaction;
 use spilman::channel::Protocol::{Bond, Example7};
 use spilman::channel::{ChainView, Notice, Tip};
-use spilman::service::{Chain, ChainError, ObserverPanic, OutcomeError, Report};
+use spilman::service::{Chain, ChainError, ObserverPanic, OutcomeError, Report, Watched};
 use tokio::io::{duplex, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 
@@ -50,7 +50,7 @@ impl Chain for Hasty {
         Ok(tip(HEIGHT, MTP))
     }
 
-    fn view(&self, _: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
+    fn view(&self, _: Watched) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
         assert!(self.has_time, "no time for that");
         std::future::pending()
     }

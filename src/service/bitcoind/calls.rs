@@ -26,14 +26,37 @@ const ANY_BURN: &str = "21000000";
 /// The code for a transaction that is neither in the mempool nor in the index.
 const NO_SUCH_TRANSACTION: i32 = -5;
 
+/// How many calls go into one request, and how many outputs into one call: an answer of some hundred kilobytes.
+const BATCH: usize = 1_000;
+
+/// A server that answers only part of a request.
+#[derive(Debug, thiserror::Error)]
+#[error("the node answered only some calls of a request")]
+struct Incomplete;
+
+/// A node that shows the past.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the node is still catching up with the network: it has {blocks} of {headers} blocks (wait until initialblockdownload \
+     in getblockchaininfo is false)"
+)]
+struct CatchingUp {
+    blocks: u32,
+    headers: u32,
+}
+
 /// The end of the best chain.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ChainInfo {
     #[serde(rename = "blocks")]
     pub height: u32,
     #[serde(rename = "bestblockhash")]
     pub hash: BlockHash,
     mediantime: u32,
+    headers: u32,
+    #[serde(rename = "initialblockdownload")]
+    is_catching_up: bool,
+    chain: String,
 }
 
 impl ChainInfo {
@@ -57,8 +80,37 @@ impl Rpc {
         self.0.call(name, arguments)
     }
 
-    pub fn chain_info(&self) -> Result<ChainInfo, Error> {
-        self.call("getblockchaininfo", &[])
+    /// Makes the same call for each of these arguments, in one request where there are several.
+    fn call_each<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: &[Vec<Value>],
+    ) -> Result<Vec<T>, Failure> {
+        if let [arguments] = arguments {
+            return Ok(vec![self.call(name, arguments)?]);
+        }
+        let mut answers = Vec::with_capacity(arguments.len());
+        for some in arguments.chunks(BATCH) {
+            let arguments: Vec<_> = some.iter().map(jsonrpc::arg).collect();
+            let client = self.0.get_jsonrpc_client();
+            let requests = arguments
+                .iter()
+                .map(|arguments| client.build_request(name, Some(arguments)));
+            for answer in client.send_batch(&requests.collect::<Vec<_>>())? {
+                answers.push(answer.ok_or(Incomplete)?.result()?);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// On regtest there is no network to catch up with, and the node says that it does until a block is recent.
+    pub fn chain_info(&self) -> Result<ChainInfo, Failure> {
+        let info: ChainInfo = self.call("getblockchaininfo", &[])?;
+        if info.is_catching_up && info.chain != "regtest" {
+            let (blocks, headers) = (info.height, info.headers);
+            return Err(CatchingUp { blocks, headers }.into());
+        }
+        Ok(info)
     }
 
     pub fn best_hash(&self) -> Result<BlockHash, Error> {
@@ -81,37 +133,65 @@ impl Rpc {
         Ok(deserialize_hex(&hex)?)
     }
 
-    /// The confirmations of an output that no block spends; `None` if there is no such output.
-    pub fn confirmations(&self, outpoint: OutPoint) -> Result<Option<u32>, Error> {
-        self.unspent(outpoint, false)
+    /// The confirmations of each output that no block spends; `None` if there is no such output.
+    pub fn confirmations(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<u32>>, Failure> {
+        self.unspent(outpoints, false)
     }
 
-    /// Whether neither a block nor the mempool spends this output, which may itself be in the mempool.
-    pub fn is_unspent(&self, outpoint: OutPoint) -> Result<bool, Error> {
-        Ok(self.unspent(outpoint, true)?.is_some())
+    /// Whether neither a block nor the mempool spends each output, which may itself be in the mempool.
+    pub fn are_unspent(&self, outpoints: &[OutPoint]) -> Result<Vec<bool>, Failure> {
+        let unspent = self.unspent(outpoints, true)?;
+        Ok(unspent.iter().map(Option::is_some).collect())
     }
 
-    fn unspent(&self, outpoint: OutPoint, with_mempool: bool) -> Result<Option<u32>, Error> {
+    fn unspent(&self, outpoints: &[OutPoint], with_mempool: bool) -> Result<Vec<Option<u32>>, Failure> {
         #[derive(Deserialize)]
         struct Unspent {
             confirmations: u32,
         }
-        let arguments = [json!(outpoint.txid), json!(outpoint.vout), json!(with_mempool)];
-        let unspent: Option<Unspent> = self.call("gettxout", &arguments)?;
-        Ok(unspent.map(|unspent| unspent.confirmations))
+        let arguments = outpoints
+            .iter()
+            .map(|outpoint| vec![json!(outpoint.txid), json!(outpoint.vout), json!(with_mempool)]);
+        let unspent = self.call_each("gettxout", &arguments.collect::<Vec<_>>())?;
+        let unspent = unspent.into_iter();
+        Ok(unspent
+            .map(|unspent: Option<Unspent>| Some(unspent?.confirmations))
+            .collect())
     }
 
-    /// The transaction of the mempool that spends this output.
-    pub fn mempool_spend(&self, outpoint: OutPoint) -> Result<Option<Transaction>, Failure> {
+    /// The transactions of the mempool that spend these outputs.
+    pub fn mempool_spends(&self, outpoints: &[OutPoint]) -> Result<HashMap<OutPoint, Transaction>, Failure> {
         #[derive(Deserialize)]
         struct Spender {
+            txid: Txid,
+            vout: u32,
             spendingtxid: Option<Txid>,
         }
-        let asked = json!([{ "txid": outpoint.txid, "vout": outpoint.vout }]);
-        let [spender]: [Spender; 1] = self.call("gettxspendingprevout", &[asked])?;
-        let Some(txid) = spender.spendingtxid else {
-            return Ok(None);
-        };
+        let mut spends = HashMap::new();
+        for some in outpoints.chunks(BATCH) {
+            let asked = some
+                .iter()
+                .map(|outpoint| json!({ "txid": outpoint.txid, "vout": outpoint.vout }));
+            let asked = asked.collect::<Vec<_>>();
+            let spenders: Vec<Spender> = self.call("gettxspendingprevout", &[json!(asked)])?;
+            for Spender {
+                txid,
+                vout,
+                spendingtxid,
+            } in spenders
+            {
+                let Some(spending) = spendingtxid else {
+                    continue;
+                };
+                if let Some(tx) = self.in_mempool(spending)? {
+                    spends.insert(OutPoint { txid, vout }, tx);
+                }
+            }
+        }
+        Ok(spends)
+    }
+
+    fn in_mempool(&self, txid: Txid) -> Result<Option<Transaction>, Failure> {
         match self.call::<String>("getrawtransaction", &[json!(txid)]) {
             Ok(hex) => Ok(Some(deserialize_hex(&hex)?)),
             // It has left the mempool since: for a block, which is a new tip, or because of a conflict.

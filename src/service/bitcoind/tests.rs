@@ -1,5 +1,6 @@
 //! Against a node that the test writes: what a real one does only now and then.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde_json::{json, Value};
 use tokio::time::timeout;
 
 use super::calls::Rpc;
-use super::{BitcoindChain, Chain};
+use super::{BitcoindChain, Chain, Watched};
 
 type Answer = Result<Value, (i32, &'static str)>;
 
@@ -29,7 +30,13 @@ struct FakeNode {
     /// How many blocks come during a poll, one in each attempt.
     blocks_to_come: u32,
     is_down: bool,
+    /// The chain of a node in initial block download.
+    catches_up: Option<&'static str>,
+    /// Confirmations of outputs, besides the one that is nowhere.
+    unspent: HashMap<OutPoint, u32>,
+    pruned_below: usize,
     calls: Vec<String>,
+    requests: usize,
 }
 
 #[derive(Clone)]
@@ -75,22 +82,37 @@ impl FakeNode {
         let tip = self.blocks.len() - 1;
         Ok(match call {
             "getblockchaininfo" => {
-                json!({ "blocks": tip, "bestblockhash": hash(tip), "mediantime": 1_700_000_000 })
+                json!({
+                    "chain": self.catches_up.unwrap_or("main"),
+                    "initialblockdownload": self.catches_up.is_some(),
+                    "blocks": tip,
+                    "headers": 900,
+                    "bestblockhash": hash(tip),
+                    "mediantime": 1_700_000_000,
+                })
             }
             "getbestblockhash" => hash(tip),
             "getblockhash" => hash(serde_json::from_value(arguments[0].clone()).unwrap()),
             "getblockheader" => json!({ "mediantime": 1_700_000_000 }),
             "getblock" => {
-                let wanted = |block: &&Block| json!(block.block_hash()) == arguments[0];
-                json!(serialize_hex(self.blocks.iter().find(wanted).expect("a block")))
+                let wanted = |block: &Block| json!(block.block_hash()) == arguments[0];
+                let height = self.blocks.iter().position(wanted).expect("a block");
+                if height < self.pruned_below {
+                    return Err((-1, "Block not available (pruned data)"));
+                }
+                json!(serialize_hex(&self.blocks[height]))
             }
-            "gettxout" => Value::Null,
+            "gettxout" => {
+                let outpoint = format!("{}:{}", arguments[0].as_str().unwrap(), arguments[1]);
+                let confirmations = self.unspent.get(&outpoint.parse().unwrap());
+                confirmations.map_or(Value::Null, |count| json!({ "confirmations": count }))
+            }
             "gettxspendingprevout" => {
                 if self.blocks_to_come > 0 {
                     self.blocks_to_come -= 1;
                     self.mine(Vec::new());
                 }
-                json!([{ "txid": funding().txid, "vout": funding().vout }])
+                arguments[0].clone()
             }
             "sendrawtransaction" | "submitpackage" => return self.submitted.clone(),
             other => panic!("no one asks for {other}"),
@@ -105,11 +127,31 @@ impl FakeNode {
 impl Transport for FakeTransport {
     fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
         let mut node = self.0.lock().unwrap();
-        if node.is_down {
+        node.requests += 1;
+        node.respond(request)
+    }
+
+    fn send_batch(&self, requests: &[Request<'_>]) -> Result<Vec<Response>, jsonrpc::Error> {
+        let mut node = self.0.lock().unwrap();
+        node.requests += 1;
+        requests
+            .iter()
+            .map(|request| node.respond(request.clone()))
+            .collect()
+    }
+
+    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a node that the test writes")
+    }
+}
+
+impl FakeNode {
+    fn respond(&mut self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
+        if self.is_down {
             return Err(jsonrpc::Error::Transport("no one listens".into()));
         }
         let arguments = request.params.map_or("[]", |params| params.get());
-        let answer = node.answer(request.method, &serde_json::from_str::<Vec<_>>(arguments)?);
+        let answer = self.answer(request.method, &serde_json::from_str::<Vec<_>>(arguments)?);
         let (result, error) = match answer {
             Ok(result) => (Some(jsonrpc::arg(result)), None),
             Err((code, message)) => {
@@ -125,14 +167,6 @@ impl Transport for FakeTransport {
             jsonrpc: Some("2.0".to_owned()),
         })
     }
-
-    fn send_batch(&self, _: &[Request<'_>]) -> Result<Vec<Response>, jsonrpc::Error> {
-        unreachable!("every call is sent alone")
-    }
-
-    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a node that the test writes")
-    }
 }
 
 /// A node with blocks up to height 100, without the funding transaction, and its client.
@@ -142,7 +176,11 @@ fn start() -> (Arc<Mutex<FakeNode>>, Client) {
         submitted: Ok(Value::Null),
         blocks_to_come: 0,
         is_down: false,
+        catches_up: None,
+        unspent: HashMap::new(),
+        pruned_below: 0,
         calls: Vec::new(),
+        requests: 0,
     };
     (0..=100).for_each(|_| node.mine(Vec::new()));
     let node = Arc::new(Mutex::new(node));
@@ -162,7 +200,7 @@ async fn each_block_is_read_once() {
         if node.lock().unwrap().blocks_read() == 0 {
             (0..3).for_each(|_| node.lock().unwrap().mine(Vec::new()));
         }
-        assert_eq!(chain.view(funding()).await.unwrap().spend, None);
+        assert_eq!(chain.view(funding().into()).await.unwrap().spend, None);
         assert_eq!(node.lock().unwrap().blocks_read(), read);
     }
     {
@@ -171,7 +209,7 @@ async fn each_block_is_read_once() {
         node.mine(vec![spend()]);
         node.mine(Vec::new());
     }
-    let view = chain.view(funding()).await.unwrap();
+    let view = chain.view(funding().into()).await.unwrap();
     let seen = view.spend.expect("the spend");
     assert_eq!((seen.tx, seen.confirmations, view.confirmations), (spend(), 2, 2));
     let below = view.funding_parent.expect("the block below");
@@ -179,19 +217,94 @@ async fn each_block_is_read_once() {
     assert_eq!(node.lock().unwrap().blocks_read(), 6);
 }
 
+/// What was spent before this process saw the chain is found, as deep as a reorganisation may have gone below the opening.
 #[tokio::test]
-async fn an_older_spend_is_found_if_the_user_says_how_far_to_look() {
+async fn a_spend_before_the_first_tip_is_found_from_the_opening_on() {
     let (node, client) = start();
     let client = Arc::new(client);
     node.lock().unwrap().mine(vec![spend()]);
-    (0..5).for_each(|_| node.lock().unwrap().mine(Vec::new()));
-    for (since, found) in [(None, false), (Some(102), false), (Some(101), true)] {
-        let mut chain = BitcoindChain::when_announced(Arc::clone(&client));
-        if let Some(height) = since {
-            chain = chain.since(Height::from_consensus(height).unwrap());
-        }
-        let view = chain.view(funding()).await.unwrap();
+    (0..15).for_each(|_| node.lock().unwrap().mine(Vec::new()));
+    for (since, found) in [
+        (None, false),
+        (Some(108), false),
+        (Some(107), true),
+        (Some(3), true),
+    ] {
+        let chain = BitcoindChain::when_announced(Arc::clone(&client));
+        let watched = Watched {
+            funding: funding(),
+            since: since.map(|height| Height::from_consensus(height).unwrap()),
+        };
+        let view = chain.view(watched).await.unwrap();
         assert_eq!(view.spend.is_some(), found, "since {since:?}");
+    }
+}
+
+/// The views of many channels take the requests of one, and those of a second look at the same tip fewer. Blocks are read
+/// once for all. A block that the node has pruned is an error for those alone that it may concern.
+#[tokio::test]
+async fn many_channels_cost_little_more_than_one() {
+    let (node, client) = start();
+    let chain = BitcoindChain::when_announced(client);
+    node.lock().unwrap().mine(vec![spend()]);
+    (0..10).for_each(|_| node.lock().unwrap().mine(Vec::new()));
+    let unspent = |vout| OutPoint::new(Txid::from_byte_array([8; 32]), vout);
+    node.lock().unwrap().unspent = (0..2_500).map(|vout| (unspent(vout), 5)).collect();
+    node.lock().unwrap().pruned_below = 95;
+    let ancient = OutPoint::new(Txid::from_byte_array([9; 32]), 0);
+    let since = |funding, height| Watched {
+        funding,
+        since: Some(Height::from_consensus(height).unwrap()),
+    };
+    let watched: Vec<_> = [since(funding(), 101), since(ancient, 50)]
+        .into_iter()
+        .chain((0..2_500).map(|vout| since(unspent(vout), 101)))
+        .collect();
+    // 1. What is unspent (3 batches), what the mempool spends (3), what it holds (1), the blocks down to the pruned one (18),
+    //    two ends of the chain (4), and the tip before and after.
+    // 2. Only the two that are not unspent are looked up (1), and two blocks are read again.
+    for requests in [31, 9] {
+        let before = node.lock().unwrap().requests;
+        let views = chain.views(&watched).unwrap().await;
+        let [spent, ancient, rest @ ..] = &views[..] else {
+            panic!("{} views", views.len())
+        };
+        assert_eq!(spent.as_ref().unwrap().spend.as_ref().unwrap().confirmations, 11);
+        let error = std::error::Error::source(ancient.as_ref().unwrap_err()).unwrap();
+        assert!(error.to_string().contains("pruned data"), "{error}");
+        assert_eq!(rest.len(), 2_500);
+        for view in rest {
+            let view = view.as_ref().unwrap();
+            assert_eq!((view.confirmations, &view.spend), (5, &None));
+            assert_eq!(view.funding_parent.unwrap().height.to_consensus_u32(), 106);
+        }
+        assert_eq!(node.lock().unwrap().requests - before, requests);
+    }
+}
+
+/// A node that is behind the network shows the past: no channel may act on that. A new regtest node says the same of itself.
+#[tokio::test]
+async fn a_node_that_catches_up_is_not_believed() {
+    for (chain, is_error) in [
+        ("main", true),
+        ("signet", true),
+        ("testnet4", true),
+        ("regtest", false),
+    ] {
+        let (node, client) = start();
+        node.lock().unwrap().catches_up = Some(chain);
+        let watching = BitcoindChain::when_announced(client);
+        let error = watching.tip().await.err();
+        let error = error.map(|error| std::error::Error::source(&error).unwrap().to_string());
+        assert_eq!(error.is_some(), is_error, "{chain}: {error:?}");
+        assert_eq!(
+            watching.view(funding().into()).await.is_err(),
+            is_error,
+            "{chain}"
+        );
+        if let Some(error) = error {
+            assert!(error.contains("it has 100 of 900 blocks"), "{error}");
+        }
     }
 }
 
@@ -202,7 +315,7 @@ async fn a_view_is_of_one_tip() {
     for (blocks, sees) in [(1, Some(101)), (9, Some(109)), (10, None), (50, None)] {
         let (node, client) = start();
         node.lock().unwrap().blocks_to_come = blocks;
-        let view = BitcoindChain::when_announced(client).view(funding()).await;
+        let view = BitcoindChain::when_announced(client).view(funding().into()).await;
         let height = view.ok().map(|view| view.tip.height.to_consensus_u32());
         assert_eq!(height, sees, "{blocks} blocks");
     }

@@ -14,6 +14,7 @@ use crate::service::report::Observer;
 use crate::service::session::Pace;
 use crate::service::setup::Setup;
 use crate::service::timing::{OPENING_TIMEOUT, STALE, WALLET_TIMEOUT};
+use crate::service::watcher::Watcher;
 use crate::store::Store;
 
 /// What a [`ChannelManager`] is made of. Everything but the store, the keys and the payout has a default.
@@ -117,7 +118,7 @@ impl ChannelManagerBuilder {
         let open = channels.into_iter().filter(|channel| !channel.state.is_over());
         let bounds = self.bounds;
         let manager = Inner {
-            chain,
+            chain: Watcher::new(chain),
             registry: Arc::new(Registry::default()),
             connections: Room::new(bounds.connections, bounds.connections_per_peer),
             unfunded: Room::new(bounds.unfunded_channels, bounds.unfunded_channels_per_peer),

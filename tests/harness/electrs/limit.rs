@@ -69,13 +69,13 @@ async fn what_a_view_says_when_electrs_refuses_the_script() {
         .wait_for_tip(chain.tip().expect("a tip").hash)
         .expect("indexed");
     let watched = watch(&electrs);
-    let view = watched.view(coin.outpoint).await.expect("a view");
+    let view = watched.view(coin.outpoint.into()).await.expect("a view");
     assert_eq!((view.confirmations, view.spend), (2, None));
 
     send_dust(&chain, &electrs, &coin.output.script_pubkey);
     let error = loop {
         // The connection ends when electrs finds out, and the loss may come during a poll.
-        let error = told(&watched.view(coin.outpoint).await.expect_err("refused"));
+        let error = told(&watched.view(coin.outpoint.into()).await.expect_err("refused"));
         if error.contains("does not tell") {
             break error;
         }
@@ -95,7 +95,7 @@ async fn what_a_view_says_when_electrs_refuses_the_script() {
 
     let tip = watched.tip().await.expect("the tip").height;
     assert_eq!(tip.to_consensus_u32(), chain.tip().expect("a tip").height);
-    let view = watched.view(other.outpoint).await.expect("another script");
+    let view = watched.view(other.outpoint.into()).await.expect("another script");
     assert_eq!((view.confirmations, view.spend), (2 + LIMIT, None));
     let spend = coin.spend(vec![TxOut {
         value: sat(49_000),
@@ -112,7 +112,7 @@ async fn what_a_view_says_when_electrs_refuses_the_script() {
         .node()
         .wait_for_mempool(&[spend.compute_txid()])
         .expect("taken");
-    let error = told(&watched.view(coin.outpoint).await.expect_err("refused"));
+    let error = told(&watched.view(coin.outpoint.into()).await.expect_err("refused"));
     assert!(error.contains("does not tell"), "a spend goes unnoticed: {error}");
 }
 
@@ -143,7 +143,7 @@ async fn a_payee_that_dust_made_blind_settles_at_the_margin() {
     let funding = payee.funding().outpoint();
     let script = &payee.funding().tx().output[funding.vout as usize].script_pubkey;
     send_dust(&chain, &electrs, script);
-    let error = watch(&electrs).view(funding).await.expect_err("refused");
+    let error = watch(&electrs).view(funding.into()).await.expect_err("refused");
     assert!(told(&error).contains("does not tell"), "{}", told(&error));
 
     chain

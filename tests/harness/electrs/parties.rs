@@ -162,7 +162,7 @@ async fn another_branch() {
     electrs(&chain).catch_up().expect("indexed");
     let watched = ElectrumChain::new(electrs(&chain).address().to_string());
     let depth = || async {
-        let view = watched.view(coin.outpoint).await.expect("a view");
+        let view = watched.view(coin.outpoint.into()).await.expect("a view");
         (view.tip.height.to_consensus_u32(), view.confirmations)
     };
     let height = chain.tip().expect("a tip").height;

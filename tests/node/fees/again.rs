@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::future::Future;
 
 use bitcoin::secp256k1::SecretKey;
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::Transaction;
 use spilman::channel::{
     ApplyError, ChainView, ChildTx, CommandError, Construction, Cpfp, CpfpError, CpfpPackage, Event,
     Protocol, SpendRole, Stage, Tip, SETTLED_DEPTH,
 };
 use spilman::regtest::{Coin, CoinKind, Regtest, RejectReason};
-use spilman::service::{wallet_fn, BitcoindChain, BumpError, Chain, ChainError, RequestError};
+use spilman::service::{wallet_fn, BitcoindChain, BumpError, Chain, ChainError, RequestError, Watched};
 use tokio::io::duplex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -231,8 +231,8 @@ impl Chain for OneByOne {
         self.0.tip()
     }
 
-    fn view(&self, funding: OutPoint) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
-        self.0.view(funding)
+    fn view(&self, watched: Watched) -> impl Future<Output = Result<ChainView, ChainError>> + Send {
+        self.0.view(watched)
     }
 
     fn broadcast(&self, tx: &Transaction) -> impl Future<Output = Result<Option<String>, ChainError>> + Send {
