@@ -1,3 +1,6 @@
+#[cfg(feature = "service")]
+mod raisable;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::{predict_weight, InputWeightPrediction, Version};
 use bitcoin::{
@@ -11,6 +14,9 @@ use super::limits::{check_payout, TermsError};
 use super::params::ChannelParams;
 use super::script_check::{verify_input, SpendError};
 use super::transaction::{RefundTx, SettlementTx, SPEND_VERSION};
+
+#[cfg(feature = "service")]
+pub(crate) use raisable::Raisable;
 
 /// The largest size of a child of an unconfirmed version 3 transaction, in vbytes (BIP 431).
 pub const MAX_CHILD_VSIZE: u64 = 1_000;
@@ -72,7 +78,12 @@ impl Cpfp {
         settlement: &SettlementTx,
     ) -> Result<ChildTx, CpfpError> {
         let fee = settlement.balance().fee_on_chain();
-        self.child(params, settlement.tx(), fee, params.payee_payout())
+        self.child(
+            params.terms().dust_feerate,
+            settlement.tx(),
+            fee,
+            params.payee_payout(),
+        )
     }
 
     /// Returns the payer's child of its refund.
@@ -81,12 +92,17 @@ impl Cpfp {
     /// If the output is too small, or the parent alone pays this feerate.
     pub fn refund(&self, params: &ChannelParams, refund: &RefundTx) -> Result<ChildTx, CpfpError> {
         let fee = params.terms().capacity.to_amount() - params.refund_amount();
-        self.child(params, refund.tx(), fee, params.payer_payout())
+        self.child(
+            params.terms().dust_feerate,
+            refund.tx(),
+            fee,
+            params.payer_payout(),
+        )
     }
 
     fn child(
         &self,
-        params: &ChannelParams,
+        dust_feerate: FeeRate,
         parent: &Transaction,
         parent_fee: Amount,
         owner: &Script,
@@ -97,7 +113,7 @@ impl Cpfp {
         let input = input.ok_or_else(|| CpfpError::UnknownInput {
             script: owner.to_owned(),
         })?;
-        let vsize = predict_weight([input], [self.to.len()]).to_vbytes_ceil();
+        let vsize = predicted_vsize(input, &self.to);
         check_size(parent, vsize)?;
 
         let alone = self.fee(parent.vsize() as u64)?;
@@ -108,7 +124,7 @@ impl Cpfp {
             });
         }
         let fee = self.fee(parent.vsize() as u64 + vsize)? - parent_fee;
-        let dust = dust_limit(&self.to, params.terms().dust_feerate);
+        let dust = dust_limit(&self.to, dust_feerate);
         let left = prevout
             .value
             .checked_sub(fee)
@@ -281,6 +297,10 @@ impl CpfpPackage {
     fn vsize(&self) -> u64 {
         (self.parent.vsize() + self.child.vsize()) as u64
     }
+}
+
+fn predicted_vsize(input: InputWeightPrediction, to: &Script) -> u64 {
+    predict_weight([input], [to.len()]).to_vbytes_ceil()
 }
 
 fn own_output(parent: &Transaction, owner: &Script) -> Result<(OutPoint, TxOut), CpfpError> {

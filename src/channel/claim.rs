@@ -55,6 +55,12 @@ impl<T: Claimable> Claim<T> {
         &self.spend
     }
 
+    /// Returns it with the child that pays for it, if it has one.
+    #[cfg(feature = "service")]
+    pub const fn raised(&self) -> Option<&CpfpPackage> {
+        self.raised.as_ref()
+    }
+
     /// Returns the child that pays for it.
     pub fn child(&self) -> Option<&Transaction> {
         self.raised.as_ref().map(CpfpPackage::child)

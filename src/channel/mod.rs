@@ -99,6 +99,8 @@ pub(crate) mod test_support;
 mod transaction;
 
 pub use amount::{dust_limit, Balance, Capacity, CapacityError};
+#[cfg(feature = "service")]
+pub(crate) use bump::Raisable;
 pub use bump::{ChildTx, Cpfp, CpfpError, CpfpPackage, MAX_CHILD_VSIZE};
 pub use channel_keys::{ChannelKeys, KeyId, KeyRole};
 pub use construction::Construction;

@@ -151,6 +151,7 @@ impl Recorder {
             Report::Garbled(error) => format!("refuses and disconnects: {error}"),
             Report::Disconnected => format!("notices that the {other} is gone"),
             Report::Resumed => "goes on with the channel, on a new connection".to_owned(),
+            Report::NotRaised(error) => format!("does not raise the feerate: {error}"),
             Report::NotOpened(error) => format!("opens no channel: {error}"),
             Report::Failed(error) => format!("cannot continue: {error}"),
             Report::NoMoreNews => "receives no more news of the chain".to_owned(),

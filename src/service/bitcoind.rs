@@ -2,13 +2,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bitcoin::Transaction;
+use bitcoin::{FeeRate, Transaction};
 use bitcoincore_rpc::{Auth, Client};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::backoff::Backoff;
 use super::chain::{Chain, ChainError, Watched, TIP, VIEW};
+use super::fees::Fees;
 use crate::channel::{ChainView, CpfpPackage, Tip};
 use calls::{Failure, Rpc};
 use view::Viewer;
@@ -147,6 +148,13 @@ impl BitcoindChain {
 impl BitcoindShared {
     fn announce(&self) {
         self.changes.send_modify(|serial| *serial += 1);
+    }
+}
+
+impl Fees for BitcoindChain {
+    async fn feerate(&self, blocks: u32) -> Result<FeeRate, ChainError> {
+        self.ask("estimate the feerate", move |viewer| viewer.rpc.estimate(blocks))
+            .await
     }
 }
 

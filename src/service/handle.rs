@@ -14,7 +14,9 @@ use super::report::Status;
 use super::request::{Payment, Request};
 use super::session::Attachment;
 use super::wallet::{signed, ChildSigner};
-use crate::channel::{ChannelParams, ChildTx, CpfpError, CpfpPackage, Event, FundingTx, Outcome, Stage};
+use crate::channel::{
+    ChannelParams, ChildTx, CpfpError, CpfpPackage, Event, FundingTx, Outcome, Raisable, Stage,
+};
 
 pub use error::{BumpError, OutcomeError, RequestError};
 pub(super) use launch::{spawn, HandleParts, Launch, OnEnd};
@@ -118,8 +120,15 @@ impl<S> Handle<S> {
         Ok(self.ask(Request::Apply(Box::new(event), reply), answer).await??)
     }
 
+    /// Returns what this side broadcasts to get its share, until a block has it.
+    pub(super) async fn raisable(&self) -> Option<Box<Raisable>> {
+        let (reply, answer) = oneshot::channel();
+        // A party that has ended broadcasts nothing.
+        self.ask(Request::Raisable(reply), answer).await.ok().flatten()
+    }
+
     /// Has the child signed, and broadcasts parent and child from now on.
-    async fn sign_and_bump(
+    pub(super) async fn sign_and_bump(
         &self,
         child: Result<ChildTx, CpfpError>,
         mut signer: impl ChildSigner,

@@ -1,6 +1,7 @@
 mod bounds;
 mod builder;
 mod guarded;
+mod raise;
 mod registry;
 mod restart;
 mod serve;

@@ -54,6 +54,7 @@ mod chain;
 mod connection;
 #[cfg(feature = "electrum")]
 mod electrum;
+mod fees;
 mod guard;
 mod handle;
 mod hello;
@@ -91,6 +92,7 @@ pub use chain::{Chain, ChainError, Watched};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
 pub use electrum::ElectrumChain;
+pub use fees::{FeeBudget, Fees};
 pub use handle::{
     BumpError, Handle, OutcomeError, PayeeHandle, PayeeSide, PayerHandle, PayerSide, RequestError,
 };

@@ -1,8 +1,8 @@
 use bitcoin::{Amount, OutPoint};
 
 use crate::channel::{
-    Action, ApplyError, Balance, ChannelId, ChannelParams, Event, FundingTx, Payee, Payer, RefundTx,
-    SettlementTx, SpendError, Stage, Tip,
+    Action, ApplyError, Balance, ChannelId, ChannelParams, Event, FundingTx, Payee, Payer, Raisable,
+    RefundTx, SettlementTx, SpendError, Stage, Tip,
 };
 
 /// What a session needs of either side.
@@ -34,6 +34,8 @@ pub(super) trait Party: Send + 'static {
     }
     /// The tip when the channel was opened.
     fn opened(&self) -> Tip;
+    /// What this side broadcasts to get its share, and a child could pay for.
+    fn raisable(&self) -> Option<Raisable>;
     /// What names the channel in a store: the funding output as it was signed.
     fn stored_as(&self) -> OutPoint {
         self.funding().outpoint()
@@ -70,6 +72,9 @@ macro_rules! party {
             }
             fn paid(&self) -> Amount {
                 self.paid()
+            }
+            fn raisable(&self) -> Option<Raisable> {
+                self.raisable()
             }
             fn opened(&self) -> Tip {
                 self.opened()

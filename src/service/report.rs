@@ -9,6 +9,7 @@ use crate::channel::{
 
 use super::chain::ChainError;
 use super::connection::ConnectionError;
+use super::handle::BumpError;
 use super::open_error::OpenError;
 use crate::store::{StoreError, StoredChannel};
 
@@ -51,6 +52,8 @@ pub enum Report<'a> {
     Disconnected,
     /// A peer proposed a channel, and it was not opened.
     NotOpened(&'a OpenError),
+    /// A child was due that pays for this side's settlement or refund, and there is none. It is tried again.
+    NotRaised(&'a BumpError),
     /// Both sides go on with the channel, on a new connection.
     Resumed,
     /// An event could not be applied; not the peer's fault. The state is unchanged.

@@ -4,7 +4,9 @@ use bitcoin::Amount;
 use tokio::sync::oneshot;
 
 use super::session::Attachment;
-use crate::channel::{ApplyError, Balance, Event, RefundTx, RefusalReason, SettlementTx, SpendError};
+use crate::channel::{
+    ApplyError, Balance, Event, Raisable, RefundTx, RefusalReason, SettlementTx, SpendError,
+};
 
 /// What a handle asks of its session.
 pub(super) enum Request {
@@ -15,6 +17,8 @@ pub(super) enum Request {
     Redeemable(oneshot::Sender<Result<Option<SettlementTx>, SpendError>>),
     Settlement(oneshot::Sender<Option<SettlementTx>>),
     Refund(oneshot::Sender<Option<RefundTx>>),
+    /// What no block has yet.
+    Raisable(oneshot::Sender<Option<Box<Raisable>>>),
 }
 
 /// What a payer's handle asks to be paid.

@@ -57,6 +57,8 @@ pub(super) struct Session<P, C> {
     alone: bool,
     /// The channel is being resumed on this connection.
     resuming: Option<Resuming>,
+    /// A block spends the funding output.
+    spend_confirmed: bool,
     /// What this side's node said when it last rejected the funding transaction.
     funding_rejected: Option<String>,
 }
@@ -134,6 +136,7 @@ impl<P: Party, C: Chain> Session<P, C> {
             hung_up: false,
             alone: false,
             resuming: None,
+            spend_confirmed: false,
             funding_rejected: None,
         }
     }
@@ -322,6 +325,10 @@ impl<P: Party, C: Chain> Session<P, C> {
             Request::Settlement(reply) => {
                 let _ = reply.send(self.party.settlement());
             }
+            Request::Raisable(reply) => {
+                let raisable = self.party.raisable().filter(|_| !self.spend_confirmed);
+                let _ = reply.send(raisable.map(Box::new));
+            }
             Request::Refund(reply) => {
                 let _ = reply.send(self.party.refund());
             }
@@ -432,6 +439,7 @@ impl<P: Party, C: Chain> Session<P, C> {
             Ok(view) => {
                 self.polls.saw(view.tip);
                 self.polls.blind = false;
+                self.spend_confirmed = view.spend.as_ref().is_some_and(|spend| spend.confirmations > 0);
                 Event::Chain(view)
             }
             Err(error) => {

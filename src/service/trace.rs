@@ -91,6 +91,9 @@ mod enabled {
             Report::NotOpened(error) => {
                 warn!(target: TARGET, report = "not-opened", %error, "a peer's channel was not opened");
             }
+            Report::NotRaised(error) => {
+                warn!(target: TARGET, report = "not-raised", %error, "the feerate was not raised");
+            }
             Report::Garbled(error) => {
                 warn!(target: TARGET, report = "garbled", %error, "the peer's bytes are no message; hung up");
             }

@@ -16,6 +16,7 @@ mod manager;
 mod panics;
 mod peers;
 #[cfg(feature = "sqlite")]
+mod raising;
 mod store;
 mod sums;
 mod surroundings;

@@ -103,7 +103,7 @@ impl Sides {
         (Arc::clone(&payer), payee_of(&payer, payees))
     }
 
-    fn reported(&self, what: &str) -> usize {
+    pub fn reported(&self, what: &str) -> usize {
         let reports = self.reports.lock().unwrap();
         reports.iter().filter(|report| report.contains(what)).count()
     }

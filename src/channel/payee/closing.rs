@@ -2,6 +2,8 @@ use bitcoin::{Amount, FeeRate};
 
 use super::{Payee, State};
 use crate::channel::bump::CpfpPackage;
+#[cfg(feature = "service")]
+use crate::channel::bump::Raisable;
 use crate::channel::claim::Claim;
 use crate::channel::error::{ApplyError, CommandError, PaymentError, Refusal};
 use crate::channel::event::Action;
@@ -88,6 +90,18 @@ impl Payee {
         self.state = State::Settling(Box::new(claim));
         self.asked_with = None;
         action
+    }
+
+    /// Returns the settlement that is broadcast, if it takes two signatures.
+    #[cfg(feature = "service")]
+    pub(crate) fn raisable(&self) -> Option<Raisable> {
+        let State::Settling(claim) = &self.state else {
+            return None;
+        };
+        let lock = self.params.terms().refund_lock;
+        let expiry = lock.expiry(Some(self.sight.funding_parent().unwrap_or(self.opened)));
+        let state = (claim.raised().cloned(), expiry, self.sight.tip);
+        Some(Raisable::settlement(&self.params, claim.spend(), state))
     }
 
     /// Broadcasts the settlement with a child, now and from now on.

@@ -2,6 +2,8 @@ use bitcoin::FeeRate;
 
 use super::Payer;
 use crate::channel::bump::CpfpPackage;
+#[cfg(feature = "service")]
+use crate::channel::bump::Raisable;
 use crate::channel::durable::PayerPhase;
 use crate::channel::error::{CommandError, PaymentError, Refusal};
 use crate::channel::event::Action;
@@ -108,6 +110,14 @@ impl Payer {
     pub(super) fn may_refund(&self) -> bool {
         let expiry = self.params.terms().refund_lock.expiry(self.seen.funding_parent);
         expiry.is_some_and(|expiry| expiry.is_final(self.seen.tip))
+    }
+
+    /// Returns the refund, if it is time to broadcast it.
+    #[cfg(feature = "service")]
+    pub(crate) fn raisable(&self) -> Option<Raisable> {
+        let is_due = self.stage() == Stage::Closing && self.may_refund();
+        let raised = self.refund.raised().cloned();
+        is_due.then(|| Raisable::refund(&self.params, self.refund.spend(), raised))
     }
 
     /// Broadcasts the refund with a child, now and from now on.

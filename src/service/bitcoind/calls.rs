@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitcoin::absolute::{Height, Time};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid, Wtxid};
+use bitcoin::{Amount, Block, BlockHash, FeeRate, OutPoint, Transaction, Txid, Wtxid};
 use bitcoincore_rpc::{jsonrpc, Client, Error, RpcApi};
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
@@ -44,6 +44,11 @@ struct CatchingUp {
     blocks: u32,
     headers: u32,
 }
+
+/// A node that has not seen enough blocks and transactions.
+#[derive(Debug, thiserror::Error)]
+#[error("the node has no estimate: {0}")]
+struct NoEstimate(String);
 
 /// The end of the best chain.
 #[derive(Debug, Deserialize)]
@@ -198,6 +203,23 @@ impl Rpc {
             Err(error) if code(&error) == Some(NO_SUCH_TRANSACTION) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The feerate with which a transaction gets into one of the next blocks.
+    pub fn estimate(&self, blocks: u32) -> Result<FeeRate, Failure> {
+        #[derive(Deserialize)]
+        struct Estimate {
+            /// In bitcoin for a thousand vbytes.
+            #[serde(default, with = "bitcoin::amount::serde::as_btc::opt")]
+            feerate: Option<Amount>,
+            #[serde(default)]
+            errors: Vec<String>,
+        }
+        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks), json!("CONSERVATIVE")])?;
+        let feerate = estimate
+            .feerate
+            .ok_or_else(|| NoEstimate(estimate.errors.join(", ")))?;
+        Ok(FeeRate::from_sat_per_kwu(feerate.to_sat() / 4))
     }
 
     /// Gives a transaction to the node; its words if it rejects it.

@@ -10,7 +10,7 @@ use bitcoin::block::{Header, Version};
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::{
-    transaction, Block, BlockHash, CompactTarget, OutPoint, Transaction, TxIn, TxMerkleNode, Txid,
+    transaction, Block, BlockHash, CompactTarget, FeeRate, OutPoint, Transaction, TxIn, TxMerkleNode, Txid,
 };
 use bitcoincore_rpc::jsonrpc::{self, error::RpcError, Request, Response, Transport};
 use bitcoincore_rpc::Client;
@@ -19,13 +19,14 @@ use tokio::time::timeout;
 
 use super::calls::Rpc;
 use super::{BitcoindChain, Chain, Watched};
+use crate::service::fees::Fees as _;
 
 type Answer = Result<Value, (i32, &'static str)>;
 
 struct FakeNode {
     /// By height.
     blocks: Vec<Block>,
-    /// The answer to `sendrawtransaction` and `submitpackage`.
+    /// The answer to `sendrawtransaction`, `submitpackage` and `estimatesmartfee`.
     submitted: Answer,
     /// How many blocks come during a poll, one in each attempt.
     blocks_to_come: u32,
@@ -114,7 +115,7 @@ impl FakeNode {
                 }
                 arguments[0].clone()
             }
-            "sendrawtransaction" | "submitpackage" => return self.submitted.clone(),
+            "sendrawtransaction" | "submitpackage" | "estimatesmartfee" => return self.submitted.clone(),
             other => panic!("no one asks for {other}"),
         })
     }
@@ -280,6 +281,23 @@ async fn many_channels_cost_little_more_than_one() {
         }
         assert_eq!(node.lock().unwrap().requests - before, requests);
     }
+}
+
+/// A node gives a feerate in bitcoin for a thousand vbytes, or says why it has none.
+#[tokio::test]
+async fn the_node_estimates_the_feerate() {
+    let (node, client) = start();
+    let chain = BitcoindChain::when_announced(client);
+    node.lock().unwrap().submitted = Ok(json!({ "feerate": 0.000_123_4, "blocks": 6 }));
+    assert_eq!(chain.feerate(6).await.unwrap(), FeeRate::from_sat_per_kwu(3_085));
+    let none = json!({ "errors": ["Insufficient data or no feerate found"], "blocks": 6 });
+    node.lock().unwrap().submitted = Ok(none);
+    let error = chain.feerate(6).await.unwrap_err();
+    let error = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(
+        error,
+        "the node has no estimate: Insufficient data or no feerate found"
+    );
 }
 
 /// A node that is behind the network shows the past: no channel may act on that. A new regtest node says the same of itself.

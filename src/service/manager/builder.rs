@@ -2,18 +2,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::ScriptBuf;
+use tokio::sync::watch;
 
 use super::bounds::{Bounds, Room};
+use super::raise::{start_raising, StartRaising, Work};
 use super::registry::Registry;
 use super::{next, ChannelManager, Inner, ManagerObserver, Payouts, RestartError};
 use crate::channel::{ChannelKey, ChannelKeys, KeyId, Limits};
 use crate::service::backoff::Backoff;
 use crate::service::chain::Chain;
+use crate::service::fees::{FeeBudget, Fees};
+use crate::service::guard::catch;
 use crate::service::open_error::OpenError;
 use crate::service::report::Observer;
 use crate::service::session::Pace;
 use crate::service::setup::Setup;
 use crate::service::timing::{OPENING_TIMEOUT, STALE, WALLET_TIMEOUT};
+use crate::service::wallet::ChildSigner;
 use crate::service::watcher::Watcher;
 use crate::store::Store;
 
@@ -29,6 +34,7 @@ pub struct ChannelManagerBuilder {
     pub(super) opening_timeout: Duration,
     pub(super) wallet_timeout: Duration,
     pub(super) pace: Pace,
+    raising: Option<StartRaising>,
 }
 
 impl ChannelManagerBuilder {
@@ -45,6 +51,7 @@ impl ChannelManagerBuilder {
             opening_timeout: OPENING_TIMEOUT,
             wallet_timeout: WALLET_TIMEOUT,
             pace: Pace::new(Backoff::default(), STALE),
+            raising: None,
         }
     }
 
@@ -108,6 +115,22 @@ impl ChannelManagerBuilder {
         Self { pace, ..self }
     }
 
+    /// Raises the feerate of settlements and refunds that are not in a block yet, with children that `signer` signs: towards
+    /// what `fees` says, the more so the fewer blocks are left, and never above the budget. Without it, fees stay as they
+    /// were agreed, unless you call `bump`.
+    ///
+    /// A child spends this side's output, and pays the rest to the script of that output. Whatever keeps a child from being
+    /// made is reported ([`Report::NotRaised`](super::Report)), and tried again.
+    #[must_use]
+    pub fn raise_fees<F, S>(self, fees: F, signer: S, budget: FeeBudget) -> Self
+    where
+        F: Fees,
+        S: ChildSigner + Clone + Sync + 'static,
+    {
+        let raising = Some(start_raising(fees, signer, budget));
+        Self { raising, ..self }
+    }
+
     /// Starts the party of every channel of the store that is not over. Each runs without its peer at first: a payer refunds
     /// when the lock has passed, and a payee settles when the closing margin begins.
     ///
@@ -127,6 +150,15 @@ impl ChannelManagerBuilder {
         let restored = open.map(|channel| manager.restore(channel));
         for party in restored.collect::<Result<Vec<_>, _>>()? {
             manager.restart(party);
+        }
+        if let Some(start) = &manager.parts.raising {
+            // Without news it looks now and then.
+            let changes = catch(|| manager.chain.changes()).unwrap_or_else(|_| watch::channel(0).1);
+            start(Work {
+                registry: Arc::clone(&manager.registry),
+                changes,
+                observer: Arc::clone(&manager.parts.observer),
+            });
         }
         Ok(ChannelManager(Arc::new(manager)))
     }

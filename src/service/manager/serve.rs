@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::bounds::Place;
 use super::guarded::Guarded;
-use super::{ChannelManager, Inner};
+use super::{observer, ChannelManager, Inner};
 use crate::channel::{ChannelId, Envelope, Features, HelloRandoms, KeyRole, Message, RefusalReason, Stage};
 use crate::service::chain::Chain;
 use crate::service::connection::{Connection, Received};
@@ -20,6 +20,7 @@ use crate::service::open::open_as_payee;
 use crate::service::open_error::OpenError;
 use crate::service::report::Report;
 use crate::service::session::Attachment;
+use crate::service::teller::Teller;
 
 /// How long to wait when the system accepts no connection: usually it is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -142,9 +143,7 @@ impl<C: Chain + Clone> Inner<C> {
                 hold_until_funded(&handle, place);
             }
             Err(error) => {
-                // The observer is the user's code.
-                let _ =
-                    crate::service::guard::catch(|| (self.parts.observer)(None, Report::NotOpened(&error)));
+                Teller::new(observer(&self.parts.observer, None)).tell(Report::NotOpened(&error));
             }
         }
     }
