@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::{BitAnd, BitOr};
 
 use thiserror::Error;
@@ -83,6 +84,28 @@ impl Features {
     #[must_use]
     pub const fn contains(self, features: Self) -> bool {
         self.0 & features.0 == features.0
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [(Features, &str); 4] = [
+            (Features::RESUME, "resume"),
+            (Features::MANY_CHANNELS, "many channels"),
+            (Features::LATEST_ACKNOWLEDGEMENT, "latest acknowledgement"),
+            (Features::RECOVER, "recover"),
+        ];
+        let mut names: Vec<_> = NAMES
+            .iter()
+            .filter(|(bit, _)| self.contains(*bit))
+            .map(|(_, name)| (*name).to_owned())
+            .collect();
+        let unnamed = NAMES.iter().fold(self.0, |bits, (bit, _)| bits & !bit.0);
+        if unnamed != 0 {
+            names.push(format!("{unnamed:#x}"));
+        }
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(", "))
     }
 }
 

@@ -51,7 +51,7 @@ pub enum ChannelError {
     #[error("another channel of this connection has the number, or had it: choose a different one")]
     Taken,
     /// The payee does not offer this feature.
-    #[error("the payee does not offer {what} (it offers the features {features:#x})", features = features.to_bits())]
+    #[error("the payee does not offer {what} (it offers the features: {features})")]
     Unsupported {
         /// What was asked for.
         what: &'static str,

@@ -206,7 +206,16 @@ const fn why(kind: MessageKind, protocol: Protocol) -> Option<&'static str> {
         MessageKind::CloseRequest => "the payee wants to be paid out.",
         MessageKind::Settlement => "without a lock, it can be mined at once; both get their share.",
         MessageKind::Closed => "the payer need not watch for anything else.",
-        _ => return None,
+        MessageKind::Hello => {
+            "the random bytes are fresh, so a proof that was seen on another connection is worth nothing on this one."
+        }
+        MessageKind::Resume => {
+            "anyone can see the funding output, so the payer signs with K1; the sums show what was lost on the way."
+        }
+        MessageKind::Resumed => {
+            "the latest payment has the payer's own signature, so a payer that forgot it can believe the payee."
+        }
+        MessageKind::CooperativeSettlement | MessageKind::Refuse => return None,
     })
 }
 

@@ -8,7 +8,9 @@ use bitcoin::{Amount, FeeRate, Transaction};
 
 use super::record::{Entry, RecordedRejection, Side, Transcript, Unit};
 use super::units::{sat, thousands, utc};
-use crate::channel::{ChannelId, Expiry, LockKind, Message, PayeeKey, PayerKey, RefundLock, Terms};
+use crate::channel::{
+    ChannelId, Expiry, LockKind, Message, PayeeKey, PayerKey, RefundLock, ResumedState, Terms,
+};
 use crate::wire;
 
 /// Renders everything but the transactions themselves.
@@ -195,7 +197,28 @@ impl<'a> Timeline<'a> {
             Message::PaymentAccepted { paid } => vec![format!("{} in total", self.amount(*paid))],
             Message::Closed { txid } => vec![format!("settlement {txid}")],
             Message::Refuse { reason } => vec![format!("reason: {reason}")],
-            _ => Vec::new(),
+            Message::Hello {
+                versions, features, ..
+            } => vec![
+                format!("speaks versions {} to {}", versions.least(), versions.greatest()),
+                format!("features: {features}"),
+            ],
+            Message::Resume(resume) => vec![
+                format!("the channel with the funding output {}", resume.claim.funding),
+                format!("signed {} in total", self.amount(resume.claim.signed)),
+                resume.claim.acknowledged.map_or_else(
+                    || "nothing was acknowledged".to_owned(),
+                    |sum| format!("{} were acknowledged", self.amount(sum)),
+                ),
+            ],
+            Message::Resumed(resumed) => vec![
+                resumed.claim.latest_payment.map_or_else(
+                    || "holds no payment".to_owned(),
+                    |held| format!("holds {} in total", self.amount(held.paid)),
+                ),
+                resumed_state(resumed.claim.state),
+            ],
+            Message::RefundSignature { .. } | Message::FundingRequest | Message::Ready => Vec::new(),
         }
     }
 
@@ -299,6 +322,17 @@ impl<'a> Timeline<'a> {
             || "unknown transaction".to_owned(),
             |recorded| recorded.name.clone(),
         )
+    }
+}
+
+fn resumed_state(state: ResumedState) -> String {
+    match state {
+        ResumedState::AwaitsFunding => "the funding transaction does not have its confirmations".to_owned(),
+        ResumedState::Open => "payments count".to_owned(),
+        ResumedState::AwaitsSettlement => "has asked for a settlement".to_owned(),
+        ResumedState::Settled(txid) => format!("has broadcast the settlement {txid}"),
+        ResumedState::Closed(Some(txid)) => format!("the channel is over, spent by {txid}"),
+        ResumedState::Closed(None) => "the channel is over, and nothing spent it".to_owned(),
     }
 }
 

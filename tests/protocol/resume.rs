@@ -1,11 +1,14 @@
 //! A connection breaks at any message, and either process dies or not: on the next connection both agree again on what was
 //! paid, and the channel ends with that.
 
+use bitcoin::Network;
 use spilman::channel::{
-    ApplyError, ChannelId, CommandError, Construction, Event, HelloRandoms, Message, Payee, PayeeState,
-    Payer, PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, SignedPayment, Stage,
-    UnverifiedSignature,
+    ApplyError, ChannelId, CommandError, Construction, Envelope, Event, Features, HelloRandoms, Message,
+    Payee, PayeeState, Payer, PayerState, Protocol, RefusalReason, Resume, Resumed, ResumedState, Stage,
+    UnverifiedSignature, VersionRange,
 };
+use spilman::transcript::{timeline, Entry, Names, Transcript, Unit};
+use spilman::wire;
 
 use crate::pair::{channels, hears, key, restart, sat, Case, Inspect, Pair, Side};
 use Protocol::Example7;
@@ -245,38 +248,6 @@ fn nothing_is_said_in_between() {
     pair.tell(Side::Payer, Event::Pay(sat(1))).unwrap();
 }
 
-/// The funding outpoint is public: who knows no more gets no answer, and nobody is thrown out.
-#[test]
-fn a_stranger_resumes_nothing() {
-    for construction in [Construction::P2wsh, Construction::Taproot] {
-        let mut pair = Case::new(Example7).on(construction).paying(&[1_000]).open();
-        let params = pair.payee.params().clone();
-        let resume = |randoms: &HelloRandoms, label: &str| {
-            let resume = Resume {
-                funding: pair.payer.funding().outpoint(),
-                signed: sat(1_000),
-                acknowledged: None,
-            };
-            Message::Resume(resume.sign(randoms, &params, &key(label)))
-        };
-        let other = HelloRandoms {
-            payer: [3; 32],
-            ..RANDOMS
-        };
-        let [forged, replayed] = [resume(&RANDOMS, "stranger"), resume(&other, "payer")];
-        pair.tell(Side::Payee, back()).unwrap();
-        for message in [forged, replayed] {
-            let before = pair.state();
-            let refused = pair.tell(Side::Payee, hears(CHANNEL, message)).unwrap_err();
-            let ApplyError::Refused(refusal) = refused else {
-                panic!("{refused}")
-            };
-            assert_eq!(refusal.reason(), RefusalReason::ProofWrong, "{construction}");
-            assert_eq!(pair.state(), before);
-        }
-    }
-}
-
 /// Who answers may be a stranger at a wrong address: only a proof, or the chain, ends the channel.
 #[test]
 fn a_refusal_before_the_proof_ends_nothing() {
@@ -307,50 +278,63 @@ fn a_refusal_before_the_proof_ends_nothing() {
     }
 }
 
+/// Whoever reads a timeline learns what both sides compared.
 #[test]
-fn a_payer_that_contradicts_itself_is_refused() {
-    let mut pair = Case::new(Example7).paying(&[1_000]).open();
-    let params = pair.payee.params().clone();
+fn a_timeline_tells_what_is_resumed() {
+    let pair = Case::new(Example7).paying(&[1_000]).open();
+    let (params, funding) = (pair.payee.params().clone(), pair.outpoint());
+    let hello = Message::Hello {
+        versions: VersionRange::new(1, 2).unwrap(),
+        features: Features::from_bits(0x8003),
+        random: [1; 32],
+    };
     let resume = Resume {
-        funding: pair.outpoint(),
+        funding,
         signed: sat(1_000),
-        acknowledged: Some(sat(1_001)),
+        acknowledged: None,
     };
-    let message = Message::Resume(resume.sign(&RANDOMS, &params, &key("payer")));
-    pair.tell(Side::Payee, back()).unwrap();
-    let Err(ApplyError::Refused(refusal)) = pair.tell(Side::Payee, hears(CHANNEL, message)) else {
-        panic!("accepted")
+    let resumed = Resumed {
+        latest_payment: pair.payee.state().progress.latest,
+        state: ResumedState::Closed(None),
     };
-    assert_eq!(refusal.reason(), RefusalReason::ResumeDiffers);
-    let words = "0.00001001 BTC was acknowledged, and that it has signed 0.00001000 BTC at most";
-    assert!(refusal.to_string().contains(words), "{refusal}");
-}
-
-/// A payee cannot invent a payment.
-#[test]
-fn a_payee_that_claims_more_than_was_signed_is_refused() {
-    let mut pair = Case::new(Example7).paying(&[1_000]).open();
-    pair.poll(Side::Payer, 3, None).unwrap();
-    let mut state = pair.payee.state();
-    let latest = state.progress.latest.as_mut().unwrap();
-    latest.paid = sat(2_000);
-    // Its own code would not even start.
-    Payee::restore(state, key("payee")).unwrap_err();
-    pair.tell(Side::Payer, back()).unwrap();
-    let forged = Resumed {
-        latest_payment: Some(SignedPayment {
-            paid: sat(2_000),
-            signature: pair.payee.state().progress.latest.unwrap().signature,
+    let said = [
+        hello,
+        Message::Resume(resume.sign(&RANDOMS, &params, &key("payer"))),
+        Message::Resumed(resumed.sign(&RANDOMS, funding, &params, &key("payee"))),
+    ];
+    let entries = said.map(|message| Entry::Message {
+        from: spilman::transcript::Side::Payer,
+        bytes: wire::encode(&Envelope {
+            channel: CHANNEL,
+            message,
         }),
-        state: ResumedState::Open,
-    };
-    let params = pair.payer.params().clone();
-    let forged = forged.sign(&RANDOMS, pair.outpoint(), &params, &key("payee"));
-    let refused = pair.tell(Side::Payer, hears(CHANNEL, Message::Resumed(forged)));
-    let Err(ApplyError::Refused(refusal)) = refused else {
-        panic!("accepted")
-    };
-    assert_eq!(refusal.reason(), RefusalReason::ResumeDiffers);
-    let words = "claims to hold 0.00002000 BTC, and the payer has signed 0.00001000 BTC";
-    assert!(refusal.to_string().contains(words), "{refusal}");
+        tampered: false,
+    });
+    let text = timeline(&Transcript {
+        scenario: String::new(),
+        summary: String::new(),
+        protocol: Example7,
+        construction: Construction::P2wsh,
+        unit: Unit::Satoshi,
+        network: Network::Regtest,
+        entries: entries.to_vec(),
+        transactions: Vec::new(),
+        names: Names::default(),
+    });
+    let told: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("         "))
+        .collect();
+    let told: Vec<_> = told.iter().filter(|line| line.contains(' ')).copied().collect();
+    let channel = format!("the channel with the funding output {funding}");
+    let expected = [
+        "speaks versions 1 to 2",
+        "features: resume, many channels, 0x8000",
+        &channel,
+        "signed 1,000 sat in total",
+        "nothing was acknowledged",
+        "holds 1,000 sat in total",
+        "the channel is over, and nothing spent it",
+    ];
+    assert_eq!(told, expected);
 }

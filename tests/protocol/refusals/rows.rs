@@ -78,4 +78,15 @@ pub const ROWS: &[Row] = &[
     row("payment after the settlement", example7, (Payee, Closing), |_, _| (), RefusalReason::UnexpectedMessage, &["payment", "closing"]).on(ecdsa),
     row("acknowledged unsent while closing", example7, (Payer, Closing), |_, e| e.message = Message::PaymentAccepted { paid: sat(2_001) }, RefusalReason::AcknowledgedUnsent, &["0.00002001", "0.00002"]),
     row("payment after the payee settled alone", example7, (Payee, Closing), |w, _| { w.pair().tell(Payee, Event::PeerGone).unwrap(); }, RefusalReason::UnexpectedMessage, &["payment", "closing"]).on(taproot),
+
+    // Resuming: before the proof, nothing but the proof is judged.
+    row("resume without a new connection", example7, (Payee, Open), |w, e| resumes(w, e, "payer", |_| ()), RefusalReason::UnexpectedMessage, &["resume"]),
+    row("resume by a stranger", example7, (Payee, Open), |w, e| { w.reconnect(Payee, [1; 32]); resumes(w, e, "stranger", |_| ()) }, RefusalReason::ProofWrong, &["was not made by key"]),
+    row("resume of another connection", example7, (Payee, Open), |w, e| { resumes(w, e, "payer", |_| ()); w.reconnect(Payee, [3; 32]) }, RefusalReason::ProofWrong, &["was not made by key"]),
+    row("resume of another funding output", example7, (Payee, Open), |w, e| { w.reconnect(Payee, [1; 32]); resumes(w, e, "payer", |resume| resume.funding.vout += 1) }, RefusalReason::UnknownChannel, &["no channel here has the funding output"]),
+    row("more acknowledged than signed", example7, (Payee, Open), |w, e| { w.reconnect(Payee, [1; 32]); resumes(w, e, "payer", |resume| resume.acknowledged = Some(sat(2_001))) }, RefusalReason::ResumeDiffers, &["0.00002001 BTC was acknowledged", "signed 0.00002000 BTC at most"]),
+    row("payment before resume", example7, (Payee, Open), |w, _| w.reconnect(Payee, [1; 32]), RefusalReason::UnexpectedMessage, &["payment"]),
+    row("resumed by a stranger", example7, (Payer, Open), |w, e| { w.reconnect(Payer, [1; 32]); is_resumed(w, e, "stranger", |_| ()) }, RefusalReason::ProofWrong, &["was not made by key"]),
+    row("resumed with more than was signed", example7, (Payer, Open), |w, e| { w.reconnect(Payer, [1; 32]); is_resumed(w, e, "payee", |resumed| if let Some(held) = &mut resumed.latest_payment { held.paid = sat(3_000) }) }, RefusalReason::ResumeDiffers, &["claims to hold 0.00003000 BTC", "signed 0.00002000 BTC at most"]),
+    row("ready before resumed", example7, (Payer, Open), |w, e| { w.reconnect(Payer, [1; 32]); e.message = Message::Ready }, RefusalReason::UnexpectedMessage, &["ready"]),
 ];

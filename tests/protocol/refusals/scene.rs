@@ -6,11 +6,11 @@ use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::taproot::{LeafVersion, TapNodeHash};
 use bitcoin::{ScriptBuf, Transaction};
 use spilman::channel::{
-    ChannelParams, Construction, Envelope, Expiry, Message, PayeeKey, PayerKey, Protocol, RefusalReason,
-    Stage, Terms, UnverifiedSignature,
+    ChannelParams, Construction, Envelope, Event, Expiry, HelloRandoms, Message, PayeeKey, PayerKey,
+    Protocol, RefusalReason, Resume, Resumed, ResumedState, Stage, Terms, UnverifiedSignature,
 };
 
-use crate::pair::{sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP};
+use crate::pair::{key, sat, signature_over, tip, Case, Pair, Side, Sign, HEIGHT, MTP};
 use Protocol::{Bond, Example7, SteppedLocktime};
 
 /// What a mutation may read, and how it may set the scene.
@@ -29,6 +29,52 @@ impl World {
     pub fn spendable(&self) -> u64 {
         self.params.spendable().to_sat()
     }
+}
+
+/// Both sides have said hello with these.
+fn randoms(payer: [u8; 32]) -> HelloRandoms {
+    HelloRandoms {
+        payer,
+        payee: [2; 32],
+    }
+}
+
+impl World {
+    pub fn reconnect(&mut self, side: Side, payer: [u8; 32]) {
+        let (channel, randoms) = (self.params.id(), randoms(payer));
+        let back = Event::Reconnected { channel, randoms };
+        self.pair().tell(side, back).unwrap();
+    }
+}
+
+/// What this key says to resume the channel.
+pub fn resumes(world: &mut World, envelope: &mut Envelope, label: &str, change: fn(&mut Resume)) {
+    let pair = world.pair();
+    let mut resume = Resume {
+        funding: pair.outpoint(),
+        signed: pair.payer.paid(),
+        acknowledged: Some(pair.payer.acknowledged()),
+    };
+    change(&mut resume);
+    let proven = resume.sign(&randoms([1; 32]), &world.params, &key(label));
+    envelope.message = Message::Resume(proven);
+}
+
+/// What this key answers to resume it.
+pub fn is_resumed(world: &mut World, envelope: &mut Envelope, label: &str, change: fn(&mut Resumed)) {
+    let pair = world.pair();
+    let mut resumed = Resumed {
+        latest_payment: pair.payee.state().progress.latest,
+        state: ResumedState::Open,
+    };
+    change(&mut resumed);
+    let proven = resumed.sign(
+        &randoms([1; 32]),
+        pair.outpoint(),
+        pair.payee.params(),
+        &key(label),
+    );
+    envelope.message = Message::Resumed(proven);
 }
 
 pub type Mutation = fn(&mut World, &mut Envelope);
