@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::Args;
 use console::style;
 use spilman::channel::{Construction, Protocol};
-use spilman::conform::{cases, to_json, Case, CaseResult, Group, Runner};
+use spilman::conform::{cases, to_json, Case, CaseResult, Group, Runner, Verdict};
 use spilman::regtest::{FoundBinary, Node};
 use spilman::transcript::Side;
 
@@ -26,14 +26,17 @@ Examples:
   spilman conform --payee 'spilman peer'      this crate's own payee passes
 
 The program is started once for each case, by `sh -c`, with a separate node. It speaks the wire format on its standard \
-input and output. The environment variable SPILMAN_CASE holds keys, terms and the node's RPC as one JSON object. \
+input and output. The environment variable SPILMAN_CASE holds keys, terms and the node's RPC as one JSON object. In the \
+cases `resumes-*` the program is killed and started again, and finds what it has kept in a folder; a program that says \
+no hello does not resume, and these cases are not applicable. \
 Standard error is shown if a case fails. fixtures/WIRE.md specifies the messages, the transactions, and, in the chapter \
 \"Conformance\", this contract.
 
 A filter is a case's name or a part of it, such as `p2wsh/bond` or `refuses-*`; without one, every case is played. \
 Exit code: 0 all passed, 1 some failed, 2 the command line is wrong, 130 interrupted.";
 
-/// Tests another implementation's payer or payee: plays the other side on a real node, honest, vanishing or malicious.
+/// Tests another implementation's payer or payee: plays the other side on a real node, honest, vanishing, malicious, or
+/// coming back.
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
 #[group(id = "program", required = true, multiple = false, args = ["payee", "payer"])]
@@ -184,9 +187,10 @@ impl Conform {
         if self.json {
             return Ok(());
         }
-        let verdict = match &played.verdict {
-            Ok(()) => style("ok    ").green(),
-            Err(_) => style("FAILED").red().bold(),
+        let verdict = match played.outcome() {
+            Verdict::Passed => style("ok    ").green(),
+            Verdict::Failed => style("FAILED").red().bold(),
+            Verdict::NotApplicable => style("n/a   ").yellow(),
         };
         let count = played.transcript.transactions.len();
         let mut text = format!(
@@ -194,6 +198,9 @@ impl Conform {
             case.name(),
             took.as_secs_f32(),
         );
+        if let Some(why) = &played.not_applicable {
+            let _ = writeln!(text, "       {why}");
+        }
         if let Err(failure) = &played.verdict {
             text += &explain(self.command(), failure, &played.stderr);
             let _ = match folder {
@@ -235,20 +242,32 @@ fn explain(command: &str, failure: &spilman::conform::CaseFailure, stderr: &str)
 }
 
 fn summary(played: &[(&Case, CaseResult)], core: &str) -> String {
+    let count = |group: Option<Group>, wanted: Verdict| {
+        let of_group = played
+            .iter()
+            .filter(|(case, _)| group.is_none_or(|group| case.group() == group));
+        of_group.filter(|(_, played)| played.outcome() == wanted).count()
+    };
+    let beside = |group: Option<Group>| match count(group, Verdict::NotApplicable) {
+        0 => String::new(),
+        cases => format!(", {cases} not applicable"),
+    };
     let mut text = "\n".to_owned();
     for group in Group::ALL {
-        let of_group = || played.iter().filter(|(case, _)| case.group() == group);
-        let passed = of_group().filter(|(_, played)| played.verdict.is_ok()).count();
-        let all = of_group().count();
-        if all > 0 {
-            let _ = writeln!(text, "{group:<10} {passed} of {all}");
+        let (passed, failed) = (
+            count(Some(group), Verdict::Passed),
+            count(Some(group), Verdict::Failed),
+        );
+        let rest = beside(Some(group));
+        if passed + failed > 0 || !rest.is_empty() {
+            let _ = writeln!(text, "{group:<10} {passed} of {}{rest}", passed + failed);
         }
     }
-    let passed = played.iter().filter(|(_, played)| played.verdict.is_ok()).count();
+    let (passed, failed) = (count(None, Verdict::Passed), count(None, Verdict::Failed));
     let _ = writeln!(
         text,
-        "{passed} passed, {} failed, on {core}",
-        played.len() - passed
+        "{passed} passed, {failed} failed{}, on {core}",
+        beside(None)
     );
     text
 }

@@ -12,20 +12,20 @@ use crate::scenario::fund;
 use crate::service::{self, wallet_fn, PayerHandle, Proposal};
 use crate::transcript::{Actor, Side};
 
-pub(super) async fn play(run: &Run<'_>, ours: OurSide) -> Result<(), CaseFailure> {
+pub(super) async fn play(run: &Run<'_>, ours: OurSide) -> Result<(), Stop> {
     let mut payer = None;
     match converse(run, ours, &mut payer).await {
         Ok(()) => {}
-        Err(Stop::Failed(failure)) => return Err(failure),
         Err(Stop::Cut) => {
             // A side that has disconnected does nothing more.
             if let Some(payer) = &payer {
                 payer.abort();
             }
-            return aftermath(run, payer.as_ref().map(AgreedChannel::of)).await;
+            return Ok(aftermath(run, payer.as_ref().map(AgreedChannel::of)).await?);
         }
+        Err(stop) => return Err(stop),
     }
-    run.confirmed().await
+    Ok(run.confirmed().await?)
 }
 
 async fn converse(run: &Run<'_>, ours: OurSide, opened: &mut Option<PayerHandle>) -> Result<(), Stop> {
@@ -63,6 +63,8 @@ async fn pay(run: &Run<'_>, payer: &PayerHandle) -> Result<Amount, Stop> {
                 return Err(CaseFailure::new(STAGE, request, seen).into());
             }
         }
+        run.funded_again(payer.funding().outpoint(), sum, payer.status())
+            .await?;
         let awaited = format!("payment-accepted for {} sat in total", sum.to_sat());
         if sum == paid {
             // Example 7 begins with a payment of zero.

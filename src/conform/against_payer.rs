@@ -11,15 +11,15 @@ use crate::regtest::Coin;
 use crate::service::{self, PayeeHandle};
 use crate::transcript::Side;
 
-pub(super) async fn play(run: &Run<'_>, ours: OurSide) -> Result<(), CaseFailure> {
+pub(super) async fn play(run: &Run<'_>, ours: OurSide) -> Result<(), Stop> {
     let coin = ours.coin.clone();
     let mut payee = None;
     match converse(run, ours, &mut payee).await {
         Ok(()) => {}
-        Err(Stop::Failed(failure)) => return Err(failure),
-        Err(Stop::Cut) => return aftermath(run, payee.as_ref(), &coin).await,
+        Err(Stop::Cut) => return Ok(aftermath(run, payee.as_ref(), &coin).await?),
+        Err(stop) => return Err(stop),
     }
-    run.confirmed().await
+    Ok(run.confirmed().await?)
 }
 
 async fn converse(run: &Run<'_>, ours: OurSide, opened: &mut Option<PayeeHandle>) -> Result<(), Stop> {
@@ -91,6 +91,8 @@ async fn be_paid(run: &Run<'_>, payee: &PayeeHandle) -> Result<Amount, Stop> {
     const STAGE: &str = "payment";
     let mut paid = Amount::ZERO;
     for (number, sum) in (1..).zip(run.case.payments()) {
+        run.funded_again(payee.funding().outpoint(), sum, payee.status())
+            .await?;
         if run.case.protocol == Protocol::Bond {
             let open = |status: &service::Status| status.stage == Stage::Open;
             run.party("confirmation", "our payee to be open", payee.status(), open)
@@ -157,11 +159,12 @@ async fn aftermath(run: &Run<'_>, payee: Option<&PayeeHandle>, coin: &Coin) -> R
 }
 
 /// Checks that the payer takes its refund at the lock, unless the channel is already settled.
-async fn refunded(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
+pub(super) async fn refunded(run: &Run<'_>, agreed: &AgreedChannel) -> Result<(), CaseFailure> {
     if run.spender(agreed)?.is_none() {
         run.to_expiry(agreed).await?;
-        run.spent("protection", Side::Payer, agreed, &agreed.refund())
-            .await?;
+        let refund = agreed.refund();
+        run.spent("protection", Side::Payer, agreed, &refund).await?;
+        run.spent_again(Side::Payer, agreed, &refund).await?;
     }
     run.confirmed().await
 }

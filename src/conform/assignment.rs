@@ -1,6 +1,7 @@
 //! The assignment of a program under test: one JSON object in the environment variable `SPILMAN_CASE`.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, TxOut, Txid};
@@ -42,6 +43,8 @@ pub(super) struct Assignment {
     pub requests: Option<Vec<u64>>,
     /// Whether the payee offers a nonce, where both can close with one signature.
     pub joint: Option<bool>,
+    /// A folder that outlives the program, in a case that starts it again.
+    pub state: Option<PathBuf>,
     /// From here on, fields of the payer.
     pub channel: Option<u16>,
     pub terms: Option<TermNumbers>,
@@ -151,6 +154,7 @@ impl Assignment {
             close_after: None,
             requests: None,
             joint: None,
+            state: None,
             channel: None,
             terms: None,
             coin: None,

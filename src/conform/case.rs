@@ -4,6 +4,7 @@ use std::fmt;
 
 use bitcoin::Amount;
 
+use super::resuming::Resumption;
 use crate::adversary::Forgery;
 use crate::channel::{Construction, MessageKind, Protocol};
 use crate::scenario::{skip_before, STAGES};
@@ -16,13 +17,23 @@ pub enum Group {
     Good,
     /// One of the two sides vanishes.
     Vanishing,
+    /// Both sides are honest, and the chain takes something back.
+    Chain,
     /// Our side sends a message that must be refused.
     Malicious,
+    /// The connection breaks, the program is killed and started again, and the channel is resumed.
+    Resuming,
 }
 
 impl Group {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Good, Self::Vanishing, Self::Malicious];
+    pub const ALL: [Self; 5] = [
+        Self::Good,
+        Self::Vanishing,
+        Self::Chain,
+        Self::Malicious,
+        Self::Resuming,
+    ];
 
     /// Returns the published name.
     #[must_use]
@@ -30,7 +41,9 @@ impl Group {
         match self {
             Self::Good => "good",
             Self::Vanishing => "vanishing",
+            Self::Chain => "chain",
             Self::Malicious => "malicious",
+            Self::Resuming => "resuming",
         }
     }
 }
@@ -52,6 +65,15 @@ pub(super) enum Ending {
     HigherFeerate,
 }
 
+/// What the chain takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakenBack {
+    /// The funding transaction, before the last payment: its blocks are reorganised away, and no mempool has it.
+    Funding,
+    /// The spend of the funding output: the mempool loses it.
+    Spend,
+}
+
 /// What happens to one message.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Interference {
@@ -61,6 +83,10 @@ pub(super) enum Interference {
     Forge(&'static Forgery),
     /// The program is killed after sending it.
     Kill,
+    /// The connection breaks while it is on its way, and the program is killed.
+    Lose,
+    /// It is not what an honest side would send, and must be refused.
+    Lie(&'static str),
 }
 
 /// What happens to which message.
@@ -84,6 +110,9 @@ pub struct Case {
     /// Whether the payee offers to close with one signature, where that is possible.
     pub(super) cooperative: bool,
     pub(super) rule: Option<InterferenceRule>,
+    pub(super) taken_back: Option<TakenBack>,
+    /// What comes after the first connection, if the channel is resumed.
+    pub(super) resumption: Option<Resumption>,
 }
 
 impl Case {
@@ -137,7 +166,9 @@ pub fn cases(program: Side) -> Vec<Case> {
                     protocol,
                     program,
                 };
-                all.extend(place.good().chain(place.vanishing()).chain(place.malicious()));
+                all.extend(place.good().chain(place.vanishing()).chain(place.chain()));
+                all.extend(place.malicious());
+                all.extend(place.resuming());
             }
         }
     }
@@ -145,14 +176,14 @@ pub fn cases(program: Side) -> Vec<Case> {
 }
 
 #[derive(Clone, Copy)]
-struct CaseContext {
-    construction: Construction,
-    protocol: Protocol,
-    program: Side,
+pub(super) struct CaseContext {
+    pub construction: Construction,
+    pub protocol: Protocol,
+    pub program: Side,
 }
 
 impl CaseContext {
-    fn case(self, group: Group, name: &str, summary: String) -> Case {
+    pub fn case(self, group: Group, name: &str, summary: String) -> Case {
         let Self {
             construction,
             protocol,
@@ -168,6 +199,8 @@ impl CaseContext {
             ending: Ending::ClosedByPayer,
             cooperative: true,
             rule: None,
+            taken_back: None,
+            resumption: None,
         }
     }
 
@@ -218,6 +251,42 @@ impl CaseContext {
         vanishes.chain(killed)
     }
 
+    fn chain(self) -> impl Iterator<Item = Case> {
+        let reorganised = Case {
+            taken_back: Some(TakenBack::Funding),
+            ..self.case(
+                Group::Chain,
+                "funding-reorganised",
+                "The funding transaction is reorganised away, and has to be broadcast again".to_owned(),
+            )
+        };
+        let dropped = match self.program {
+            Side::Payee => Case {
+                ending: Ending::NeverClosed,
+                ..self.case(
+                    Group::Chain,
+                    "settlement-dropped",
+                    "The settlement is dropped from the mempool, and has to be broadcast again".to_owned(),
+                )
+            },
+            Side::Payer => self.with_rule(
+                Group::Chain,
+                "refund-dropped",
+                "The refund is dropped from the mempool, and has to be broadcast again".to_owned(),
+                (MessageKind::PaymentAccepted, Interference::Vanish),
+            ),
+        };
+        let taken_back = Some(TakenBack::Spend);
+        [
+            reorganised,
+            Case {
+                taken_back,
+                ..dropped
+            },
+        ]
+        .into_iter()
+    }
+
     fn with_rule(
         self,
         group: Group,
@@ -227,7 +296,7 @@ impl CaseContext {
     ) -> Case {
         let from = match interference {
             Interference::Kill => self.program,
-            Interference::Vanish | Interference::Forge(_) => self.program.peer(),
+            _ => self.program.peer(),
         };
         let message = MessagePosition::new(from, kind, skip_before(self.protocol, kind));
         Case {

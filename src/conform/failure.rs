@@ -63,6 +63,8 @@ pub(super) enum Stop {
     Failed(CaseFailure),
     /// As the case requires: a side vanished, or ours sent a forged message.
     Cut,
+    /// The program says that it does not do what the case is about.
+    NotApplicable(String),
 }
 
 impl From<CaseFailure> for Stop {

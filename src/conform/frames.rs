@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-use crate::channel::{MessageKind, RefusalReason};
+use crate::channel::{MessageKind, Refusal, RefusalReason};
 use crate::wire::{self, WireError, FRAME_HEADER};
 
 /// More messages than any case has.
@@ -44,8 +44,17 @@ pub(super) enum WireFault {
     },
     #[error("sent a message that must be refused with {reason}: {details}")]
     Refused { reason: RefusalReason, details: String },
+    #[error("the opening ended: {0}")]
+    NotOpened(String),
     #[error("cannot read its output: {0}")]
     Io(String),
+}
+
+impl From<&Refusal> for WireFault {
+    fn from(refusal: &Refusal) -> Self {
+        let (reason, details) = (refusal.reason(), refusal.to_string());
+        Self::Refused { reason, details }
+    }
 }
 
 impl From<io::Error> for WireFault {

@@ -16,9 +16,9 @@ use super::case::{Interference, InterferenceRule};
 use super::frames::{text_in, Begun, Frames, WireFault, MOST_MESSAGES};
 use super::program::{Killer, Pipes};
 use crate::adversary::Forger;
-use crate::channel::{Envelope, Message, MessageKind};
+use crate::channel::{Envelope, Features, Message, MessageKind, RefusalReason, Resume, Resumed};
 use crate::scenario::Recorder;
-use crate::service::{codec, Observer, Report};
+use crate::service::{codec, Observer, OpenError, Report};
 use crate::transcript::{Entry, Side};
 use crate::wire;
 
@@ -41,6 +41,13 @@ pub(super) struct Observations {
     pub ready: bool,
     /// The settlement that the payee named last.
     pub closed: Option<Txid>,
+    /// What the program can do besides, by its *hello*.
+    pub hello: Option<Features>,
+    /// What the program said to resume the channel, as the payer or as the payee.
+    pub resume: Option<Resume>,
+    pub resumed: Option<Resumed>,
+    /// The sum of the program's last payment, or of its last acknowledgement.
+    pub said: Option<Amount>,
     /// Our side has disconnected, or sent a forgery.
     pub cut: bool,
     /// The program's first message after that.
@@ -49,6 +56,13 @@ pub(super) struct Observations {
     pub fault: Option<WireFault>,
     /// The program's output has ended.
     pub ended: bool,
+}
+
+impl Observations {
+    /// The kind of the program's last message.
+    pub fn last_kind(&self) -> Option<MessageKind> {
+        self.last.as_ref().map(Message::kind)
+    }
 }
 
 pub(super) struct ProgramLink {
@@ -124,9 +138,11 @@ impl ProgramLink {
 fn observer(side: Side, recorder: &Recorder, heard: &watch::Sender<Observations>) -> Observer {
     let (written, heard) = (recorder.observer(side, ""), heard.clone());
     std::sync::Arc::new(move |report: Report<'_>| {
-        if let Report::Refused(refusal) = &report {
-            let (reason, details) = (refusal.reason(), refusal.to_string());
-            fail(&heard, WireFault::Refused { reason, details });
+        match &report {
+            Report::Refused(refusal) => fail(&heard, WireFault::from(*refusal)),
+            Report::NotOpened(OpenError::Refused(refusal)) => fail(&heard, WireFault::from(refusal)),
+            Report::NotOpened(error) => fail(&heard, WireFault::NotOpened(error.to_string())),
+            _ => {}
         }
         written(report);
     })
@@ -203,6 +219,16 @@ impl LinkTask {
                 self.silence(&format!("sends a forged message: {}", forgery.comment));
                 self.write(&forged).await;
             }
+            Some(Interference::Lose) => {
+                self.recorder.message(self.side, frame, false);
+                self.lose(kind);
+            }
+            Some(Interference::Lie(comment)) => {
+                self.recorder.message(self.side, frame, true);
+                self.tell(format!("sends what must be refused: {comment}"));
+                self.heard.send_modify(|heard| heard.cut = true);
+                self.write(frame).await;
+            }
             Some(Interference::Kill) | None => {
                 self.forger.saw(self.side, &envelope);
                 self.recorder.message(self.side, frame, false);
@@ -215,10 +241,22 @@ impl LinkTask {
     /// Cuts off our side, which is not told.
     fn silence(&mut self, text: &str) {
         self.recorder.silence(self.side);
-        self.recorder.add(Entry::Notice {
-            by: self.side.into(),
-            text: text.to_owned(),
-        });
+        self.tell(text.to_owned());
+        self.heard.send_modify(|heard| heard.cut = true);
+    }
+
+    fn tell(&self, text: String) {
+        let by = self.side.into();
+        self.recorder.add(Entry::Notice { by, text });
+    }
+
+    /// Breaks the connection: the program will have another one when it is started again.
+    fn lose(&mut self, kind: MessageKind) {
+        self.tell(format!(
+            "loses the connection: {kind} does not arrive, and the program is killed"
+        ));
+        self.killer.kill();
+        self.input = None;
         self.heard.send_modify(|heard| heard.cut = true);
     }
 
@@ -258,18 +296,39 @@ impl LinkTask {
         }
         self.note(message);
         if let Message::Refuse { reason } = *message {
+            if self.ends_channel(reason) {
+                return;
+            }
             let kind = self.heard.borrow().last_ours.unwrap_or(MessageKind::Refuse);
             return fail(&self.heard, WireFault::Refuses { kind, reason });
         }
         self.forger.saw(program, &envelope);
-        if matches!(self.interference(program, kind), Some(Interference::Kill)) {
-            // The kill comes before our side gets the message, so that the program cannot answer.
-            self.killer.kill();
-            self.input = None;
-            self.heard.send_modify(|heard| heard.killed = true);
+        match self.interference(program, kind) {
+            Some(Interference::Lose) => return self.lose(kind),
+            Some(Interference::Kill) => {
+                // The kill comes before our side gets the message, so that the program cannot answer.
+                self.killer.kill();
+                self.input = None;
+                self.heard.send_modify(|heard| heard.killed = true);
+            }
+            _ => {}
         }
         // Our side may be gone.
         let _ = self.ours.send(Bytes::copy_from_slice(frame)).await;
+    }
+
+    /// Where a connection may have several channels, this is how a side ends one that is over.
+    fn ends_channel(&self, reason: RefusalReason) -> bool {
+        let heard = self.heard.borrow();
+        let has_many = heard
+            .hello
+            .is_some_and(|features| features.contains(Features::MANY_CHANNELS));
+        let begins = matches!(
+            heard.last_ours,
+            Some(MessageKind::Hello | MessageKind::Open | MessageKind::Resume)
+        );
+        let may_be_over = !begins || heard.resumed.is_some();
+        has_many && may_be_over && reason == RefusalReason::ChannelBusy
     }
 
     /// Counts a message of the program, and keeps its answer to a lie.
@@ -288,6 +347,13 @@ impl LinkTask {
         self.heard.send_modify(|heard| {
             heard.messages = count;
             heard.last = Some(message.clone());
+            match *message {
+                Message::Hello { features, .. } => heard.hello = Some(features),
+                Message::Resume(resume) => heard.resume = Some(resume.claim),
+                Message::Resumed(resumed) => heard.resumed = Some(resumed.claim),
+                Message::Payment { paid, .. } | Message::PaymentAccepted { paid } => heard.said = Some(paid),
+                _ => {}
+            }
             if heard.cut {
                 heard.answer.get_or_insert_with(|| message.clone());
             }

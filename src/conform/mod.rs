@@ -33,6 +33,7 @@ mod opening;
 mod peer;
 mod program;
 mod report;
+mod resuming;
 mod run;
 mod runner;
 
@@ -41,4 +42,4 @@ pub use case::{cases, Case, Group};
 pub use failure::CaseFailure;
 pub use peer::{peer, PeerError};
 pub use report::to_json;
-pub use runner::{CaseResult, Runner, DEFAULT_DEADLINE};
+pub use runner::{CaseResult, Runner, Verdict, DEFAULT_DEADLINE};

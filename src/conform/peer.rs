@@ -1,3 +1,5 @@
+mod lasting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +57,9 @@ pub enum PeerError {
         /// What went wrong.
         source: Box<bitcoincore_rpc::Error>,
     },
+    /// What outlives the process cannot be kept, or be read.
+    #[error("cannot use the folder `state`: {0}")]
+    State(Box<dyn std::error::Error + Send + Sync>),
     /// The opening failed on this side.
     #[error("cannot open a channel: {0}")]
     Open(Box<OpenError>),
@@ -97,6 +102,9 @@ async fn live(assignment: &Assignment) -> Result<(), PeerError> {
         source: Box::new(source),
     })?;
     let io = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    if let Some(state) = &assignment.state {
+        return Box::pin(lasting::live(assignment, state, (chain, io), task)).await;
+    }
     let (news, mut notices) = mpsc::unbounded_channel();
     let setup = setup(assignment, news);
     let outcome = match task {

@@ -2,33 +2,33 @@ use bitcoin::hex::DisplayHex;
 use serde_json::{json, Map, Value};
 
 use super::case::{Case, Group};
-use super::runner::CaseResult;
+use super::runner::{CaseResult, Verdict};
 use crate::transcript::{RecordedTx, Side};
 
 /// Returns the report of a run as one closed JSON object.
 ///
 /// - `version`: 1; `generator`: name and version of this crate; `role` and `command` of the program;
-/// - `groups`: for `good`, `vanishing` and `malicious`, how many `passed` and `failed`;
-/// - `passed`, `failed`: the sums;
-/// - `cases`, in the order of the list: `case` (its name), `group`, `verdict` (`passed` or `failed`); `stage`, `expected`
-///   and `seen` of a case that failed, null for one that passed; `stderr`, the end of the program's standard error;
-///   `transactions` of both sides, each with `name`, `by`, `txid` and `hex`, in the order in which they were made.
+/// - `groups`: for `good`, `vanishing`, `chain`, `malicious` and `resuming`, how many `passed`, `failed` and are `not_applicable`;
+/// - `passed`, `failed`, `not_applicable`: the sums;
+/// - `cases`, in the order of the list: `case` (its name), `group`, `verdict` (`passed`, `failed` or `not-applicable`);
+///   `stage`, `expected` and `seen` of a case that failed, `seen` of one that is not applicable, else null; `stderr`, the end
+///   of the program's standard error; `transactions` of both sides, each with `name`, `by`, `txid` and `hex`, in the order in
+///   which they were made.
 #[must_use]
 pub fn to_json(command: &str, program: Side, played: &[(&Case, CaseResult)]) -> Value {
-    let passed = |group: Option<Group>, wanted: bool| {
+    let count = |group: Option<Group>, wanted: Verdict| {
         let of_group = played
             .iter()
             .filter(|(case, _)| group.is_none_or(|group| case.group == group));
-        of_group
-            .filter(|(_, played)| played.verdict.is_ok() == wanted)
-            .count()
+        of_group.filter(|(_, played)| played.outcome() == wanted).count()
     };
     let groups: Map<_, _> = Group::ALL
         .into_iter()
         .map(|group| {
             let counts = json!({
-                "passed": passed(Some(group), true),
-                "failed": passed(Some(group), false),
+                "passed": count(Some(group), Verdict::Passed),
+                "failed": count(Some(group), Verdict::Failed),
+                "not_applicable": count(Some(group), Verdict::NotApplicable),
             });
             (group.name().to_owned(), counts)
         })
@@ -39,8 +39,9 @@ pub fn to_json(command: &str, program: Side, played: &[(&Case, CaseResult)]) -> 
         "role": program.to_string(),
         "command": command,
         "groups": groups,
-        "passed": passed(None, true),
-        "failed": passed(None, false),
+        "passed": count(None, Verdict::Passed),
+        "failed": count(None, Verdict::Failed),
+        "not_applicable": count(None, Verdict::NotApplicable),
         "cases": played.iter().map(|(case, played)| entry(case, played)).collect::<Vec<_>>(),
     })
 }
@@ -50,10 +51,10 @@ fn entry(case: &Case, played: &CaseResult) -> Value {
     json!({
         "case": case.name,
         "group": case.group.name(),
-        "verdict": if failure.is_none() { "passed" } else { "failed" },
+        "verdict": played.outcome().name(),
         "stage": failure.map(|failure| failure.stage),
         "expected": failure.map(|failure| &failure.expected),
-        "seen": failure.map(|failure| &failure.seen),
+        "seen": failure.map(|failure| &failure.seen).or(played.not_applicable.as_ref()),
         "stderr": played.stderr,
         "transactions": played.transcript.transactions.iter().map(transaction).collect::<Vec<_>>(),
     })

@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,12 +8,12 @@ use bitcoin::{Amount, Network};
 use tokio::io::DuplexStream;
 
 use super::assignment::Assignment;
-use super::case::{Case, Ending};
-use super::failure::CaseFailure;
+use super::case::{Case, Ending, InterferenceRule};
+use super::failure::{CaseFailure, Stop};
 use super::link::{LinkSetup, ProgramLink};
 use super::program::Program;
 use super::run::{OurSide, Run};
-use super::{against_payee, against_payer};
+use super::{against_payee, against_payer, resuming};
 use crate::adversary::Forger;
 use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
 use crate::json::TermNumbers;
@@ -45,12 +46,48 @@ pub struct Runner {
 pub struct CaseResult {
     /// Whether the program passed, or why not.
     pub verdict: Result<(), CaseFailure>,
+    /// Why the case says nothing about this program, if so. The verdict is then `Ok`.
+    pub not_applicable: Option<String>,
     /// The run was interrupted, so the verdict means nothing.
     pub interrupted: bool,
     /// What happened, with every transaction.
     pub transcript: Transcript,
     /// The end of the program's standard error, at most 64 KiB.
     pub stderr: String,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The program did what the case demands.
+    Passed,
+    /// It did not.
+    Failed,
+    /// It says that it does not do what the case is about.
+    NotApplicable,
+}
+
+impl Verdict {
+    /// Returns the published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::NotApplicable => "not-applicable",
+        }
+    }
+}
+
+impl CaseResult {
+    /// Returns how the case ended.
+    pub const fn outcome(&self) -> Verdict {
+        match (&self.verdict, &self.not_applicable) {
+            (Err(_), _) => Verdict::Failed,
+            (Ok(()), Some(_)) => Verdict::NotApplicable,
+            (Ok(()), None) => Verdict::Passed,
+        }
+    }
 }
 
 impl Runner {
@@ -75,7 +112,7 @@ impl Runner {
     pub fn play(&self, case: &Case, node: NodeBuilder, stop: &AtomicBool) -> CaseResult {
         let recorder = Recorder::new(blank(case));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let mut stderr = String::new();
+        let mut played = Played::default();
         let verdict = match (&runtime, case.program == self.program) {
             (Err(error), _) => Err(CaseFailure::runner(error)),
             (_, false) => Err(CaseFailure::runner(format!(
@@ -83,6 +120,11 @@ impl Runner {
                 case.name
             ))),
             (Ok(runtime), true) => {
+                // A restart is to lose the mempool.
+                let node = match case.taken_back {
+                    Some(_) => node.arg("-persistmempool=0"),
+                    None => node,
+                };
                 let world = World::start(
                     node,
                     ChainSource::Node,
@@ -91,7 +133,7 @@ impl Runner {
                     case.construction,
                 );
                 match world {
-                    Ok(world) => runtime.block_on(self.connect(case, &world, stop, &mut stderr)),
+                    Ok(world) => runtime.block_on(self.connect(case, &world, stop, &mut played)),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -99,8 +141,9 @@ impl Runner {
         CaseResult {
             interrupted: verdict.is_err() && stop.load(Ordering::Relaxed),
             verdict,
+            not_applicable: played.not_applicable,
             transcript: recorder.transcript(),
-            stderr,
+            stderr: played.stderr,
         }
     }
 
@@ -109,52 +152,46 @@ impl Runner {
         case: &Case,
         world: &World,
         stop: &AtomicBool,
-        stderr: &mut String,
+        played: &mut Played,
     ) -> Result<(), CaseFailure> {
-        let parties = CaseParties::new(case, world)?;
-        let assignment = parties.assignment(case, world);
-        let assignment = serde_json::to_string(&assignment).map_err(CaseFailure::runner)?;
-        world.say(format!("The {} is started: {}", case.program, self.command));
-        let (program, pipes) = Program::start(&self.command, &assignment).map_err(|error| {
-            let expected = format!("`/bin/sh -c '{}'` to start", self.command);
-            CaseFailure::new("start", expected, error.to_string())
-        })?;
-        let ours = case.program.peer();
-        let setup = LinkSetup {
-            side: ours,
-            rule: case.rule,
-            forger: Forger::new(ChannelKey::new(parties.key(ours))),
-            killer: program.killer(),
-            recorder: world.recorder.clone(),
-            deadline: self.deadline,
-        };
-        let (link, end) = ProgramLink::start(setup, pipes);
-        let run = Run {
+        let launcher = Launcher {
+            command: &self.command,
             case,
             world,
+            parties: CaseParties::new(case, world)?,
             view: BitcoindChain::when_announced(world.node().new_client()),
-            link,
-            program: RefCell::new(program),
             deadline: self.deadline,
-            terms: parties.terms.clone(),
+            state: Launcher::state(case, world)?,
+            stderr: RefCell::default(),
         };
-        let played = tokio::select! {
+        let played_out = tokio::select! {
             biased;
-            () = stopped(stop) => Err(CaseFailure::runner("the run was interrupted")),
-            played = self.play_at(&run, &parties, end) => played,
+            () = stopped(stop) => Err(CaseFailure::runner("the run was interrupted").into()),
+            played = self.play_with(&launcher) => played,
         };
-        let Run { program, link, .. } = run;
-        *stderr = program.into_inner().end().await;
-        drop(link);
+        played.stderr = launcher.stderr.into_inner();
+        match played_out {
+            Ok(()) => Ok(()),
+            Err(Stop::Failed(failure)) => Err(failure),
+            Err(Stop::NotApplicable(why)) => {
+                played.not_applicable = Some(why);
+                Ok(())
+            }
+            Err(Stop::Cut) => Err(CaseFailure::runner("the case ended with the connection")),
+        }
+    }
+
+    async fn play_with(&self, launcher: &Launcher<'_>) -> Result<(), Stop> {
+        if launcher.case.resumption.is_some() {
+            return Box::pin(resuming::play(launcher)).await;
+        }
+        let (run, end) = launcher.launch(launcher.case.rule)?;
+        let played = self.play_at(&run, &launcher.parties, end).await;
+        launcher.end(run).await;
         played
     }
 
-    async fn play_at(
-        &self,
-        run: &Run<'_>,
-        parties: &CaseParties,
-        end: DuplexStream,
-    ) -> Result<(), CaseFailure> {
+    async fn play_at(&self, run: &Run<'_>, parties: &CaseParties, end: DuplexStream) -> Result<(), Stop> {
         let ours = run.ours();
         let key = parties.key(ours);
         let nonces = NonceSource::fixed(run.world.key(&format!("{ours}/nonces")).secret_bytes());
@@ -174,6 +211,80 @@ impl Runner {
             Side::Payer => Box::pin(against_payee::play(run, side)).await,
             Side::Payee => Box::pin(against_payer::play(run, side)).await,
         }
+    }
+}
+
+/// What a case leaves besides its verdict.
+#[derive(Default)]
+struct Played {
+    not_applicable: Option<String>,
+    stderr: String,
+}
+
+/// Starts the program of a case, once or several times.
+pub(super) struct Launcher<'a> {
+    command: &'a str,
+    pub case: &'a Case,
+    pub world: &'a World,
+    pub parties: CaseParties,
+    pub view: BitcoindChain,
+    deadline: Duration,
+    /// The folder that outlives the program.
+    pub state: Option<PathBuf>,
+    stderr: RefCell<String>,
+}
+
+impl<'a> Launcher<'a> {
+    /// Beside the node's data, so that it goes with them, and stays with the evidence.
+    fn state(case: &Case, world: &World) -> Result<Option<PathBuf>, CaseFailure> {
+        let state = case.resumption.map(|_| world.node().data_dir().join("program"));
+        if let Some(state) = &state {
+            std::fs::create_dir_all(state).map_err(CaseFailure::runner)?;
+        }
+        Ok(state)
+    }
+
+    /// Starts the program with a new connection, to which the rule applies. Returns our end of it.
+    pub fn launch(&self, rule: Option<InterferenceRule>) -> Result<(Run<'a>, DuplexStream), CaseFailure> {
+        let (case, world) = (self.case, self.world);
+        let assignment = Assignment {
+            state: self.state.clone(),
+            ..self.parties.assignment(case, world)
+        };
+        let assignment = serde_json::to_string(&assignment).map_err(CaseFailure::runner)?;
+        world.say(format!("The {} is started: {}", case.program, self.command));
+        let (program, pipes) = Program::start(self.command, &assignment).map_err(|error| {
+            let expected = format!("`/bin/sh -c '{}'` to start", self.command);
+            CaseFailure::new("start", expected, error.to_string())
+        })?;
+        let ours = case.program.peer();
+        let setup = LinkSetup {
+            side: ours,
+            rule,
+            forger: Forger::new(ChannelKey::new(self.parties.key(ours))),
+            killer: program.killer(),
+            recorder: world.recorder.clone(),
+            deadline: self.deadline,
+        };
+        let (link, end) = ProgramLink::start(setup, pipes);
+        let run = Run {
+            case,
+            world,
+            view: self.view.clone(),
+            link,
+            program: RefCell::new(program),
+            deadline: self.deadline,
+            terms: self.parties.terms.clone(),
+        };
+        Ok((run, end))
+    }
+
+    /// Ends the program, if it still runs, and its connection.
+    pub async fn end(&self, run: Run<'_>) {
+        let Run { program, link, .. } = run;
+        let stderr = program.into_inner().end().await;
+        self.stderr.borrow_mut().push_str(&stderr);
+        drop(link);
     }
 }
 
@@ -198,11 +309,11 @@ fn blank(case: &Case) -> Transcript {
 }
 
 /// The keys, the coin and the terms of a case.
-struct CaseParties {
+pub(super) struct CaseParties {
     payer: SecretKey,
     payee: SecretKey,
-    coin: Coin,
-    terms: Terms,
+    pub coin: Coin,
+    pub terms: Terms,
 }
 
 impl CaseParties {
@@ -222,7 +333,7 @@ impl CaseParties {
         })
     }
 
-    const fn key(&self, side: Side) -> SecretKey {
+    pub const fn key(&self, side: Side) -> SecretKey {
         match side {
             Side::Payer => self.payer,
             Side::Payee => self.payee,

@@ -151,6 +151,26 @@ impl World {
         self.tell(channels).await
     }
 
+    /// Takes the blocks from the one with this transaction on back. It is in the mempool then, and in none of the new
+    /// blocks.
+    ///
+    /// # Errors
+    /// If it is in no block, or the node fails.
+    pub fn reorganise_away(&self, txid: Txid) -> Result<(), ScenarioError> {
+        let height = self.height_of(txid)?.ok_or_else(|| ScenarioError::Unexpected {
+            what: "the chain".to_owned(),
+            expected: format!("a block with {txid}"),
+            found: "none".to_owned(),
+        })?;
+        let depth = self.chain.tip()?.height - height + 1;
+        let reorg = self.chain.reorg(depth).drop_tx(txid).apply()?;
+        self.recorder.add(Entry::Found(format!(
+            "takes {depth} blocks back, and grows by {} others",
+            reorg.new.len()
+        )));
+        self.record_tip()
+    }
+
     /// Tells the parties to poll the chain, one after the other, so that the order is always the same.
     async fn tell(&self, channels: &[&Channel]) -> Result<(), ScenarioError> {
         for channel in channels {

@@ -89,6 +89,12 @@ impl Mux {
         self.connection.close();
     }
 
+    /// Ends the connection once what the channels said is sent.
+    pub fn close(mut self) {
+        self.pass_out(&mut Context::from_waker(std::task::Waker::noop()));
+        self.connection.close();
+    }
+
     /// Passes messages on in both directions. Returns those for a channel that does not exist, and `None` at the end of the
     /// connection. Cancel safe.
     pub async fn next(&mut self) -> Option<Envelope> {

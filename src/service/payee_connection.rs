@@ -124,10 +124,11 @@ async fn carry(mut mux: Mux, mut asked: mpsc::Receiver<Ask>, features: Features)
             },
             // What the payee says in no channel means nothing to this side.
             stray = mux.next() => if stray.is_none() {
-                return;
+                break;
             },
         }
     }
+    mux.close();
 }
 
 fn begin(

@@ -189,6 +189,8 @@ impl<P: Party, C: Chain> Session<P, C> {
     /// Waits for the next thing, and deals with it.
     async fn next(&mut self, inbox: &mut Inbox, changes: &mut watch::Receiver<u64>, ended: &mut Ended) {
         let keeps_up = !self.outbox.is_full();
+        // After the end, nothing that is said is of any use.
+        let listens = keeps_up && self.connection.is_open() && self.party.stage() != Stage::Closed;
         let takes_payments = !ended.payments && !self.connection.is_long() && keeps_up;
         let resumes_by = self.resuming.as_ref().map(Resuming::deadline);
         tokio::select! {
@@ -231,7 +233,7 @@ impl<P: Party, C: Chain> Session<P, C> {
                 Some(payment) => self.on_payment(payment).await,
                 None => ended.payments = true,
             },
-            received = self.connection.receive(P::IS_PAID), if self.connection.is_open() && keeps_up => {
+            received = self.connection.receive(P::IS_PAID), if listens => {
                 self.on_received(received).await;
             }
         }

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("guide", &[]),
     ("scenario", &["channel", "wire", "transcript", "service", "regtest"]),
     ("fixtures", &["channel", "wire", "json", "transcript", "sim", "adversary", "regtest"]),
-    ("conform", &["channel", "wire", "json", "transcript", "adversary", "service", "regtest", "scenario"]),
+    ("conform", &["channel", "wire", "json", "transcript", "adversary", "store", "service", "regtest", "scenario"]),
 ];
 
 /// The rooms that may tell one construction from another. The rest asks `Construction` what it can do.

@@ -580,3 +580,35 @@ async fn a_hostile_peer_costs_others_nothing() {
     sleep(Duration::from_secs(600)).await;
     assert_eq!(payees.payees().len(), 1);
 }
+
+/// A channel's last word is a refusal, say, and its user drops the connection at once: the payee hears it all the same.
+#[tokio::test(start_paused = true)]
+async fn the_last_word_on_a_dropped_connection_arrives() {
+    // Less than what is said.
+    let (mut hand, io) = Hand::over(64);
+    let (connection, ()) = tokio::join!(PayeeConnection::new(io), async {
+        hand.receive().await.unwrap();
+        hand.send(&hello([7; 32], Features::RESUME)).await;
+    });
+    let connection = connection.unwrap();
+    let channel = ChannelId(1);
+    let mut stream = Hand {
+        io: connection.channel(channel).await.unwrap(),
+    };
+    let (random, features) = ([3; 32], Features::RESUME);
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        let message = hello(random, features).message;
+        said.push(Envelope { channel, message });
+    }
+    for envelope in &said {
+        stream.send(envelope).await;
+    }
+    drop(stream);
+    drop(connection);
+    // The channel ends, and then nobody needs the connection.
+    tokio::task::yield_now().await;
+    for envelope in said {
+        assert_eq!(soon("a message", hand.receive()).await, Some(envelope));
+    }
+}

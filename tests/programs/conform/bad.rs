@@ -224,6 +224,19 @@ fn a_payer_that_sends_the_change_elsewhere_fails() {
     assert!(seen.contains(&format!(" sat to {other}")), "{seen}");
 }
 
+/// A payer that refuses what its payee says on a new connection, and for another reason.
+#[test]
+fn a_payer_that_refuses_for_another_reason_fails() {
+    let refusing = "p2wsh/example-7/resumes-after-refusing-*";
+    let report = report(1, &["--payer", &spoilt("other-reason"), refusing]);
+    let cases = report["cases"].as_array().expect("a list");
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        assert_eq!(case["stage"], "refusal", "{case:#}");
+        assert_eq!(case["seen"], "refuse with malformed", "{case:#}");
+    }
+}
+
 /// However many messages come, no more are read than any case has.
 #[test]
 fn a_flood_of_messages_ends_the_case() {

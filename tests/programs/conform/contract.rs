@@ -40,6 +40,7 @@ fn the_json_report_is_closed() {
             "failed",
             "generator",
             "groups",
+            "not_applicable",
             "passed",
             "role",
             "version"
@@ -50,10 +51,11 @@ fn the_json_report_is_closed() {
         (&report["role"], &report["command"]),
         (&json!("payee"), &json!(command))
     );
-    let counts = |passed: u32, failed: u32| json!({ "passed": passed, "failed": failed });
+    let counts =
+        |passed: u32, failed: u32| json!({ "passed": passed, "failed": failed, "not_applicable": 0 });
     assert_eq!(
         report["groups"],
-        json!({ "good": counts(1, 1), "vanishing": counts(0, 1), "malicious": counts(0, 0) })
+        json!({ "good": counts(1, 1), "vanishing": counts(0, 1), "chain": counts(0, 0), "malicious": counts(0, 0), "resuming": counts(0, 0) })
     );
     assert_eq!((&report["passed"], &report["failed"]), (&json!(1), &json!(2)));
     let cases = report["cases"].as_array().expect("a list");
@@ -239,7 +241,8 @@ fn the_specification_has_every_field() {
 
     let below = "generator cases";
     // Verdicts, and the fields of each transaction.
-    let others = ["passed", "failed", "name", "by", "txid", "hex"].map(|name| format!("cases.{name}"));
+    let others = ["passed", "failed", "not-applicable", "name", "by", "txid", "hex"]
+        .map(|name| format!("cases.{name}"));
     let others = others.each_ref().map(String::as_str);
     let report = report(1, &["--payee", "exit 1", GOOD]);
     assert_eq!(

@@ -1,4 +1,4 @@
-"""Stands before an honest payee and spoils it: python3 relay.py FAULT COMMAND.
+"""Stands before an honest payee, or a payer, and spoils it: python3 relay.py FAULT COMMAND.
 
 other-reason  refuses everything as malformed
 silent        swallows refusals
