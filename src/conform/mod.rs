@@ -1,7 +1,7 @@
 //! Tests another implementation's payer or payee as a program on a real node, over its standard input and output.
 //!
 //! `fixtures/WIRE.md` has the wire format and, in its chapter "Conformance", the contract between [`Runner`] and a
-//! program: it is started once for each [`Case`] with [`CASE_ENV`] set, speaks on its standard input and output, sees the
+//! program: it is started once for each connection of a [`Case`] with [`CASE_ENV`] set, speaks on its standard input and output, sees the
 //! chain over the RPC of the node, and exits with status 0 when nothing is left to do. [`peer`] is this crate's own side
 //! as such a program.
 //!
@@ -36,6 +36,7 @@ mod report;
 mod resuming;
 mod run;
 mod runner;
+mod taken_back;
 
 pub use assignment::{AssignmentError, CASE_ENV};
 pub use case::{cases, Case, Group};
