@@ -18,7 +18,7 @@ use crate::adversary::Forger;
 use crate::channel::{ChannelId, ChannelKey, NonceSource, Protocol, Terms};
 use crate::json::TermNumbers;
 use crate::regtest::{Coin, CoinKind, NodeBuilder};
-use crate::scenario::{payout, terms, ChainSource, Recorder, World};
+use crate::scenario::{payout, public, terms, ChainSource, Recorder, World};
 use crate::service::{BitcoindChain, KeyReuse, Setup};
 use crate::transcript::{Names, Side, Transcript, Unit};
 
@@ -324,7 +324,7 @@ impl CaseParties {
             minimum_payment: MINIMUM_PAYMENT,
             ..terms(case.protocol, CAPACITY, world)?
         };
-        world.name_everything(&terms, "", &payer, &payee, &coin);
+        world.name_everything(&terms, "", [public(&payer), public(&payee)], &coin);
         Ok(Self {
             payer,
             payee,

@@ -1,7 +1,7 @@
 //! Every story on one page: its name, its one-line summary, and the constructions that it is played on.
 
 use super::scenario::{Playing, Scenario};
-use super::stories::{bond, closing, example7, locks, script_refund, stepped, vanish};
+use super::stories::{bond, closing, example7, locks, restart, script_refund, stepped, vanish};
 use super::world::World;
 use crate::channel::{Construction, Protocol};
 use crate::regtest::Policy;
@@ -139,6 +139,7 @@ fn of(protocol: Protocol, construction: Construction) -> Vec<Scenario> {
     let told = stories.iter().filter(|story| (story.on)(construction));
     let told = told.map(|story| Scenario::new(protocol, story.name, story.summary, Box::new(story.play)));
     told.chain(vanish::scenarios(protocol, construction))
+        .chain(restart::scenarios(protocol, construction))
         .map(|scenario| in_its_currency(scenario.on(construction)))
         .collect()
 }

@@ -2,10 +2,10 @@ use std::cell::Cell;
 use std::future::Future;
 
 use bitcoin::{Amount, FeeRate, OutPoint};
-use tokio::sync::watch;
 
 use super::error::{expect, ScenarioError};
-use super::interceptor::TapStatus;
+use super::interceptor::Wire;
+use super::machine::Machines;
 use super::participant::{Participant, REST};
 use super::recorder::Recorder;
 use crate::channel::{ChannelParams, Outcome, Stage};
@@ -17,11 +17,13 @@ use crate::transcript::{sat, Entry, Side};
 pub struct Channel {
     pub(super) payer: Participant<PayerSide>,
     pub(super) payee: Participant<PayeeSide>,
-    pub(super) tap: watch::Receiver<TapStatus>,
+    pub(super) wire: Wire,
     pub(super) recorder: Recorder,
     pub(super) label: String,
     pub(super) coin: Coin,
     pub(super) payments: Cell<u32>,
+    /// The machines of both sides, if their channel outlives their processes.
+    pub(super) machines: Option<Machines>,
 }
 
 impl Channel {
@@ -30,10 +32,8 @@ impl Channel {
     /// # Errors
     /// If it gave up while opening.
     pub fn payer(&self) -> Result<&PayerHandle, ScenarioError> {
-        self.payer
-            .opened
-            .as_ref()
-            .map_err(|error| self.not_open(Side::Payer, error))
+        let handle = self.payer.handle.as_deref();
+        handle.ok_or_else(|| self.not_open(Side::Payer, self.payer_error()))
     }
 
     /// Returns the payee.
@@ -41,28 +41,26 @@ impl Channel {
     /// # Errors
     /// If it gave up while opening.
     pub fn payee(&self) -> Result<&PayeeHandle, ScenarioError> {
-        self.payee
-            .opened
-            .as_ref()
-            .map_err(|error| self.not_open(Side::Payee, error))
+        let handle = self.payee.handle.as_deref();
+        handle.ok_or_else(|| self.not_open(Side::Payee, self.payee_error()))
     }
 
-    fn not_open(&self, who: Side, error: &OpenError) -> ScenarioError {
+    fn not_open(&self, who: Side, error: Option<&OpenError>) -> ScenarioError {
         ScenarioError::Unexpected {
             what: format!("the {who}'s opening of {}channel", self.label),
             expected: "an open channel".to_owned(),
-            found: error.to_string(),
+            found: error.map_or_else(|| "no channel".to_owned(), ToString::to_string),
         }
     }
 
     /// Why the payer gave up while opening.
     pub fn payer_error(&self) -> Option<&OpenError> {
-        self.payer.opened.as_ref().err()
+        self.payer.error.as_ref()
     }
 
     /// Why the payee gave up while opening.
     pub fn payee_error(&self) -> Option<&OpenError> {
-        self.payee.opened.as_ref().err()
+        self.payee.error.as_ref()
     }
 
     /// Returns the agreed parameters.
@@ -70,9 +68,9 @@ impl Channel {
     /// # Errors
     /// If neither side opened the channel.
     pub fn params(&self) -> Result<&ChannelParams, ScenarioError> {
-        match &self.payee.opened {
-            Ok(payee) => Ok(payee.params()),
-            Err(_) => Ok(self.payer()?.params()),
+        match &self.payee.handle {
+            Some(payee) => Ok(payee.params()),
+            None => Ok(self.payer()?.params()),
         }
     }
 
@@ -81,9 +79,9 @@ impl Channel {
     /// # Errors
     /// If neither side opened the channel.
     pub fn funding(&self) -> Result<OutPoint, ScenarioError> {
-        match &self.payee.opened {
-            Ok(payee) => Ok(payee.funding().outpoint()),
-            Err(_) => Ok(self.payer()?.funding().outpoint()),
+        match &self.payee.handle {
+            Some(payee) => Ok(payee.funding().outpoint()),
+            None => Ok(self.payer()?.funding().outpoint()),
         }
     }
 
@@ -93,10 +91,10 @@ impl Channel {
     }
 
     pub(super) fn note_failures(&self) {
-        let vanished = self.tap.borrow().vanished;
+        let vanished = self.wire.status.borrow().vanished;
         let failures = [
-            (Side::Payer, self.payer.opened.as_ref().err()),
-            (Side::Payee, self.payee.opened.as_ref().err()),
+            (Side::Payer, self.payer_error()),
+            (Side::Payee, self.payee_error()),
         ];
         for (by, error) in failures {
             if let Some(error) = error.filter(|_| vanished != Some(by)) {
@@ -113,14 +111,14 @@ impl Channel {
         for _ in 0..2 {
             self.end_vanished();
             // Twice, because what one side does last may be a message for the other.
-            self.payer.rest(&self.tap).await?;
-            self.payee.rest(&self.tap).await?;
+            self.payer.rest(&self.wire.status).await?;
+            self.payee.rest(&self.wire.status).await?;
         }
         Ok(())
     }
 
     fn end_vanished(&self) {
-        match self.tap.borrow().vanished {
+        match self.wire.status.borrow().vanished {
             Some(Side::Payer) => self.payer.abort(),
             Some(Side::Payee) => self.payee.abort(),
             None => {}
@@ -128,8 +126,8 @@ impl Channel {
     }
 
     /// Returns the answer of a party. One that vanishes on the wire is aborted, so that it answers with an error.
-    async fn answer<T>(&self, asked: impl Future<Output = T>) -> T {
-        let mut tap = self.tap.clone();
+    pub(super) async fn answer<T>(&self, asked: impl Future<Output = T>) -> T {
+        let mut tap = self.wire.status.clone();
         tokio::pin!(asked);
         tokio::select! {
             answer = &mut asked => return answer,
@@ -205,16 +203,21 @@ impl Channel {
             Side::Payee => self.payee.abort(),
         }
         // The wire breaks when the aborted task is dropped, which the other side notices.
-        let mut tap = self.tap.clone();
+        self.end_of_connection(actor).await?;
+        self.rest().await
+    }
+
+    pub(super) async fn end_of_connection(&self, actor: Side) -> Result<(), ScenarioError> {
+        let mut tap = self.wire.status.clone();
         let ended = tokio::time::timeout(REST, tap.wait_for(|status| status.ended)).await;
         ended
             .map_err(|_| ScenarioError::Stuck {
                 awaited: format!("the end of the {actor}'s connection"),
                 within: REST,
-                seen: format!("{:?}", *self.tap.borrow()),
+                seen: format!("{:?}", *self.wire.status.borrow()),
             })?
             .ok();
-        self.rest().await
+        Ok(())
     }
 
     /// Pays this amount. The payment with both signatures, as the payee could redeem it, is recorded as `payment-1`,
@@ -242,7 +245,7 @@ impl Channel {
             found: "acknowledged".to_owned(),
         })?;
         // A vanished party reports nothing.
-        if self.tap.borrow().vanished != Some(Side::Payer) {
+        if self.wire.status.borrow().vanished != Some(Side::Payer) {
             let text = format!("tries to pay {} more: {error}", sat(amount));
             self.recorder.add(Entry::Notice {
                 by: Side::Payer.into(),
@@ -263,7 +266,7 @@ impl Channel {
     }
 
     /// Records what the payee could broadcast now.
-    async fn record_payment(&self) -> Result<(), ScenarioError> {
+    pub(super) async fn record_payment(&self) -> Result<(), ScenarioError> {
         self.payments.set(self.payments.get() + 1);
         let redeemable = self
             .payee()?

@@ -27,6 +27,16 @@ pub enum ScenarioError {
         /// Why it did not.
         source: Box<RequestError>,
     },
+    /// A process cannot start, or cannot reach its peer.
+    #[error("the {who} cannot {task}: {source}")]
+    Process {
+        /// The party.
+        who: Side,
+        /// What it should have done.
+        task: &'static str,
+        /// Why it did not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A result differs from the story: the code or the story is wrong.
     #[error("{what}: expected {expected}, found {found}")]
     Unexpected {

@@ -1,6 +1,6 @@
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::DuplexStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
@@ -20,6 +20,8 @@ pub(super) struct Interceptor {
     rules: Vec<Rule>,
     recorder: Recorder,
     status: watch::Sender<TapStatus>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    gone: &'static str,
     /// A party that vanished after the opening, and must not notice that the connection broke.
     dead: Option<Side>,
 }
@@ -38,8 +40,53 @@ pub enum Effect {
     Vanish,
     /// It arrives, and at that moment the receiver loses power.
     VanishReceiver,
+    /// It arrives, and at that moment the sender loses power.
+    VanishSender,
     /// Something else arrives in its place.
     Replace(Box<dyn FnOnce(Envelope) -> Envelope + Send>),
+}
+
+/// What a story does to the connection while it is up.
+pub(super) enum Order {
+    Apply(Rule),
+    /// This side loses power now.
+    Cut(Side),
+}
+
+/// The connection between the two parties, as a story holds it. Dropping it ends a connection that was cut for the party
+/// that lost its power, too.
+pub(super) struct Wire {
+    pub status: watch::Receiver<TapStatus>,
+    sender: watch::Sender<TapStatus>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Wire {
+    /// Returns the connection of parties that are not connected.
+    pub fn unplugged() -> Self {
+        let ended = TapStatus {
+            ended: true,
+            ..TapStatus::default()
+        };
+        let (sender, status) = watch::channel(ended);
+        let (orders, _) = mpsc::unbounded_channel();
+        Self {
+            status,
+            sender,
+            orders,
+        }
+    }
+
+    pub fn order(&self, order: Order) {
+        // A connection that has ended needs no orders.
+        let _ = self.orders.send(order);
+    }
+
+    /// Returns what says that a side has lost its power while it did something other than sending.
+    pub fn vanishes(&self, who: Side) -> impl FnOnce() + Send + 'static {
+        let sender = self.sender.clone();
+        move || sender.send_modify(|status| status.vanished = Some(who))
+    }
 }
 
 /// How many messages have gone through.
@@ -47,6 +94,8 @@ pub enum Effect {
 pub(super) struct TapStatus {
     pub from_payer: u64,
     pub from_payee: u64,
+    /// Whether the payer resumed the channel on it.
+    pub resumed: bool,
     /// The party that vanished, if a rule or a broken connection ended it.
     pub vanished: Option<Side>,
     pub ended: bool,
@@ -54,13 +103,22 @@ pub(super) struct TapStatus {
 
 impl Interceptor {
     /// Starts between two parties, and returns their ends of the wire.
+    ///
+    /// `gone` is what the transcript says of a side that loses power.
     pub fn start(
         rules: Vec<Rule>,
         recorder: Recorder,
-    ) -> (DuplexStream, DuplexStream, watch::Receiver<TapStatus>) {
+        gone: &'static str,
+    ) -> (DuplexStream, DuplexStream, Wire) {
         let (payer, payer_end) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
         let (payee, payee_end) = tokio::io::duplex(2 * wire::MAX_MESSAGE);
         let (status, receiver) = watch::channel(TapStatus::default());
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let story = Wire {
+            status: receiver,
+            sender: status.clone(),
+            orders,
+        };
         let wire = |end| Framed::new(end, codec());
         let tap = Self {
             payer: wire(payer_end),
@@ -68,16 +126,28 @@ impl Interceptor {
             rules,
             recorder,
             status,
+            orders: ordered,
+            gone,
             dead: None,
         };
         tokio::spawn(tap.run());
-        (payer, payee, receiver)
+        (payer, payee, story)
     }
 
     async fn run(mut self) {
         loop {
             let (from, frame) = tokio::select! {
                 biased;
+                Some(order) = self.orders.recv() => match order {
+                    Order::Apply(rule) => {
+                        self.rules.push(rule);
+                        continue;
+                    }
+                    Order::Cut(who) => {
+                        self.cut(who);
+                        break;
+                    }
+                },
                 frame = self.payer.next() => (Side::Payer, frame),
                 frame = self.payee.next() => (Side::Payee, frame),
             };
@@ -87,7 +157,11 @@ impl Interceptor {
             }
         }
         let Self {
-            payer, payee, status, ..
+            payer,
+            payee,
+            status,
+            mut orders,
+            ..
         } = self;
         // The task of a vanished party runs until the story ends it. A lost connection would make it act, which a
         // machine without power cannot do, so it alone does not see that the wire is broken.
@@ -100,7 +174,10 @@ impl Interceptor {
         drop(survivor);
         status.send_modify(|status| status.ended = true);
         if let Some(dead) = &mut dead {
-            while let Some(Ok(_)) = dead.next().await {}
+            tokio::select! {
+                () = async { while let Some(Ok(_)) = dead.next().await {} } => {}
+                () = async { while orders.recv().await.is_some() {} } => {}
+            }
         }
     }
 
@@ -108,6 +185,10 @@ impl Interceptor {
     async fn pass(&mut self, from: Side, frame: &[u8]) -> bool {
         let (bytes, tampered) = match self.effect(from, frame) {
             None => (frame.to_vec(), false),
+            Some((envelope, Effect::VanishSender)) => {
+                self.forward(from, frame.to_vec(), false).await;
+                return self.vanish(from, envelope.message.kind());
+            }
             Some((envelope, Effect::Vanish)) => return self.vanish(from, envelope.message.kind()),
             Some((envelope, Effect::VanishReceiver)) => {
                 self.recorder.message(from, frame, false);
@@ -115,11 +196,20 @@ impl Interceptor {
             }
             Some((envelope, Effect::Replace(replace))) => (wire::encode(&replace(envelope)), true),
         };
+        self.forward(from, bytes, tampered).await
+    }
+
+    async fn forward(&mut self, from: Side, bytes: Vec<u8>, tampered: bool) -> bool {
         self.recorder.message(from, &bytes, tampered);
+        let kind = wire::decode(&bytes).map(|envelope| envelope.message.kind());
         // Counted before it is passed on, so that its effect is never visible before the count.
-        self.status.send_modify(|status| match from {
-            Side::Payer => status.from_payer += 1,
-            Side::Payee => status.from_payee += 1,
+        self.status.send_modify(|status| match (from, kind) {
+            // The connection's, and not the party's.
+            (_, Ok(MessageKind::Hello)) => {}
+            // The connection hands it to the party.
+            (Side::Payer, Ok(MessageKind::Resume)) => (status.from_payer, status.resumed) = (1, true),
+            (Side::Payer, _) => status.from_payer += 1,
+            (Side::Payee, _) => status.from_payee += 1,
         });
         let to = if from == Side::Payer {
             &mut self.payee
@@ -131,14 +221,27 @@ impl Interceptor {
 
     /// Ends the wire: nothing passes any longer.
     fn vanish(&mut self, who: Side, at: MessageKind) -> bool {
-        self.dead = (at > MessageKind::Funding).then_some(who);
+        // A party that has not opened the channel yet waits for its peer.
+        let is_open = at > MessageKind::Funding || (at == MessageKind::Funding && who == Side::Payer);
+        self.dead = is_open.then_some(who);
+        self.lose_power(who);
+        false
+    }
+
+    fn cut(&mut self, who: Side) {
+        self.dead = Some(who);
+        if self.status.borrow().vanished.is_none() {
+            self.lose_power(who);
+        }
+    }
+
+    fn lose_power(&self, who: Side) {
         self.recorder.silence(who);
         self.recorder.add(Entry::Notice {
             by: who.into(),
-            text: "is gone".to_owned(),
+            text: self.gone.to_owned(),
         });
         self.status.send_modify(|status| status.vanished = Some(who));
-        false
     }
 
     fn effect(&mut self, from: Side, frame: &[u8]) -> Option<(Envelope, Effect)> {

@@ -11,7 +11,9 @@
 //! ```
 //!
 //! Every key is the SHA-256 of `spilman/<scenario>/<label>`, with the labels `payer` (K1), `payee` (K2) and
-//! `payer/coin`; those of a second channel begin with `day-2-`. Signatures are RFC 6979, time starts at a constant
+//! `payer/coin`; those of a second channel begin with `day-2-`. Where a side restarts from its file, its seed is made in this
+//! way from `payer/seed` or `payee/seed`, and what it would draw at random from labels such as `payee/hello-1`; `<scenario>` is
+//! then `<construction>/<protocol>/undisturbed`, whose transactions it leaves. Signatures are RFC 6979, time starts at a constant
 //! and the blocks are built here, so every run of a scenario gives the same bytes.
 //!
 //! Your own story is an async function over a [`World`]:
@@ -43,13 +45,16 @@
 
 mod catalogue;
 mod channel;
+mod disk;
 mod error;
 mod interceptor;
+mod machine;
 mod openings;
 mod participant;
 mod party_chain;
 mod plan;
 mod recorder;
+mod restarts;
 #[allow(clippy::module_inception)] // the module has the name of its type
 mod scenario;
 mod steps;
@@ -66,7 +71,7 @@ pub use scenario::{Play, Playing, Scenario, ScenarioFailure};
 pub use world::World;
 
 #[cfg(feature = "conform")]
-pub(crate) use plan::{fund, payout};
+pub(crate) use plan::{fund, payout, public};
 #[cfg(feature = "conform")]
 pub(crate) use recorder::Recorder;
 #[cfg(feature = "conform")]

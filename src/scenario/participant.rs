@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,7 +18,9 @@ pub(super) const REST: Duration = Duration::from_secs(20);
 /// One of a channel's two parties, as a story holds it.
 pub(super) struct Participant<S> {
     actor: Side,
-    pub opened: Result<Handle<S>, OpenError>,
+    pub handle: Option<Arc<Handle<S>>>,
+    /// Why it has no channel.
+    pub error: Option<OpenError>,
     pub chain: PartyChain,
     /// Whether it hears of blocks.
     pub online: Cell<bool>,
@@ -25,11 +28,16 @@ pub(super) struct Participant<S> {
 }
 
 impl<S> Participant<S> {
-    pub fn new(actor: Side, opened: Result<Handle<S>, OpenError>, chain: PartyChain) -> Self {
+    pub fn new(actor: Side, opened: Result<Option<Arc<Handle<S>>>, OpenError>, chain: PartyChain) -> Self {
         let (online, gone) = (Cell::new(true), Cell::new(false));
+        let (handle, error) = match opened {
+            Ok(handle) => (handle, None),
+            Err(error) => (None, Some(error)),
+        };
         Self {
             actor,
-            opened,
+            handle,
+            error,
             chain,
             online,
             gone,
@@ -38,15 +46,21 @@ impl<S> Participant<S> {
 
     /// Returns the side's status, if it is running.
     pub fn running(&self) -> Option<watch::Receiver<Status>> {
-        let handle = self.opened.as_ref().ok().filter(|_| !self.gone.get())?;
+        let handle = self.handle.as_ref().filter(|_| !self.gone.get())?;
         Some(handle.status())
     }
 
     pub fn abort(&self) {
         self.gone.set(true);
-        if let Ok(handle) = &self.opened {
+        if let Some(handle) = &self.handle {
             handle.abort();
         }
+    }
+
+    /// Takes the party of a new process.
+    pub fn restarted(&mut self, handle: Option<Arc<Handle<S>>>) {
+        self.gone.set(handle.is_none());
+        self.handle = handle.or_else(|| self.handle.take());
     }
 
     /// Waits until the side has handled every message that was passed on to it and every change of the chain that it
@@ -62,14 +76,16 @@ impl<S> Participant<S> {
             }
             let (inbound, outbound) = match self.actor {
                 Side::Payer => (tap.from_payee, tap.from_payer),
-                Side::Payee => (tap.from_payer, tap.from_payee),
+                // It received the first message of a resumed channel together with the connection.
+                Side::Payee => (tap.from_payer - u64::from(tap.resumed), tap.from_payee),
             };
             let quiet = if tap.ended {
+                // It may have ended the connection itself, and then it does not read what was on its way.
                 !status.connected
             } else {
-                status.sent == outbound
+                status.received >= inbound && status.sent == outbound
             };
-            status.received >= inbound && quiet && status.seen == self.chain.announced()
+            quiet && status.seen == self.chain.announced()
         };
         let mut tap_moves = tap.clone();
         let wait = async {

@@ -42,7 +42,11 @@ pub(super) struct PartyChain {
     source: PartySource,
     /// The view since the announcement of this number.
     last: Arc<Mutex<Option<(u64, ChainView)>>>,
+    /// Called instead of the next broadcast, which never ends: the party loses its power.
+    cut: Arc<Mutex<Option<Cut>>>,
 }
+
+type Cut = Box<dyn FnOnce(&Transaction) + Send>;
 
 #[derive(Clone)]
 enum PartySource {
@@ -69,7 +73,13 @@ impl PartyChain {
         Ok(Self {
             source: PartySource::of(chain)?,
             last: Arc::default(),
+            cut: Arc::default(),
         })
+    }
+
+    /// Takes what happens instead of the next broadcast.
+    pub fn cut_at_broadcast(&self, cut: impl FnOnce(&Transaction) + Send + 'static) {
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(cut));
     }
 
     /// Tells the party to poll, once its source has caught up with the node.
@@ -124,6 +134,11 @@ impl Chain for PartyChain {
     }
 
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {
+        let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(cut) = cut {
+            cut(tx);
+            std::future::pending::<()>().await;
+        }
         of_source!(self, chain => chain.broadcast(tx).await)
     }
 

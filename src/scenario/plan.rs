@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::Arc;
 
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Amount, CompressedPublicKey, FeeRate, PublicKey, ScriptBuf, Transaction, TxOut, Weight};
@@ -25,11 +26,15 @@ pub struct Plan {
     pub coin: PayerCoin,
     /// What the interceptor does to messages.
     pub rules: Vec<Rule>,
+    /// Whether both sides store the channel in a file, from which they can restart.
+    pub(super) stored: bool,
+    /// The side that loses power instead of its first broadcast; only of a stored channel.
+    pub(super) cut_at_broadcast: Option<Side>,
 }
 
 /// A coin of the payer, for one channel.
 pub struct PayerCoin {
-    id: ChannelId,
+    pub(super) id: ChannelId,
     pub(crate) coin: Coin,
 }
 
@@ -42,12 +47,14 @@ impl Plan {
             limits: Limits::default(),
             coin,
             rules: Vec::new(),
+            stored: false,
+            cut_at_broadcast: None,
         }
     }
 }
 
 /// Prefixes the names of a second channel's keys and transactions with its number.
-fn label(id: ChannelId) -> String {
+pub(super) fn label(id: ChannelId) -> String {
     if id == ChannelId(1) {
         String::new()
     } else {
@@ -83,20 +90,24 @@ impl World {
     /// # Errors
     /// If the node fails, or the parties do not become idle.
     pub async fn open(&self, plan: Plan) -> Result<Channel, ScenarioError> {
+        if plan.stored {
+            return self.open_stored(plan).await;
+        }
         let Plan {
             terms,
             limits,
             coin: PayerCoin { id, coin },
             rules,
+            ..
         } = plan;
         let label = label(id);
         let (payer_key, payee_key) = (
             self.key(&format!("{label}payer")),
             self.key(&format!("{label}payee")),
         );
-        self.name_everything(&terms, &label, &payer_key, &payee_key, &coin);
+        self.name_everything(&terms, &label, [public(&payer_key), public(&payee_key)], &coin);
         let (payer_chain, payee_chain) = (PartyChain::of(&self.chain)?, PartyChain::of(&self.chain)?);
-        let (payer_end, payee_end, tap) = Interceptor::start(rules, self.recorder.clone());
+        let (payer_end, payee_end, wire) = Interceptor::start(rules, self.recorder.clone(), "is gone");
         let setup = |side: Side, key: SecretKey| {
             let nonces = self.key(&format!("{label}{side}/nonces")).secret_bytes();
             Setup::new(ChannelKey::new(key), payout(&key))
@@ -113,13 +124,14 @@ impl World {
         let accepting = setup(Side::Payee, payee_key).accept(payee_end, payee_chain.clone());
         let (payer, payee) = tokio::join!(opening, accepting);
         let channel = Channel {
-            payer: Participant::new(Side::Payer, payer, payer_chain),
-            payee: Participant::new(Side::Payee, payee, payee_chain),
-            tap,
+            payer: Participant::new(Side::Payer, payer.map(|payer| Some(Arc::new(payer))), payer_chain),
+            payee: Participant::new(Side::Payee, payee.map(|payee| Some(Arc::new(payee))), payee_chain),
+            wire,
             recorder: self.recorder.clone(),
             label,
             coin,
             payments: Cell::new(0),
+            machines: None,
         };
         channel.note_failures();
         channel.rest().await?;
@@ -127,23 +139,15 @@ impl World {
         Ok(channel)
     }
 
-    pub(crate) fn name_everything(
-        &self,
-        terms: &Terms,
-        label: &str,
-        payer: &SecretKey,
-        payee: &SecretKey,
-        coin: &Coin,
-    ) {
-        let (k1, k2) = (public(payer), public(payee));
+    pub(crate) fn name_everything(&self, terms: &Terms, label: &str, [k1, k2]: [PublicKey; 2], coin: &Coin) {
         self.recorder.edit(|transcript| {
             let names = &mut transcript.names;
             names
                 .key(k1, &format!("{label}payer key K1"))
                 .key(k2, &format!("{label}payee key K2"));
             names
-                .script(&payout(payer), "payer")
-                .script(&payout(payee), "payee");
+                .script(&payout_to(k1), "payer")
+                .script(&payout_to(k2), "payee");
             names.key(coin.public_key(), &format!("{label}payer's coin key"));
             names.script(&coin.output.script_pubkey, &format!("{label}payer's coin"));
             name_channel(names, terms, label, [k1, k2]);
@@ -180,10 +184,14 @@ fn name_channel(names: &mut Names, terms: &Terms, label: &str, [k1, k2]: [Public
 
 /// P2WPKH of a channel key: the documents' "goes to K1" and "goes to K2".
 pub(crate) fn payout(key: &SecretKey) -> ScriptBuf {
-    ScriptBuf::new_p2wpkh(&CompressedPublicKey(public(key).inner).wpubkey_hash())
+    payout_to(public(key))
 }
 
-fn public(key: &SecretKey) -> PublicKey {
+pub(super) fn payout_to(key: PublicKey) -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.inner).wpubkey_hash())
+}
+
+pub(crate) fn public(key: &SecretKey) -> PublicKey {
     PublicKey::new(ChannelKey::new(*key).public_key())
 }
 

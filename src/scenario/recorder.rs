@@ -56,6 +56,11 @@ impl Recorder {
         self.lock().silent.push(actor);
     }
 
+    /// Listens to a party that is back.
+    pub fn hear(&self, actor: Side) {
+        self.lock().silent.retain(|silent| *silent != actor);
+    }
+
     pub fn message(&self, from: Side, bytes: &[u8], tampered: bool) {
         self.add(Entry::Message {
             from,
@@ -217,6 +222,15 @@ fn describe(by: Side, notice: &Notice) -> Option<String> {
         Notice::CooperativeCloseUnconfirmed { .. } => {
             "settles with its latest payment: the cooperative settlement did not confirm in time".to_owned()
         }
+        Notice::Recovered { paid } => format!(
+            "learns from the payee that it has signed {} in total, which its file does not know",
+            sat(*paid)
+        ),
+        Notice::PeerRolledBack { acknowledged, held } => format!(
+            "notices that the payee has forgotten payments: {} were acknowledged, it holds {}",
+            sat(*acknowledged),
+            sat(*held)
+        ),
         Notice::Abandoned => "abandons the channel: it has nothing at stake".to_owned(),
         Notice::FundedAfterAll => {
             "follows the channel again: its funding transaction was broadcast after all".to_owned()

@@ -28,6 +28,7 @@ pub struct Scenario {
     unit: Unit,
     policy: Policy,
     watch: ChainSource,
+    like: Option<String>,
     play: Play,
 }
 
@@ -44,6 +45,7 @@ impl Scenario {
             unit: Unit::Satoshi,
             policy: Policy::default(),
             watch: ChainSource::default(),
+            like: None,
             play,
         }
     }
@@ -74,6 +76,20 @@ impl Scenario {
     #[must_use]
     pub fn watch(self, watch: ChainSource) -> Self {
         Self { watch, ..self }
+    }
+
+    /// Gives it the keys of another story of this protocol and construction, whose transactions it leaves.
+    #[must_use]
+    pub fn like(self, story: &str) -> Self {
+        let like = Some(story.to_owned());
+        Self { like, ..self }
+    }
+
+    /// Returns the name of the scenario whose keys it has and whose transactions it leaves, if it has one. Only the
+    /// signature of a cooperative close, which takes fresh nonces, may differ.
+    pub fn leaves_what(&self) -> Option<String> {
+        let like = self.like.as_ref()?;
+        Some(full_name(self.construction, self.protocol, like))
     }
 
     /// Returns its unique name: `construction/protocol/story`.
@@ -122,7 +138,8 @@ impl Scenario {
     fn play(&self, node: NodeBuilder, recorder: &Recorder) -> Result<(), (ScenarioError, Evidence)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| (ScenarioError::Runtime(error), None))?;
-        let world = World::start(node, self.watch, recorder.clone(), &self.name, self.construction);
+        let keys_of = self.leaves_what().unwrap_or_else(|| self.name.clone());
+        let world = World::start(node, self.watch, recorder.clone(), &keys_of, self.construction);
         let mut world = world.map_err(|error| (error, None))?;
         let played = runtime.block_on((self.play)(&mut world));
         played.map_err(|error| {

@@ -19,7 +19,7 @@ use crate::transcript::{sat, timeline, to_json, Actor, Entry};
 pub struct World {
     pub(crate) chain: Regtest,
     pub(crate) recorder: Recorder,
-    scenario: String,
+    keys_of: String,
     construction: Construction,
 }
 
@@ -28,14 +28,14 @@ impl World {
         node: NodeBuilder,
         watch: ChainSource,
         recorder: Recorder,
-        scenario: &str,
+        keys_of: &str,
         construction: Construction,
     ) -> Result<Self, ScenarioError> {
         let chain = watch.start(Regtest::builder().node(node).faucet_feerate(FeeRate::ZERO))?;
         let world = Self {
             chain,
             recorder,
-            scenario: scenario.to_owned(),
+            keys_of: keys_of.to_owned(),
             construction,
         };
         world.record_tip()?;
@@ -91,7 +91,12 @@ impl World {
 
     /// Returns a secret key of this scenario: the hash of its published label.
     pub fn key(&self, label: &str) -> SecretKey {
-        labelled_key(&format!("spilman/{}/{label}", self.scenario))
+        labelled_key(&format!("spilman/{}/{label}", self.keys_of))
+    }
+
+    /// Returns the name in the labels of this scenario's keys.
+    pub(super) fn keys_of(&self) -> &str {
+        &self.keys_of
     }
 
     /// Mines blocks with the mempool's transactions, then notifies the channels' parties once.

@@ -43,15 +43,18 @@ pub(super) fn refuse(channel: ChannelId, reason: RefusalReason) -> Envelope {
     Envelope { channel, message }
 }
 
-fn random() -> Result<[u8; 32], RandomnessError> {
+pub(super) fn random() -> Result<[u8; 32], RandomnessError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(RandomnessError::new)?;
     Ok(random)
 }
 
 /// Says hello first, as the payer.
-pub(super) async fn greet(connection: &mut Connection, within: Duration) -> Result<Greeting, HelloError> {
-    let ours = random()?;
+pub(super) async fn greet(
+    connection: &mut Connection,
+    ours: [u8; 32],
+    within: Duration,
+) -> Result<Greeting, HelloError> {
     connection.send(&hello(ours));
     let received = tokio::time::timeout(within, connection.receive(false)).await;
     let envelope = match received.map_err(|_| HelloError::Timeout(within))? {
@@ -92,13 +95,17 @@ pub(super) async fn greet(connection: &mut Connection, within: Duration) -> Resu
 }
 
 /// Answers the payer's hello.
-pub(super) fn answer(connection: &mut Connection, envelope: Envelope) -> Result<Greeting, RefusalReason> {
+pub(super) fn answer(
+    connection: &mut Connection,
+    envelope: Envelope,
+    draw: impl FnOnce() -> Result<[u8; 32], RandomnessError>,
+) -> Result<Greeting, RefusalReason> {
     let (theirs, features, payer) = read(envelope).map_err(|refusal| refusal.reason())?;
     if versions().common(theirs).is_none() {
         return Err(RefusalReason::NoCommonVersion);
     }
     // Without random numbers no proof is worth anything; another machine may have some.
-    let payee = random().map_err(|_| RefusalReason::ChannelBusy)?;
+    let payee = draw().map_err(|_| RefusalReason::ChannelBusy)?;
     connection.send(&hello(payee));
     let randoms = HelloRandoms { payer, payee };
     Ok(Greeting {

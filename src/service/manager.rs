@@ -2,6 +2,7 @@ mod bounds;
 mod builder;
 mod guarded;
 mod raise;
+mod randomness;
 mod registry;
 mod restart;
 mod serve;
@@ -16,7 +17,6 @@ use super::chain::Chain;
 use super::connection::Connection;
 use super::guard::catch;
 use super::handle::{PayeeHandle, PayerHandle};
-use super::keys::fresh_key;
 use super::open::{keep_payer, open_as_payer};
 use super::open_error::OpenError;
 use super::report::{Observer, Report};
@@ -149,7 +149,7 @@ impl<C: Chain + Clone> ChannelManager<C> {
 impl<C> Inner<C> {
     /// What this side brings to a new channel.
     fn setup(&self, role: KeyRole) -> Result<Setup, OpenError> {
-        let (key_id, key) = fresh_key(&self.parts.keys, role)?;
+        let (key_id, key) = self.parts.random.key(&self.parts.keys, role)?;
         let observer = observer(&self.parts.observer, None);
         Ok(self.parts.setup(key, key_id, self.parts.payout()?, observer))
     }

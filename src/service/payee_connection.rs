@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Connection;
-use super::hello::{greet, Greeting};
+use super::hello::{greet, random, Greeting};
 use super::mux::Mux;
 use super::resume_error::{ChannelError, HelloError};
 use super::timing::OPENING_TIMEOUT;
@@ -55,8 +55,16 @@ impl PayeeConnection {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        Self::with_random(io, random()?).await
+    }
+
+    /// The same with the bytes that this side says hello with.
+    pub(crate) async fn with_random<IO>(io: IO, random: [u8; 32]) -> Result<Self, HelloError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut connection = Connection::new(io);
-        let greeting = greet(&mut connection, OPENING_TIMEOUT).await?;
+        let greeting = greet(&mut connection, random, OPENING_TIMEOUT).await?;
         let (asks, asked) = mpsc::channel(16);
         tokio::spawn(carry(Mux::new(connection), asked, greeting.features));
         Ok(Self { greeting, asks })

@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["channel", "wire"]),
     ("regtest", &[]),
     ("guide", &[]),
-    ("scenario", &["channel", "wire", "transcript", "service", "regtest"]),
+    ("scenario", &["channel", "wire", "transcript", "store", "service", "regtest"]),
     ("fixtures", &["channel", "wire", "json", "transcript", "sim", "adversary", "regtest"]),
     ("conform", &["channel", "wire", "json", "transcript", "adversary", "store", "service", "regtest", "scenario"]),
 ];

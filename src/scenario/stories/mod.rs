@@ -5,6 +5,7 @@ pub(super) mod closing;
 pub(super) mod example7;
 pub(super) mod locks;
 mod malleate;
+pub(super) mod restart;
 pub(super) mod script_refund;
 pub(super) mod stepped;
 pub(super) mod vanish;

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::bounds::{Bounds, Room};
 use super::raise::{start_raising, StartRaising, Work};
+use super::randomness::Randomness;
 use super::registry::Registry;
 use super::{next, ChannelManager, Inner, ManagerObserver, Payouts, RestartError};
 use crate::channel::{ChannelKey, ChannelKeys, KeyId, Limits};
@@ -35,6 +36,7 @@ pub struct ChannelManagerBuilder {
     pub(super) wallet_timeout: Duration,
     pub(super) pace: Pace,
     raising: Option<StartRaising>,
+    pub(super) random: Randomness,
 }
 
 impl ChannelManagerBuilder {
@@ -52,6 +54,7 @@ impl ChannelManagerBuilder {
             wallet_timeout: WALLET_TIMEOUT,
             pace: Pace::new(Backoff::default(), STALE),
             raising: None,
+            random: Randomness::default(),
         }
     }
 
@@ -131,6 +134,15 @@ impl ChannelManagerBuilder {
         Self { raising, ..self }
     }
 
+    /// Sets where ids of keys, nonces and what connections say hello with come from, in place of the operating system: for
+    /// published transcripts, which are the same in every run.
+    #[cfg(feature = "scenario")]
+    #[must_use]
+    pub(crate) fn published(self, draw: impl Fn(&'static str) -> [u8; 32] + Send + Sync + 'static) -> Self {
+        let random = Randomness::Published(Arc::new(draw));
+        Self { random, ..self }
+    }
+
     /// Starts the party of every channel of the store that is not over. Each runs without its peer at first: a payer refunds
     /// when the lock has passed, and a payee settles when the closing margin begins.
     ///
@@ -182,5 +194,7 @@ impl ChannelManagerBuilder {
             .backoff(self.pace.backoff)
             .stale_after(self.pace.stale_after)
             .store(Arc::clone(&self.store), key_id)
+            .key_reuse(self.random.key_reuse())
+            .nonces(Some(self.random.nonces()))
     }
 }

@@ -10,7 +10,6 @@ use crate::service::handle::{spawn, Handle, HandleParts, Launch, OnEnd, PayeeSid
 use crate::service::keys::record;
 use crate::service::party::Party;
 use crate::service::session::{Session, Shelf};
-use crate::service::setup::random_nonces;
 use crate::service::teller::Teller;
 use crate::store::{ChannelName, StoreError, StoredChannel};
 
@@ -56,7 +55,7 @@ impl<C: Chain + Clone> Inner<C> {
                 launch.keep();
             }
             Either::Payee(mut payee) => {
-                payee.provide_nonces(random_nonces());
+                payee.provide_nonces(self.parts.random.nonces());
                 let (tip, side) = (payee.tip(), PayeeSide::new());
                 let is_unfunded = payee.stage() == Stage::AwaitingFunding;
                 let start = |on_end| self.start((payee, tip), (name, shelf), (side, on_end));

@@ -58,7 +58,7 @@ impl<C: Chain + Clone> Inner<C> {
             return self.begin(connection, first, None, peer).await;
         }
         let channel = first.channel;
-        let greeting = match answer(&mut connection, first) {
+        let greeting = match answer(&mut connection, first, || self.parts.random.hello()) {
             Ok(greeting) => greeting,
             Err(reason) => return end(connection, channel, reason),
         };
