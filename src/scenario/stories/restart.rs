@@ -88,15 +88,13 @@ fn payer_alone(protocol: Protocol) -> [Scenario; 2] {
 
 fn scenario(protocol: Protocol, name: &str, summary: &str, points: Vec<Point>) -> Scenario {
     let play: Play = Box::new(move |world| {
-        let points = points.clone();
-        Box::pin(
-            Conversation {
-                world,
-                protocol,
-                points,
-            }
-            .play(),
-        )
+        let conversation = Conversation {
+            world,
+            protocol,
+            points: points.clone(),
+            ends_at_once: points.iter().any(|point| ENDS_AT_ONCE.contains(point)),
+        };
+        Box::pin(conversation.play())
     });
     Scenario::new(protocol, name, summary, play)
 }
@@ -114,6 +112,8 @@ struct Conversation<'w> {
     protocol: Protocol,
     /// The points that are still to come.
     points: Vec<Point>,
+    /// The payee settles with its latest payment, alone.
+    ends_at_once: bool,
 }
 
 impl Conversation<'_> {
@@ -144,7 +144,7 @@ impl Conversation<'_> {
         self.world
             .say("Both sides open the channel, and each stores it in its file before the money is locked");
         let mut channel = self.world.open(plan).await?;
-        self.survive(&mut channel, point).await?;
+        self.survive(&mut channel, point, Amount::ZERO).await?;
         self.world.was_accepted("funding")?;
         refund_waits(self.world)?;
         self.world
@@ -152,7 +152,7 @@ impl Conversation<'_> {
         let point = self.take(|at| matches!(at, Message(_, Kind::Ready)));
         self.arm(&channel, point);
         self.world.mine(3, &[&channel]).await?;
-        self.survive(&mut channel, point).await?;
+        self.survive(&mut channel, point, Amount::ZERO).await?;
         channel.stage_is(Payer, Stage::Open)?;
         channel.stage_is(Payee, Stage::Open)?;
         Ok(channel)
@@ -165,28 +165,42 @@ impl Conversation<'_> {
         kind: Option<MessageKind>,
     ) -> Result<(), ScenarioError> {
         self.world.say(format!("Payment {payment}"));
-        let total = step(self.protocol) * payment;
+        let (before, total) = (step(self.protocol) * (payment - 1), step(self.protocol) * payment);
         let point = self.take(|at| matches!(at, Message(_, found) if Some(found) == kind));
         self.arm(channel, point);
-        let mut is_paid = false;
-        if self.protocol == Protocol::Bond {
-            channel.request(step(self.protocol)).await?;
-            if let Some(point @ Point(_, moment, Message(_, Kind::PaymentRequest))) = point {
-                self.survive(channel, Some(point)).await?;
-                if moment == Before {
-                    channel.request(step(self.protocol)).await?;
-                }
-                is_paid = true;
-            }
-        }
-        if let (Some(point), false) = (point, is_paid) {
+        if let Some(point) = self.request(channel, point, before).await? {
             channel.try_to_pay(total).await?;
-            self.survive(channel, Some(point)).await?;
+            let never_came = point == Point(Payee, Before, Message(Payer, Kind::Payment));
+            self.survive(channel, Some(point), if never_came { before } else { total })
+                .await?;
             // Whatever was lost, both sides found out when they resumed.
             channel.holds(Payer, total)?;
             channel.holds(Payee, total)?;
         }
         channel.pay_up_to(total).await
+    }
+
+    /// Lets the payee ask for a payment, where it does. Returns the point, unless it has passed.
+    async fn request(
+        &self,
+        channel: &mut Channel,
+        point: Option<Point>,
+        held: Amount,
+    ) -> Result<Option<Point>, ScenarioError> {
+        if self.protocol != Protocol::Bond {
+            return Ok(point);
+        }
+        let amount = step(self.protocol);
+        channel.request(amount).await?;
+        let Some(Point(_, moment, Message(_, Kind::PaymentRequest))) = point else {
+            return Ok(point);
+        };
+        self.survive(channel, point, held).await?;
+        if moment == Before {
+            // Nothing is owed yet, so no side stores a request.
+            channel.request(amount).await?;
+        }
+        Ok(None)
     }
 
     async fn close(&mut self, channel: &mut Channel) -> Result<(), ScenarioError> {
@@ -195,8 +209,7 @@ impl Conversation<'_> {
         self.arm(channel, points.first().copied());
         channel.try_to_close(Payer).await?;
         for (index, point) in points.iter().enumerate() {
-            self.fall(channel, *point).await?;
-            channel.restart(point.0).await?;
+            self.restart(channel, *point, step(self.protocol) * 4).await?;
             let armed = points.get(index + 1).map(|point| point.arm());
             channel.resume(self.world, armed.unwrap_or_default()).await?;
         }
@@ -209,39 +222,44 @@ impl Conversation<'_> {
         }
     }
 
-    /// The side loses power, restarts from its file, and resumes the channel.
-    async fn survive(&self, channel: &mut Channel, point: Option<Point>) -> Result<(), ScenarioError> {
+    /// The side loses power, restarts from its file, which holds this much, and resumes the channel.
+    async fn survive(
+        &self,
+        channel: &mut Channel,
+        point: Option<Point>,
+        held: Amount,
+    ) -> Result<(), ScenarioError> {
         let Some(point) = point else { return Ok(()) };
-        self.fall(channel, point).await?;
-        channel.restart(point.0).await?;
+        self.restart(channel, point, held).await?;
         channel.resume(self.world, Armed::default()).await
     }
 
-    /// The side has lost power at this point, or does it now.
-    async fn fall(&self, channel: &mut Channel, point: Point) -> Result<(), ScenarioError> {
+    /// The side has lost power at this point, or does it now, and restarts from its file, which holds this much.
+    async fn restart(&self, channel: &mut Channel, point: Point, held: Amount) -> Result<(), ScenarioError> {
         let Point(side, ..) = point;
-        let armed = !point.arm().is_empty();
+        let is_armed = !point.arm().is_empty();
         expect(
             format!("the side that loses power {point}"),
-            &armed.then_some(side),
+            &is_armed.then_some(side),
             &channel.vanished(),
         )?;
-        channel.lose_power(side).await
+        channel.lose_power(side).await?;
+        channel.restart(side).await?;
+        channel.holds(side, held)
     }
 
     async fn end(&self, channel: &Channel) -> Result<(), ScenarioError> {
         let paid = step(self.protocol) * 4;
         let one_key = self.world.construction().closes_with_one_key();
-        let alone = self.world.was_accepted("settlement").is_err();
         let again = self.protocol == Protocol::SteppedLocktime || one_key;
-        let name = if again && !alone {
+        let name = if again && !self.ends_at_once {
             "settlement"
         } else {
             "payment-4"
         };
         self.world.was_accepted(name)?;
         confirm(self.world, channel, name).await?;
-        if alone && one_key {
+        if self.ends_at_once {
             return ended_with_paid(channel, paid);
         }
         ended_together(channel, paid, channel.params()?.terms().feerate)
@@ -300,6 +318,7 @@ async fn around_refund(world: &mut World, protocol: Protocol) -> Result<(), Scen
     world.was_not_broadcast("refund")?;
     channel.lose_power(Payer).await?;
     channel.restart(Payer).await?;
+    channel.holds(Payer, step(protocol))?;
     world.was_accepted("refund")?;
     world.say("The refund is in the mempool");
     channel.lose_power(Payer).await?;
