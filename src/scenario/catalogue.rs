@@ -1,7 +1,7 @@
 //! Every story on one page: its name, its one-line summary, and the constructions that it is played on.
 
 use super::scenario::{Playing, Scenario};
-use super::stories::{bond, closing, example7, locks, restart, script_refund, stepped, vanish};
+use super::stories::{bond, closing, durable, example7, locks, restart, script_refund, stepped, vanish};
 use super::world::World;
 use crate::channel::{Construction, Protocol};
 use crate::regtest::Policy;
@@ -79,6 +79,22 @@ const EXAMPLE_7: &[Story] = stories! {
         "Nothing was paid: both give everything back at once, with one signature"
     "malleated", Construction::has_script_refund, script_refund::malleated:
         "A legacy T1 is mined malleated: T3 is void, and the payer signs T2 again"
+    "payee-with-an-older-copy", is_taproot, durable::older_copy_of_the_payee:
+        "The payee restarts from a copy that lacks two payments: the payer notices, and sends the latest again"
+    "payer-with-an-older-copy", is_taproot, durable::older_copy_of_the_payer:
+        "The payer restarts from a copy that lacks two payments: the payee shows it the latest, and the payer goes on from it"
+    "two-payee-processes", is_taproot, durable::two_processes:
+        "A second payee process cannot open the file while the first runs; when that has ended, it goes on with the channel"
+    "payee-with-a-full-disk", is_taproot, durable::full_disk_of_the_payee:
+        "A payment cannot be stored: the payee acknowledges no more, and settles at the closing margin with all that it has"
+    "payer-with-a-full-disk", is_taproot, durable::full_disk_of_the_payer:
+        "A payment cannot be stored: the payer does not send it, and gets its refund at the lock"
+    "reorganisation-while-down", is_taproot_or_relative, durable::reorganisation:
+        "T1, then the settlement, falls out of the chain while the payee is down: it goes on from what the chain has then"
+    "payee-down-past-the-margin", is_taproot_or_relative, durable::past_the_margin:
+        "The payee is down when the closing margin begins, and back before the lock: it settles at once"
+    "payee-down-past-the-lock", is_taproot_or_relative, durable::past_the_lock:
+        "The payee is down until the lock has passed: the payer has its refund, and the payments are lost"
 };
 
 #[rustfmt::skip]
@@ -111,6 +127,16 @@ const fn is_co_signed(construction: Construction) -> bool {
 /// Where closing takes a signature from each side.
 const fn closes_with_two_keys(construction: Construction) -> bool {
     !construction.closes_with_one_key()
+}
+
+/// What follows from the store and not from the construction is told once.
+const fn is_taproot(construction: Construction) -> bool {
+    matches!(construction, Construction::Taproot)
+}
+
+/// A relative lock begins anew in another block.
+const fn is_taproot_or_relative(construction: Construction) -> bool {
+    is_taproot(construction) || construction.has_relative_lock()
 }
 
 /// Returns every scenario, by construction, then by protocol.

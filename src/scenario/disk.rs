@@ -1,9 +1,12 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
+use std::{fs, io};
 
 use bitcoin::OutPoint;
 
@@ -14,20 +17,25 @@ use crate::store::{Loading, SqliteError, SqliteStore, Store, StoreError, StoredC
 pub(super) struct Disk {
     file: PathBuf,
     open: Weak<PromptStore>,
+    full: Arc<AtomicBool>,
 }
 
 /// A store that answers before it returns: a party that waits for its store looks idle, and the story would go on too early.
-struct PromptStore(SqliteStore);
+struct PromptStore {
+    file: SqliteStore,
+    full: Arc<AtomicBool>,
+}
 
 impl Disk {
     pub fn new(file: PathBuf) -> Self {
-        let open = Weak::new();
-        Self { file, open }
+        let (open, full) = (Weak::new(), Arc::default());
+        Self { file, open, full }
     }
 
     /// Opens the store, as each process does.
     pub fn open(&mut self) -> Result<Arc<dyn Store>, SqliteError> {
-        let store = Arc::new(PromptStore(SqliteStore::open(&self.file)?));
+        let (file, full) = (SqliteStore::open(&self.file)?, Arc::clone(&self.full));
+        let store = Arc::new(PromptStore { file, full });
         self.open = Arc::downgrade(&store);
         Ok(store)
     }
@@ -36,11 +44,34 @@ impl Disk {
     pub fn is_open(&self) -> bool {
         self.open.strong_count() > 0
     }
+
+    /// From now on no change can be written.
+    pub fn fill(&self) {
+        self.full.store(true, SeqCst);
+    }
+
+    /// Copies the file, which no process may have open, as an owner does who makes a backup.
+    pub fn back_up(&self) -> io::Result<()> {
+        fs::copy(&self.file, self.backup()).map(drop)
+    }
+
+    /// Replaces the file with its copy.
+    pub fn restore_backup(&self) -> io::Result<()> {
+        fs::copy(self.backup(), &self.file).map(drop)
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.file.with_extension("backup")
+    }
 }
 
 impl PromptStore {
     fn write(&self, write: impl FnOnce(&SqliteStore) -> Ticket) -> Ticket {
-        Ticket::resolved(wait(write(&self.0)))
+        if self.full.load(SeqCst) {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            return Ticket::resolved(Err(StoreError::Other(Arc::new(full))));
+        }
+        Ticket::resolved(wait(write(&self.file)))
     }
 }
 
@@ -54,7 +85,7 @@ impl Store for PromptStore {
     }
 
     fn load(&self) -> Loading<'_> {
-        self.0.load()
+        self.file.load()
     }
 }
 

@@ -161,7 +161,10 @@ impl Recorder {
             Report::Failed(error) => format!("cannot continue: {error}"),
             Report::NoMoreNews => "receives no more news of the chain".to_owned(),
             Report::ChainFailed(error) => format!("cannot see the chain: {error}"),
-            Report::StoreFailed(error) => format!("loses its store, and takes no more payments: {error}"),
+            Report::StoreFailed(error) => match by {
+                Side::Payer => format!("loses its store, and pays no more: {error}"),
+                Side::Payee => format!("loses its store, and accepts no more payments: {error}"),
+            },
             Report::StaleTip { tip, .. } => format!("has seen no block after {} for hours", tip.height),
         };
         self.add(Entry::Notice { by: by.into(), text });

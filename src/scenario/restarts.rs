@@ -34,6 +34,20 @@ impl Channel {
         Ok(machines.of(side))
     }
 
+    /// Copies the file of a side that does not run.
+    pub(super) fn back_up(&mut self, side: Side) -> Result<(), ScenarioError> {
+        let machine = self.machine(side)?;
+        let copied = machine.disk.back_up();
+        copied.map_err(|error| machine.failed("copy its file", error))
+    }
+
+    /// Puts the copy in the place of the file of a side that does not run.
+    pub(super) fn restore_backup(&mut self, side: Side) -> Result<(), ScenarioError> {
+        let machine = self.machine(side)?;
+        let restored = machine.disk.restore_backup();
+        restored.map_err(|error| machine.failed("restore its file", error))
+    }
+
     /// Prepares the next loss of power.
     pub(super) fn arm(&self, world: &World, armed: Armed) {
         let Armed {

@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Tells the parties to poll the chain, one after the other, so that the order is always the same.
-    async fn tell(&self, channels: &[&Channel]) -> Result<(), ScenarioError> {
+    pub(super) async fn tell(&self, channels: &[&Channel]) -> Result<(), ScenarioError> {
         for channel in channels {
             channel.tell().await?;
         }

@@ -109,6 +109,13 @@ fn entry(entry: &Entry) -> Value {
         Entry::Block { hash, names } => {
             json!({ "event": "block", "hash": hash.to_string(), "transactions": names })
         }
+        Entry::Reorganised {
+            replaced,
+            blocks,
+            dropped,
+        } => json!({
+            "event": "reorganisation", "replaced": replaced, "blocks": blocks, "dropped": dropped,
+        }),
         Entry::Tip { height, mtp } => json!({ "event": "tip", "height": height, "mtp": mtp }),
         Entry::Notice { by, text } => json!({ "event": "notice", "by": by.name(), "text": text }),
     }

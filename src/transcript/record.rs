@@ -189,6 +189,15 @@ pub enum Entry {
         /// Their names.
         names: Vec<String>,
     },
+    /// The last blocks were replaced by others.
+    Reorganised {
+        /// How many.
+        replaced: u32,
+        /// By how many.
+        blocks: u32,
+        /// The transcript's transactions that are not in the new ones.
+        dropped: Vec<String>,
+    },
     /// The new tip.
     Tip {
         /// Height.

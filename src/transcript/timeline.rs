@@ -98,6 +98,15 @@ impl<'a> Timeline<'a> {
                     names.join(", ")
                 )
             }
+            Entry::Reorganised {
+                replaced,
+                blocks,
+                dropped,
+            } => writeln!(
+                out,
+                "chain    is reorganised: {blocks} blocks without {} replace the last {replaced}",
+                dropped.join(", ")
+            ),
             Entry::Tip { height, mtp } => {
                 self.tip = Some((*height, *mtp));
                 let time = utc(*mtp);

@@ -158,6 +158,14 @@ scenarios! {
         payee_restarts_after_each_message: p2sh cltv csv taproot;
         payer_restarts_before_funding: p2sh cltv csv taproot;
         payer_restarts_around_refund: p2sh cltv csv taproot;
+        payee_with_an_older_copy: taproot;
+        payer_with_an_older_copy: taproot;
+        two_payee_processes: taproot;
+        payee_with_a_full_disk: taproot;
+        payer_with_a_full_disk: taproot;
+        reorganisation_while_down: csv taproot;
+        payee_down_past_the_margin: csv taproot;
+        payee_down_past_the_lock: csv taproot;
         payer_restarts_after_payers_close_request: taproot;
         payer_restarts_before_payees_close_request: taproot;
         payer_restarts_before_joint_settlement: taproot;

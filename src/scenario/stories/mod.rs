@@ -2,6 +2,7 @@
 
 pub(super) mod bond;
 pub(super) mod closing;
+pub(super) mod durable;
 pub(super) mod example7;
 pub(super) mod locks;
 mod malleate;
