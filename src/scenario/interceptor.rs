@@ -96,9 +96,18 @@ pub(super) struct TapStatus {
     pub from_payee: u64,
     /// Whether the payer resumed the channel on it.
     pub resumed: bool,
+    /// Whether a side has refused to say more.
+    pub refused: bool,
     /// The party that vanished, if a rule or a broken connection ended it.
     pub vanished: Option<Side>,
     pub ended: bool,
+}
+
+impl TapStatus {
+    /// Whether a party that has ended has nothing more to say.
+    pub const fn is_left(&self) -> bool {
+        self.ended || self.refused || !self.resumed
+    }
 }
 
 impl Interceptor {
@@ -201,15 +210,18 @@ impl Interceptor {
 
     async fn forward(&mut self, from: Side, bytes: Vec<u8>, tampered: bool) -> bool {
         self.recorder.message(from, &bytes, tampered);
-        let kind = wire::decode(&bytes).map(|envelope| envelope.message.kind());
+        let kind = wire::decode(&bytes).ok().map(|envelope| envelope.message.kind());
         // Counted before it is passed on, so that its effect is never visible before the count.
-        self.status.send_modify(|status| match (from, kind) {
-            // The connection's, and not the party's.
-            (_, Ok(MessageKind::Hello)) => {}
-            // The connection hands it to the party.
-            (Side::Payer, Ok(MessageKind::Resume)) => (status.from_payer, status.resumed) = (1, true),
-            (Side::Payer, _) => status.from_payer += 1,
-            (Side::Payee, _) => status.from_payee += 1,
+        self.status.send_modify(|status| {
+            status.refused |= kind == Some(MessageKind::Refuse);
+            match (from, kind) {
+                // The connection's, and not the party's.
+                (_, Some(MessageKind::Hello)) => {}
+                // The connection hands it to the party.
+                (Side::Payer, Some(MessageKind::Resume)) => (status.from_payer, status.resumed) = (1, true),
+                (Side::Payer, _) => status.from_payer += 1,
+                (Side::Payee, _) => status.from_payee += 1,
+            }
         });
         let to = if from == Side::Payer {
             &mut self.payee

@@ -90,7 +90,12 @@ impl<S> Participant<S> {
         let mut tap_moves = tap.clone();
         let wait = async {
             loop {
-                if status.borrow_and_update().stage == Stage::Closed || at_rest(&status.borrow()) {
+                if status.borrow_and_update().stage == Stage::Closed {
+                    // Its half of a connection that may carry several channels ends with a message. An error is the end.
+                    let _ = tap_moves.wait_for(TapStatus::is_left).await;
+                    return;
+                }
+                if at_rest(&status.borrow()) {
                     return;
                 }
                 tokio::select! {
