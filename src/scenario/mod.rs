@@ -11,10 +11,10 @@
 //! ```
 //!
 //! Every key is the SHA-256 of `spilman/<scenario>/<label>`, with the labels `payer` (K1), `payee` (K2) and
-//! `payer/coin`; those of a second channel begin with `day-2-`. Where both sides store the channel, their seeds are made in this
-//! way from `payer/seed` and `payee/seed`, and what they would draw at random from labels such as `payee/hello-1`. A scenario that
-//! leaves the transactions of another one ([`Scenario::leaves_what`]) has the keys of that. Signatures are RFC 6979, time starts at a constant
-//! and the blocks are built here, so every run of a scenario gives the same bytes.
+//! `payer/coin`; those of a second channel begin with `day-2-`. Where both sides store the channel, their seeds are made in
+//! this way from `payer/seed` and `payee/seed`, and what they would draw at random from labels such as `payee/hello-1`. A
+//! scenario that leaves the transactions of another one ([`Scenario::leaves_what`]) has the keys of that. Signatures are RFC
+//! 6979, time starts at a constant and the blocks are built here, so every run of a scenario gives the same bytes.
 //!
 //! Your own story is an async function over a [`World`]:
 //!

@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::Amount;
 use tokio::sync::watch;
 
 use super::error::ScenarioError;
@@ -57,10 +58,20 @@ impl<S> Participant<S> {
         }
     }
 
-    /// Takes the party of a new process.
-    pub fn restarted(&mut self, handle: Option<Arc<Handle<S>>>) {
-        self.gone.set(handle.is_none());
-        self.handle = handle.or_else(|| self.handle.take());
+    /// Takes the party of a new process, and returns how much it holds.
+    ///
+    /// # Errors
+    /// If the process has found no such channel.
+    pub fn restarted(&mut self, handle: Option<Arc<Handle<S>>>) -> Result<Amount, ScenarioError> {
+        let handle = handle.ok_or_else(|| ScenarioError::Unexpected {
+            what: format!("the {}'s file", self.actor),
+            expected: "the channel".to_owned(),
+            found: "no open channel".to_owned(),
+        })?;
+        let paid = handle.status().borrow().paid;
+        self.gone.set(false);
+        self.handle = Some(handle);
+        Ok(paid)
     }
 
     /// Waits until the side has handled every message that was passed on to it and every change of the chain that it

@@ -103,22 +103,14 @@ impl Channel {
         let machine = self.machine(side)?;
         machine.start(&chain).await?;
         let process = machine.running()?.clone();
-        let (payer, payee) = (process.payer(funding), process.payee(funding));
-        let held = payer.as_ref().map(|payer| payer.status().borrow().paid);
-        let held = held.or_else(|| payee.as_ref().map(|payee| payee.status().borrow().paid));
-        let text = match (side, held) {
-            (_, None) => "restarts; its file has no open channel".to_owned(),
-            (Side::Payer, Some(paid)) => format!("restarts from its file, with {} signed", sat(paid)),
-            (Side::Payee, Some(paid)) => format!("restarts from its file, with {} accepted", sat(paid)),
+        let (paid, verb) = match side {
+            Side::Payer => (self.payer.restarted(process.payer(funding))?, "signed"),
+            Side::Payee => (self.payee.restarted(process.payee(funding))?, "accepted"),
         };
         self.recorder.add(Entry::Notice {
             by: side.into(),
-            text,
+            text: format!("restarts from its file, with {} {verb}", sat(paid)),
         });
-        match side {
-            Side::Payer => self.payer.restarted(payer),
-            Side::Payee => self.payee.restarted(payee),
-        }
         self.rest().await
     }
 
