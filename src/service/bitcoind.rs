@@ -12,12 +12,17 @@ use super::chain::{Chain, ChainError, Watched, TIP, VIEW};
 use super::fees::Fees;
 use crate::channel::{ChainView, CpfpPackage, Tip};
 use calls::{Failure, Rpc};
+pub use client::rpc_client;
 use view::Viewer;
 
 mod calls;
+mod client;
 #[cfg(test)]
 mod tests;
 mod view;
+
+/// Shorter than a party's timeout for its chain.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The default interval between two polls of the tip: blocks are minutes apart.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -73,12 +78,13 @@ impl BitcoindChain {
         Self::with(client.into(), Some(POLL_INTERVAL))
     }
 
-    /// Watches the chain through the RPC server at this address, such as `http://127.0.0.1:8332`. Nothing is sent yet.
+    /// Watches the chain through the RPC server at this address, such as `http://127.0.0.1:8332`. Nothing is sent yet. The
+    /// node may be started again, with another cookie.
     ///
     /// # Errors
-    /// If the address is not valid, or the cookie file cannot be read.
+    /// If the address is not valid.
     pub fn connect(url: &str, auth: Auth) -> Result<Self, bitcoincore_rpc::Error> {
-        Ok(Self::new(Client::new(url, auth)?))
+        Ok(Self::new(rpc_client(url, auth, CALL_TIMEOUT)?))
     }
 
     /// Watches the chain for a test that decides when a party hears of a block: the party polls after

@@ -87,7 +87,7 @@ pub use backoff::Backoff;
 #[cfg(feature = "bitcoind-rpc")]
 pub use bitcoincore_rpc;
 #[cfg(feature = "bitcoind-rpc")]
-pub use bitcoind::BitcoindChain;
+pub use bitcoind::{rpc_client, BitcoindChain};
 pub use chain::{Chain, ChainError, Watched};
 pub use connection::{codec, ConnectionError};
 #[cfg(feature = "electrum")]
