@@ -306,6 +306,14 @@ impl Payee {
         self.sight.tip
     }
 
+    /// Returns the lock from which this side settles, whoever is there: one closing margin before the refund's. `None` once the
+    /// channel is closed, and for a relative lock before the funding transaction is confirmed.
+    pub fn deadline(&self) -> Option<Expiry> {
+        let is_over = self.stage() == Stage::Closed;
+        let lock = self.params.terms().settle_from(self.sight.funding_parent());
+        lock.filter(|_| !is_over)
+    }
+
     /// Whether the closing margin has begun, so that no payment is accepted any more.
     #[cfg(feature = "service")]
     pub(crate) fn is_too_late(&self) -> bool {

@@ -7,7 +7,11 @@ mod demo;
 mod doctor;
 mod fixtures;
 mod list;
+mod live;
 mod out;
+mod party;
+mod payee;
+mod payer;
 mod peer;
 mod run;
 mod side_by_side;
@@ -51,6 +55,12 @@ enum Command {
     Conform(conform::Conform),
     /// Runs this crate's own payer or payee as a program under test, for `conform`.
     Peer(peer::PeerArgs),
+    /// Accepts payments in channels, on a test network.
+    Payee(payee::PayeeArgs),
+    /// Opens channels and pays in them, on a test network.
+    Payer(payer::PayerArgs),
+    /// Pays between two processes on a node, kills all three on the way, and counts the money.
+    Live(live::Live),
     /// Explains the three documented channels, and one on Taproot: who does what, why, and what the node answers.
     Demo(demo::Demo),
     /// Lists the programs found, what is missing, and how to get it.
@@ -67,6 +77,9 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Conform(conform) => conform.run(),
             Command::Peer(_) => peer::PeerArgs::run(),
+            Command::Payee(payee) => payee.run(),
+            Command::Payer(payer) => payer.run(),
+            Command::Live(live) => live.run(),
             Command::Demo(demo) => demo.run(),
             Command::Doctor(_) => doctor::Doctor::run(),
             Command::Fixtures(fixtures) => fixtures.run(),

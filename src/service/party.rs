@@ -1,7 +1,7 @@
 use bitcoin::{Amount, OutPoint};
 
 use crate::channel::{
-    Action, ApplyError, Balance, ChannelId, ChannelParams, Event, FundingTx, Payee, Payer, Raisable,
+    Action, ApplyError, Balance, ChannelId, ChannelParams, Event, Expiry, FundingTx, Payee, Payer, Raisable,
     RefundTx, SettlementTx, SpendError, Stage, Tip,
 };
 
@@ -17,6 +17,8 @@ pub(super) trait Party: Send + 'static {
     fn funding(&self) -> &FundingTx;
     fn stage(&self) -> Stage;
     fn paid(&self) -> Amount;
+    /// The lock at which this side acts without its peer.
+    fn deadline(&self) -> Option<Expiry>;
     /// What the payee has acknowledged, as this side's user is told.
     fn acknowledged(&self) -> Option<Balance>;
 
@@ -78,6 +80,9 @@ macro_rules! party {
             }
             fn opened(&self) -> Tip {
                 self.opened()
+            }
+            fn deadline(&self) -> Option<Expiry> {
+                self.deadline()
             }
         }
     };

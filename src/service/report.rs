@@ -4,7 +4,7 @@ use std::time::Duration;
 use bitcoin::{Amount, Transaction};
 
 use crate::channel::{
-    ApplyError, CpfpPackage, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage, Tip,
+    ApplyError, CpfpPackage, Expiry, FundingTx, Notice, Outcome, RefundTx, Refusal, SpendRole, Stage, Tip,
 };
 
 use super::chain::ChainError;
@@ -93,6 +93,9 @@ pub struct Status {
     pub stage: Stage,
     /// The total so far: signed (payer) or accepted (payee).
     pub paid: Amount,
+    /// The lock at which this side acts without its peer: a payee settles, a payer refunds. `None` once the channel is closed,
+    /// and for a relative lock before the funding transaction is confirmed.
+    pub deadline: Option<Expiry>,
     /// Whether the peer is connected.
     pub connected: bool,
     /// Whether the last poll of the funding output failed. A blind party still acts on its locks if it knows the tip, and a

@@ -110,6 +110,7 @@ impl<P: Party, C: Chain> Session<P, C> {
         let status = watch::Sender::new(Status {
             stage: party.stage(),
             paid,
+            deadline: party.deadline(),
             connected: true,
             blind: false,
             received: connection.received,
@@ -482,6 +483,7 @@ impl<P: Party, C: Chain> Session<P, C> {
         self.status.send_replace(Status {
             stage: self.party.stage(),
             paid: if P::IS_PAID { self.paid } else { self.party.paid() },
+            deadline: self.party.deadline(),
             connected: self.connection.is_open(),
             blind: self.polls.blind,
             received: self.connection.received,

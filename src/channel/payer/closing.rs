@@ -7,6 +7,7 @@ use crate::channel::bump::Raisable;
 use crate::channel::durable::PayerPhase;
 use crate::channel::error::{CommandError, PaymentError, Refusal};
 use crate::channel::event::Action;
+use crate::channel::lock::Expiry;
 use crate::channel::message::{Message, MessageKind};
 use crate::channel::musig::PublicNonce;
 use crate::channel::stage::Stage;
@@ -106,9 +107,20 @@ impl Payer {
         }))
     }
 
+    /// Returns the lock from which this side refunds, if the channel is not settled by then. `None` once the channel is closed,
+    /// and for a relative lock before the funding transaction is confirmed.
+    pub fn deadline(&self) -> Option<Expiry> {
+        let is_over = self.stage() == Stage::Closed;
+        self.refund_expiry().filter(|_| !is_over)
+    }
+
+    fn refund_expiry(&self) -> Option<Expiry> {
+        self.params.terms().refund_lock.expiry(self.seen.funding_parent)
+    }
+
     /// Whether the refund's lock has passed.
     pub(super) fn may_refund(&self) -> bool {
-        let expiry = self.params.terms().refund_lock.expiry(self.seen.funding_parent);
+        let expiry = self.refund_expiry();
         expiry.is_some_and(|expiry| expiry.is_final(self.seen.tip))
     }
 
