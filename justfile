@@ -77,6 +77,14 @@ write-fixtures *args: provision
 check-fixtures *args: provision
     cargo run --locked --quiet --features cli -- fixtures check {{ args }}
 
+# Pay a thousand times between two processes, and kill node, payee and payer on the way
+live *args: provision
+    cargo run --locked --quiet --features cli -- live {{ args }}
+
+# Kill them so many times, with several channels: just kills 1000 --seed 7
+kills count="1000" *args: provision
+    cargo run --locked --quiet --features cli -- live --kills {{ count }} --payments $(({{ count }} * 5)) --channels 4 {{ args }}
+
 # Say which programs were found where, and what is missing
 doctor:
     cargo run --locked --quiet --features cli -- doctor

@@ -8,6 +8,7 @@
 //! | [harness](../regtest/guide/index.html) | a real `bitcoind` in your own tests |
 //! | [fixtures](fixtures/index.html) | reference fixtures for other languages |
 //! | [conformance](conformance/index.html) | testing another implementation |
+//! | [live](live/index.html) | channels from the command line, on test networks |
 //! | [safety](safety/index.html) | what is protected, and [what you must not do](../service/hazards/index.html) |
 //! | [comparison](comparison/index.html) | other harnesses and channel implementations |
 //! | [glossary](glossary/index.html) | the words of this crate and of the documents |
@@ -38,6 +39,11 @@ pub mod fixtures {
 #[cfg(feature = "conform")]
 pub mod conformance {
     #![doc = include_str!("guide/conformance.md")]
+}
+
+#[cfg(feature = "cli")]
+pub mod live {
+    #![doc = include_str!("guide/live.md")]
 }
 
 #[cfg(feature = "service")]

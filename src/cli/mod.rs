@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 /// One-way Bitcoin payment channels (Spilman channels) on a real Bitcoin Core regtest node.
 ///
 /// Each scenario starts a bitcoind. Two parties open, use and close a channel on it. The scenario mines blocks
-/// across the lock times and checks every answer of the node. Nothing touches the Bitcoin network.
+/// across the lock times and checks every answer of the node. Only `payee` and `payer` use a node of yours, and none on mainnet.
 #[derive(Parser)]
 #[command(
     version,
@@ -37,6 +37,8 @@ Start with:
   spilman run taproot --out out   play some, keep every raw transaction
   spilman fixtures check          check the reference fixtures on a real node
   spilman conform --help          test your own payer or payee
+  spilman payer --help            open channels and pay on regtest, signet or testnet4
+  spilman live                    payments between two processes that are killed on the way
 
 Exit codes: 0 success, 1 a scenario or a check failed, 2 the command line is wrong, 130 interrupted."
 )]

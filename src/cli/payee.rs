@@ -249,8 +249,11 @@ async fn summaries(
     let channels = store.load().await?;
     let of = |channel: &StoredChannel| {
         let running = manager.and_then(|manager| manager.payee(channel.name().funding));
-        let status = running.map(|payee| payee.status().borrow().clone());
-        Summary::of(channel, keys, status)
+        let stored = Summary::of(channel, keys)?;
+        Ok(match running {
+            Some(payee) => stored.with(&payee.status().borrow()),
+            None => stored,
+        })
     };
     let own = channels
         .iter()

@@ -7,6 +7,8 @@ mod conform;
 mod example_payee;
 mod examples;
 mod fixtures;
+mod live;
+mod parties;
 
 use std::process::{Command, Output};
 

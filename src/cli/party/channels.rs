@@ -3,9 +3,7 @@
 use anyhow::{bail, Context, Result};
 use bitcoin::{Amount, OutPoint};
 use serde_json::{json, Value};
-use spilman::channel::{
-    ChannelKeys, ChannelState, Expiry, LockKind, Outcome, Payee, Payer, PayerProgress, Stage,
-};
+use spilman::channel::{ChannelKeys, ChannelState, Expiry, LockKind, Outcome, Payee, Payer, Stage};
 use spilman::service::Status;
 use spilman::store::StoredChannel;
 use spilman::transcript::sat;
@@ -26,55 +24,58 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Reads a stored channel, and what its party says, if it runs.
-    pub fn of(channel: &StoredChannel, keys: &ChannelKeys, running: Option<Status>) -> Result<Self> {
+    /// Reads a stored channel.
+    pub fn of(channel: &StoredChannel, keys: &ChannelKeys) -> Result<Self> {
         let name = channel.name();
         let key = keys.derive(name.role, channel.key_id);
         let restored = || format!("{name} cannot be read");
-        let (stage, paid, acknowledged, deadline, outcome) = match channel.state.clone() {
+        let summary = Self {
+            funding: name.funding,
+            stage: Stage::Closed,
+            paid: Amount::ZERO,
+            acknowledged: None,
+            capacity: channel.state.params().terms().capacity.to_amount(),
+            deadline: None,
+            connected: None,
+            outcome: None,
+        };
+        Ok(match channel.state.clone() {
             ChannelState::Payer(state) => {
-                let PayerProgress {
-                    acknowledged,
-                    outcome,
-                    ..
-                } = state.progress;
+                let (acknowledged, outcome) = (state.progress.acknowledged, state.progress.outcome);
                 let payer = Payer::restore(state, key).with_context(restored)?;
-                let acknowledged = acknowledged.unwrap_or_default();
-                (
-                    payer.stage(),
-                    payer.paid(),
-                    Some(acknowledged),
-                    payer.deadline(),
+                Self {
+                    stage: payer.stage(),
+                    paid: payer.paid(),
+                    acknowledged: Some(acknowledged.unwrap_or_default()),
+                    deadline: payer.deadline(),
                     outcome,
-                )
+                    ..summary
+                }
             }
             ChannelState::Payee(state) => {
                 let outcome = state.progress.outcome;
                 let payee = Payee::restore(state, key).with_context(restored)?;
-                (payee.stage(), payee.paid(), None, payee.deadline(), outcome)
+                Self {
+                    stage: payee.stage(),
+                    paid: payee.paid(),
+                    deadline: payee.deadline(),
+                    outcome,
+                    ..summary
+                }
             }
-        };
-        let stored = Self {
-            funding: name.funding,
-            stage,
-            paid,
-            acknowledged,
-            capacity: channel.state.params().terms().capacity.to_amount(),
-            deadline,
-            connected: None,
-            outcome,
-        };
-        Ok(match running {
-            None => stored,
-            Some(status) => Self {
-                stage: status.stage,
-                paid: status.paid,
-                deadline: status.deadline,
-                connected: Some(status.connected),
-                outcome: status.outcome.or(stored.outcome),
-                ..stored
-            },
         })
+    }
+
+    /// Adds what the party says, which runs.
+    pub fn with(self, status: &Status) -> Self {
+        Self {
+            stage: status.stage,
+            paid: status.paid,
+            deadline: status.deadline,
+            connected: Some(status.connected),
+            outcome: status.outcome.or(self.outcome),
+            ..self
+        }
     }
 
     fn to_json(&self) -> Value {

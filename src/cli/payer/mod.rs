@@ -161,7 +161,7 @@ async fn payer_channels(store: &dyn Store) -> Result<Vec<StoredChannel>> {
 
 async fn status(store: &dyn Store, keys: &ChannelKeys) -> Result<Answer> {
     let channels = payer_channels(store).await?;
-    let summaries = channels.iter().map(|channel| Summary::of(channel, keys, None));
+    let summaries = channels.iter().map(|channel| Summary::of(channel, keys));
     Ok(channels::answer(
         &summaries.collect::<Result<Vec<_>>>()?,
         "refunds",

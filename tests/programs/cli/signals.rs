@@ -76,10 +76,11 @@ fn ends(arguments: &[&str], version: &str, signal: &str) {
 /// In every command that starts a node.
 #[test]
 fn a_signal_ends_a_start_that_hangs() {
-    const STARTS: [&[&str]; 5] = [
+    const STARTS: [&[&str]; 6] = [
         &["run", super::SCENARIO],
         &["demo"],
         &["doctor"],
+        &["live"],
         &["conform", "--payee", "true", "p2wsh/example-7/closed-by-payer"],
         &[
             "fixtures",
