@@ -25,6 +25,8 @@ fn no_acknowledged_payment_is_lost_when_each_process_is_killed() {
     for process in ["node", "payee", "payer"] {
         assert_eq!(books["kills"][process], 2, "{process}");
     }
+    let amid = books["amid"]["payment"].as_u64();
+    assert!(amid > Some(0), "no kill hit a payment: {}", books["amid"]);
     let channels = books["channels"].as_object().expect("channels");
     let received = channels
         .values()

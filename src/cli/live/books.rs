@@ -80,6 +80,8 @@ pub struct Books {
     payments: u32,
     acknowledged_payments: u32,
     kills: BTreeMap<&'static str, u32>,
+    /// What was under way when something was killed.
+    amid: BTreeMap<&'static str, u32>,
     channels: BTreeMap<OutPoint, Entry>,
 }
 
@@ -90,6 +92,7 @@ impl Books {
             payments,
             acknowledged_payments: 0,
             kills: Victim::ALL.map(|victim| (victim.name(), 0)).into(),
+            amid: BTreeMap::new(),
             channels: BTreeMap::new(),
         }
     }
@@ -102,8 +105,12 @@ impl Books {
         self.channels.contains_key(channel)
     }
 
-    pub fn killed(&mut self, victim: Victim) {
+    /// Takes note of a kill, and of the orders that were not answered then.
+    pub fn killed(&mut self, victim: Victim, waiting: impl Iterator<Item = &'static str>) {
         *self.kills.entry(victim.name()).or_default() += 1;
+        for what in waiting {
+            *self.amid.entry(what).or_default() += 1;
+        }
     }
 
     pub fn signed(&mut self, channel: OutPoint, total: u64) {
@@ -196,18 +203,18 @@ impl Books {
         ];
         let sums = sums.map(thousands);
         text += &row("total", sums.each_ref().map(String::as_str));
-        let kills: Vec<_> = self
-            .kills
-            .iter()
-            .map(|(name, count)| format!("{name} {count}"))
-            .collect();
+        let counts = |counts: &BTreeMap<&str, u32>| {
+            let counts = counts.iter().map(|(name, count)| format!("{name} {count}"));
+            counts.collect::<Vec<_>>().join(", ")
+        };
         let _ = writeln!(
             text,
-            "\nseed {}: {} payments acknowledged in {} channels; kills: {}\nacknowledged {} sat, settled {} sat, lost {} sat",
+            "\nseed {}: {} payments acknowledged in {} channels\nkills: {}; under way then: {}\nacknowledged {} sat, settled {} sat, lost {} sat",
             self.seed,
             self.acknowledged_payments,
             self.channels.len(),
-            kills.join(", "),
+            counts(&self.kills),
+            counts(&self.amid),
             sums[1],
             sums[2],
             thousands(self.total(Entry::lost)),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bitcoin::OutPoint;
+use spilman::channel::Construction;
 
 /// What one payment adds, in satoshi: alone it is more than dust.
 pub const PAYMENT: u64 = 1_000;
@@ -55,19 +56,31 @@ impl Slot {
         self.step == Step::Idle
     }
 
+    /// What it waits for, if it does.
+    pub const fn waits_for(&self) -> Option<&'static str> {
+        match (self.awaits, self.step) {
+            (None, _) | (_, Step::Idle) => None,
+            (_, Step::Opening { .. }) => Some("opening"),
+            (_, Step::Paying { .. }) => Some("payment"),
+            (_, Step::Closing { .. }) => Some("close"),
+        }
+    }
+
     pub fn fail(&mut self) {
         self.awaits = None;
         self.retry_at = Instant::now() + PAUSE;
     }
 
     /// The next order, if it is time for one.
-    pub fn order(&self, payee: &str) -> Option<String> {
+    pub fn order(&self, payee: &str, construction: Construction) -> Option<String> {
         if self.awaits.is_some() || Instant::now() < self.retry_at {
             return None;
         }
         match self.step {
             Step::Idle => None,
-            Step::Opening { .. } => Some(format!("open {payee} --capacity {CAPACITY} --expiry {EXPIRY}")),
+            Step::Opening { .. } => Some(format!(
+                "open {payee} --capacity {CAPACITY} --expiry {EXPIRY} --construction {construction}"
+            )),
             Step::Paying { channel, done, .. } => {
                 Some(format!("pay {channel} --total {}", u64::from(done + 1) * PAYMENT))
             }

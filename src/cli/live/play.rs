@@ -11,6 +11,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, TxOut};
 use indicatif::ProgressBar;
 use serde_json::Value;
+use spilman::channel::Construction;
 use spilman::regtest::Regtest;
 
 use super::books::Books;
@@ -60,6 +61,8 @@ pub struct Play {
     slots: Vec<Slot>,
     /// Payments that no channel was opened for.
     left: u32,
+    /// Every construction has its turn.
+    opens: usize,
     /// The payer may have channels that the books do not.
     unread: bool,
     /// Channels that are not over, by the payer's latest word.
@@ -100,6 +103,7 @@ impl Play {
             orders: 0,
             slots: (0..plan.slots).map(|_| Slot::new()).collect(),
             left: plan.payments,
+            opens: 0,
             unread: true,
             open: 0,
             kills,
@@ -194,9 +198,11 @@ impl Play {
             if self.unread && matches!(slot.step, Step::Opening { .. }) {
                 continue;
             }
-            let Some(order) = slot.order(&self.payee_address) else {
+            let construction = Construction::ALL[self.opens % Construction::ALL.len()];
+            let Some(order) = slot.order(&self.payee_address, construction) else {
                 continue;
             };
+            self.opens += usize::from(matches!(slot.step, Step::Opening { .. }));
             if let Step::Paying { channel, done, .. } = slot.step {
                 self.books.wants(channel, u64::from(done + 1) * PAYMENT);
             }
@@ -337,7 +343,8 @@ impl Play {
                 self.regtest.node().restart()?;
             }
         }
-        self.books.killed(victim);
+        self.books
+            .killed(victim, self.slots.iter().filter_map(Slot::waits_for));
         self.moved = Instant::now();
         Ok(())
     }

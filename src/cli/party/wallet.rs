@@ -121,3 +121,58 @@ impl Wallet {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wallet() -> Wallet {
+        Wallet::of_seed(&[7; 32], Network::Regtest).unwrap()
+    }
+
+    fn coins(values: &[u64]) -> Vec<Coin> {
+        let coin = |(vout, value): (u32, &u64)| Coin {
+            outpoint: OutPoint {
+                vout,
+                ..OutPoint::null()
+            },
+            value: Amount::from_sat(*value),
+        };
+        (0..).zip(values).map(coin).collect()
+    }
+
+    /// The coins that are spent for 50,000 sat, and the change.
+    fn pays(values: &[u64]) -> Option<(Vec<u32>, Option<u64>)> {
+        let output = TxOut {
+            value: Amount::from_sat(50_000),
+            script_pubkey: ScriptBuf::from_bytes(vec![0x51; 34]),
+        };
+        let rate = FeeRate::from_sat_per_vb(2).unwrap();
+        let tx = wallet().pay(coins(values), &output, rate).ok()?;
+        assert_eq!(tx.output[0], output);
+        let spent: Vec<_> = tx.input.iter().map(|input| input.previous_output.vout).collect();
+        let has: u64 = spent.iter().map(|vout| values[*vout as usize]).sum();
+        let fee = has - tx.output.iter().map(|output| output.value.to_sat()).sum::<u64>();
+        let least = 2 * tx.vsize() as u64;
+        assert!((least..least + 600).contains(&fee), "a fee of {fee} for {least}");
+        Some((spent, tx.output.get(1).map(|change| change.value.to_sat())))
+    }
+
+    /// Computed with Python's `hmac` and Bitcoin Core's `deriveaddresses`.
+    #[test]
+    fn the_address_is_the_one_of_bip_84() {
+        let expected = "bcrt1q72xweewm4uvlkgzevmewy0dk3mmpymgrn6d2h0";
+        assert_eq!(wallet().address.to_string(), expected);
+    }
+
+    #[test]
+    fn the_smallest_coin_that_pays_is_spent() {
+        assert_eq!(pays(&[900_000, 60_000, 10_000]), Some((vec![1], Some(9_694))));
+        // What would be dust is left to the fee.
+        assert_eq!(pays(&[900_000, 50_400]), Some((vec![1], None)));
+        // No coin pays alone, so that the largest do.
+        assert_eq!(pays(&[1_000, 30_000, 40_000]).unwrap().0, [2, 1]);
+        assert_eq!(pays(&[30_000, 20_100]), None);
+        assert_eq!(pays(&[]), None);
+    }
+}
