@@ -209,7 +209,7 @@ impl Books {
         };
         let _ = writeln!(
             text,
-            "\nseed {}: {} payments acknowledged in {} channels\nkills: {}; under way then: {}\nacknowledged {} sat, settled {} sat, lost {} sat",
+            "\nseed {}: {} payments acknowledged; channels: {}\nkills: {}; under way then: {}\nacknowledged {} sat, settled {} sat, lost {} sat",
             self.seed,
             self.acknowledged_payments,
             self.channels.len(),

@@ -11,6 +11,10 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 use spilman::regtest::{RPC_PASSWORD, RPC_USER};
 
+/// How much of a log is shown.
+const LINES: usize = 5;
+const WIDTH: usize = 300;
+
 /// An answer of a payer, with the number of its process.
 pub type Said = (u32, Value);
 
@@ -87,9 +91,15 @@ impl Starter {
     /// The last words of a log.
     pub fn end_of(&self, name: &str) -> String {
         let text = std::fs::read_to_string(Path::new(&self.folder).join(name)).unwrap_or_default();
-        let lines: Vec<_> = text.lines().rev().take(5).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        let mut lines: Vec<String> = text.lines().rev().take(LINES).map(begin_of).collect();
+        lines.reverse();
+        lines.join("\n")
     }
+}
+
+/// As much of a line as fits on a screen.
+fn begin_of(line: &str) -> String {
+    line.chars().take(WIDTH).collect()
 }
 
 /// A process that ends with this one: its standard input ends then.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, TxOut};
 use indicatif::ProgressBar;
@@ -37,6 +37,14 @@ pub struct Plan {
     pub slots: usize,
 }
 
+impl Plan {
+    /// The most payments of one channel: a short play uses every slot, too.
+    fn share(&self) -> u32 {
+        let each = u64::from(self.payments).div_ceil(self.slots as u64);
+        u32::try_from(each).unwrap_or(SHARE).min(SHARE)
+    }
+}
+
 /// What an order is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
@@ -59,6 +67,8 @@ pub struct Play {
     asked: HashMap<u64, Asked>,
     orders: u64,
     slots: Vec<Slot>,
+    /// The most payments of one channel.
+    share: u32,
     /// Payments that no channel was opened for.
     left: u32,
     /// Every construction has its turn.
@@ -102,6 +112,7 @@ impl Play {
             asked: HashMap::new(),
             orders: 0,
             slots: (0..plan.slots).map(|_| Slot::new()).collect(),
+            share: plan.share(),
             left: plan.payments,
             opens: 0,
             unread: true,
@@ -127,9 +138,9 @@ impl Play {
         if stop.is_set() {
             return Ok(None);
         }
-        played.with_context(|| {
+        played.map_err(|error| {
             let (payee, payer) = (self.starter.end_of("payee.log"), self.starter.end_of("payer.log"));
-            format!("the payee said last:\n{payee}\nthe payer said last:\n{payer}\n")
+            anyhow!("{error:#}\nthe payee said last:\n{payee}\nthe payer said last:\n{payer}")
         })?;
         let [payee, payer] = &self.scripts;
         self.books.read_chain(self.regtest.node(), payee, payer)?;
@@ -140,6 +151,8 @@ impl Play {
         while !self.is_over() && !stop.is_set() {
             self.revive()?;
             self.order();
+            // Every slot waits for an answer now.
+            self.kill()?;
             self.mine()?;
             if let Ok((number, answer)) = self.answers.recv_timeout(TICK) {
                 self.on_answer(number, &answer)?;
@@ -147,7 +160,6 @@ impl Play {
             while let Ok((number, answer)) = self.answers.try_recv() {
                 self.on_answer(number, &answer)?;
             }
-            self.kill()?;
             if self.moved.elapsed() > STUCK {
                 let steps: Vec<_> = self.slots.iter().map(|slot| slot.step).collect();
                 bail!(
@@ -302,7 +314,7 @@ impl Play {
     }
 
     fn open_next(&mut self, slot: usize) {
-        let share = self.left.min(SHARE);
+        let share = self.left.min(self.share);
         self.left -= share;
         // At the end the payer says what it has signed, and what is still open.
         self.unread |= share == 0;
@@ -314,10 +326,11 @@ impl Play {
 
     /// A block now and then; many, if only refunds are left.
     fn mine(&mut self) -> Result<()> {
-        let is_last = self.slots.iter().all(Slot::is_idle);
-        if self.mined.elapsed() < BLOCK && !is_last {
+        // Not even at the end without a pause: a party cannot view a chain that never stands still.
+        if self.mined.elapsed() < BLOCK {
             return Ok(());
         }
+        let is_last = self.slots.iter().all(Slot::is_idle);
         self.regtest.mine(if is_last { HURRY } else { 1 })?;
         // A node on a network gets the blocks again that a kill takes from it; this one has no peers.
         self.regtest.node().flush()?;
@@ -364,7 +377,7 @@ fn script(starter: &Starter, side: &str) -> Result<ScriptBuf> {
 
 /// A coin for every channel, and for those that a kill leaves behind.
 fn give_coins(regtest: &Regtest, payer: &ScriptBuf, plan: &Plan) -> Result<()> {
-    let channels = plan.payments.div_ceil(SHARE) as usize + plan.slots;
+    let channels = plan.payments.div_ceil(plan.share()) as usize + plan.slots;
     let coin = TxOut {
         value: Amount::from_sat(CAPACITY + 10_000),
         script_pubkey: payer.clone(),

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use serde_json::{json, Value};
 use spilman::regtest::Regtest;
 
-use super::{answer, mine_when_broadcast, open, Side};
+use super::{answer, mine_when_broadcast, open, Side, DEADLINE};
+use crate::common::wait::until;
 use crate::said;
 
 /// Every command of a channel that ends well, through the death of its payee.
@@ -67,6 +68,10 @@ fn a_channel_from_the_first_coin_to_the_settlement() {
     assert_eq!(outcome["to_payee"], 5_000);
     // 94,740: what is left, less the fee of the one signature.
     assert_eq!(outcome["to_payer"], 94_740);
+    until("the payee to see the sixth block", DEADLINE, || {
+        let stage = payee.ask(&["status"])[0]["stage"].clone();
+        (stage == "closed", stage)
+    });
     let said = serving.end("TERM");
     assert!(said.contains("\"report\":\"closed\""), "{said}");
     assert_eq!(payee.ask(&["status"])[0]["stage"], "closed");
