@@ -161,10 +161,10 @@ pub fn choose(channels: Vec<OutPoint>, name: Option<&str>) -> Result<OutPoint> {
     match (&found[..], name) {
         ([channel], _) => Ok(*channel),
         ([], None) => bail!(
-            "there is no such channel here: `spilman payer status` lists all, `spilman payer open` opens one"
+            "no channel is open here: `spilman payer open` opens one, and `spilman payer status` lists all"
         ),
         ([], Some(name)) => {
-            bail!("no such channel here begins with {name}: `spilman payer status` lists all")
+            bail!("no channel here begins with {name}: `spilman payer status` lists all")
         }
         (several, name) => {
             let list: Vec<_> = several.iter().map(OutPoint::to_string).collect();

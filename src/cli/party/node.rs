@@ -27,6 +27,7 @@ const IN_WARMUP: i32 = -28;
 const SCAN_IN_PROGRESS: i32 = -8;
 
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Node")]
 #[expect(clippy::struct_field_names, reason = "they are the names of the options")]
 pub struct NodeArgs {
     /// The RPC server of a Bitcoin Core node on regtest (port 18443), signet (38332) or testnet4 (48332).
@@ -261,14 +262,15 @@ async fn call<T: DeserializeOwned + Send + 'static>(
     let (method, arguments) = (name.to_owned(), arguments.to_vec());
     let answer = tokio::task::spawn_blocking(move || client.call::<T>(&method, &arguments)).await?;
     answer.map_err(|error| {
-        let is_answer = matches!(error, Error::JsonRpc(jsonrpc::Error::Rpc(_)));
-        let what = format!("cannot call {name} of the node at {url}");
-        let advice = if is_answer {
-            ""
-        } else {
-            "; is bitcoind running, and is --rpc-url right?"
+        let said = error.to_string();
+        let advice = match &error {
+            // The node's own words.
+            Error::JsonRpc(jsonrpc::Error::Rpc(_)) => "",
+            _ if said.contains("401") => "; check --rpc-cookie, or --rpc-user and its password",
+            _ => "; is bitcoind running, and is --rpc-url right?",
         };
-        anyhow!(error).context(format!("{what}{advice}"))
+        let text = format!("cannot call {name} of the node at {url}: {said}{advice}");
+        anyhow!(error).context(text)
     })
 }
 

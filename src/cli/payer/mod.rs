@@ -88,7 +88,7 @@ Opening a channel has written the same file into channels/ of --data already.")]
 struct Backup {
     /// The new file.
     file: PathBuf,
-    /// The channel.
+    /// The channel: its funding outpoint, or the beginning of it [default: the only one].
     channel: Option<String>,
 }
 

@@ -13,10 +13,10 @@ use crate::cli::party::Answer;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  spilman payer pay --total 5000               # up to 5,000 sat in total, however often it is repeated
-  spilman payer pay 4f1c --more 10 --times 50  # 50 payments of 10 sat, in the channel that begins with 4f1c")]
+  spilman payer pay --total 5000               # 5,000 sat in total; repeating it pays nothing more
+  spilman payer pay 4f1c --more 10 --times 50  # 50 payments, in the channel that begins with 4f1c")]
 pub struct Pay {
-    /// The channel.
+    /// The channel: its funding outpoint, or the beginning of it [default: the only one].
     channel: Option<String>,
     /// The total of all payments in the channel, in satoshi.
     #[arg(
@@ -26,7 +26,7 @@ pub struct Pay {
         conflicts_with = "more"
     )]
     total: Option<u64>,
-    /// So much more, in satoshi.
+    /// What one payment adds to the total so far, in satoshi: repeating the command pays again.
     #[arg(long, value_name = "SAT")]
     more: Option<u64>,
     /// How many payments of --more.
@@ -80,7 +80,7 @@ Example:
 
 If the payee is gone, wait for the lock and refund instead: spilman payer refund")]
 pub struct Close {
-    /// The channel.
+    /// The channel: its funding outpoint, or the beginning of it [default: the only one].
     channel: Option<String>,
     /// Where the payee is, if it has moved.
     #[arg(long, value_name = "ADDRESS")]

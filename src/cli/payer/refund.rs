@@ -30,7 +30,7 @@ Examples:
 
 If the payee settles before the lock, the command says so: the payer's change is in that settlement.")]
 pub struct Refund {
-    /// The channel.
+    /// The channel: its funding outpoint, or the beginning of it [default: the only one].
     #[arg(conflicts_with = "backup")]
     channel: Option<String>,
     /// The backup of a channel, in place of the store. Only the seed of --data is used.

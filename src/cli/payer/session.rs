@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Result};
 use bitcoin::OutPoint;
 use spilman::channel::{KeyRole, Notice, RefusalReason, Stage};
 use spilman::service::{
@@ -125,8 +125,8 @@ impl Session {
         let Ok(connection) = tokio::time::timeout(HELLO, connection).await else {
             bail!("no answer from the payee at {address} within {HELLO:?}: is it a spilman payee?");
         };
-        let connection = connection.with_context(|| {
-            format!("cannot reach the payee at {address}: is `spilman payee serve` running there?")
+        let connection = connection.map_err(|error| {
+            anyhow!("cannot reach the payee at {address}: {error}; is `spilman payee serve` running there?")
         })?;
         connections.insert(address.to_owned(), connection.clone());
         Ok((connection, false))

@@ -25,7 +25,7 @@ fn what_cannot_be_done_is_refused() {
 
     payer.refuses(&["status"], "make one with `spilman payer address`");
     payer.ask(&["address"]);
-    payer.refuses(&["pay", "--total", "1"], "there is no such channel here");
+    payer.refuses(&["pay", "--total", "1"], "no channel is open here");
     let serving = payee.serve("127.0.0.1:0");
     let open_here = ["open", &serving.address, "--capacity", "100000"];
     payer.refuses(&open_here, "0 sat in 0 confirmed coins");
@@ -202,6 +202,16 @@ fn a_node_that_is_not_there_is_named() {
     payee.refuses(&["serve"], "is bitcoind running, and is --rpc-url right?");
     payee.url.clone_from(&chain.node().rpc_url());
     let mut wrong = payee.command(&["serve"]);
+    let (_, _, err) = said(
+        &wrong
+            .env("SPILMAN_RPC_PASSWORD", "wrong")
+            .output()
+            .expect("its end"),
+    );
+    assert!(
+        err.contains("check --rpc-cookie, or --rpc-user and its password"),
+        "{err}"
+    );
     let (code, out, err) = said(
         &wrong
             .env_remove("SPILMAN_RPC_PASSWORD")
