@@ -37,11 +37,11 @@ Signet: --rpc-url http://127.0.0.1:38332, testnet4: --rpc-url http://127.0.0.1:4
 pub struct PayeeArgs {
     #[command(flatten)]
     data: DataArgs,
-    #[command(flatten)]
-    node: NodeArgs,
     /// One JSON object a line, in place of text.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
     #[command(subcommand)]
     command: Command,
 }

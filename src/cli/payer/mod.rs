@@ -40,11 +40,11 @@ The folder of --data has the seed, and in channels/ the backup of each refund: k
 pub struct PayerArgs {
     #[command(flatten)]
     data: DataArgs,
-    #[command(flatten)]
-    node: NodeArgs,
     /// One JSON object, in place of text.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
     #[command(subcommand)]
     command: Command,
 }

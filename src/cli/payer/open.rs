@@ -81,6 +81,10 @@ impl Open {
             session.wait(payer, &[Stage::Open, Stage::Closing], what).await?;
         }
         let stage = payer.map_or(Stage::Closed, |payer| payer.status().borrow().stage);
+        ensure!(
+            self.no_wait || stage == Stage::Open,
+            "the channel {name} is {stage} instead of open: see `spilman payer status`"
+        );
         let text = format!("{name}: {stage}, with {}", sat(capacity));
         let stage = stage.to_string();
         Ok(Answer::new(

@@ -115,7 +115,10 @@ impl Foreign {
             .arg(format!("-chain={chain}"))
             .arg(format!("-datadir={}", folder.display()));
         command.args(["-connect=0", "-listen=0", "-dnsseed=0", "-server=1", "-daemon=0"]);
-        command.arg(format!("-rpcport={port}")).stdout(Stdio::null());
+        command
+            .arg(format!("-rpcport={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let child = command.spawn().expect("it starts");
         let cookie = if chain == "main" {
             ".cookie".into()
