@@ -108,3 +108,7 @@ bench-harness: provision
 # Measure payments beside the bare signatures and verifications in them, and write the table (two minutes)
 bench-channel:
     cargo bench --locked --features cli --bench channel -- --write tests/bench/channel.md
+
+# Measure a payee's service beside the verifications in it, and write the table (two minutes)
+bench-service:
+    cargo bench --locked --features cli --bench service -- --write tests/bench/service.md

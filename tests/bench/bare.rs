@@ -1,3 +1,5 @@
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use std::hint::black_box;
 
 use bitcoin::hashes::{sha256, Hash};

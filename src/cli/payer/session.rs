@@ -12,7 +12,7 @@ use spilman::service::{
     BitcoindChain, Chain, ChannelManager, ChannelManagerBuilder, ManagerObserver, PayeeConnection,
     PayerHandle, Report, ResumeError, Status,
 };
-use spilman::store::{ChannelName, SqliteStore, Store, StoredChannel};
+use spilman::store::{ChannelName, SqliteStore, StoredChannel};
 use tokio::net::TcpStream;
 
 use crate::cli::party::channels;
