@@ -25,7 +25,7 @@ Examples:
   spilman conform --payee ./payee 'refuses-*' --json > report.json
   spilman conform --payee 'spilman peer'      this crate's own payee passes
 
-The program is started once for each case, by `sh -c`, with a separate node. It speaks the wire format on its standard \
+The program is started for each case, by `sh -c`, with a separate node. It speaks the wire format on its standard \
 input and output. The environment variable SPILMAN_CASE holds keys, terms and the node's RPC as one JSON object. In the \
 cases `resumes-*` the program is killed and started again, and finds what it has kept in a folder; a program that says \
 no hello does not resume, and these cases are not applicable. \

@@ -61,7 +61,7 @@ enum Command {
     Payee(payee::PayeeArgs),
     /// Opens channels and pays in them, on a test network.
     Payer(payer::PayerArgs),
-    /// Pays between two processes on a node, kills all three on the way, and counts the money.
+    /// Runs a node, a payee and a payer, kills each of them again and again, and counts the money.
     Live(live::Live),
     /// Explains the three documented channels, and one on Taproot: who does what, why, and what the node answers.
     Demo(demo::Demo),

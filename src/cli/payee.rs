@@ -93,7 +93,7 @@ struct Serve {
     /// Channels of one payer's address that wait for their funding transaction.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().unfunded_channels_per_peer)]
     unfunded_per_peer: usize,
-    /// A connection that says nothing for so many seconds ends; its channels can be resumed.
+    /// Closes a connection after this many silent seconds; its channels can be resumed.
     #[arg(long, value_name = "SECONDS", default_value_t = Bounds::default().idle.as_secs())]
     idle: u64,
     /// End when standard input ends, for a program that starts this one.

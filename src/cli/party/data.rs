@@ -89,7 +89,7 @@ impl DataArgs {
         let seed = path.join("seed");
         ensure!(
             seed.exists(),
-            "{} does not exist: name the folder with --data, or make one with `spilman {make}`",
+            "{} does not exist: name the folder with --data, put its seed back, or make a new one with `spilman {make}`",
             seed.display()
         );
         DataDir::open(path, side)

@@ -30,7 +30,7 @@ use session::Session;
 #[derive(Args)]
 #[command(after_help = "\
 Example, beside a bitcoind on regtest and a `spilman payee serve`:
-  spilman payer address                                   # send coins there, and mine a block
+  spilman payer address                                   # send coins there; they need a confirmation
   spilman payer open 127.0.0.1:9735 --capacity 1000000    # mine three blocks meanwhile
   spilman payer pay --more 250 --times 100
   spilman payer pay --total 30000                         # never pays twice
@@ -40,7 +40,7 @@ The folder of --data has the seed, and in channels/ the backup of each refund: k
 pub struct PayerArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// One JSON object, in place of text.
+    /// JSON, in place of text.
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]

@@ -22,9 +22,10 @@ struct OrderLine {
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  printf 'pay --total 100\\npay --total 200\\n' | spilman payer orders
+  printf 'pay 4f1c --more 250\\npay 7a02 --more 10\\n' | spilman payer orders
 
-Each answer has the number of its line: {\"order\":1,\"answer\":{…}} or {\"order\":1,\"error\":\"…\"}.")]
+Orders run at once, so wait for an answer before you send what depends on it. Each answer has the number of its line: \
+{\"order\":1,\"answer\":{…}} or {\"order\":1,\"error\":\"…\"}.")]
 pub struct Orders {
     /// End when standard input ends, without waiting for answers: for a program that starts this one.
     #[arg(long)]
@@ -68,8 +69,13 @@ async fn answer(session: &Session, number: u64, line: &str) -> Result<()> {
             Ok(answer) => json!({ "order": number, "answer": answer.json() }),
             Err(error) => json!({ "order": number, "error": told(&error) }),
         },
-        // Its first line says what is wrong.
-        Err(error) => json!({ "order": number, "error": error.to_string().lines().next() }),
+        // What comes after it is how to get help.
+        Err(error) => {
+            let text = error.to_string();
+            let said = text.split("\n\n").next().unwrap_or_default();
+            let said: Vec<_> = said.split_whitespace().collect();
+            json!({ "order": number, "error": said.join(" ") })
+        }
     };
     Ok(crate::cli::print(&format!("{answer}\n"))?)
 }

@@ -30,7 +30,7 @@ pub struct Pay {
     #[arg(long, value_name = "SAT")]
     more: Option<u64>,
     /// How many payments of --more.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "more")]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "total")]
     times: u32,
     /// Where the payee is, if it has moved.
     #[arg(long, value_name = "ADDRESS")]

@@ -35,7 +35,7 @@ struct Caller {
 
 /// There is no cookie.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the cookie {}: {error}; is bitcoind running?", path.display())]
+#[error("cannot read the cookie {}: {error}", path.display())]
 struct NoCookie {
     path: PathBuf,
     error: io::Error,

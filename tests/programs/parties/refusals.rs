@@ -23,7 +23,7 @@ fn what_cannot_be_done_is_refused() {
         Side::new(&chain, "payee", &other),
     );
 
-    payer.refuses(&["status"], "make one with `spilman payer address`");
+    payer.refuses(&["status"], "make a new one with `spilman payer address`");
     payer.ask(&["address"]);
     payer.refuses(&["pay", "--total", "1"], "no channel is open here");
     let serving = payee.serve("127.0.0.1:0");
