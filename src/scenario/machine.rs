@@ -150,8 +150,8 @@ impl World {
         // A party that has not seen this yet has not done its first things either.
         payer_chain.announce()?;
         payee_chain.announce()?;
-        machines.payer.start(&payer_chain).await?;
-        machines.payee.start(&payee_chain).await?;
+        Box::pin(machines.payer.start(&payer_chain)).await?;
+        Box::pin(machines.payee.start(&payee_chain)).await?;
         let (payer_end, payee_end, wire) = Interceptor::start(rules, self.recorder.clone(), LOSES_POWER);
         match cut {
             Some(Side::Payer) => cut_at_broadcast(&payer_chain, &wire, self, Side::Payer),

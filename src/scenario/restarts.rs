@@ -101,7 +101,8 @@ impl Channel {
         // What it sees until the next announcement.
         let _ = chain.view(funding.into()).await;
         let machine = self.machine(side)?;
-        machine.start(&chain).await?;
+        // In a debug build, what starts a process takes much of a test's stack.
+        Box::pin(machine.start(&chain)).await?;
         let process = machine.running()?.clone();
         let (paid, verb) = match side {
             Side::Payer => (self.payer.restarted(process.payer(funding))?, "signed"),
@@ -132,9 +133,9 @@ impl Channel {
         let payees = self.machine(Side::Payee)?.running()?.clone();
         tokio::spawn(async move { payees.accept(payee_end, None).await });
         let machine = self.machine(Side::Payer)?;
-        let connection = PayeeConnection::with_random(payer_end, machine.hello()).await;
+        let connection = Box::pin(PayeeConnection::with_random(payer_end, machine.hello())).await;
         let connection = connection.map_err(|error| failed("greet the payee", error))?;
-        let resumed = self.payer()?.resume(&connection).await;
+        let resumed = Box::pin(self.payer()?.resume(&connection)).await;
         drop(connection);
         self.rest().await?;
         Ok(resumed)

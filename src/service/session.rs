@@ -437,7 +437,8 @@ impl<P: Party, C: Chain> Session<P, C> {
             since: Some(self.party.opened().height),
         };
         let chain = &self.chain;
-        let view = in_time(VIEW, async { chain.view(watched).await });
+        // What a chain needs for an answer, a party needs no room for in between.
+        let view = Box::pin(in_time(VIEW, async { chain.view(watched).await }));
         let event = match self.connection.write_during(view).await {
             Ok(view) => {
                 self.polls.saw(view.tip);
@@ -461,7 +462,7 @@ impl<P: Party, C: Chain> Session<P, C> {
     /// With the tip alone a party still acts on its locks.
     async fn tip(&mut self) -> Option<Tip> {
         let chain = &self.chain;
-        let tip = in_time(TIP, async { chain.tip().await });
+        let tip = Box::pin(in_time(TIP, async { chain.tip().await }));
         match self.connection.write_during(tip).await {
             Ok(tip) => {
                 self.polls.saw(tip);

@@ -82,7 +82,9 @@ impl<P: Party, C: Chain> Session<P, C> {
             Action::Notify(notice) => self.on_notice(&notice),
             Action::Broadcast { role, tx } => {
                 let chain = &self.chain;
-                let asked = in_time("broadcast a transaction", async { chain.broadcast(&tx).await });
+                let asked = Box::pin(in_time("broadcast a transaction", async {
+                    chain.broadcast(&tx).await
+                }));
                 let answer = self.connection.write_during(asked).await;
                 if let Ok(rejected) = &answer {
                     let rejected = rejected.as_deref();
@@ -97,9 +99,9 @@ impl<P: Party, C: Chain> Session<P, C> {
             }
             Action::BroadcastPackage { role, package } => {
                 let chain = &self.chain;
-                let asked = in_time("submit a package", async {
+                let asked = Box::pin(in_time("submit a package", async {
                     chain.broadcast_package(&package).await
-                });
+                }));
                 let answer = self.connection.write_during(asked).await;
                 if let Ok(rejected) = &answer {
                     let (package, rejected) = (&package, rejected.as_deref());
