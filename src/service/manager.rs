@@ -76,6 +76,8 @@ struct Inner<C> {
     parts: ChannelManagerBuilder,
     registry: Arc<Registry>,
     connections: Arc<Room>,
+    /// Connections that are refused.
+    refusals: Arc<Room>,
     unfunded: Arc<Room>,
 }
 

@@ -314,8 +314,8 @@ impl<P: Party, C: Chain> Session<P, C> {
 
     async fn on_request(&mut self, request: Request) {
         match request {
-            // The handle says why, when no answer comes.
-            Request::Apply(..) if self.store_failed.is_some() => {}
+            // The handle says why, when no answer comes. A child changes nothing but the fee.
+            Request::Apply(event, _) if self.store_failed.is_some() && !matches!(*event, Event::Bump(_)) => {}
             Request::Attach(attachment) => self.attach(*attachment).await,
             Request::Apply(event, reply) => {
                 let result = self.apply(*event).await;

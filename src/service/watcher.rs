@@ -14,24 +14,21 @@ const BATCH: usize = 1_000;
 /// How many broadcasts run at the same time: what a node takes without refusing others.
 const BROADCASTS: usize = 8;
 
-/// One task that asks the chain for all channels: what waits while it asks is asked for together, next.
+/// One task that asks the chain for all channels: what waits while it asks is asked for together, next. Another one asks for the
+/// tip, which helps a party when views take long.
 ///
-/// A copy is the same task. It ends with the last copy.
+/// A copy has the same tasks. They end with the last copy.
 #[derive(Clone)]
 pub(super) struct Watcher<C> {
     chain: C,
     /// The chain answers for many at once.
     batches: bool,
-    asks: mpsc::UnboundedSender<Ask>,
+    views: mpsc::UnboundedSender<(Watched, Reply<ChainView>)>,
+    tips: mpsc::UnboundedSender<Reply<Tip>>,
     broadcasts: Arc<Semaphore>,
 }
 
-/// What a party wants to know. It waits for the answer, so that each has one of these at most.
-enum Ask {
-    View(Watched, Reply<ChainView>),
-    Tip(Reply<Tip>),
-}
-
+/// Where an answer goes. A party waits for it, so that each has one of these at most.
 type Reply<T> = oneshot::Sender<Result<T, ChainError>>;
 
 /// The task has ended with its runtime, or the chain has answered less than it was asked.
@@ -41,24 +38,18 @@ struct NoAnswer;
 
 impl<C: Chain + Clone> Watcher<C> {
     pub fn new(chain: C) -> Self {
-        let (asks, asked) = mpsc::unbounded_channel();
-        tokio::spawn(watch(chain.clone(), asked));
+        let (views, viewed) = mpsc::unbounded_channel();
+        let (tips, asked) = mpsc::unbounded_channel();
+        tokio::spawn(answer_views(chain.clone(), viewed));
+        tokio::spawn(answer_tips(chain.clone(), asked));
         Self {
             // One that panics here is asked for each, where panics are dealt with.
             batches: catch(|| chain.views(&[]).is_some()).unwrap_or(false),
             chain,
-            asks,
+            views,
+            tips,
             broadcasts: Arc::new(Semaphore::new(BROADCASTS)),
         }
-    }
-
-    async fn ask<T>(&self, task: &'static str, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, ChainError> {
-        let (reply, answer) = oneshot::channel();
-        // If the task has ended, `reply` is gone with the request.
-        let _ = self.asks.send(ask(reply));
-        answer
-            .await
-            .unwrap_or_else(|_| Err(ChainError::new(task, NoAnswer)))
     }
 
     async fn in_turn<T>(&self, broadcast: impl Future<Output = T>) -> T {
@@ -68,50 +59,55 @@ impl<C: Chain + Clone> Watcher<C> {
     }
 }
 
-async fn watch<C: Chain>(chain: C, mut asked: mpsc::UnboundedReceiver<Ask>) {
+async fn answer_views<C: Chain>(chain: C, mut asked: mpsc::UnboundedReceiver<(Watched, Reply<ChainView>)>) {
     let mut asks = Vec::new();
     while asked.recv_many(&mut asks, BATCH).await > 0 {
-        let (mut watched, mut views, mut tips) = (Vec::new(), Vec::new(), Vec::new());
-        for ask in asks.drain(..) {
-            match ask {
-                // Whoever does not wait any more is not asked for.
-                Ask::View(_, reply) if reply.is_closed() => {}
-                Ask::View(channel, reply) => {
-                    watched.push(channel);
-                    views.push(reply);
-                }
-                Ask::Tip(reply) => tips.push(reply),
+        // Whoever does not wait any more is not asked for.
+        let waiting = asks.drain(..).filter(|(_, reply)| !reply.is_closed());
+        let (watched, replies): (Vec<_>, Vec<_>) = waiting.unzip();
+        let all = in_time(VIEW, async {
+            match chain.views(&watched) {
+                Some(views) => Ok(views.await),
+                None => Ok(Vec::new()),
             }
-        }
-        if !watched.is_empty() {
-            let all = in_time(VIEW, async {
-                match chain.views(&watched) {
-                    Some(views) => Ok(views.await),
-                    None => Ok(Vec::new()),
-                }
-            });
-            let answers = all.await.unwrap_or_else(|error| error.repeated(watched.len()));
-            // Where a chain answers less than it was asked, the rest learns that there is no answer.
-            for (reply, answer) in views.into_iter().zip(answers) {
-                let _ = reply.send(answer);
-            }
-        }
-        if !tips.is_empty() {
-            let tip = in_time(TIP, async { chain.tip().await }).await;
-            let answers = match tip {
-                Ok(tip) => tips.iter().map(|_| Ok(tip)).collect(),
-                Err(error) => error.repeated(tips.len()),
-            };
-            for (reply, answer) in tips.into_iter().zip(answers) {
-                let _ = reply.send(answer);
-            }
+        });
+        let answers = all.await.unwrap_or_else(|error| error.repeated(watched.len()));
+        // Where a chain answers less than it was asked, the rest learns that there is no answer.
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            let _ = reply.send(answer);
         }
     }
 }
 
+async fn answer_tips<C: Chain>(chain: C, mut asked: mpsc::UnboundedReceiver<Reply<Tip>>) {
+    let mut replies = Vec::new();
+    while asked.recv_many(&mut replies, BATCH).await > 0 {
+        let answers = match in_time(TIP, async { chain.tip().await }).await {
+            Ok(tip) => replies.iter().map(|_| Ok(tip)).collect(),
+            Err(error) => error.repeated(replies.len()),
+        };
+        for (reply, answer) in replies.drain(..).zip(answers) {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// The answer of one of the tasks.
+async fn answer<T>(
+    task: &'static str,
+    answer: oneshot::Receiver<Result<T, ChainError>>,
+) -> Result<T, ChainError> {
+    answer
+        .await
+        .unwrap_or_else(|_| Err(ChainError::new(task, NoAnswer)))
+}
+
 impl<C: Chain + Clone> Chain for Watcher<C> {
     async fn tip(&self) -> Result<Tip, ChainError> {
-        self.ask(TIP, Ask::Tip).await
+        let (reply, tip) = oneshot::channel();
+        // If the task has ended, `reply` is gone with the request.
+        let _ = self.tips.send(reply);
+        answer(TIP, tip).await
     }
 
     async fn view(&self, watched: Watched) -> Result<ChainView, ChainError> {
@@ -119,7 +115,9 @@ impl<C: Chain + Clone> Chain for Watcher<C> {
             // A channel that takes long holds up no other one.
             return self.chain.view(watched).await;
         }
-        self.ask(VIEW, |reply| Ask::View(watched, reply)).await
+        let (reply, view) = oneshot::channel();
+        let _ = self.views.send((watched, reply));
+        answer(VIEW, view).await
     }
 
     async fn broadcast(&self, tx: &Transaction) -> Result<Option<String>, ChainError> {

@@ -248,6 +248,45 @@ fn nothing_is_said_in_between() {
     pair.tell(Side::Payer, Event::Pay(sat(1))).unwrap();
 }
 
+/// A payment that waits until payments count is not acknowledged by *resumed*, and is once it counts.
+#[test]
+fn what_is_parked_is_not_acknowledged_by_resuming() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.clone().paying(&[1_000]).open();
+        pair.poll(Side::Payer, 3, None).unwrap();
+        pair.tell(Side::Payee, Event::Blind(None)).unwrap();
+        pay(&mut pair, &[2_000]).unwrap();
+        reconnect(&mut pair);
+        assert_eq!(pair.payer.acknowledged(), sat(1_000), "{at}");
+        pair.poll(Side::Payee, 3, None).unwrap();
+        assert_eq!(pair.payer.acknowledged(), sat(2_000), "{at}");
+    }
+}
+
+/// A payment that was due on one connection, and went out on the next, does not go out again after a reorganisation.
+#[test]
+fn what_was_due_on_one_connection_is_not_due_on_the_next() {
+    for case in channels() {
+        let at = case.name();
+        let mut pair = case.clone().paying(&[1_000]).open();
+        pair.poll(Side::Payer, 3, None).unwrap();
+        pair.network.messages_left = Some(0);
+        pay(&mut pair, &[2_000]).unwrap();
+        pair.poll_both(0, None).unwrap();
+        reconnect(&mut pair);
+        assert_eq!(pair.payer.acknowledged(), sat(1_000), "{at}");
+        pair.network.messages_left = Some(0);
+        pair.poll_both(3, None).unwrap();
+        reconnect(&mut pair);
+        assert_eq!(pair.payer.acknowledged(), sat(2_000), "{at}");
+        for confirmations in [0, 3] {
+            pair.poll_both(confirmations, None).unwrap();
+        }
+        assert_eq!(pair.stages(), [Stage::Open; 2], "{at}");
+    }
+}
+
 /// Who answers may be a stranger at a wrong address: only a proof, or the chain, ends the channel.
 #[test]
 fn a_refusal_before_the_proof_ends_nothing() {

@@ -228,6 +228,16 @@ impl Hand {
 
     /// Opens a channel with a payee on the other end, honestly, and waits until it is ready.
     pub async fn open_as_payer(&mut self, case: &Case, chain: &FakeChain) -> Payer {
+        let mut payer = self.fund_as_payer(case).await;
+        chain.confirm(3);
+        let ready = self.receive().await.unwrap();
+        let actions = payer.apply(Event::Message(ready)).unwrap();
+        self.carry_out(actions).await;
+        payer
+    }
+
+    /// The same until the funding transaction is handed over.
+    pub async fn fund_as_payer(&mut self, case: &Case) -> Payer {
         let (payer, message) = case.propose();
         self.send(&message).await;
         let payer = payer.accept(self.receive().await.unwrap()).unwrap();
@@ -235,11 +245,7 @@ impl Hand {
         let (payer, message) = co_signed(payer.fund(funding).unwrap());
         self.send(&message).await;
         let payer = payer.verify_refund(self.receive().await.unwrap()).unwrap();
-        let (mut payer, actions) = payer.into_payer();
-        self.carry_out(actions).await;
-        chain.confirm(3);
-        let ready = self.receive().await.unwrap();
-        let actions = payer.apply(Event::Message(ready)).unwrap();
+        let (payer, actions) = payer.into_payer();
         self.carry_out(actions).await;
         payer
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bitcoin::TxOut;
 use spilman::channel::Protocol::Example7;
 use spilman::channel::{
-    ChannelId, ChannelKeys, Envelope, Features, HelloRandoms, Message, RefusalReason, Resume, Stage,
+    ChannelId, ChannelKeys, Envelope, Event, Features, HelloRandoms, Message, RefusalReason, Resume, Stage,
     UnverifiedSignature, VersionRange,
 };
 use spilman::service::{
@@ -29,7 +29,7 @@ pub type Manager = ChannelManager<FakeChain>;
 pub struct Sides {
     case: Case,
     pub chain: FakeChain,
-    disks: [Disk; 2],
+    pub disks: [Disk; 2],
     reports: Arc<Mutex<Vec<String>>>,
     bounds: Bounds,
 }
@@ -534,6 +534,49 @@ async fn peers_get_no_more_than_their_share() {
     assert!(silent.status().borrow().connected);
     until(silent.status(), "the end", |status| !status.connected).await;
     silent.resume(&greet(&payees).await).await.unwrap();
+}
+
+/// A channel that closes before its funding transaction is confirmed keeps its place: it has cost its peer nothing.
+#[tokio::test(start_paused = true)]
+async fn closing_makes_no_room() {
+    let mut sides = Sides::of(Case::new(Example7));
+    sides.bounds.unfunded_channels = 1;
+    let (payers, payees) = (sides.payers().await, sides.payees().await);
+    let mut hand = Hand { io: connect(&payees) };
+    let mut payer = hand.fund_as_payer(&sides.case).await;
+    sleep(Duration::from_secs(1)).await;
+    hand.carry_out(payer.apply(Event::Close).unwrap()).await;
+    let payee = payees.payees().pop().unwrap();
+    until(payee.status(), "the close", |status| {
+        status.stage == Stage::Closing
+    })
+    .await;
+    let reason = RefusalReason::ChannelBusy;
+    let refused = sides.open(&payers, connect(&payees), 2).await.map(drop);
+    assert_matches!(refused, Err(OpenError::PeerRefused { reason: said, .. }) if said == reason);
+    sides.chain.confirm_the_spend();
+    sleep(Duration::from_secs(60)).await;
+    sides.open(&payers, connect(&payees), 2).await.unwrap();
+}
+
+/// Who is told that there are too many connections has one for a while; the others are just dropped.
+#[tokio::test(start_paused = true)]
+async fn refusals_are_counted_as_well() {
+    let mut sides = Sides::of(Case::new(Example7));
+    sides.bounds.connections = 1;
+    let payees = sides.payees().await;
+    let _held = greet(&payees).await;
+    let mut hands: Vec<_> = (0..20).map(|_| Hand { io: connect(&payees) }).collect();
+    sleep(Duration::from_secs(1)).await;
+    let mut told = 0;
+    for hand in &mut hands {
+        told += u32::from(soon("an answer", hand.receive()).await.is_some());
+    }
+    assert_eq!(told, 16);
+    drop(hands);
+    sleep(Duration::from_secs(20)).await;
+    let mut hand = Hand { io: connect(&payees) };
+    assert_eq!(hand.refused().await, RefusalReason::ChannelBusy);
 }
 
 /// A peer that does not read, or that floods one of its channels, holds up its own connection and no other.

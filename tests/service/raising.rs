@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::chains::FakeChain;
+use crate::disk;
 use crate::hand::settles;
 use crate::manager::{pays, Sides};
 use crate::pair::{secret, Case, HEIGHT, MTP};
@@ -61,13 +64,13 @@ fn sign(label: &str, child: &ChildTx) -> Transaction {
     tx
 }
 
-/// A chain that takes packages, and remembers each once.
+/// A chain that takes packages, and remembers each once. So many submissions fail first.
 #[derive(Clone)]
-struct Packages(FakeChain, Arc<Mutex<Vec<CpfpPackage>>>);
+struct Packages(FakeChain, Arc<Mutex<Vec<CpfpPackage>>>, Arc<AtomicU32>);
 
 impl Packages {
     fn new(chain: &FakeChain) -> Self {
-        Self(chain.clone(), Arc::default())
+        Self(chain.clone(), Arc::default(), Arc::default())
     }
 
     fn all(&self) -> Vec<CpfpPackage> {
@@ -89,6 +92,10 @@ impl Chain for Packages {
     }
 
     async fn broadcast_package(&self, package: &CpfpPackage) -> Result<Option<String>, ChainError> {
+        let fails = self.2.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        if fails.is_ok() {
+            return Err(ChainError::new("submit a package", "no one answers"));
+        }
         let mut packages = self.1.lock().unwrap();
         if !packages.contains(package) {
             packages.push(package.clone());
@@ -238,6 +245,48 @@ async fn a_refund_is_raised_after_its_lock() {
     };
     assert!(package.feerate() >= rate(30) && package.feerate() < rate(31));
     assert_eq!(package.parent(), payer.refund().tx());
+}
+
+/// Nobody knows what became of a submission without an answer, or of one before a process died. The child goes out with the
+/// next block, although its parent is in the mempool.
+#[tokio::test(start_paused = true)]
+async fn a_child_goes_out_until_it_is_in_a_block() {
+    for (side, label) in [(0, "payer"), (1, "payee")] {
+        let estimate = Estimate::default();
+        estimate.set(Some(10));
+        let raise = |builder: ChannelManagerBuilder| builder.raise_fees(estimate, signer(label), BUDGET);
+        let (sides, chain, manager) = restarted(side, raise).await;
+        chain.2.store(1, SeqCst);
+        if let Some(payee) = manager.payees().pop() {
+            payee.close().await.unwrap();
+        }
+        reach(&chain, LOCK).await;
+        assert_eq!(chain.all(), [], "{label}");
+        assert!(sides.chain.state.lock().unwrap().spend.is_some(), "{label}");
+        reach(&chain, LOCK + 1).await;
+        assert_eq!(chain.all().len(), 1, "{label}");
+        manager.payers().iter().for_each(|payer| payer.abort());
+        manager.payees().iter().for_each(|payee| payee.abort());
+        let next = Packages::new(&sides.chain);
+        let _manager = sides.builder(side).start(next.clone()).await.unwrap();
+        reach(&next, LOCK + 2).await;
+        assert_eq!(next.all(), chain.all(), "{label}");
+    }
+}
+
+/// A child changes nothing but the fee, so that a store that has failed does not keep it back.
+#[tokio::test(start_paused = true)]
+async fn a_payee_without_a_store_still_raises() {
+    let estimate = Estimate::default();
+    estimate.set(Some(10));
+    let raise = |builder: ChannelManagerBuilder| builder.raise_fees(estimate, signer("payee"), BUDGET);
+    let (sides, chain, payees) = restarted(1, raise).await;
+    sides.disks[1].set(disk::Mood::Fails);
+    let payee = payees.payees().pop().unwrap();
+    let _ = payee.close().await;
+    reach(&chain, LOCK - 30).await;
+    assert!(payee.status().borrow().store_failed.is_some());
+    assert_eq!(chain.all().len(), 1);
 }
 
 /// A wallet that fails is reported, and asked again; one that hangs is given up.

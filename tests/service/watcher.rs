@@ -94,10 +94,10 @@ impl Chain for Batching {
 }
 
 /// A store with channels, each with a payment, and the next process of its payee.
-async fn restarted(answer: Answer) -> (Batching, ChannelManager<Batching>, Sides) {
+async fn restarted(answer: Answer, channels: u16) -> (Batching, ChannelManager<Batching>, Sides) {
     let sides = Sides::of(Case::new(Example7));
     let (payers, payees) = (sides.payers().await, sides.payees().await);
-    for number in 0..CHANNELS {
+    for number in 0..channels {
         let (payer, payee) = sides.opened(&payers, &payees, number).await;
         pays(&payer, 1_000).await;
         payee.abort();
@@ -116,7 +116,7 @@ fn blind(payees: &ChannelManager<Batching>) -> usize {
 /// All channels of a store are viewed with one question, at the start, at each block, and in between.
 #[tokio::test(start_paused = true)]
 async fn one_question_serves_all_channels() {
-    let (chain, payees, _sides) = restarted(Answer::Whole).await;
+    let (chain, payees, _sides) = restarted(Answer::Whole, CHANNELS).await;
     sleep(Duration::from_secs(1)).await;
     chain.inner.confirm(7);
     sleep(Duration::from_secs(100)).await;
@@ -134,7 +134,7 @@ async fn one_question_serves_all_channels() {
 #[tokio::test(start_paused = true)]
 async fn a_channel_without_an_answer_is_blind_until_there_is_one() {
     for (answer, after, blind_at_first) in [(Answer::Short, 1, 1..=4), (Answer::Never, 70, 5..=5)] {
-        let (chain, payees, _sides) = restarted(answer).await;
+        let (chain, payees, _sides) = restarted(answer, CHANNELS).await;
         sleep(Duration::from_secs(after)).await;
         let count = blind(&payees);
         assert!(blind_at_first.contains(&count), "{answer:?}: {count} are blind");
@@ -144,10 +144,20 @@ async fn a_channel_without_an_answer_is_blind_until_there_is_one() {
     }
 }
 
+/// While no view comes, the tip does, and with it alone a payee settles at the margin.
+#[tokio::test(start_paused = true)]
+async fn a_view_that_hangs_does_not_hold_up_the_tip() {
+    let (chain, _payees, _sides) = restarted(Answer::Never, 1).await;
+    let before = chain.inner.broadcast_so_far().len();
+    chain.inner.reach(crate::pair::HEIGHT + 120, crate::pair::MTP);
+    sleep(Duration::from_secs(600)).await;
+    assert!(chain.inner.broadcast_so_far().len() > before);
+}
+
 /// A chain that panics when it is asked for many is asked for each.
 #[tokio::test(start_paused = true)]
 async fn a_chain_that_cannot_be_asked_for_many_is_asked_for_each() {
-    let (chain, payees, _sides) = restarted(Answer::Panics).await;
+    let (chain, payees, _sides) = restarted(Answer::Panics, CHANNELS).await;
     sleep(Duration::from_secs(100)).await;
     assert_eq!(blind(&payees), 0);
     assert!(chain.alone.load(SeqCst) >= usize::from(CHANNELS));

@@ -30,13 +30,14 @@ impl Payee {
         // Before anything is changed, because it may fail.
         let must_settle = self.params.terms().must_settle(view.tip, view.funding_parent);
         let due = self.due(must_settle, view.spend.is_some())?;
+        let is_news = self.sight.viewed_at() != Some(view.tip);
         self.see(view);
         if self.is_pointless() {
             return Ok(self.abandon());
         }
         let mut actions = self.on_confirmations();
         actions.extend(self.broadcast_funding_again(must_settle));
-        actions.extend(self.broadcast_settlement(due, must_settle)?);
+        actions.extend(self.broadcast_settlement(due, must_settle, is_news)?);
         Ok(actions)
     }
 
@@ -69,7 +70,7 @@ impl Payee {
         if self.sight.tell_blind(long) {
             actions.push(Action::Notify(Notice::Blind { since, tip }));
         }
-        actions.extend(self.broadcast_settlement(due, must_settle)?);
+        actions.extend(self.broadcast_settlement(due, must_settle, true)?);
         Ok(actions)
     }
 
@@ -141,11 +142,13 @@ impl Payee {
 
     /// Settles with what is due, or with what was broadcast before: with every block, until it is in one, because a mempool
     /// forgets, and a reorganisation undoes a block. From the closing margin on, the latest payment is broadcast as well,
-    /// whatever became of the settlement.
+    /// whatever became of the settlement. A child goes out again while its parent waits in the mempool, because nobody knows
+    /// whether it is there.
     fn broadcast_settlement(
         &mut self,
         due: Option<SettlementTx>,
         must_settle: bool,
+        is_news: bool,
     ) -> Result<Vec<Action>, SpendError> {
         let seen = self.sight.visible_spend();
         if let Some(settlement) = due {
@@ -168,6 +171,7 @@ impl Payee {
                 let other = other.map(|payment| Action::broadcast(payment.role(), payment.tx()));
                 [claim.broadcast()].into_iter().chain(other).collect()
             }
+            _ if is_news && claim.child().is_some() => vec![claim.broadcast()],
             _ => Vec::new(),
         })
     }

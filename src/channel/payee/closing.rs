@@ -92,7 +92,7 @@ impl Payee {
         action
     }
 
-    /// Returns the settlement that is broadcast, if it takes two signatures.
+    /// Returns the settlement that is broadcast.
     #[cfg(feature = "service")]
     pub(crate) fn raisable(&self) -> Option<Raisable> {
         let State::Settling(claim) = &self.state else {

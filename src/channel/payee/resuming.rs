@@ -4,6 +4,7 @@ use crate::channel::event::Action;
 use crate::channel::message::{Message, MessageKind};
 use crate::channel::params::ChannelId;
 use crate::channel::resume::{HelloRandoms, Resume, Resumed, ResumedState, Unverified};
+use crate::channel::transaction::PaymentTx;
 
 /// How the payee goes on with a channel on a new connection.
 impl Payee {
@@ -32,7 +33,8 @@ impl Payee {
         }
         (self.resuming, self.resumed) = (None, true);
         let state = self.resumed_state();
-        let latest_payment = self.payments.held().map(|payment| payment.signed());
+        // A parked payment does not count yet, and the payer says it again.
+        let latest_payment = self.payments.latest.as_ref().map(PaymentTx::signed);
         let resumed = Resumed {
             latest_payment,
             state,

@@ -18,6 +18,7 @@ impl Payer {
         if !view.is_possible(&self.params, self.funding().outpoint()) {
             return self.on_blind(Some(view.tip));
         }
+        let is_news = self.seen.tip != view.tip;
         self.seen = Seen {
             tip: view.tip,
             funding_parent: view.funding_parent,
@@ -28,7 +29,7 @@ impl Payer {
         }
         let is_funded = view.confirmations > 0 || view.spend.is_some();
         let mut actions = if is_funded { self.on_funded() } else { Vec::new() };
-        actions.extend(self.on_view(view));
+        actions.extend(self.on_view(view, is_news));
         actions
     }
 
@@ -47,7 +48,7 @@ impl Payer {
         }
     }
 
-    fn on_view(&mut self, view: &ChainView) -> Vec<Action> {
+    fn on_view(&mut self, view: &ChainView, is_news: bool) -> Vec<Action> {
         if self.phase == PayerPhase::Abandoned {
             return Vec::new();
         }
@@ -59,7 +60,15 @@ impl Payer {
                 self.outcome = Some(outcome);
                 return vec![Action::Notify(Notice::Closed(outcome))];
             }
-            return Vec::new();
+            // Nobody knows whether the child is in the mempool with it.
+            let waits = spend.confirmations == 0
+                && spend.tx.compute_txid() == self.refund.spend().tx().compute_txid();
+            let is_raised = self.refund.child().is_some();
+            return if waits && is_raised && is_news {
+                vec![self.refund.broadcast()]
+            } else {
+                Vec::new()
+            };
         }
         if self.phase == PayerPhase::Protected {
             return self.abandon_if_late();

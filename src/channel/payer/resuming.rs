@@ -13,6 +13,8 @@ use crate::channel::resume::{HelloRandoms, Resume, Resumed, ResumedState, Unveri
 impl Payer {
     pub(super) fn on_reconnected(&mut self, channel: ChannelId, randoms: HelloRandoms) -> Vec<Action> {
         self.channel = channel;
+        // What was due on the last connection follows from the answer on this one.
+        self.pays_when_ready = false;
         if matches!(self.phase, PayerPhase::Closed | PayerPhase::Abandoned) {
             return Vec::new();
         }

@@ -18,6 +18,7 @@ use serde_json::{json, Value};
 use tokio::time::timeout;
 
 use super::calls::Rpc;
+use super::view::Viewer;
 use super::{BitcoindChain, Chain, Watched};
 use crate::service::fees::Fees as _;
 
@@ -281,6 +282,32 @@ async fn many_channels_cost_little_more_than_one() {
         }
         assert_eq!(node.lock().unwrap().requests - before, requests);
     }
+}
+
+/// Both sides of a channel see the same. A search that takes long is an error for those that it is about, and the next view
+/// goes on from where it ended.
+#[test]
+fn a_search_may_take_several_views() {
+    let (node, client) = start();
+    let mut viewer = Viewer::new(Rpc(Arc::new(client)));
+    node.lock().unwrap().mine(vec![spend()]);
+    let unspent = OutPoint::new(Txid::from_byte_array([8; 32]), 0);
+    node.lock().unwrap().unspent = HashMap::from([(unspent, 5)]);
+    let since = Some(Height::from_consensus(90).unwrap());
+    let watched = [funding(), unspent, funding()].map(|funding| Watched { funding, since });
+    viewer.search = Duration::ZERO;
+    let views = viewer.views(&watched).unwrap();
+    let error = views[0].as_ref().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "still searching the blocks for the spend, down to height 84: at height 101 so far"
+    );
+    assert_eq!(views[1].as_ref().unwrap().confirmations, 5);
+    assert!(views[2].is_err());
+    viewer.search = Duration::from_secs(10);
+    let views = viewer.views(&watched).unwrap();
+    let spends = [0, 2].map(|at| views[at].as_ref().unwrap().spend.clone().unwrap().confirmations);
+    assert_eq!(spends, [1, 1]);
 }
 
 /// A node gives a feerate in bitcoin for a thousand vbytes, or says why it has none.

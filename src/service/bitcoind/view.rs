@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bitcoin::absolute::Height;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction};
@@ -14,6 +15,9 @@ use crate::service::chain::Watched;
 /// new blocks faster than that, and what it shows is out of date anyway.
 const ATTEMPTS: u32 = 10;
 
+/// What was searched in that time is remembered, and the next view goes on from there.
+const SEARCH: Duration = Duration::from_secs(10);
+
 /// How far below the tip at its opening a channel's spend may be: as deep as a reorganisation may have gone meanwhile.
 const REORG: u32 = 6;
 
@@ -22,11 +26,21 @@ const REORG: u32 = 6;
 #[error("the tip changed during each of {ATTEMPTS} polls: the node is still catching up")]
 struct Unsettled;
 
+/// The spend may be further down.
+#[derive(Debug, thiserror::Error)]
+#[error("still searching the blocks for the spend, down to height {from}: at height {height} so far")]
+struct Searching {
+    height: u32,
+    from: u32,
+}
+
 /// A node, and what is known of its blocks.
 pub(super) struct Viewer {
     pub rpc: Rpc,
     /// No block below this can have anything to do with a channel of which nothing is said: it is the first tip that was seen.
     from_height: OnceLock<u32>,
+    /// How long blocks are searched in one view.
+    pub search: Duration,
     known: Mutex<Known>,
 }
 
@@ -74,6 +88,7 @@ impl Viewer {
         Self {
             rpc,
             from_height: OnceLock::new(),
+            search: SEARCH,
             known: Mutex::default(),
         }
     }
@@ -96,8 +111,9 @@ impl Viewer {
     /// Returns what became of each of these outputs, all at the same tip.
     pub fn views(&self, watched: &[Watched]) -> Result<Vec<Result<ChainView, Failure>>, Failure> {
         let mut info = self.info()?;
+        let until = Instant::now() + self.search;
         for _ in 0..ATTEMPTS {
-            let views = self.poll(watched, &info)?;
+            let views = self.poll(watched, &info, until)?;
             // The pieces fit together only if no block came between them.
             let now = self.info()?;
             if now.hash == info.hash {
@@ -112,13 +128,15 @@ impl Viewer {
         &self,
         watched: &[Watched],
         info: &ChainInfo,
+        until: Instant,
     ) -> Result<Vec<Result<ChainView, Failure>>, Failure> {
         let unspent = self.unspent(watched, info)?;
         let mut spends = self.spends_in_mempool(watched)?;
         let missing = self.missing(watched, &unspent, &spends)?;
-        let failed = self.search_blocks(missing, info, &mut spends);
+        let failed = self.search_blocks(missing, (info, until), &mut spends);
         let views = watched.iter().map(|watched| {
-            let spend = spends.remove(&watched.funding);
+            // Both sides of a channel may ask.
+            let spend = spends.get(&watched.funding).cloned();
             match &failed {
                 Some((error, unfound)) if unfound.contains(&watched.funding) => Err(Arc::clone(error).into()),
                 _ => self.put_together(unspent.get(&watched.funding).copied(), spend, info),
@@ -209,11 +227,11 @@ impl Viewer {
     }
 
     /// Searches for the spends of these outputs from the tip downwards, reading each block once. The walk follows the blocks'
-    /// own links, so that it stays on one branch. A block that cannot be read ends it, for those that it may concern.
+    /// own links, so that it stays on one branch. A block that cannot be read ends it, for those that it may concern, and so does the time.
     fn search_blocks(
         &self,
         mut missing: Vec<Watched>,
-        info: &ChainInfo,
+        (info, until): (&ChainInfo, Instant),
         spends: &mut HashMap<OutPoint, SeenSpend>,
     ) -> Option<(Arc<dyn std::error::Error + Send + Sync>, HashSet<OutPoint>)> {
         let first_seen = self.from_height.get().copied().unwrap_or(info.height);
@@ -231,7 +249,13 @@ impl Viewer {
                 hash = parent;
                 continue;
             }
-            let block = match self.rpc.block(hash) {
+            let block = if Instant::now() < until {
+                self.rpc.block(hash)
+            } else {
+                let from = missing.iter().map(from).min().unwrap_or(height);
+                Err(Searching { height, from }.into())
+            };
+            let block = match block {
                 Ok(block) => block,
                 Err(error) => {
                     let unfound = missing.into_iter().map(|watched| watched.funding);

@@ -16,7 +16,8 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Connections at a time. Default 1,024.
+    /// Connections at a time. Default 512. Each takes a file descriptor, of which a process usually has 1,024, and the chain and the
+    /// store need some.
     pub connections: usize,
     /// Connections of one peer at a time. Default 16.
     pub connections_per_peer: usize,
@@ -34,7 +35,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            connections: 1_024,
+            connections: 512,
             connections_per_peer: 16,
             channels_per_connection: 256,
             unfunded_channels: 1_024,

@@ -14,6 +14,7 @@ use crate::service::backoff::Backoff;
 use crate::service::chain::Chain;
 use crate::service::fees::{FeeBudget, Fees};
 use crate::service::guard::catch;
+use crate::service::keys::KeyReuse;
 use crate::service::open_error::OpenError;
 use crate::service::report::Observer;
 use crate::service::session::Pace;
@@ -22,6 +23,9 @@ use crate::service::timing::{OPENING_TIMEOUT, STALE, WALLET_TIMEOUT};
 use crate::service::wallet::ChildSigner;
 use crate::service::watcher::Watcher;
 use crate::store::Store;
+
+/// How many connections are told at a time that there are too many.
+const REFUSALS: usize = 16;
 
 /// What a [`ChannelManager`] is made of. Everything but the store, the keys and the payout has a default.
 #[derive(Clone)]
@@ -156,6 +160,7 @@ impl ChannelManagerBuilder {
             chain: Watcher::new(chain),
             registry: Arc::new(Registry::default()),
             connections: Room::new(bounds.connections, bounds.connections_per_peer),
+            refusals: Room::new(REFUSALS, REFUSALS),
             unfunded: Room::new(bounds.unfunded_channels, bounds.unfunded_channels_per_peer),
             parts: self,
         };
@@ -194,7 +199,8 @@ impl ChannelManagerBuilder {
             .backoff(self.pace.backoff)
             .stale_after(self.pace.stale_after)
             .store(Arc::clone(&self.store), key_id)
-            .key_reuse(self.random.key_reuse())
+            // 16 random bytes come once, and a record of all keys would grow with every peer that asks for one.
+            .key_reuse(KeyReuse::Allow)
             .nonces(Some(self.random.nonces()))
     }
 }

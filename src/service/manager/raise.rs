@@ -1,8 +1,10 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::FeeRate;
 use futures_util::{stream, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{watch, Mutex};
 use tokio::time::timeout;
 
 use super::registry::Registry;
@@ -50,6 +52,10 @@ where
     })
 }
 
+/// What was asked for while all channels were looked at once, by blocks.
+#[derive(Default)]
+struct Estimates(Mutex<HashMap<u32, Option<FeeRate>>>);
+
 struct Raiser<F, S> {
     fees: Arc<F>,
     signer: S,
@@ -72,27 +78,46 @@ impl<F: Fees, S: ChildSigner + Clone + Sync> Raiser<F, S> {
             if payers.is_empty() && payees.is_empty() && Arc::strong_count(&registry) == 1 {
                 return;
             }
-            self.look_at_all(payers, KeyRole::Payer).await;
-            self.look_at_all(payees, KeyRole::Payee).await;
+            // A payee has a deadline.
+            let estimates = Estimates::default();
+            self.look_at_all(payees, KeyRole::Payee, &estimates).await;
+            self.look_at_all(payers, KeyRole::Payer, &estimates).await;
         }
     }
 
-    async fn look_at_all<T>(&self, handles: Vec<Arc<Handle<T>>>, role: KeyRole) {
-        let looks = handles.into_iter().map(|handle| self.look_at(handle, role));
+    /// Without an estimate the deadline decides. One that fails, or takes long, is not asked again for the other channels.
+    async fn estimate(&self, blocks: u32, estimates: &Estimates) -> Option<FeeRate> {
+        let mut known = estimates.0.lock().await;
+        if known.values().any(Option::is_none) {
+            return None;
+        }
+        if let Some(estimate) = known.get(&blocks) {
+            return *estimate;
+        }
+        let estimate = in_time("estimate the feerate", async { self.fees.feerate(blocks).await });
+        let estimate = estimate.await.ok();
+        known.insert(blocks, estimate);
+        estimate
+    }
+
+    async fn look_at_all<T>(&self, handles: Vec<Arc<Handle<T>>>, role: KeyRole, estimates: &Estimates) {
+        let looks = handles
+            .into_iter()
+            .map(|handle| self.look_at(handle, role, estimates));
         stream::iter(looks)
             .buffer_unordered(AT_ONCE)
             .collect::<()>()
             .await;
     }
 
-    async fn look_at<T>(&self, handle: Arc<Handle<T>>, role: KeyRole) {
+    async fn look_at<T>(&self, handle: Arc<Handle<T>>, role: KeyRole, estimates: &Estimates) {
         if handle.status().borrow().stage != Stage::Closing {
             return;
         }
         let Some(raisable) = handle.raisable().await else {
             return;
         };
-        if let Err(error) = self.raise(&handle, &raisable).await {
+        if let Err(error) = self.raise(&handle, &raisable, estimates).await {
             let name = ChannelName {
                 funding: handle.funding().outpoint(),
                 role,
@@ -101,12 +126,15 @@ impl<F: Fees, S: ChildSigner + Clone + Sync> Raiser<F, S> {
         }
     }
 
-    async fn raise<T>(&self, handle: &Handle<T>, raisable: &Raisable) -> Result<(), BumpError> {
-        let blocks = self.budget.target(raisable.blocks_left);
-        let estimate = in_time("estimate the feerate", async { self.fees.feerate(blocks).await });
-        // Without an estimate the deadline decides.
-        let estimate = estimate.await.ok();
+    async fn raise<T>(
+        &self,
+        handle: &Handle<T>,
+        raisable: &Raisable,
+        estimates: &Estimates,
+    ) -> Result<(), BumpError> {
         let most = raisable.affordable(self.budget.of(raisable.value()?))?;
+        let blocks = self.budget.target(raisable.blocks_left);
+        let estimate = self.estimate(blocks, estimates).await;
         let Some(feerate) = self.budget.feerate(raisable, estimate, most) else {
             return Ok(());
         };

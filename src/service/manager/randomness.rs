@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::channel::{ChannelKey, ChannelKeys, KeyId, KeyRole, NonceSource};
 use crate::service::hello;
-use crate::service::keys::{fresh_key, KeyReuse, RandomnessError};
+use crate::service::keys::{fresh_key, RandomnessError};
 use crate::service::setup::random_nonces;
 
 /// Where the random bytes of a manager come from.
@@ -27,14 +27,6 @@ impl Randomness {
                 let id = KeyId::from_bytes(id);
                 Ok((id, keys.derive(role, id)))
             }
-        }
-    }
-
-    pub const fn key_reuse(&self) -> KeyReuse {
-        match self {
-            Self::System => KeyReuse::Refuse,
-            #[cfg(feature = "scenario")]
-            Self::Published(_) => KeyReuse::Allow,
         }
     }
 

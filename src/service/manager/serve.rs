@@ -48,7 +48,12 @@ impl<C: Chain + Clone> Inner<C> {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(place) = self.connections.take(peer) else {
-            return end(Connection::new(io), CONNECTION, RefusalReason::ChannelBusy);
+            // To say so takes a descriptor for a while, so that only a few are told.
+            if let Some(place) = self.refusals.take(None) {
+                let connection = Connection::new(Guarded::new(io, self.parts.bounds.idle, place));
+                end(connection, CONNECTION, RefusalReason::ChannelBusy);
+            }
+            return;
         };
         let mut connection = Connection::new(Guarded::new(io, self.parts.bounds.idle, place));
         let Some(first) = self.first(&mut connection).await else {
@@ -180,13 +185,13 @@ fn end(mut connection: Connection, channel: ChannelId, reason: RefusalReason) {
     connection.close();
 }
 
-/// Counts a channel as unfunded until it is not.
+/// Counts a channel as unfunded until payments count, or it is over: one that closes before costs its peer nothing.
 pub(super) fn hold_until_funded(payee: &PayeeHandle, place: Place) {
     let mut status = payee.status();
     tokio::spawn(async move {
         // An error means that the party has ended.
         let _ = status
-            .wait_for(|status| status.stage != Stage::AwaitingFunding)
+            .wait_for(|status| matches!(status.stage, Stage::Open | Stage::Closed))
             .await;
         drop(place);
     });

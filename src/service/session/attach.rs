@@ -8,7 +8,7 @@ use crate::service::connection::Connection;
 use crate::service::party::Party;
 use crate::service::report::Report;
 use crate::service::resume_error::ResumeError;
-use crate::service::timing::OPENING_TIMEOUT;
+use crate::service::timing::SEND_TIMEOUT;
 
 /// A new connection for a channel, on which both sides have said hello.
 pub(in crate::service) struct Attachment {
@@ -69,7 +69,8 @@ impl<P: Party, C: Chain> Session<P, C> {
         self.connection = connection;
         (self.hung_up, self.alone) = (false, false);
         self.resuming = Some(Resuming {
-            deadline: Instant::now() + OPENING_TIMEOUT,
+            // An honest peer may be polling the chain, and broadcasting what follows from that.
+            deadline: Instant::now() + SEND_TIMEOUT,
             reply,
         });
         self.on_event(Event::Reconnected { channel, randoms }).await;
