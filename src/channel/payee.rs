@@ -306,7 +306,7 @@ impl Payee {
         self.sight.tip
     }
 
-    /// Returns the lock from which this side settles, whoever is there: one closing margin before the refund's. `None` once the
+    /// Returns the lock at which this side settles without its peer: one closing margin before the refund's. `None` once the
     /// channel is closed, and for a relative lock before the funding transaction is confirmed.
     pub fn deadline(&self) -> Option<Expiry> {
         let is_over = self.stage() == Stage::Closed;

@@ -248,7 +248,7 @@ impl Payer {
             // Another connection or process serves the channel, and this side can try again.
             _ if reason == RefusalReason::ChannelBusy => {}
             PayerPhase::Protected => actions.push(self.abandon()),
-            // Whoever answers has proved nothing yet, and may be a stranger at a wrong address.
+            // The refusal came without a proof, perhaps from a stranger at a wrong address.
             _ if self.resuming.is_some() => {}
             _ => self.phase.start_closing(),
         }

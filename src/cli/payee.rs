@@ -32,7 +32,7 @@ Example, beside a bitcoind on regtest:
   spilman payee serve --listen 127.0.0.1:9735
   spilman payee status                          # in another terminal, or after the end of the first
 
-The folder of --data has the seed. Whoever reads it can spend what the channels pay; whoever loses it loses that.
+The folder of --data holds the seed. Anyone who reads it can spend the channels' money; without it, that money is lost.
 Signet: --rpc-url http://127.0.0.1:38332, testnet4: --rpc-url http://127.0.0.1:48332.")]
 pub struct PayeeArgs {
     #[command(flatten)]
@@ -165,7 +165,7 @@ impl Serve {
         let payout = self.payout(data, node.network)?;
         let store = data.store()?;
         let observer: ManagerObserver = Arc::new(move |channel, report| {
-            // Whoever reads the log may have gone; the channels have not.
+            // A closed log does not end the channels.
             let _ = super::print(&(line(&report).render(channel, as_json) + "\n"));
         });
         let manager = ChannelManagerBuilder::new(store.clone(), data.keys(), payout.script_pubkey())

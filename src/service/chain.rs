@@ -95,7 +95,7 @@ impl ChainError {
         }
     }
 
-    /// Returns this error for each of so many who asked.
+    /// Returns `count` copies of this error, one for each caller that shared the request.
     pub(super) fn repeated<T>(self, count: usize) -> Vec<Result<T, Self>> {
         let source: Arc<dyn StdError + Send + Sync> = self.source.into();
         let errors = std::iter::repeat_with(|| Self::new(self.task, Arc::clone(&source)));

@@ -48,7 +48,7 @@ pub use restart::RestartError;
 /// use spilman::store::Store;
 /// use tokio::net::TcpListener;
 ///
-/// /// Takes payments from whoever connects, and goes on with every channel of an earlier process.
+/// /// Takes payments from every payer that connects, and continues the channels of earlier processes.
 /// async fn serve<C: Chain + Clone>(
 ///     store: Arc<dyn Store>,
 ///     keys: ChannelKeys,

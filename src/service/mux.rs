@@ -16,7 +16,7 @@ use crate::wire;
 /// How many bytes of one channel wait in each direction.
 const PIPE: usize = 16 * 1_024;
 
-/// Several channels on one connection: each has a pipe, which is a connection to whoever reads it.
+/// Several channels on one connection. Each has a pipe, which its party uses like a connection of its own.
 ///
 /// The peer's pace, and that of a slow channel, hold up this connection and no other.
 pub(super) struct Mux {

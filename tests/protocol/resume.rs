@@ -287,6 +287,28 @@ fn what_was_due_on_one_connection_is_not_due_on_the_next() {
     }
 }
 
+/// A payee has seen a spend that is gone again, and asked for nothing. The payer that was closing waits for its request.
+#[test]
+fn a_payee_that_has_seen_a_spend_asks_when_it_resumes() {
+    for case in channels().filter(|case| case.terms.construction.closes_with_one_key()) {
+        let at = case.name();
+        let mut pair = case.open();
+        pair.poll(Side::Payer, 3, None).unwrap();
+        let refund = pair.payer.refund().tx().clone();
+        pair.network.messages_left = Some(0);
+        close(&mut pair);
+        // It is not due yet, but a node may say so.
+        for seen in [Some((&refund, 0)), None] {
+            let seen = Event::Chain(pair.view(3, seen));
+            pair.tell(Side::Payee, seen).unwrap();
+        }
+        reconnect(&mut pair);
+        let settlement = pair.payee.settlement();
+        let settlement = settlement.unwrap_or_else(|| panic!("{at}: a settlement"));
+        assert_eq!(settlement.balance().paid, sat(0), "{at}");
+    }
+}
+
 /// Who answers may be a stranger at a wrong address: only a proof, or the chain, ends the channel.
 #[test]
 fn a_refusal_before_the_proof_ends_nothing() {

@@ -315,6 +315,28 @@ async fn a_stranger_does_not_get_the_channel() {
     assert_eq!(payee.status().borrow().paid, sat(2_000));
 }
 
+/// Without the feature, *resume* is a message out of place, whoever sends it.
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_the_feature_resumes_nothing() {
+    let sides = Sides::of(Case::new(Example7));
+    let (payers, payees) = (sides.payers().await, sides.payees().await);
+    let (payer, _) = sides.opened(&payers, &payees, 1).await;
+    for features in [Features::from_bits(0), Features::MANY_CHANNELS] {
+        let (mut hand, randoms) = greeted(&payees, features).await;
+        let resume = Resume {
+            funding: payer.funding().outpoint(),
+            signed: sat(0),
+            acknowledged: None,
+        };
+        let resume = resume.sign(&randoms, payer.params(), &crate::pair::key("stranger"));
+        let (channel, message) = (ChannelId(3), Message::Resume(resume));
+        hand.send(&Envelope { channel, message }).await;
+        let answer = hand.receive().await.unwrap().message;
+        let reason = RefusalReason::UnexpectedMessage;
+        assert_eq!(answer, Message::Refuse { reason });
+    }
+}
+
 /// A wrong address, or a payee that has lost everything: the payer goes on alone, and can still find the right one.
 #[tokio::test(start_paused = true)]
 async fn a_payee_that_does_not_know_the_channel_costs_nothing() {

@@ -8,7 +8,7 @@ use crate::channel::transaction::{RefundTx, SettlementTx};
 /// Blocks are ten minutes apart, on average.
 const BLOCK_SECONDS: u32 = 600;
 
-/// A transaction that one side broadcasts to get its share, for whoever decides on a child that pays for it.
+/// A settlement or refund that one side broadcasts, with what is needed to build a child that raises its feerate.
 #[derive(Debug, Clone)]
 pub(crate) struct Raisable {
     parent: Transaction,

@@ -41,7 +41,8 @@ impl Payee {
         };
         let resumed = resumed.sign(&randoms, funding, &self.params, &self.key);
         let mut actions = vec![self.send(Message::Resumed(resumed))];
-        if matches!(self.state, State::AwaitingSettlement { asked: true, .. }) {
+        // It may not have asked yet, if it saw a spend that is gone again.
+        if state == ResumedState::AwaitsSettlement {
             actions.extend(self.answer_close(self.params.terms().feerate));
         }
         Ok(actions)

@@ -26,11 +26,11 @@ pub struct Slot {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// So many payments will be made in the next channel.
+    /// The number of payments to be made in the next channel.
     Opening {
         share: u32,
     },
-    /// So many payments are acknowledged, of so many.
+    /// Payments acknowledged, and payments to be made.
     Paying {
         channel: OutPoint,
         done: u32,

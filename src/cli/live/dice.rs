@@ -46,9 +46,9 @@ impl Victim {
 #[derive(Debug, Clone, Copy)]
 pub struct Kill {
     pub victim: Victim,
-    /// After so many acknowledged payments,
+    /// The number of acknowledged payments after which it happens.
     pub after: u32,
-    /// and so much later: a payment takes about a millisecond.
+    /// How much later it happens: a payment takes about a millisecond.
     pub delay: Duration,
 }
 

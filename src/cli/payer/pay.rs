@@ -1,4 +1,6 @@
-use anyhow::{ensure, Result};
+use std::time::Duration;
+
+use anyhow::{bail, ensure, Result};
 use bitcoin::Amount;
 use clap::Args;
 use serde_json::json;
@@ -9,6 +11,9 @@ use spilman::transcript::sat;
 use super::session::Session;
 use crate::cli::party::channels::{outcome_json, outcome_text};
 use crate::cli::party::Answer;
+
+/// How often to look whether the payee has settled.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -118,8 +123,22 @@ impl Close {
     }
 }
 
+/// How long a payee may take to broadcast a settlement.
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+
 /// Asks the payee to close, and waits until a settlement is broadcast.
 async fn begin(session: &Session, payer: &PayerHandle, payee: Option<&str>) -> Result<()> {
+    let settled = tokio::time::timeout(SETTLES_WITHIN, settle(session, payer, payee)).await;
+    settled.unwrap_or_else(|_| {
+        bail!(
+            "the node has no settlement of {} {SETTLES_WITHIN:?} after the payee was asked for it: repeat `spilman payer close`, or \
+             wait for the lock with `spilman payer refund`",
+            payer.funding().outpoint()
+        )
+    })
+}
+
+async fn settle(session: &Session, payer: &PayerHandle, payee: Option<&str>) -> Result<()> {
     let funding = payer.funding().outpoint();
     // A payer that is closing says so again when it resumes.
     session.resume(payer, payee).await?;
@@ -128,7 +147,7 @@ async fn begin(session: &Session, payer: &PayerHandle, payee: Option<&str>) -> R
     }
     let mut seen = session.node.is_unspent(funding).await;
     while !matches!(seen, Ok(false)) {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(PAUSE).await;
         session.resume(payer, payee).await?;
         seen = session.node.is_unspent(funding).await;
     }

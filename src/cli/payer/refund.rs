@@ -18,7 +18,7 @@ use crate::cli::party::data::DataDir;
 use crate::cli::party::node::NodeArgs;
 use crate::cli::party::{Answer, Progress};
 
-/// Spends are searched in so many blocks: the longest lock that a payer agrees to, and four weeks more.
+/// The number of blocks searched for a spend: the longest lock that a payer agrees to, plus four weeks.
 const OLDEST: u32 = 2 * 4_032;
 const PAUSE: Duration = Duration::from_millis(200);
 

@@ -190,7 +190,7 @@ impl Session {
         }
     }
 
-    /// Whoever waits for the payee to say something needs a connection to it.
+    /// Returns when the payee has said what is awaited: only a connected payer hears it.
     async fn stay_connected(&self, payer: &PayerHandle, stages: &[Stage]) -> Result<()> {
         let unknown = RefusalReason::UnknownChannel;
         if stages.is_empty() {

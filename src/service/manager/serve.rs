@@ -14,7 +14,7 @@ use crate::channel::{ChannelId, Envelope, Features, HelloRandoms, KeyRole, Messa
 use crate::service::chain::Chain;
 use crate::service::connection::{Connection, Received};
 use crate::service::handle::PayeeHandle;
-use crate::service::hello::{answer, refuse, CONNECTION};
+use crate::service::hello::{answer, refuse, Greeting, CONNECTION};
 use crate::service::mux::Mux;
 use crate::service::open::open_as_payee;
 use crate::service::open_error::OpenError;
@@ -68,10 +68,10 @@ impl<C: Chain + Clone> Inner<C> {
             Err(reason) => return end(connection, channel, reason),
         };
         if greeting.features.contains(Features::MANY_CHANNELS) {
-            self.serve_many(Mux::new(connection), greeting.randoms, peer)
+            self.serve_many(Mux::new(connection), resumes_with(&greeting), peer)
                 .await;
         } else if let Some(first) = self.first(&mut connection).await {
-            self.begin(connection, first, Some(greeting.randoms), peer).await;
+            self.begin(connection, first, resumes_with(&greeting), peer).await;
         }
     }
 
@@ -89,7 +89,7 @@ impl<C: Chain + Clone> Inner<C> {
     }
 
     /// Several channels on one connection.
-    async fn serve_many(self: &Arc<Self>, mut mux: Mux, randoms: HelloRandoms, peer: Option<IpAddr>) {
+    async fn serve_many(self: &Arc<Self>, mut mux: Mux, randoms: Option<HelloRandoms>, peer: Option<IpAddr>) {
         while let Some(envelope) = mux.next().await {
             let channel = envelope.channel;
             match envelope.message {
@@ -110,7 +110,7 @@ impl<C: Chain + Clone> Inner<C> {
             let manager = Arc::clone(self);
             tokio::spawn(async move {
                 let connection = Connection::new(stream);
-                manager.begin(connection, envelope, Some(randoms), peer).await;
+                manager.begin(connection, envelope, randoms, peer).await;
             });
         }
     }
@@ -178,6 +178,12 @@ impl<C: Chain + Clone> Inner<C> {
             end(attachment.connection, channel, RefusalReason::UnknownChannel);
         }
     }
+}
+
+/// What proofs on this connection are made for, if channels can be resumed on it.
+fn resumes_with(greeting: &Greeting) -> Option<HelloRandoms> {
+    let resumes = greeting.features.contains(Features::RESUME);
+    resumes.then_some(greeting.randoms)
 }
 
 fn end(mut connection: Connection, channel: ChannelId, reason: RefusalReason) {
