@@ -2,9 +2,11 @@
 //! turns, in one process. `just bench-service` writes the table.
 
 mod bare;
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod report;
+mod usage;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -16,20 +18,20 @@ use std::time::{Duration, Instant};
 use bare::Bare;
 use bitcoin::absolute::LockTime;
 use bitcoin::Transaction;
-use common::pair::{co_signed, payout, sat, sent, tip, Case, HEIGHT, MTP};
+use client::Client;
+use common::pair::{payout, tip, Case, HEIGHT, MTP};
 use futures_util::future::join_all;
 use report::{machine, publish, version_of};
 use spilman::channel::{
-    Capacity, ChainView, ChannelKeys, ChannelState, Construction, Envelope, Event, FundingTx, Message,
-    PayeeState, Payer, Protocol, Tip,
+    Capacity, ChainView, ChannelKeys, ChannelState, Construction, FundingTx, PayeeState, Protocol, Tip,
 };
 use spilman::service::{Bounds, Chain, ChainError, ChannelManager, ChannelManagerBuilder, Watched};
 use spilman::store::{MemoryStore, SqliteStore, Store, StoredChannel};
-use spilman::wire;
-use tokio::io::{duplex, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use usage::{cost, resident, Cost};
 
 const TURNS: usize = 5;
 
@@ -117,106 +119,6 @@ async fn payees(store: Arc<dyn Store>) -> ChannelManager<Still> {
         .expect("an empty store")
 }
 
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
-
-/// A payer by hand, which has signed all of its payments in advance.
-struct Client {
-    io: Box<dyn Io>,
-    payer: Payer,
-    frames: Vec<Vec<u8>>,
-}
-
-impl Client {
-    async fn open(io: impl Io + 'static, number: u32) -> Self {
-        let mut io: Box<dyn Io> = Box::new(io);
-        let (payer, open) = case().propose();
-        send(&mut io, &open).await;
-        let payer = payer.accept(receive(&mut io).await).expect("accepted");
-        let mut funding = case().funding(payer.funding_output());
-        // Every channel has another one.
-        funding.lock_time = LockTime::from_consensus(number);
-        let (payer, request) = co_signed(payer.fund(funding).expect("funded"));
-        send(&mut io, &request).await;
-        let payer = payer.verify_refund(receive(&mut io).await).expect("signed");
-        let (mut payer, actions) = payer.into_payer();
-        for envelope in sent(actions) {
-            send(&mut io, &envelope).await;
-        }
-        let ready = receive(&mut io).await;
-        let actions = payer.apply(Event::Message(ready)).expect("ready");
-        for envelope in sent(actions) {
-            send(&mut io, &envelope).await;
-            receive(&mut io).await;
-        }
-        Self {
-            io,
-            payer,
-            frames: Vec::new(),
-        }
-    }
-
-    fn sign(&mut self, count: u32) {
-        let frames = (0..count).map(|_| {
-            let actions = self
-                .payer
-                .apply(Event::Pay(sat(1)))
-                .expect("there is enough left");
-            frame(&sent(actions).next().expect("a payment is a message"))
-        });
-        self.frames = frames.collect();
-    }
-
-    /// Sends all at once, and reads until the last one is acknowledged.
-    async fn pay_all(&mut self) {
-        let all = std::mem::take(&mut self.frames).concat();
-        let total = self.payer.paid();
-        let (mut reads, mut writes) = tokio::io::split(&mut self.io);
-        let write = async { writes.write_all(&all).await.expect("sent") };
-        let read = async {
-            let mut reads = tokio::io::BufReader::new(&mut reads);
-            while acknowledged(&receive(&mut reads).await) < total {}
-        };
-        tokio::join!(write, read);
-    }
-
-    /// Sends the next one when the last one is acknowledged. Returns how long each took.
-    async fn pay_each(&mut self) -> Vec<Duration> {
-        let mut times = Vec::new();
-        for frame in std::mem::take(&mut self.frames) {
-            let begin = Instant::now();
-            self.io.write_all(&frame).await.expect("sent");
-            receive(&mut self.io).await;
-            times.push(begin.elapsed());
-        }
-        times
-    }
-}
-
-fn acknowledged(envelope: &Envelope) -> bitcoin::Amount {
-    match envelope.message {
-        Message::PaymentAccepted { paid } => paid,
-        ref other => panic!("not an acknowledgement: {other:?}"),
-    }
-}
-
-fn frame(envelope: &Envelope) -> Vec<u8> {
-    let bytes = wire::encode(envelope);
-    let len = u16::try_from(bytes.len()).expect("a message is short");
-    [&len.to_be_bytes()[..], &bytes].concat()
-}
-
-async fn send(io: &mut (impl AsyncWrite + Unpin), envelope: &Envelope) {
-    io.write_all(&frame(envelope)).await.expect("sent");
-}
-
-async fn receive(io: &mut (impl AsyncRead + Unpin)) -> Envelope {
-    let len = io.read_u16().await.expect("an answer");
-    let mut bytes = vec![0; len.into()];
-    io.read_exact(&mut bytes).await.expect("an answer");
-    wire::decode(&bytes).expect("a message")
-}
-
 /// One way to serve payments.
 struct Variant {
     what: String,
@@ -256,46 +158,6 @@ async fn over_tcp(connections: u32) -> Variant {
         clients,
         _place: Some(place),
     }
-}
-
-/// How long the payments took, and how much of the processor.
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: Duration,
-    cpu: Duration,
-}
-
-fn cost(work: impl FnOnce()) -> Cost {
-    let (wall, cpu) = (Instant::now(), cpu_time());
-    work();
-    Cost {
-        wall: wall.elapsed(),
-        cpu: cpu_time().saturating_sub(cpu),
-    }
-}
-
-/// Of the whole process, in ticks of 10 ms.
-fn cpu_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").expect("this process");
-    let (_, fields) = stat.rsplit_once(')').expect("the name in parentheses");
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().expect("a number"))
-        .sum();
-    Duration::from_millis(ticks * 10)
-}
-
-/// In bytes.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("this process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.trim().parse().ok())
-        .expect("its memory");
-    kib * 1_024
 }
 
 fn median<T: Copy + PartialOrd>(mut all: Vec<T>) -> T {

@@ -1,27 +1,28 @@
 //! Channels that go on over new connections, in new processes, and several on one connection.
 
+mod bounds;
+mod greetings;
+
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::TxOut;
 use spilman::channel::Protocol::Example7;
-use spilman::channel::{
-    ChannelId, ChannelKeys, Envelope, Event, Features, HelloRandoms, Message, RefusalReason, Resume, Stage,
-    UnverifiedSignature, VersionRange,
-};
+use spilman::channel::{ChannelId, ChannelKeys, Envelope, Features, Stage};
 use spilman::service::{
-    wallet_fn, Bounds, ChannelError, ChannelManager, ChannelManagerBuilder, HelloError, OpenError,
-    PayeeConnection, PayeeHandle, PayerHandle, Proposal, Report, ResumeError,
+    wallet_fn, Bounds, ChannelError, ChannelManager, ChannelManagerBuilder, OpenError, PayeeConnection,
+    PayeeHandle, PayerHandle, Proposal, Report, ResumeError,
 };
-use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{duplex, DuplexStream};
 use tokio::time::sleep;
 
 use crate::chains::FakeChain;
 use crate::common::assert_matches;
 use crate::disk::{Disk, Mood};
-use crate::hand::{opens, settles, setup, soon, until, Hand};
+use crate::hand::{opens, settles, soon, until, Hand};
 use crate::pair::{channels, payout, sat, Case};
+use greetings::hello;
 
 pub type Manager = ChannelManager<FakeChain>;
 
@@ -245,200 +246,6 @@ async fn the_newest_connection_wins() {
     assert_eq!(payee.status().borrow().paid, sat(4_000));
 }
 
-fn hello(random: [u8; 32], features: Features) -> Envelope {
-    Envelope {
-        channel: ChannelId(0),
-        message: Message::Hello {
-            versions: VersionRange::new(1, 1).unwrap(),
-            features,
-            random,
-        },
-    }
-}
-
-/// A payer by hand that has said hello.
-async fn greeted(payees: &Manager, features: Features) -> (Hand, HelloRandoms) {
-    let mut hand = Hand { io: connect(payees) };
-    hand.send(&hello([5; 32], features)).await;
-    let Some(Message::Hello { random, .. }) = hand.receive().await.map(|envelope| envelope.message) else {
-        panic!("no hello")
-    };
-    let randoms = HelloRandoms {
-        payer: [5; 32],
-        payee: random,
-    };
-    (hand, randoms)
-}
-
-/// Whoever cannot prove that it is the payer learns nothing, and throws nobody out.
-#[tokio::test(start_paused = true)]
-async fn a_stranger_does_not_get_the_channel() {
-    let sides = Sides::of(Case::new(Example7));
-    let (payers, payees) = (sides.payers().await, sides.payees().await);
-    let (payer, payee) = sides.opened(&payers, &payees, 1).await;
-    pays(&payer, 1_000).await;
-    let (params, funding) = (payer.params(), payer.funding().outpoint());
-    for features in [Features::RESUME, Features::RESUME | Features::MANY_CHANNELS] {
-        for (key, outpoint, refused) in [
-            ("stranger", funding, RefusalReason::ProofWrong),
-            (
-                "stranger",
-                bitcoin::OutPoint { vout: 9, ..funding },
-                RefusalReason::UnknownChannel,
-            ),
-        ] {
-            let (mut hand, randoms) = greeted(&payees, features).await;
-            let resume = Resume {
-                funding: outpoint,
-                signed: sat(1_000),
-                acknowledged: None,
-            };
-            let resume = resume.sign(&randoms, params, &crate::pair::key(key));
-            let channel = ChannelId(3);
-            hand.send(&Envelope {
-                channel,
-                message: Message::Resume(resume),
-            })
-            .await;
-            let answer = hand.receive().await.unwrap();
-            assert_eq!(
-                answer,
-                Envelope {
-                    channel,
-                    message: Message::Refuse { reason: refused }
-                }
-            );
-        }
-    }
-    pays(&payer, 2_000).await;
-    assert_eq!(sides.reported("Resumed"), 0);
-    assert_eq!(payee.status().borrow().paid, sat(2_000));
-}
-
-/// Without the feature, *resume* is a message out of place, whoever sends it.
-#[tokio::test(start_paused = true)]
-async fn a_connection_without_the_feature_resumes_nothing() {
-    let sides = Sides::of(Case::new(Example7));
-    let (payers, payees) = (sides.payers().await, sides.payees().await);
-    let (payer, _) = sides.opened(&payers, &payees, 1).await;
-    for features in [Features::from_bits(0), Features::MANY_CHANNELS] {
-        let (mut hand, randoms) = greeted(&payees, features).await;
-        let resume = Resume {
-            funding: payer.funding().outpoint(),
-            signed: sat(0),
-            acknowledged: None,
-        };
-        let resume = resume.sign(&randoms, payer.params(), &crate::pair::key("stranger"));
-        let (channel, message) = (ChannelId(3), Message::Resume(resume));
-        hand.send(&Envelope { channel, message }).await;
-        let answer = hand.receive().await.unwrap().message;
-        let reason = RefusalReason::UnexpectedMessage;
-        assert_eq!(answer, Message::Refuse { reason });
-    }
-}
-
-/// A wrong address, or a payee that has lost everything: the payer goes on alone, and can still find the right one.
-#[tokio::test(start_paused = true)]
-async fn a_payee_that_does_not_know_the_channel_costs_nothing() {
-    let sides = Sides::of(Case::new(Example7));
-    let (payers, payees) = (sides.payers().await, sides.payees().await);
-    let (payer, _) = sides.opened(&payers, &payees, 1).await;
-    pays(&payer, 1_000).await;
-    let stranger = Sides::of(Case::new(Example7)).payees().await;
-    let refused = payer.resume(&greet(&stranger).await).await.unwrap_err();
-    let reason = RefusalReason::UnknownChannel;
-    assert_matches!(refused, ResumeError::PeerRefused { reason: said } if said == reason);
-    assert_eq!(payer.status().borrow().stage, Stage::Open);
-    payer.resume(&greet(&payees).await).await.unwrap();
-    pays(&payer, 2_000).await;
-}
-
-/// A payee as it was before there was *hello*, and peers that say other things.
-#[tokio::test(start_paused = true)]
-async fn a_payee_without_hello_is_named() {
-    let (io, other) = duplex(4_096);
-    let accepting = setup("payee").accept(other, FakeChain::new());
-    let (refused, _) = tokio::join!(PayeeConnection::new(io), accepting);
-    let reason = RefusalReason::UnexpectedMessage;
-    assert_matches!(refused.map(drop), Err(HelloError::PeerRefused { reason: said }) if said == reason);
-    // Silence, an end, a version of the future, garbage, another message.
-    let future = Message::Hello {
-        versions: VersionRange::new(2, 3).unwrap(),
-        features: Features::RESUME,
-        random: [1; 32],
-    };
-    let answers = [None, Some(future), Some(Message::Ready)];
-    let mut errors = Vec::new();
-    for answer in answers {
-        let (mut hand, io) = Hand::over(4_096);
-        let (error, ()) = tokio::join!(soon("an end", PayeeConnection::new(io)), async {
-            hand.receive().await.unwrap();
-            match answer {
-                Some(message) => {
-                    hand.send(&Envelope {
-                        channel: ChannelId(0),
-                        message,
-                    })
-                    .await;
-                }
-                None => sleep(Duration::from_secs(600)).await,
-            }
-        });
-        errors.push(error.map(drop).unwrap_err());
-    }
-    assert_matches!(errors[0], HelloError::Timeout(_));
-    assert_matches!(errors[1], HelloError::NoCommonVersion { .. });
-    assert_matches!(errors[2], HelloError::Refused(_));
-    let (io, other) = duplex(4_096);
-    drop(other);
-    assert_matches!(
-        PayeeConnection::new(io).await.map(drop),
-        Err(HelloError::Disconnected)
-    );
-}
-
-/// What the payee says as its first messages, and then closes.
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_begins_wrongly_is_refused() {
-    let sides = Sides::of(Case::new(Example7));
-    let payees = sides.payees().await;
-    let say = |message| Envelope {
-        channel: ChannelId(0),
-        message,
-    };
-    let future = Message::Hello {
-        versions: VersionRange::new(2, 3).unwrap(),
-        features: Features::RESUME,
-        random: [1; 32],
-    };
-    let wrong_channel = Envelope {
-        channel: ChannelId(1),
-        ..hello([1; 32], Features::RESUME)
-    };
-    for (first, reason) in [
-        (say(Message::Ready), RefusalReason::UnexpectedMessage),
-        (say(future), RefusalReason::NoCommonVersion),
-        (wrong_channel, RefusalReason::WrongChannel),
-    ] {
-        let mut hand = Hand { io: connect(&payees) };
-        hand.send(&first).await;
-        assert_eq!(hand.refused().await, reason);
-    }
-    // Behind hello, too.
-    for features in [Features::RESUME, Features::RESUME | Features::MANY_CHANNELS] {
-        let (mut hand, _) = greeted(&payees, features).await;
-        hand.send(&hello([5; 32], features)).await;
-        assert_eq!(hand.refused().await, RefusalReason::UnexpectedMessage);
-    }
-    // Garbage in one of several channels ends the connection.
-    let (mut hand, _) = greeted(&payees, Features::MANY_CHANNELS).await;
-    hand.io.write_all(&[0, 1, 0xff]).await.unwrap();
-    assert_eq!(hand.refused().await, RefusalReason::Malformed);
-    // Silence.
-    let mut hand = Hand { io: connect(&payees) };
-    assert!(soon("the end", hand.receive()).await.is_none());
-}
-
 /// What leaves on the new connection is what the store holds, however slow it is.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_stored_yet_is_not_said_on_the_new_connection() {
@@ -496,154 +303,6 @@ async fn a_payee_that_does_not_answer_is_given_up() {
     drop(first);
     payer.resume(&greet(&payees).await).await.unwrap();
     pays(&payer, 1_000).await;
-}
-
-/// Bounds hold, and what is freed can be taken again.
-#[tokio::test(start_paused = true)]
-async fn peers_get_no_more_than_their_share() {
-    let mut sides = Sides::of(Case::new(Example7));
-    sides.bounds = Bounds {
-        connections: 4,
-        connections_per_peer: 2,
-        channels_per_connection: 2,
-        unfunded_channels: 3,
-        unfunded_channels_per_peer: 2,
-        idle: Duration::from_secs(600),
-    };
-    let (payers, payees) = (sides.payers().await, sides.payees().await);
-    let here = Some("192.0.2.1");
-    // 1. Connections.
-    let held = [connect_from(&payees, here), connect_from(&payees, here)];
-    let mut third = Hand {
-        io: connect_from(&payees, here),
-    };
-    assert_eq!(third.refused().await, RefusalReason::ChannelBusy);
-    let others = [connect_from(&payees, Some("192.0.2.2")), connect(&payees)];
-    let mut fifth = Hand { io: connect(&payees) };
-    assert_eq!(fifth.refused().await, RefusalReason::ChannelBusy);
-    drop((held, others));
-    sleep(Duration::from_secs(1)).await;
-    // 2. Channels that wait for their funding.
-    let io = connect_from(&payees, here);
-    let connection = PayeeConnection::new(io).await.unwrap();
-    for number in [1, 2] {
-        let stream = connection.channel(ChannelId(number)).await.unwrap();
-        sides.open(&payers, stream, number).await.unwrap();
-    }
-    let busy = |opened: Result<Arc<PayerHandle>, OpenError>| {
-        let reason = RefusalReason::ChannelBusy;
-        assert_matches!(opened.map(drop), Err(OpenError::PeerRefused { reason: said, .. }) if said == reason);
-    };
-    // 3. Channels on one connection.
-    let stream = connection.channel(ChannelId(3)).await.unwrap();
-    busy(sides.open(&payers, stream, 3).await);
-    busy(sides.open(&payers, connect_from(&payees, here), 4).await);
-    sides.open(&payers, connect(&payees), 5).await.unwrap();
-    busy(sides.open(&payers, connect(&payees), 6).await);
-    // A restart does not make room.
-    for payee in payees.payees() {
-        payee.abort();
-    }
-    let payees = sides.payees().await;
-    busy(sides.open(&payers, connect(&payees), 7).await);
-    sides.chain.confirm(3);
-    sleep(Duration::from_secs(60)).await;
-    sides.open(&payers, connect(&payees), 8).await.unwrap();
-    // 4. A peer that says nothing.
-    let silent = payers.payers().into_iter().next().unwrap();
-    silent.resume(&greet(&payees).await).await.unwrap();
-    sleep(Duration::from_secs(590)).await;
-    assert!(silent.status().borrow().connected);
-    until(silent.status(), "the end", |status| !status.connected).await;
-    silent.resume(&greet(&payees).await).await.unwrap();
-}
-
-/// A channel that closes before its funding transaction is confirmed keeps its place: it has cost its peer nothing.
-#[tokio::test(start_paused = true)]
-async fn closing_makes_no_room() {
-    let mut sides = Sides::of(Case::new(Example7));
-    sides.bounds.unfunded_channels = 1;
-    let (payers, payees) = (sides.payers().await, sides.payees().await);
-    let mut hand = Hand { io: connect(&payees) };
-    let mut payer = hand.fund_as_payer(&sides.case).await;
-    sleep(Duration::from_secs(1)).await;
-    hand.carry_out(payer.apply(Event::Close).unwrap()).await;
-    let payee = payees.payees().pop().unwrap();
-    until(payee.status(), "the close", |status| {
-        status.stage == Stage::Closing
-    })
-    .await;
-    let reason = RefusalReason::ChannelBusy;
-    let refused = sides.open(&payers, connect(&payees), 2).await.map(drop);
-    assert_matches!(refused, Err(OpenError::PeerRefused { reason: said, .. }) if said == reason);
-    sides.chain.confirm_the_spend();
-    sleep(Duration::from_secs(60)).await;
-    sides.open(&payers, connect(&payees), 2).await.unwrap();
-}
-
-/// Who is told that there are too many connections has one for a while; the others are just dropped.
-#[tokio::test(start_paused = true)]
-async fn refusals_are_counted_as_well() {
-    let mut sides = Sides::of(Case::new(Example7));
-    sides.bounds.connections = 1;
-    let payees = sides.payees().await;
-    let _held = greet(&payees).await;
-    let mut hands: Vec<_> = (0..20).map(|_| Hand { io: connect(&payees) }).collect();
-    sleep(Duration::from_secs(1)).await;
-    let mut told = 0;
-    for hand in &mut hands {
-        told += u32::from(soon("an answer", hand.receive()).await.is_some());
-    }
-    assert_eq!(told, 16);
-    drop(hands);
-    sleep(Duration::from_secs(20)).await;
-    let mut hand = Hand { io: connect(&payees) };
-    assert_eq!(hand.refused().await, RefusalReason::ChannelBusy);
-}
-
-/// A peer that does not read, or that floods one of its channels, holds up its own connection and no other.
-#[tokio::test(start_paused = true)]
-async fn a_hostile_peer_costs_others_nothing() {
-    let mut sides = Sides::of(Case::new(Example7));
-    sides.bounds.idle = Duration::from_secs(600);
-    let (payers, payees) = (sides.payers().await, sides.payees().await);
-    let (payer, _) = sides.opened(&payers, &payees, 1).await;
-    let (mut hand, _) = greeted(&payees, Features::MANY_CHANNELS | Features::RESUME).await;
-    let flood = tokio::spawn(async move {
-        for channel in (0..=u16::MAX).map(ChannelId).cycle() {
-            let message = Message::Payment {
-                paid: sat(1),
-                signature: UnverifiedSignature::from_compact([1; 64]),
-            };
-            let bytes = spilman::wire::encode(&Envelope { channel, message });
-            let sent = async {
-                hand.io.write_u16(bytes.len().try_into().unwrap()).await?;
-                hand.io.write_all(&bytes).await
-            };
-            if sent.await.is_err() {
-                break;
-            }
-        }
-    });
-    for total in 1..=20 {
-        pays(&payer, total * 1_000).await;
-    }
-    assert!(!flood.is_finished(), "it is still at it");
-    flood.abort();
-    // Openings that nobody continues, each refused in time, and none of them read.
-    let (mut hand, _) = greeted(&payees, Features::MANY_CHANNELS).await;
-    for channel in (0..200).map(ChannelId) {
-        let (_, open) = sides.case.propose();
-        hand.send(&Envelope { channel, ..open }).await;
-    }
-    pays(&payer, 30_000).await;
-    let ended = tokio::spawn(async move { hand.io.read_to_end(&mut Vec::new()).await });
-    sleep(Duration::from_secs(300)).await;
-    pays(&payer, 35_000).await;
-    soon("the end of it", ended).await.unwrap().unwrap();
-    pays(&payer, 40_000).await;
-    sleep(Duration::from_secs(600)).await;
-    assert_eq!(payees.payees().len(), 1);
 }
 
 /// A channel's last word is a refusal, say, and its user drops the connection at once: the payee hears it all the same.
